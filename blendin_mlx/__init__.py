@@ -1,0 +1,65 @@
+"""Guided decoding: a base model writes, an aligned model is asked where the base is unsure.
+
+    >>> from blendin_mlx import generate
+    >>> from blendin_models import load_pair
+    >>> print(generate(load_pair("demo"), "How do I boil an egg?"))
+
+Names are loaded when first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import BlendinError, NumericalError, PairError, PromptError
+    from .generation import (
+        PromptCache,
+        Response,
+        generate,
+        make_prompt_cache,
+        stream_generate,
+    )
+    from .methods import METHODS, make_method
+    from .model import LanguageModel, Pair
+    from .prompts import BASE_TEMPLATES, BaseTemplate, PairPrompt, build_prompt
+    from .step import Candidate, Step
+
+_HOMES = {
+    "errors": ("BlendinError", "NumericalError", "PairError", "PromptError"),
+    "generation": ("PromptCache", "Response", "generate", "make_prompt_cache", "stream_generate"),
+    "methods": ("METHODS", "make_method"),
+    "model": ("LanguageModel", "Pair"),
+    "prompts": ("BASE_TEMPLATES", "BaseTemplate", "PairPrompt", "build_prompt"),
+    "step": ("Candidate", "Step"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "BASE_TEMPLATES",
+    "METHODS",
+    "BaseTemplate",
+    "BlendinError",
+    "Candidate",
+    "LanguageModel",
+    "NumericalError",
+    "Pair",
+    "PairError",
+    "PairPrompt",
+    "PromptCache",
+    "PromptError",
+    "Response",
+    "Step",
+    "build_prompt",
+    "generate",
+    "make_method",
+    "make_prompt_cache",
+    "stream_generate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)

@@ -1,0 +1,81 @@
+"""The formulas of the method as pure functions on arrays, and nothing else.
+
+Every function works on the last axis and keeps the leading ones, so one call serves a single
+position ``[V]`` as well as ``n`` positions scored in one pass ``[n, V]``.
+
+Source: BlendIn (Gan, Li and Luo, Findings of ACL 2026, arXiv 2606.11201), section on blending.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .backend import mx
+
+
+class Top(NamedTuple):
+    """The most probable token of a distribution: its probability and its id, both ``[...]``."""
+
+    prob: mx.array
+    token: mx.array
+
+
+def probabilities(logits: mx.array, size: int) -> mx.array:
+    """Full softmax at temperature 1 over the first ``size`` logits, in float32.
+
+    Rows of the output layer beyond the tokenizer's real vocabulary are padding: they are cut
+    before the softmax, so they never take mass.
+
+    Args:
+        logits: ``[..., V']`` unscaled, ``V' >= size``.
+        size: how many of them are tokens.
+
+    Returns:
+        ``[..., size]``, summing to 1.
+    """
+    return mx.softmax(logits[..., :size].astype(mx.float32), axis=-1)
+
+
+def top(probs: mx.array) -> Top:
+    """The top token of ``[..., V]``; its probability is the model's *confidence* ``p̂``."""
+    token = mx.argmax(probs, axis=-1)
+    return Top(mx.take_along_axis(probs, token[..., None], axis=-1)[..., 0], token)
+
+
+def gap(probs: mx.array, winner: mx.array) -> mx.array:
+    """How far ``winner`` ``[...]`` stands above the best other token of ``[..., V]``.
+
+    A gap near zero marks a near-tie, which another summation order may decide otherwise.
+    Negative where a sampler drew a token that is not the top one.
+    """
+    chosen = mx.take_along_axis(probs, winner[..., None], axis=-1)
+    rest = mx.put_along_axis(probs, winner[..., None], mx.array(-1.0), axis=-1)
+    return chosen[..., 0] - rest.max(axis=-1)
+
+
+def blend_weight(
+    base_confidence: mx.array, aligned_confidence: mx.array, agreement: mx.array, bonus: float
+) -> mx.array:
+    """The guide's weight ``α = clip(p̂_g / (p̂_b + p̂_g) + λ · P_b(t_g), 0, 1)``.
+
+    The share of the confidence that is the guide's, plus a bonus where the base itself finds
+    the guide's top token likely.
+
+    Args:
+        base_confidence: ``p̂_b`` ``[...]``.
+        aligned_confidence: ``p̂_g`` ``[...]``.
+        agreement: ``P_b(t_g)`` ``[...]``, the base's probability of the guide's top token.
+        bonus: ``λ``.
+
+    Example:
+        >>> blend_weight(mx.array(0.3), mx.array(0.6), mx.array(0.1), 0.1).item()
+        0.6766667366027832
+    """
+    ratio = aligned_confidence / (base_confidence + aligned_confidence)
+    return mx.clip(ratio + bonus * agreement, 0.0, 1.0)
+
+
+def blend(base: mx.array, aligned: mx.array, alpha: mx.array) -> mx.array:
+    """``α · P_g + (1 − α) · P_b`` for distributions ``[..., V]`` and weights ``[...]``."""
+    weight = alpha[..., None]
+    return weight * aligned + (1.0 - weight) * base

@@ -1,0 +1,45 @@
+"""From a distribution to a token: its top one, or a draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .backend import mx
+
+Sampler = Callable[[mx.array], mx.array]
+LogitsProcessor = Callable[[mx.array, mx.array], mx.array]
+
+
+class Chooser:
+    """Takes the next token from the distribution that decides.
+
+    Args:
+        sampler: log-probabilities ``[1, V]`` → ids ``[1]``, as from
+            ``mlx_lm.sample_utils.make_sampler``; None for greedy decoding.
+        processors: as from ``mlx_lm.sample_utils.make_logits_processors``; they see the tokens so
+            far and the logarithm of the distribution.
+
+    Example:
+        >>> Chooser(make_sampler(temp=0.7, top_p=0.9))
+    """
+
+    def __init__(
+        self, sampler: Sampler | None = None, processors: Sequence[LogitsProcessor] = ()
+    ) -> None:
+        self._sampler = sampler
+        self._processors = tuple(processors)
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the choice is always the top token."""
+        return self._sampler is None and not self._processors
+
+    def choose(self, probs: mx.array, tokens: Sequence[int]) -> mx.array:
+        """Ids ``[1]`` from a distribution ``[1, V]`` after ``tokens``, lazily."""
+        if self.is_greedy:
+            return mx.argmax(probs, axis=-1)
+        scores = mx.log(probs)
+        for processor in self._processors:
+            scores = processor(mx.array(list(tokens), dtype=mx.int32), scores)
+        scores = scores - mx.logsumexp(scores, axis=-1, keepdims=True)
+        return mx.argmax(scores, axis=-1) if self._sampler is None else self._sampler(scores)

@@ -1,0 +1,175 @@
+"""One model, the tokens it has read, and its cache.
+
+A context can be extended, rewound to an earlier length, and moved to another sequence of which
+the common prefix is kept. Where a cache cannot be rewound (a rotating one that is full, a
+state-space one) the context goes back to a snapshot, or reads its tokens again; it never pretends
+to have rewound. ``rereads`` counts the tokens that were read a second time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .backend import is_cpu, mx
+from .model import LanguageModel
+from .text import common_prefix
+
+Progress = Callable[[int, int], None]
+# Above this many tokens, all but the last are read without computing their logits: the output
+# layer of a small model is a large part of its work.
+HEAD_ROWS = 32
+SNAPSHOTS = 8
+
+
+class Context:
+    """What one model has read so far.
+
+    Args:
+        model: the model.
+        kv_bits: quantize the cache to so many bits (4 or 8), None for none.
+        prefill_step_size: how many prompt tokens are read at once; small enough on a CPU that an
+            interrupt is noticed within a second or two.
+
+    Example:
+        >>> context = Context(model)
+        >>> logits = context.read(model.vocabulary.encode("The sea is"))   # [1, V]
+        >>> context.rewind(2)
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        *,
+        kv_bits: int | None = None,
+        prefill_step_size: int | None = None,
+    ) -> None:
+        if kv_bits not in (None, 4, 8):
+            raise ValueError(f"kv_bits must be 4 or 8, not {kv_bits}")
+        self.model = model
+        self.kv_bits = kv_bits
+        self.prefill_step_size = prefill_step_size or (128 if is_cpu() else 2048)
+        self.tokens: list[int] = []
+        self.passes = 0
+        self.tokens_read = 0
+        self.rereads = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._cache = self.model.make_cache()
+        self._cached = 0  # how many of ``tokens`` the cache holds
+        self._snapshots: deque[tuple[int, list[Any]]] = deque(maxlen=SNAPSHOTS)
+        self._last: mx.array | None = None
+
+    def read(self, ids: Sequence[int], rows: int = 1) -> mx.array:
+        """Read ``ids`` in one pass; logits ``[rows, V']`` after each of the last ``rows``, lazy.
+
+        With nothing new to read, the logits after the last token are given again.
+        """
+        if not ids and rows == 1 and self._last is not None:
+            return self._last
+        if not ids:  # the last row is not known any more: read one token again
+            ids = [self.tokens[-1]]
+            self.rewind(len(self.tokens) - 1)
+        self.tokens.extend(ids)
+        unread = self.tokens[self._cached :]
+        if len(unread) > max(HEAD_ROWS, rows):
+            self._fill(unread[:-rows], None)
+            unread = unread[-rows:]
+        logits: mx.array = self._forward(unread)[0, -rows:]
+        self.passes += 1
+        self._last = logits[-1:]
+        return logits
+
+    def prefill(self, ids: Sequence[int], progress: Progress | None = None) -> None:
+        """Read ``ids`` in steps, without logits, telling ``progress(done, total)``."""
+        self.tokens.extend(ids)
+        self._fill(self.tokens[self._cached :], progress)
+
+    def _fill(self, ids: Sequence[int], progress: Progress | None) -> None:
+        for start in range(0, len(ids), self.prefill_step_size):
+            self._forward(ids[start : start + self.prefill_step_size])
+            mx.eval([layer.state for layer in self._cache])
+            if progress:
+                progress(min(start + self.prefill_step_size, len(ids)), len(ids))
+        self._last = None
+
+    def _forward(self, ids: Sequence[int]) -> mx.array:
+        self._snapshot()
+        logits: mx.array = self.model.network(mx.array([ids]), cache=self._cache)
+        self._quantize()
+        self._cached += len(ids)
+        self.tokens_read += len(ids)
+        return logits
+
+    def rewind(self, length: int) -> None:
+        """Forget all tokens from ``length`` on."""
+        if not 0 <= length <= len(self.tokens):
+            raise ValueError(f"length must be between 0 and {len(self.tokens)}, not {length}")
+        if length == len(self.tokens):
+            return
+        del self.tokens[length:]
+        self._last = None
+        if self._cached <= length:
+            return
+        kept = self._rewind_cache(length)
+        self.rereads += length - kept
+        self._cached = kept
+
+    def move_to(self, ids: Sequence[int]) -> list[int]:
+        """Keep the prefix that ``ids`` shares with what was read; return what is left to read."""
+        shared = common_prefix(self.tokens, ids)
+        self.rewind(shared)
+        return list(ids[shared:])
+
+    def _rewind_cache(self, length: int) -> int:
+        """Bring the cache to ``length`` tokens or, where that is impossible, to fewer."""
+        if all(layer.is_trimmable() for layer in self._cache):
+            for layer in self._cache:
+                layer.trim(self._cached - length)
+            return length
+        while self._snapshots and self._snapshots[-1][0] > length:
+            self._snapshots.pop()
+        if not self._snapshots:
+            self._reset()
+            return 0
+        kept, states = self._snapshots[-1]
+        for layer, state in zip(self._cache, states, strict=True):
+            if state is None:
+                layer.trim(self._cached - kept)
+            else:
+                layer.state = _copied(state)
+        return kept
+
+    def _snapshot(self) -> None:
+        """Remember the layers that may not be rewindable, as they are before this pass."""
+        states = [None if _always_trims(layer) else layer for layer in self._cache]
+        if self._cached and any(layer is not None for layer in states):
+            copies = [layer and _copied(layer.state) for layer in states]
+            self._snapshots.append((self._cached, copies))
+
+    def _quantize(self) -> None:
+        if self.kv_bits is None:
+            return
+        for n, layer in enumerate(self._cache):
+            if type(layer).__name__ == "KVCache":
+                self._cache[n] = layer.to_quantized(group_size=32, bits=self.kv_bits)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by the cache."""
+        return sum(layer.nbytes for layer in self._cache if not layer.empty())
+
+
+def _always_trims(layer: Any) -> bool:
+    return type(layer).__name__ in ("KVCache", "QuantizedKVCache")
+
+
+def _copied(state: Any) -> Any:
+    """A cache state that later in-place writes do not reach."""
+    if isinstance(state, mx.array):
+        return mx.array(state)
+    if isinstance(state, list | tuple):
+        return type(state)(_copied(part) for part in state)
+    return state

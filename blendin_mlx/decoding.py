@@ -1,0 +1,278 @@
+"""The decoding loop: one :class:`Step` per token, in ids and bytes only.
+
+At each position the base is run; where the method's gate is open, or the answer may be over, the
+guide is asked; the method's target distribution decides. Gate, weight, blend and choice are one
+lazy graph of array operations per model pass, and one small array is read back from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from . import blending
+from .backend import mx
+from .choosing import Chooser
+from .context import Context
+from .errors import NumericalError
+from .guide import Guide
+from .methods import Advice, Method, View
+from .step import Candidate, Source, Step
+from .text import AnswerText
+
+# When an answer ends, besides stop strings and limits:
+# blend   STOP wins the blend, or the base is sure of STOP
+# base    also as soon as the base's own top choice is STOP
+# either  as blend; also where a sure base opens a new line and the guide finds the answer over
+# guide   as either; an end that the base wants is taken back while the guide would go on
+StopPolicy = Literal["blend", "base", "either", "guide"]
+SURE_OF_STOP = 0.5
+# Under the policy `guide`, how many ends of one answer may be taken back.
+MAX_TAKEBACKS = 8
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A choice from a distribution, read back."""
+
+    id: int
+    prob: float
+    gap: float
+    stop_prob: float
+
+
+@dataclass(frozen=True)
+class _Consulted:
+    """The guide's part in a choice, read back."""
+
+    token: Candidate
+    alpha: float
+    exact_mass: float
+
+
+class Decoder:
+    """Decodes one answer; iterate over it for the steps.
+
+    Args:
+        base: the base's context; it must hold ``prompt`` but for the last token when iteration
+            begins.
+        prompt: what the base reads before the answer.
+        guide: the aligned model; None only where the method never asks.
+        method: gate and target.
+        chooser: greedy unless given.
+        stop_policy: one of :data:`StopPolicy`.
+
+    Raises:
+        NumericalError: while iterating, where a model's logits are not finite.
+        ValueError: an unknown stop policy.
+    """
+
+    def __init__(
+        self,
+        base: Context,
+        prompt: Sequence[int],
+        guide: Guide | None,
+        method: Method,
+        chooser: Chooser | None = None,
+        stop_policy: StopPolicy = "either",
+    ) -> None:
+        if stop_policy not in get_args(StopPolicy):
+            known = ", ".join(get_args(StopPolicy))
+            raise ValueError(f"stop policy must be one of {known}, not {stop_policy!r}")
+        self.base = base
+        self.guide = guide if method.asks else None
+        self.method = method
+        self.chooser = chooser or Chooser()
+        self.stop_policy = stop_policy
+        self.vocabulary = base.model.vocabulary
+        self.answer = AnswerText(self.vocabulary)
+        self.takebacks = 0
+        self._prompt = list(prompt)
+        self._unread = self._prompt[-1:]
+        self._banned: int | None = None
+
+    def __iter__(self) -> Iterator[Step]:
+        while True:
+            step = self._decide()
+            if not step.is_stop:
+                self.answer.append(step.id)
+                self._unread = [step.id]
+            yield step
+            if step.is_stop:
+                return
+
+    def _decide(self) -> Step:
+        view = self._run_base()
+        row = [view.confidence, view.token, self.method.unsure(view.confidence)]
+        chosen = view.token if self.chooser.is_greedy else self._choose(view.probs)
+        (confidence, top, unsure), choice = self._read(row, view.probs, chosen)
+        self._check_finite(confidence, self.base)
+        base = Candidate(int(top), confidence)
+        banned, self._banned = self._banned, None
+        if self.guide is None or not self.guide.can_read(self.answer):
+            return self._step(base, choice)
+        if banned is not None:
+            return self._without_base(view, base, banned)
+        if self.stop_policy == "base" and base.id == self.vocabulary.stop:
+            return self._step(base, self._stop(choice))
+        return self._intervene(view, base) if unsure else self._follow_base(view, base, choice)
+
+    def _run_base(self) -> View:
+        logits = self.base.read(self._unread)
+        self._unread = []
+        probs = self.vocabulary.pool_stop(blending.probabilities(logits, self.vocabulary.size))
+        return View(probs, *blending.top(probs))
+
+    def _choose(self, probs: mx.array) -> mx.array:
+        return self.chooser.choose(probs, [*self._prompt, *self.answer.ids])
+
+    def _read(
+        self, row: list[mx.array], probs: mx.array, chosen: mx.array
+    ) -> tuple[list[float], _Choice]:
+        """Read back ``row`` and the facts about a choice, in one array."""
+        prob = mx.take_along_axis(probs, chosen[..., None], axis=-1)[..., 0]
+        facts = [chosen, prob, blending.gap(probs, chosen), probs[..., self.vocabulary.stop]]
+        values = _read_back([*row, *facts])
+        token, *rest = values[len(row) :]
+        return values[: len(row)], _Choice(int(token), *rest)
+
+    def _follow_base(self, view: View, base: Candidate, choice: _Choice) -> Step:
+        """The gate is shut: the base's choice, unless the guide objects about the end."""
+        if choice.id == self.vocabulary.stop:
+            if not self._may_take_back():
+                return self._step(base, choice)
+            advice, over = self._check_end()
+            if over >= SURE_OF_STOP:
+                return self._step(base, choice, checked=over)
+            self.takebacks += 1
+            return self._blend(view, base, advice, banned=choice.id)
+        if self.stop_policy in ("either", "guide") and self._opens_line(choice.id):
+            _, over = self._check_end()
+            if over >= SURE_OF_STOP:
+                return self._guide_ends(base, over)
+            return self._step(base, choice, checked=over)
+        return self._step(base, choice)
+
+    def _intervene(self, view: View, base: Candidate) -> Step:
+        """The gate is open: the method's target decides."""
+        assert self.guide is not None
+        advice = self.guide.advise(self.answer)
+        step = self._blend(view, base, advice)
+        if step.is_stop and self._may_take_back():
+            (over,) = _read_back([advice.stop_prob])
+            if over < SURE_OF_STOP:
+                self.takebacks += 1
+                return self._blend(view, base, advice, banned=step.id)
+        return step
+
+    def _without_base(self, view: View, base: Candidate, banned: int) -> Step:
+        """After an end was taken back: the blend decides, without what the base wrote there."""
+        advice, over = self._check_end()
+        if over >= SURE_OF_STOP:
+            return self._guide_ends(base, over)
+        return self._blend(view, base, advice, banned)
+
+    def _blend(
+        self, view: View, base: Candidate, advice: Advice, banned: int | None = None
+    ) -> Step:
+        """Decide by the method's target, without the token ``banned``."""
+        assert self.guide is not None
+        target = self.method.target(view, advice)
+        probs = target.probs
+        if banned is not None:
+            probs = mx.where(mx.arange(probs.shape[-1]) == banned, 0.0, probs)
+        row = [advice.confidence, advice.token, target.alpha, advice.exact_mass]
+        (confidence, token, alpha, exact), choice = self._read(row, probs, self._choose(probs))
+        self._check_finite(confidence, self.guide.context)
+        consulted = _Consulted(Candidate(int(token), confidence), alpha, exact)
+        source: Source = "aligned" if self.method.name == "aligned" else "blend"
+        return self._step(base, choice, source, consulted)
+
+    def _step(
+        self,
+        base: Candidate,
+        choice: _Choice,
+        source: Source = "base",
+        consulted: _Consulted | None = None,
+        checked: float | None = None,
+    ) -> Step:
+        tau = getattr(self.method, "tau", None)
+        return Step(
+            index=len(self.answer.ids),
+            id=choice.id,
+            source=source,
+            base=base,
+            aligned=None if consulted is None else consulted.token,
+            alpha=None if consulted is None else consulted.alpha,
+            prob=choice.prob,
+            exact_mass=None if consulted is None else consulted.exact_mass,
+            stop_prob=choice.stop_prob if checked is None else checked,
+            gate_margin=None if tau is None else base.prob - tau,
+            gap=choice.gap,
+            is_stop=choice.id == self.vocabulary.stop,
+            stop_check=checked is not None,
+        )
+
+    def _stop(self, choice: _Choice) -> _Choice:
+        """STOP in place of another choice from the same distribution."""
+        if choice.id == self.vocabulary.stop:
+            return choice
+        lead = choice.stop_prob - choice.prob
+        return _Choice(self.vocabulary.stop, choice.stop_prob, lead, choice.stop_prob)
+
+    def _guide_ends(self, base: Candidate, over: float) -> Step:
+        choice = _Choice(self.vocabulary.stop, prob=over, gap=2 * over - 1, stop_prob=over)
+        return self._step(base, choice, "aligned", checked=over)
+
+    def _opens_line(self, token: int) -> bool:
+        return b"\n" in (self.vocabulary.token_bytes[token] or b"")
+
+    def _check_end(self) -> tuple[Advice, float]:
+        """Ask the guide whether the answer so far is over: its advice and P_g(STOP)."""
+        assert self.guide is not None
+        advice = self.guide.advise(self.answer)
+        confidence, over = _read_back([advice.confidence, advice.stop_prob])
+        self._check_finite(confidence, self.guide.context)
+        return advice, over
+
+    def _may_take_back(self) -> bool:
+        return self.stop_policy == "guide" and self.takebacks < MAX_TAKEBACKS
+
+    def take_back(self, length: int) -> bool:
+        """Undo the answer from token ``length`` on; the guide decides there, without that token.
+
+        Called where the base began the next turn itself.
+
+        Returns:
+            Whether it was done: only under the policy ``guide``, and not too often.
+        """
+        if self.guide is None or not self._may_take_back():
+            return False
+        self._banned = self.answer.ids[length]
+        self.answer.rewind(length)
+        self.takebacks += 1
+        self.base.rewind(len(self._prompt) + length - 1)
+        self._unread = [[*self._prompt, *self.answer.ids][-1]]
+        return True
+
+    def is_full(self) -> bool:
+        """Whether one of the two contexts has no room for another token."""
+        limit = self.base.model.context_limit
+        if limit is not None and len(self._prompt) + len(self.answer.ids) >= limit:
+            return True
+        return self.guide is not None and self.guide.is_full(self.answer)
+
+    def _check_finite(self, confidence: float, context: Context) -> None:
+        if not math.isfinite(confidence):
+            raise NumericalError(
+                f"{context.model.name} produced logits that are not finite at token "
+                f"{len(self.answer.ids)} of the answer; its weights may be damaged"
+            )
+
+
+def _read_back(row: Sequence[mx.array]) -> list[float]:
+    """One small array from the graph; ids are exact in float32 up to 2**24."""
+    values: Any = mx.stack([part.reshape(()).astype(mx.float32) for part in row]).tolist()
+    return list(values)

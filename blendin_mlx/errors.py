@@ -1,0 +1,19 @@
+"""The errors this library raises on purpose. Only the command line turns them into exit codes."""
+
+from __future__ import annotations
+
+
+class BlendinError(Exception):
+    """Something went wrong that a user can act upon; the message says what, where and what next."""
+
+
+class PromptError(BlendinError):
+    """The prompt cannot be used: empty, or longer than a model's context."""
+
+
+class PairError(BlendinError):
+    """These two models cannot be blended as they are (no chat template, unknown token bytes, …)."""
+
+
+class NumericalError(BlendinError):
+    """A model produced logits that are not finite."""

@@ -1,0 +1,292 @@
+"""Text on top of steps: streamed text, stop strings, limits, statistics.
+
+Three layers, as in mlx-lm: :mod:`.decoding` yields steps, :func:`stream_generate` text,
+:func:`generate` the whole string.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from .backend import mx
+from .choosing import Chooser, LogitsProcessor, Sampler
+from .context import Context, Progress
+from .decoding import Decoder, StopPolicy
+from .errors import PromptError
+from .guide import Guide
+from .methods import METHODS, Method
+from .model import LanguageModel, Pair
+from .projection import ProjectionRule
+from .prompts import Message, PairPrompt, build_prompt
+from .statistics import FinishReason, Statistics, describe_method
+from .step import Step
+from .stops import Match, StopStrings
+
+
+@dataclass
+class PromptCache:
+    """What both models of a pair have read; give it again to go on from there."""
+
+    base: Context
+    aligned: Context
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A settled step and the characters that its token completed."""
+
+    step: Step
+    text: str
+
+
+@dataclass(frozen=True)
+class Response:
+    """A part of the answer that will not change any more.
+
+    Attributes:
+        text: what can be shown now; empty while bytes or a possible stop string are withheld.
+        pieces: the steps that were settled. Their text is that of ``text``, but for what a stop
+            string cut off.
+        finish_reason: set in the last response only.
+        statistics: counts so far; complete in the last response.
+    """
+
+    text: str
+    pieces: tuple[Piece, ...]
+    statistics: Statistics
+    finish_reason: FinishReason | None = None
+
+
+def make_prompt_cache(
+    pair: Pair, *, kv_bits: int | None = None, prefill_step_size: int | None = None
+) -> PromptCache:
+    """Empty contexts for both models (see :class:`.context.Context` for the options)."""
+    base, aligned = (
+        Context(model, kv_bits=kv_bits, prefill_step_size=prefill_step_size)
+        for model in (pair.base, pair.aligned)
+    )
+    return PromptCache(base, aligned)
+
+
+def stream_generate(
+    pair: Pair,
+    prompt: str | Sequence[Message] | PairPrompt,
+    *,
+    method: str | Method = "blendin",
+    max_tokens: int = 256,
+    sampler: Sampler | None = None,
+    logits_processors: Sequence[LogitsProcessor] = (),
+    stop: Sequence[str] = (),
+    stop_policy: StopPolicy = "either",
+    projection: ProjectionRule = "prefix",
+    prompt_cache: PromptCache | None = None,
+    kv_bits: int | None = None,
+    prompt_progress_callback: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Iterator[Response]:
+    """Answer a prompt with a pair, piece by piece.
+
+    Args:
+        pair: the two models.
+        prompt: a user message, a conversation, or a prompt made with :func:`.build_prompt`.
+        method: a name of :data:`.methods.METHODS`, or a method with its options.
+        max_tokens: most tokens to produce, at least 1.
+        sampler, logits_processors: from ``mlx_lm.sample_utils``; applied to the distribution
+            that decides. Greedy where there is no sampler.
+        stop: strings that end the answer and are not shown.
+        stop_policy: see :data:`.decoding.StopPolicy`.
+        projection: see :class:`.projection.Projection`.
+        prompt_cache: contexts of an earlier call; the common prefix is not read again.
+        kv_bits: quantize new caches to 4 or 8 bits.
+        prompt_progress_callback: called with tokens read and tokens to read.
+        should_stop: asked before each token and each step of the prefill.
+
+    Raises:
+        PromptError: an empty prompt, or one longer than a context.
+        PairError: these models cannot be blended.
+        NumericalError: logits that are not finite.
+        ValueError: an option out of range.
+
+    Example:
+        >>> for response in stream_generate(pair, "Why is the sky blue?", max_tokens=100):
+        ...     print(response.text, end="", flush=True)
+    """
+    if max_tokens < 1:
+        raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
+    if isinstance(method, str):
+        if method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+        method = METHODS[method]()
+    if not isinstance(prompt, PairPrompt):
+        prompt = build_prompt(pair, prompt)
+    _check_room(pair.base, len(prompt.base.ids))
+    if method.asks:
+        _check_room(pair.aligned, len(prompt.aligned.ids))
+    cache = prompt_cache or make_prompt_cache(pair, kv_bits=kv_bits)
+    guide = None
+    if method.asks:
+        guide = Guide(cache.aligned, pair.projection(projection), prompt.aligned.ids)
+    base_ids = list(prompt.base.ids)
+    unread = cache.base.move_to(base_ids[:-1])
+    chooser = Chooser(sampler, logits_processors)
+    run = _Run(
+        cache,
+        Statistics(
+            method=describe_method(method),
+            stop_policy=stop_policy,
+            base_prompt_tokens=len(base_ids),
+            aligned_prompt_tokens=len(prompt.aligned.ids),
+        ),
+        StopStrings(stop, prompt.stops),
+        max_tokens,
+        should_stop or (lambda: False),
+    )
+    decoder = Decoder(cache.base, base_ids, guide, method, chooser, stop_policy)
+    return run.stream(decoder, unread, prompt_progress_callback)
+
+
+def generate(pair: Pair, prompt: str | Sequence[Message] | PairPrompt, **options: Any) -> str:
+    """The whole answer as a string; the options are those of :func:`stream_generate`.
+
+    Example:
+        >>> generate(pair, "How do I boil an egg?", max_tokens=200)
+    """
+    return "".join(response.text for response in stream_generate(pair, prompt, **options))
+
+
+def _check_room(model: LanguageModel, tokens: int) -> None:
+    limit = model.context_limit
+    if limit is not None and tokens >= limit:
+        raise PromptError(
+            f"the prompt has {tokens} tokens for {model.name}, whose context holds {limit}; "
+            "shorten it"
+        )
+
+
+class _StopRequested(Exception):  # noqa: N818 - no error: the caller wants it
+    """The caller asked for an end while the prompt was read."""
+
+
+class _Run:
+    """One answer being written: what is decided, settled and shown."""
+
+    def __init__(
+        self,
+        cache: PromptCache,
+        statistics: Statistics,
+        stops: StopStrings,
+        max_tokens: int,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.cache = cache
+        self.statistics = statistics
+        self.stops = stops
+        self.max_tokens = max_tokens
+        self.should_stop = should_stop
+        self.shown = 0
+        self._held: list[tuple[Step, int]] = []  # steps and where their text ends
+        self._settled_text = 0
+        self._before = self._counts()
+
+    def stream(
+        self, decoder: Decoder, unread: Sequence[int], progress: Progress | None
+    ) -> Iterator[Response]:
+        """Read the prompt, then decode."""
+        mx.reset_peak_memory()
+        started = time.perf_counter()
+        try:
+            self.cache.base.prefill(unread, partial(self._watch, progress))
+        except _StopRequested:
+            self.statistics.prefill_s = time.perf_counter() - started
+            yield self._finish(decoder, "interrupted")
+            return
+        prefilled = time.perf_counter()
+        self.statistics.prefill_s = prefilled - started
+        for response in self._decode(decoder):
+            self.statistics.decode_s = time.perf_counter() - prefilled
+            yield response
+
+    def _watch(self, progress: Progress | None, done: int, total: int) -> None:
+        if progress:
+            progress(done, total)
+        if self.should_stop():
+            raise _StopRequested
+
+    def _decode(self, decoder: Decoder) -> Iterator[Response]:
+        steps = iter(decoder)
+        while (reason := self._limit(decoder)) is None:
+            step = next(steps)
+            self._held.append((step, len(decoder.answer.text)))
+            if step.is_stop:
+                reason = "stop"
+                break
+            match = self.stops.find(decoder.answer.text, self._since(decoder))
+            if match is None:
+                yield self._settle(decoder, self.stops.showable(decoder.answer.text))
+            elif not self._take_back(decoder, match):
+                yield self._finish(decoder, "stop_string", match.shown)
+                return
+        yield self._finish(decoder, reason)
+
+    def _since(self, decoder: Decoder) -> int:
+        """Where a stop string that the last token completed may begin."""
+        before = self._held[-2][1] if len(self._held) > 1 else self._settled_text
+        return max(0, before - self.stops.longest)
+
+    def _take_back(self, decoder: Decoder, match: Match) -> bool:
+        """The base began the next turn: under the policy ``guide`` that may be undone."""
+        if not match.is_marker:
+            return False
+        token = decoder.answer.token_at(match.start)
+        if not decoder.take_back(token):
+            return False
+        self._held = [held for held in self._held if held[0].index < token]
+        return True
+
+    def _limit(self, decoder: Decoder) -> FinishReason | None:
+        if len(decoder.answer.ids) >= self.max_tokens:
+            return "length"
+        if decoder.is_full():
+            return "context"
+        return "interrupted" if self.should_stop() else None
+
+    def _settle(self, decoder: Decoder, end: int) -> Response:
+        """Show the text up to ``end``; settle the steps that lie within it."""
+        text = decoder.answer.text[self.shown : end]
+        self.shown = max(self.shown, end)
+        pieces = []
+        while self._held and self._held[0][1] <= end:
+            pieces.append(self._piece(decoder, *self._held.pop(0)))
+        return Response(text, tuple(pieces), self.statistics)
+
+    def _piece(self, decoder: Decoder, step: Step, end: int) -> Piece:
+        text = decoder.answer.text[self._settled_text : end]
+        self._settled_text = end
+        self.statistics.add(step)
+        return Piece(step, text)
+
+    def _finish(self, decoder: Decoder, reason: FinishReason, shown: int | None = None) -> Response:
+        """The last response: whatever was withheld, and the complete statistics."""
+        answer = decoder.answer
+        answer.finish()
+        end = len(answer.text) if shown is None else shown
+        text = answer.text[self.shown : end]
+        pieces = tuple(self._piece(decoder, *held) for held in self._held)
+        base, aligned, rereads = (
+            now - before for now, before in zip(self._counts(), self._before, strict=True)
+        )
+        statistics = self.statistics
+        statistics.base_passes, statistics.aligned_passes = base, aligned
+        statistics.rereads = rereads
+        statistics.peak_bytes = mx.get_peak_memory()
+        statistics.text = answer.text[:end]
+        statistics.finish_reason = reason
+        return Response(text, pieces, statistics, reason)
+
+    def _counts(self) -> tuple[int, int, int]:
+        base, aligned = self.cache.base, self.cache.aligned
+        return base.passes, aligned.passes, base.rereads + aligned.rereads

@@ -1,0 +1,72 @@
+"""The aligned model as it is asked: it reads what the base has written, and gives advice.
+
+It is run only when asked, over all tokens since its last run, in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from . import blending
+from .context import Context
+from .methods import Advice
+from .projection import Projection
+from .text import AnswerText, GrowingTokens
+
+
+class Guide:
+    """The aligned model beside one answer.
+
+    Args:
+        context: the aligned model's context; it may already hold a part of the prompt.
+        projection: φ from its vocabulary to the base's.
+        prompt: what it reads before the answer.
+    """
+
+    def __init__(self, context: Context, projection: Projection, prompt: Sequence[int]) -> None:
+        self.context = context
+        self.projection = projection
+        self._prompt = list(prompt)
+        vocabulary = context.model.vocabulary
+        self._tokens = None if projection.identity else GrowingTokens(vocabulary)
+        self._unread_prompt = True
+
+    def can_read(self, answer: AnswerText) -> bool:
+        """Whether the answer so far is something this model can read.
+
+        With its own tokenizer it reads text, and bytes that do not yet form a character are not
+        text: the base finishes the character alone.
+        """
+        return self._tokens is None or not answer.pending
+
+    def sequence(self, answer: AnswerText) -> list[int]:
+        """The prompt and the answer so far, in this model's tokens."""
+        written = answer.ids if self._tokens is None else self._tokens.update(answer.text)
+        return self._prompt + written
+
+    def is_full(self, answer: AnswerText) -> bool:
+        """Whether the aligned model's context has no room for another token."""
+        limit = self.context.model.context_limit
+        return limit is not None and len(self.sequence(answer)) >= limit
+
+    def advise(self, answer: AnswerText) -> Advice:
+        """What the guide says comes next, lazily: arrays over one position ``[1, …]``."""
+        if self._unread_prompt:
+            self.context.prefill(self.context.move_to(self._prompt[:-1]))
+            self._unread_prompt = False
+        unread = self.context.move_to(self.sequence(answer))
+        vocabulary = self.context.model.vocabulary
+        probs = vocabulary.pool_stop(
+            blending.probabilities(self.context.read(unread), vocabulary.size)
+        )
+        top = blending.top(probs)
+        carried = self.projection.carry(probs)
+        return Advice(
+            probs=carried.probs,
+            confidence=top.prob,
+            token=top.token,
+            counterpart=self.projection.counterpart(top.token),
+            exact_mass=carried.exact_mass,
+            prefix_mass=carried.prefix_mass,
+            stop_prob=probs[..., vocabulary.stop],
+        )

@@ -1,0 +1,150 @@
+"""A loaded language model as the engine uses it: network, tokenizer, limits, roles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from .backend import mx
+from .errors import PairError
+from .projection import Projection, ProjectionRule
+from .vocabulary import Vocabulary
+
+# Where configs keep the longest sequence a model was made for.
+CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+
+
+@dataclass
+class LanguageModel:
+    """What ``mlx_lm.load(..., return_config=True)`` returns, with a name.
+
+    Args:
+        network: an mlx-lm model: ``network(ids[1, n], cache=...)`` gives logits ``[1, n, V']``.
+        tokenizer: its tokenizer, mlx-lm's wrapper or a fast Hugging Face one.
+        config: the model's config.json, for its stop tokens and context limit.
+        name, path, revision: where it came from, for messages and traces.
+
+    Example:
+        >>> LanguageModel(*mlx_lm.load("some/folder", return_config=True), name="base")
+    """
+
+    network: Any
+    tokenizer: Any
+    config: dict[str, Any] = field(default_factory=dict)
+    name: str = "model"
+    path: str | None = None
+    revision: str | None = None
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The tokenizer seen as bytes, as wide as the model's output.
+
+        Raises:
+            PairError: no stop token is known, or the tokenizer's bytes cannot be known.
+        """
+        return Vocabulary(
+            self.tokenizer, size=self._logit_size, stop_ids=self.stop_ids, name=self.name
+        )
+
+    @cached_property
+    def _logit_size(self) -> int:
+        # Asking for the shape builds the graph and computes nothing.
+        size: int = self.network(mx.array([[0]])).shape[-1]
+        return size
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """The STOP class by role: configured end tokens, and what ends the template's turns."""
+        found = set(_as_ids(self.config.get("eos_token_id")))
+        found |= set(_as_ids(getattr(self.tokenizer, "eos_token_id", None)))
+        found |= set(_as_ids(getattr(self.tokenizer, "eos_token_ids", None)))
+        if (turn_end := self._end_of_turn()) is not None:
+            found.add(turn_end)
+        return frozenset(found)
+
+    def _end_of_turn(self) -> int | None:
+        """The control token that the chat template writes after an assistant's message."""
+        if not self.chat_template:
+            return None
+        probe = "blendin-probe"
+        messages = [{"role": "user", "content": "."}, {"role": "assistant", "content": probe}]
+        try:
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False)
+        except Exception:  # a template may refuse anything; the configured tokens remain
+            return None
+        rest = text.rpartition(probe)[2]
+        special = set(self.tokenizer.all_special_ids)
+        ids = self.tokenizer.encode(rest, add_special_tokens=False)
+        return next((int(token) for token in ids[:1] if token in special), None)
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja source of the model's chat template, None where it has none."""
+        template = getattr(self.tokenizer, "chat_template", None)
+        if isinstance(template, dict):
+            template = template.get("default")
+        return template or None
+
+    @property
+    def context_limit(self) -> int | None:
+        """The longest sequence in tokens that the model was made for, if it says."""
+        config = self.config.get("text_config", self.config)
+        limits = [config[key] for key in CONTEXT_KEYS if isinstance(config.get(key), int)]
+        return min(limits) if limits else None
+
+    @cached_property
+    def beginning(self) -> tuple[int, ...]:
+        """Tokens that the model expects before any text: its beginning-of-text, or nothing."""
+        ids = tuple(self.tokenizer.encode(""))
+        special = set(self.tokenizer.all_special_ids)
+        return ids[:1] if ids and ids[0] in special and ids[0] not in self.stop_ids else ()
+
+    def make_cache(self) -> list[Any]:
+        """An empty cache for this model."""
+        from mlx_lm.models.cache import make_prompt_cache
+
+        cache: list[Any] = make_prompt_cache(self.network)
+        return cache
+
+
+@dataclass
+class Pair:
+    """A base model and the aligned model that guides it.
+
+    Example:
+        >>> pair = Pair(base=LanguageModel(...), aligned=LanguageModel(...))
+        >>> pair.projection("prefix").identity   # one tokenizer for both?
+        False
+    """
+
+    base: LanguageModel
+    aligned: LanguageModel
+    _projections: dict[str, Projection] = field(default_factory=dict, repr=False)
+
+    def projection(self, rule: ProjectionRule = "prefix") -> Projection:
+        """φ from the aligned model's vocabulary to the base's; made once.
+
+        Raises:
+            PairError: a tokenizer whose tokens have no known bytes, or no stop token.
+        """
+        if rule not in self._projections:
+            self._projections[rule] = Projection(
+                self.base.vocabulary, self.aligned.vocabulary, rule
+            )
+        return self._projections[rule]
+
+    def require_chat_template(self) -> None:
+        """Refuse a pair whose aligned model would read its prompt raw."""
+        if self.aligned.chat_template is None:
+            raise PairError(
+                f"{self.aligned.name} has no chat template, so it is no aligned model as it is; "
+                "pass one with --aligned-template FILE, or choose an instruct model"
+            )
+
+
+def _as_ids(value: int | Iterable[int] | None) -> list[int]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, int) else list(value)

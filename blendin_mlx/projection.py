@@ -1,0 +1,135 @@
+"""The map φ that carries the guide's distribution to the base's vocabulary.
+
+A guide token goes to the base token with the same bytes, else to the first token of the base's
+own tokenization of those bytes. Mass is added up where it meets, so what is not on control tokens
+is conserved exactly. STOP is matched by role: one class on each side, one event in the blend.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+from .backend import mx
+from .vocabulary import Vocabulary
+
+ProjectionRule = Literal["prefix", "shared"]
+
+
+class Carried(NamedTuple):
+    """A guide's distribution in the base's vocabulary."""
+
+    probs: mx.array  # [..., base.size]
+    exact_mass: mx.array  # [...]
+    prefix_mass: mx.array  # [...]
+
+
+class Projection:
+    """φ from the vocabulary of ``aligned`` to that of ``base``.
+
+    Args:
+        base, aligned: the two vocabularies.
+        rule: ``prefix`` as in the module's first lines; ``shared`` keeps only tokens that both
+            have and renormalises (the paper's variant).
+
+    Raises:
+        ValueError: an unknown rule.
+    """
+
+    def __init__(
+        self, base: Vocabulary, aligned: Vocabulary, rule: ProjectionRule = "prefix"
+    ) -> None:
+        if rule not in get_args(ProjectionRule):
+            raise ValueError(f"projection must be prefix or shared, not {rule!r}")
+        self.rule = rule
+        self.base = base
+        self.aligned = aligned
+        self.identity = same_vocabulary(base, aligned)
+        self.table = phi(base, aligned)
+        exact = [
+            target < base.size
+            and (token == aligned.stop or base.token_bytes[target] == aligned.token_bytes[token])
+            for token, target in enumerate(self.table)
+        ]
+        self.shared_tokens = sum(exact)
+        self._target = mx.array(self.table, dtype=mx.int32)
+        self._exact = mx.array(exact, dtype=mx.bool_)
+        self._known = self._target < base.size
+
+    def carry(self, probs: mx.array) -> Carried:
+        """Carry ``[..., aligned.size]`` (STOP pooled) over.
+
+        With one vocabulary for both, φ is the identity and no sum is made: the result is bit-equal
+        to the input, control tokens apart.
+        """
+        exact = mx.where(self._exact, probs, 0.0)
+        exact_mass = exact.sum(axis=-1)
+        if self.rule == "shared":
+            probs = exact / exact_mass[..., None]
+            prefix_mass = mx.zeros(exact_mass.shape)
+        else:
+            prefix_mass = mx.where(self._known & ~self._exact, probs, 0.0).sum(axis=-1)
+        return Carried(self._move(probs), exact_mass, prefix_mass)
+
+    def _move(self, probs: mx.array) -> mx.array:
+        if self.identity and self.base.stop == self.aligned.stop:
+            kept = mx.where(self._known, probs, 0.0)[..., : self.base.size]
+            missing = self.base.size - kept.shape[-1]
+            return mx.pad(kept, [(0, 0)] * (kept.ndim - 1) + [(0, missing)]) if missing else kept
+        # One slot more than the base has tokens takes what goes nowhere.
+        room = mx.zeros((*probs.shape[:-1], self.base.size + 1))
+        return room.at[..., self._target].add(probs)[..., : self.base.size]
+
+    def counterpart(self, token: mx.array) -> mx.array:
+        """φ of guide ids ``[...]``; ``base.size`` where a token has no counterpart."""
+        return self._target[token]
+
+
+def same_vocabulary(one: Vocabulary, other: Vocabulary) -> bool:
+    """Whether every id writes the same bytes in both, trailing control tokens and padding apart."""
+    size = min(one.size, other.size)
+    ends = set(one.stop_ids) | set(other.stop_ids)
+    tails = one.token_bytes[size:] + other.token_bytes[size:]
+    return not any(tails) and all(
+        a == b or token in ends
+        for token, (a, b) in enumerate(
+            zip(one.token_bytes[:size], other.token_bytes[:size], strict=True)
+        )
+    )
+
+
+def phi(base: Vocabulary, aligned: Vocabulary) -> list[int]:
+    """φ as a list over the guide's ids; ``base.size`` for tokens that carry no mass across."""
+    if same_vocabulary(base, aligned):
+        return [_same_id(base, aligned, token) for token in range(aligned.size)]
+    return [_counterpart(base, aligned, token) for token in range(aligned.size)]
+
+
+def _same_id(base: Vocabulary, aligned: Vocabulary, token: int) -> int:
+    if token == aligned.stop:
+        return base.stop
+    return token if aligned.token_bytes[token] and token < base.size else base.size
+
+
+def _counterpart(base: Vocabulary, aligned: Vocabulary, token: int) -> int:
+    if token == aligned.stop:
+        return base.stop
+    written = aligned.token_bytes[token]
+    if not written:
+        return base.size
+    if (exact := base.by_bytes.get(written)) is not None:
+        return exact
+    return _first_token(base, written)
+
+
+def _first_token(base: Vocabulary, written: bytes) -> int:
+    """First token of the base's tokenization; for bytes that are no text, the longest prefix."""
+    try:
+        first = base.encode(written.decode())[0]
+        begins = base.token_bytes[first]
+        # A normaliser may rewrite the text; then its tokens are not what the guide would write.
+        if begins and written.startswith(begins):
+            return first
+    except UnicodeDecodeError:
+        pass
+    prefixes = (written[:n] for n in range(len(written), 0, -1))
+    return next((base.by_bytes[p] for p in prefixes if p in base.by_bytes), base.size)

@@ -1,0 +1,216 @@
+"""Chat messages → what each of the two models reads.
+
+The aligned model reads its own chat template. The base, which was never shown a chat template,
+reads a plain text form. Each form knows the markers that begin the next turn; they end an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import PairError, PromptError
+from .model import LanguageModel, Pair
+from .vocabulary import Vocabulary
+
+Message = Mapping[str, str]
+
+ROLES = ("system", "user", "assistant")
+
+QUERY = """\
+{{ system or 'Below, an expert assistant answers each query helpfully, fully and politely.' }}
+
+{% for message in messages %}
+# {{ 'Query' if message.role == 'user' else 'Answer' }}:
+{{ message.content }}
+
+{% endfor %}
+# Answer:
+"""
+
+TRANSCRIPT = """\
+{{ system + '\n\n' if system else '' }}
+{%- for message in messages %}
+{{- 'User' if message.role == 'user' else 'Assistant' }}: {{ message.content }}
+{% endfor %}
+{{- 'Assistant:\n' }}"""
+
+PLAIN = """\
+{{ system + '\n' if system else '' }}
+{%- for message in messages %}
+{{- 'Question' if message.role == 'user' else 'Answer' }}: {{ message.content }}
+{% endfor %}"""
+
+
+@dataclass(frozen=True)
+class BaseTemplate:
+    """A text form of a conversation: a Jinja source and the markers of its turns.
+
+    The source sees ``system`` (a string, maybe empty) and ``messages`` (the other turns, each
+    with ``role`` and ``content``).
+    """
+
+    source: str
+    stops: tuple[str, ...] = ()
+
+
+BASE_TEMPLATES: Mapping[str, BaseTemplate] = {
+    "query": BaseTemplate(QUERY, ("# Query:", "# Answer:")),
+    "transcript": BaseTemplate(TRANSCRIPT, ("\nUser:", "\nAssistant:")),
+    "plain": BaseTemplate(PLAIN, ("\nQuestion:",)),
+}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What one model reads before the answer."""
+
+    text: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PairPrompt:
+    """What both models read, and the strings that end the answer."""
+
+    base: Prompt
+    aligned: Prompt
+    stops: tuple[str, ...] = ()
+
+
+def build_prompt(
+    pair: Pair,
+    prompt: str | Sequence[Message],
+    *,
+    base_template: str | BaseTemplate = "query",
+    aligned_template: str | None = None,
+    thinking: bool | None = None,
+) -> PairPrompt:
+    """Render a conversation for both models of a pair.
+
+    Args:
+        prompt: one user message as a string, or messages with ``role`` and ``content``.
+        base_template: a key of :data:`BASE_TEMPLATES`, ``chat`` for the base's own chat template,
+            or a template.
+        aligned_template: Jinja source to use in place of the aligned model's own chat template.
+        thinking: passed to the chat template as ``enable_thinking`` unless None.
+
+    Raises:
+        PromptError: an empty or malformed conversation.
+        PairError: the aligned model has no chat template, or a template refuses the messages.
+
+    Example:
+        >>> build_prompt(pair, "How do I boil an egg?").base.text.splitlines()[-1]
+        '# Answer:'
+    """
+    messages = check_messages(prompt)
+    if aligned_template is None:
+        pair.require_chat_template()
+    aligned = _chat_prompt(pair.aligned, messages, aligned_template, thinking)
+    if base_template == "chat":
+        if pair.base.chat_template is None:
+            raise PairError(
+                f"{pair.base.name} has no chat template; choose another --base-template"
+            )
+        return PairPrompt(_chat_prompt(pair.base, messages, None, thinking), aligned)
+    template = base_template
+    if isinstance(template, str):
+        if template not in BASE_TEMPLATES:
+            known = ", ".join((*BASE_TEMPLATES, "chat"))
+            raise ValueError(f"base template must be one of {known}, not {template!r}")
+        template = BASE_TEMPLATES[template]
+    return PairPrompt(_text_prompt(pair.base, messages, template), aligned, template.stops)
+
+
+def check_messages(prompt: str | Sequence[Message]) -> list[dict[str, str]]:
+    """Messages as plain dictionaries, after checking that a model can answer them."""
+    if isinstance(prompt, str):
+        prompt = [{"role": "user", "content": prompt}]
+    messages = [dict(message) for message in prompt]
+    for n, message in enumerate(messages):
+        content = message.get("content")
+        if message.get("role") not in ROLES or not isinstance(content, str):
+            raise PromptError(
+                f"message {n + 1} needs a role ({', '.join(ROLES)}) and a content string"
+            )
+        _check_text(content, n)
+        if message["role"] == "system" and n:
+            raise PromptError(f"message {n + 1} is a system message; only the first may be one")
+    if not messages or messages[-1]["role"] != "user":
+        raise PromptError("a conversation must end with a user message")
+    if not messages[-1]["content"].strip():
+        raise PromptError("the prompt is empty; give it as an argument or on standard input")
+    return messages
+
+
+def _check_text(content: str, n: int) -> None:
+    try:
+        content.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"message {n + 1} is no valid text: a lone surrogate at character {error.start}"
+        ) from None
+
+
+def _text_prompt(
+    model: LanguageModel, messages: list[dict[str, str]], template: BaseTemplate
+) -> Prompt:
+    system = messages[0]["content"] if messages[0]["role"] == "system" else ""
+    turns = messages[1:] if system or messages[0]["role"] == "system" else messages
+    text = _render(template.source, system=system, messages=turns)
+    return Prompt(text, (*model.beginning, *model.vocabulary.encode(text)))
+
+
+def _render(source: str, **values: Any) -> str:
+    from jinja2 import TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    try:
+        return environment.from_string(source).render(**values)
+    except TemplateError as error:
+        raise PairError(f"the base template cannot be rendered: {error}") from error
+
+
+def _chat_prompt(
+    model: LanguageModel,
+    messages: list[dict[str, str]],
+    template: str | None,
+    thinking: bool | None,
+) -> Prompt:
+    from jinja2 import TemplateError
+
+    shield = _unused_noncharacter(messages)
+    shielded = [
+        {**message, "content": _shield(message["content"], model.vocabulary, shield)}
+        for message in messages
+    ]
+    options: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
+    if template is not None:
+        options["chat_template"] = template
+    try:
+        text: str = model.tokenizer.apply_chat_template(
+            shielded, tokenize=False, add_generation_prompt=True, **options
+        )
+    except (TemplateError, ValueError, TypeError) as error:
+        raise PairError(f"{model.name}: its chat template cannot be rendered: {error}") from error
+    ids = [token for part in text.split(shield) for token in model.vocabulary.encode_marked(part)]
+    if tuple(ids[: len(model.beginning)]) != model.beginning:
+        ids = [*model.beginning, *ids]
+    return Prompt(text.replace(shield, ""), tuple(ids))
+
+
+def _unused_noncharacter(messages: Sequence[Message]) -> str:
+    """One of Unicode's 32 noncharacters that no message contains."""
+    used = {char for message in messages for char in message["content"]}
+    return next(char for char in map(chr, range(0xFDD0, 0xFDF0)) if char not in used)
+
+
+def _shield(content: str, vocabulary: Vocabulary, shield: str) -> str:
+    """Break each control token spelled in a message in two, so that it stays text."""
+    for spelling in vocabulary.special_spellings:
+        content = content.replace(spelling, spelling[0] + shield + spelling[1:])
+    return content

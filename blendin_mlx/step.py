@@ -1,0 +1,62 @@
+"""What is known about one decided position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Source = Literal["base", "blend", "aligned"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A token of one model's own vocabulary and its probability there."""
+
+    id: int
+    prob: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """One decided position.
+
+    Attributes:
+        index: position in the answer, from 0.
+        id: the chosen token, an id of the base (its STOP id where the answer ends).
+        source: whose wish was followed: the ``base``'s where the gate was shut, the ``blend``'s
+            at an intervention, the ``aligned`` model's where it alone decided.
+        base, aligned: each model's own top token; ``aligned`` is None where it did not decide.
+        alpha: the guide's weight, None where the gate was shut.
+        prob: probability of the chosen token in the distribution that decided.
+        exact_mass: share of the guide's mass that went over by exact match, None without a guide.
+        stop_prob: P(STOP) in the distribution that decided; the guide's own where a sure base was
+            only checked for the end.
+        gate_margin: ``p̂_b − τ``: the distance to the gate; None for methods without one.
+        gap: lead of the chosen token over the next best in the distribution that decided.
+        is_stop: the answer ends here.
+        stop_check: the guide was asked only whether the answer is over.
+    """
+
+    index: int
+    id: int
+    source: Source
+    base: Candidate
+    aligned: Candidate | None
+    alpha: float | None
+    prob: float
+    exact_mass: float | None
+    stop_prob: float
+    gate_margin: float | None
+    gap: float
+    is_stop: bool = False
+    stop_check: bool = False
+
+    @property
+    def is_intervention(self) -> bool:
+        """The guide was asked here and its distribution decided."""
+        return self.alpha is not None
+
+    @property
+    def is_override(self) -> bool:
+        """An intervention whose token is not the base's top token."""
+        return self.is_intervention and self.id != self.base.id

@@ -1,0 +1,175 @@
+"""A tokenizer seen as bytes: what each token writes, which tokens end an answer.
+
+Tokens are compared by their bytes, never by printed form (two tokens may print alike). Two
+families of tokenizers are known: byte-level BPE (GPT-2, Llama 3, Qwen, also those converted from
+tiktoken), where each character of a token stands for one byte, and SentencePiece with byte
+fallback (Llama 2, Gemma, Mistral), where ``▁`` stands for a space and ``<0x0A>`` for one byte.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+from .backend import mx
+from .errors import PairError
+
+BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
+# A text that no tokenizer merges with what follows; used to keep a dummy first space away.
+LEAD = "\n"
+
+
+class Vocabulary:
+    """One tokenizer as the blend needs it.
+
+    Args:
+        tokenizer: a fast Hugging Face tokenizer, or mlx-lm's wrapper around one.
+        size: how many logits the model has; ids beyond it cannot be produced and are cut.
+        stop_ids: ids that end an answer (the model's STOP class), at least one.
+        name: the model's name, for messages.
+
+    Raises:
+        PairError: the tokenizer is of a family whose bytes cannot be known.
+
+    Example:
+        >>> vocabulary.bytes_of(vocabulary.encode("naïve ☃"))
+        b'na\\xc3\\xafve \\xe2\\x98\\x83'
+    """
+
+    def __init__(
+        self, tokenizer: Any, *, size: int, stop_ids: Iterable[int], name: str = "model"
+    ) -> None:
+        self.name = name
+        self._tokenizer = _fast_tokenizer(tokenizer, name)
+        ids = self._tokenizer.get_vocab(with_added_tokens=True)
+        self.size = min(size, max(ids.values()) + 1)
+        self.stop_ids = tuple(sorted(i for i in set(stop_ids) if i < self.size))
+        if not self.stop_ids:
+            raise PairError(f"{name}: no stop token is known; its config needs an eos_token_id")
+        self.stop = self.stop_ids[0]
+        self.token_bytes = self._read_bytes(ids)
+
+    def _read_bytes(self, ids: dict[str, int]) -> tuple[bytes | None, ...]:
+        """Bytes of every id; None for control tokens, stop tokens and holes."""
+        spell = _speller(self._tokenizer, self.name)
+        added = self._tokenizer.get_added_tokens_decoder()
+        table: list[bytes | None] = [None] * self.size
+        for text, token in ids.items():
+            if token < self.size and token not in added:
+                table[token] = spell(text)
+        for token, entry in added.items():
+            if token < self.size and not entry.special:
+                table[token] = entry.content.encode()
+        for token in self.stop_ids:
+            table[token] = None
+        return tuple(table)
+
+    @cached_property
+    def by_bytes(self) -> dict[bytes, int]:
+        """The id of each byte string; the lowest where several tokens write the same."""
+        known: dict[bytes, int] = {}
+        for token, written in enumerate(self.token_bytes):
+            if written:
+                known.setdefault(written, token)
+        return known
+
+    @cached_property
+    def special_spellings(self) -> tuple[str, ...]:
+        """How the control tokens are spelled, longest first."""
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        spelled = {entry.content for entry in added if entry.special}
+        return tuple(sorted(spelled, key=lambda text: (-len(text), text)))
+
+    @cached_property
+    def _leads_with_space(self) -> bool:
+        """Whether the tokenizer puts a space of its own before a text."""
+        return self.bytes_of(self._plain("a")) == b" a"
+
+    def _plain(self, text: str) -> list[int]:
+        # Control tokens spelled in a text stay text: a user cannot forge a turn.
+        self._tokenizer.encode_special_tokens = True
+        try:
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        finally:
+            self._tokenizer.encode_special_tokens = False
+        return ids
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a plain text, without any special token and without a leading space of its own."""
+        if not self._leads_with_space:
+            return self._plain(text)
+        lead = len(self._plain(LEAD))
+        return self._plain(LEAD + text)[lead:]
+
+    def encode_marked(self, text: str) -> list[int]:
+        """Ids of a rendered chat template, its control tokens recognised. Adds none."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def bytes_of(self, ids: Sequence[int]) -> bytes:
+        """What these tokens write, one after the other. Control and stop tokens write nothing."""
+        return b"".join(self.token_bytes[token] or b"" for token in ids)
+
+    def pool_stop(self, probs: mx.array) -> mx.array:
+        """``[..., size]`` with all the STOP class's mass on its first id, 0 on the others."""
+        if len(self.stop_ids) == 1:
+            return probs
+        total = probs[..., mx.array(self.stop_ids)].sum(axis=-1, keepdims=True)
+        place = mx.arange(self.size)
+        member = mx.zeros(self.size, dtype=mx.bool_)
+        member[mx.array(self.stop_ids)] = True
+        return mx.where(place == self.stop, total, mx.where(member, 0.0, probs))
+
+
+def _fast_tokenizer(tokenizer: Any, name: str) -> Any:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise PairError(
+            f"{name}: its tokenizer has no tokenizer.json, so the bytes of its tokens "
+            "cannot be known; use a model that ships one"
+        )
+    return backend
+
+
+def _speller(tokenizer: Any, name: str) -> Any:
+    """The function from a token's printed form to its bytes, by the tokenizer's own decoder."""
+    decoder = tokenizer.decoder
+    described = json.loads(decoder.__getstate__()) if decoder is not None else {}
+    steps = described.get("decoders", [described])
+    kinds = {step.get("type") for step in steps}
+    if kinds == {"ByteLevel"}:
+        return _byte_level_bytes
+    if "ByteFallback" in kinds or "Metaspace" in kinds:
+        return _sentencepiece_bytes
+    raise PairError(
+        f"{name}: tokens decoded by {', '.join(sorted(map(str, kinds)))} have no bytes that can "
+        "be known; byte-level BPE and SentencePiece with byte fallback can be blended"
+    )
+
+
+def _byte_level_table() -> dict[str, int]:
+    """GPT-2's reversible map: printable bytes stand for themselves, others for U+0100 and on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(0x100) if byte not in set(printable)]
+    table = {chr(byte): byte for byte in printable}
+    table.update({chr(0x100 + n): byte for n, byte in enumerate(hidden)})
+    return table
+
+
+_BYTE_OF = _byte_level_table()
+
+
+def _byte_level_bytes(text: str) -> bytes:
+    try:
+        return bytes([_BYTE_OF[char] for char in text])
+    except KeyError:  # an added token, written as it is
+        return text.encode()
+
+
+def _sentencepiece_bytes(text: str) -> bytes:
+    if match := BYTE_TOKEN.match(text):
+        return bytes([int(match[1], 16)])
+    return text.replace("▁", " ").encode()

@@ -1,0 +1,15 @@
+"""What can be wrong with a model before it runs."""
+
+from __future__ import annotations
+
+from blendin_mlx.errors import BlendinError
+
+
+class ModelError(BlendinError):
+    """A model is missing, incomplete, damaged, or of a kind that cannot be loaded."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says first, for a message of one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,69 @@
+"""Where models live on this machine: one folder each, in the user's cache."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from platformdirs import user_cache_dir
+
+from .errors import ModelError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+# A folder is a model only with these; they are the last to be written by an import.
+REQUIRED = ("config.json", "tokenizer.json")
+
+
+def home() -> Path:
+    """The cache folder: ``BLENDIN_HOME``, else the platform's own place for caches."""
+    configured = os.environ.get("BLENDIN_HOME")
+    return Path(configured).expanduser() if configured else Path(user_cache_dir("blendin"))
+
+
+def models_folder() -> Path:
+    """The folder of imported models."""
+    return home() / "models"
+
+
+def model_folder(name: str) -> Path:
+    """Where the model of that name is kept, whether or not it is there.
+
+    Raises:
+        ModelError: a name that could leave the folder.
+    """
+    if not NAME.match(name):
+        raise ModelError(f"{name!r} is no model name: letters, digits, '.', '_' and '-' only")
+    return models_folder() / name
+
+
+def is_installed(name: str) -> bool:
+    """Whether a complete model of that name is kept here."""
+    return looks_like_model(model_folder(name))
+
+
+def looks_like_model(folder: Path) -> bool:
+    """Whether a folder holds a config, a tokenizer and weights."""
+    return all((folder / file).is_file() for file in REQUIRED) and any(
+        folder.glob("model*.safetensors")
+    )
+
+
+def size_on_disk(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def remove(name: str) -> int:
+    """Delete a kept model; return how many bytes that freed.
+
+    Raises:
+        ModelError: no such model is kept.
+    """
+    folder = model_folder(name)
+    if not folder.is_dir():
+        raise ModelError(f"{name} is not installed; see blendin models list")
+    freed = size_on_disk(folder)
+    shutil.rmtree(folder)
+    return freed

@@ -1,0 +1,222 @@
+"""METHOD.md written down once more, slowly: numpy, no caches, both prompts read anew every token.
+
+Shares no code with the engine but the loaded networks and tokenizers: distributions, STOP classes,
+the map between two vocabularies, gates, weights, ends. Every fast path must produce its tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blendin_mlx.backend import mx
+from blendin_mlx.model import LanguageModel, Pair
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OracleStep:
+    """What the oracle decided at one position, and how clearly."""
+
+    id: int
+    alpha: float | None
+    confidence: float
+    gate_margin: float  # distance of the base's confidence to the gate
+    gap: float  # lead of the winner over the next
+    stop_prob: float | None  # the guide's, where it was asked
+    is_stop: bool
+
+
+def softmax(logits: Array) -> Array:
+    """Full softmax of one row."""
+    shifted = np.exp(logits - logits.max())
+    return shifted / shifted.sum()
+
+
+def token_spelling(model: LanguageModel) -> dict[int, bytes]:
+    """Bytes of every token that writes text, worked out from tokenizer.json's own conventions."""
+    tokenizer = model.tokenizer.backend_tokenizer
+    added = tokenizer.get_added_tokens_decoder()
+    byte_level = "ByteLevel" in str(tokenizer.decoder)[:40]
+    letters = {v: k for k, v in gpt2_letters().items()}
+    spelled = {}
+    for text, token in tokenizer.get_vocab(with_added_tokens=True).items():
+        if token in added:
+            if not added[token].special:
+                spelled[token] = text.encode()
+        elif byte_level:
+            spelled[token] = bytes(letters[char] for char in text)
+        elif len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
+            spelled[token] = bytes([int(text[3:5], 16)])
+        else:
+            spelled[token] = text.replace("▁", " ").encode()
+    return {t: b for t, b in spelled.items() if t not in model.stop_ids}
+
+
+def gpt2_letters() -> dict[int, str]:
+    """Which character stands for which byte in byte-level vocabularies."""
+    table, extra = {}, 0
+    for byte in range(256):
+        if 33 <= byte <= 126 or 161 <= byte <= 172 or 174 <= byte <= 255:
+            table[byte] = chr(byte)
+        else:
+            table[byte] = chr(256 + extra)
+            extra += 1
+    return table
+
+
+def unfinished(tail: bytes) -> bool:
+    """Whether these bytes are the beginning of one character and not all of it."""
+    try:
+        tail.decode()
+    except UnicodeDecodeError as error:
+        return error.start == 0 and error.reason == "unexpected end of data"
+    return False
+
+
+class Oracle:
+    """Decodes greedily with one method of the registry, by name and numbers."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        method: str = "blendin",
+        tau: float = 0.4,
+        bonus: float = 0.1,
+        alpha: float = 0.5,
+        stop_policy: str = "either",
+    ) -> None:
+        self.pair, self.method, self.tau, self.bonus, self.alpha = pair, method, tau, bonus, alpha
+        self.stop_policy = stop_policy
+        self.base_bytes = token_spelling(pair.base)
+        self.aligned_bytes = token_spelling(pair.aligned)
+        self.base_stop = min(pair.base.stop_ids)
+        self.aligned_stop = min(pair.aligned.stop_ids)
+        self.one_vocabulary = self.base_bytes == self.aligned_bytes
+        self._table: npt.NDArray[np.int64] | None = None
+        self._by_bytes: dict[bytes, int] = {}
+        for token in sorted(self.base_bytes):
+            self._by_bytes.setdefault(self.base_bytes[token], token)
+
+    def distribution(self, model: LanguageModel, ids: list[int]) -> Array:
+        """P after a sequence, read from its first token on, its STOP class pooled."""
+        row = np.array(model.network(mx.array([ids]))[0, -1].astype(mx.float32), dtype=np.float64)
+        size = min(len(row), 1 + max(model.tokenizer.get_vocab().values()))
+        probs = softmax(row[:size])
+        stops = sorted(s for s in model.stop_ids if s < size)
+        total = probs[stops].sum()
+        probs[stops] = 0.0
+        probs[stops[0]] = total
+        return probs
+
+    def phi(self, token: int) -> int | None:
+        """The base token for a guide token."""
+        if token == self.aligned_stop:
+            return self.base_stop
+        written = self.aligned_bytes.get(token)
+        if not written:
+            return None
+        if self.one_vocabulary:
+            return token
+        if written in self._by_bytes:
+            return self._by_bytes[written]
+        try:
+            first = self.encode(self.pair.base, written.decode())[0]
+            if written.startswith(self.base_bytes.get(first, b"\0")):
+                return first
+        except UnicodeDecodeError:
+            pass
+        fits = [written[:n] for n in range(1, len(written) + 1) if written[:n] in self._by_bytes]
+        return self._by_bytes[max(fits, key=len)] if fits else None
+
+    @staticmethod
+    def encode(model: LanguageModel, text: str) -> list[int]:
+        """Plain text in a model's tokens."""
+        tokenizer: Any = model.tokenizer.backend_tokenizer
+        tokenizer.encode_special_tokens = True
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        tokenizer.encode_special_tokens = False
+        return list(ids)
+
+    def carried(self, probs: Array, size: int) -> Array:
+        """The guide's distribution over the base's vocabulary."""
+        if self._table is None:
+            found = [self.phi(token) for token in range(len(probs))]
+            self._table = np.array([size if target is None else target for target in found])
+        result = np.zeros(size + 1)
+        np.add.at(result, self._table, probs)
+        return result[:size]
+
+    def decode(
+        self, base_prompt: list[int], aligned_prompt: list[int], max_tokens: int
+    ) -> list[OracleStep]:
+        """Up to ``max_tokens`` steps."""
+        answer: list[int] = []
+        steps = []
+        while len(steps) < max_tokens:
+            step = self._step(base_prompt, aligned_prompt, answer)
+            steps.append(step)
+            if step.is_stop:
+                break
+            answer.append(step.id)
+        return steps
+
+    def _guide(self, prompt: list[int], answer: list[int]) -> Array | None:
+        """The guide's distribution, None where it cannot read the answer so far."""
+        if self.one_vocabulary:
+            return self.distribution(self.pair.aligned, prompt + answer)
+        written = b"".join(self.base_bytes[token] for token in answer)
+        if any(unfinished(written[-n:]) for n in (1, 2, 3)):
+            return None
+        text = written.decode(errors="replace")
+        return self.distribution(self.pair.aligned, prompt + self.encode(self.pair.aligned, text))
+
+    def _step(
+        self, base_prompt: list[int], aligned_prompt: list[int], answer: list[int]
+    ) -> OracleStep:
+        base = self.distribution(self.pair.base, base_prompt + answer)
+        confidence, top = float(base.max()), int(base.argmax())
+        open_gate = {"base": False, "aligned": True}.get(self.method, confidence < self.tau)
+        lines = b"\n" in self.base_bytes.get(top, b"")
+        asks = self.method != "base" and (self.tau > 0 or self.method == "aligned")
+        checks = asks and not open_gate and lines and self.stop_policy == "either"
+        guide = self._guide(aligned_prompt, answer) if open_gate or checks else None
+        over = None if guide is None else float(guide[self.aligned_stop])
+        margin = abs(confidence - self.tau)
+        if guide is None or not open_gate:
+            if over is not None and over >= 0.5:
+                lead = abs(over - 0.5)
+                return OracleStep(self.base_stop, None, confidence, margin, lead, over, True)
+            return self._choose(base, None, confidence, margin, over)
+        r, alpha = self._target(base, confidence, guide)
+        return self._choose(r, alpha, confidence, margin, over)
+
+    def _target(self, base: Array, confidence: float, guide: Array) -> tuple[Array, float]:
+        carried = self.carried(guide, len(base))
+        if self.method in ("nudging", "aligned"):
+            return carried, 1.0
+        alpha = self.alpha
+        if self.method == "blendin":
+            top = int(guide.argmax())
+            counterpart = self.phi(top)
+            agreement = 0.0 if counterpart is None else float(base[counterpart])
+            ratio = guide.max() / (confidence + guide.max())
+            alpha = float(np.clip(ratio + self.bonus * agreement, 0, 1))
+        return alpha * carried + (1 - alpha) * base, alpha
+
+    def _choose(
+        self,
+        r: Array,
+        alpha: float | None,
+        confidence: float,
+        margin: float,
+        over: float | None,
+    ) -> OracleStep:
+        second, first = np.sort(np.partition(r, -2)[-2:])
+        token = int(r.argmax())
+        stop = token == self.base_stop
+        return OracleStep(token, alpha, confidence, margin, float(first - second), over, stop)
