@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from .backend import mx
@@ -127,9 +126,6 @@ def stream_generate(
     if method.asks:
         _check_room(pair.aligned, len(prompt.aligned.ids))
     cache = prompt_cache or make_prompt_cache(pair, kv_bits=kv_bits)
-    guide = None
-    if method.asks:
-        guide = Guide(cache.aligned, pair.projection(projection), prompt.aligned.ids)
     base_ids = list(prompt.base.ids)
     unread = cache.base.move_to(base_ids[:-1])
     chooser = Chooser(sampler, logits_processors)
@@ -144,9 +140,14 @@ def stream_generate(
         StopStrings(stop, prompt.stops),
         max_tokens,
         should_stop or (lambda: False),
+        prompt_progress_callback or (lambda done, total: None),
     )
+    guide = None
+    if method.asks:
+        phi = pair.projection(projection)
+        guide = Guide(cache.aligned, phi, prompt.aligned.ids, run.watch)
     decoder = Decoder(cache.base, base_ids, guide, method, chooser, stop_policy)
-    return run.stream(decoder, unread, prompt_progress_callback)
+    return run.stream(decoder, unread)
 
 
 def generate(pair: Pair, prompt: str | Sequence[Message] | PairPrompt, **options: Any) -> str:
@@ -181,40 +182,41 @@ class _Run:
         stops: StopStrings,
         max_tokens: int,
         should_stop: Callable[[], bool],
+        progress: Progress,
     ) -> None:
         self.cache = cache
         self.statistics = statistics
         self.stops = stops
         self.max_tokens = max_tokens
         self.should_stop = should_stop
+        self.progress = progress
         self.shown = 0
         self._held: list[tuple[Step, int]] = []  # steps and where their text ends
         self._settled_text = 0
         self._before = self._counts()
 
-    def stream(
-        self, decoder: Decoder, unread: Sequence[int], progress: Progress | None
-    ) -> Iterator[Response]:
+    def stream(self, decoder: Decoder, unread: Sequence[int]) -> Iterator[Response]:
         """Read the prompt, then decode."""
         mx.reset_peak_memory()
         started = time.perf_counter()
         try:
-            self.cache.base.prefill(unread, partial(self._watch, progress))
-        except _StopRequested:
+            self.cache.base.prefill(unread, self.watch)
             self.statistics.prefill_s = time.perf_counter() - started
-            yield self._finish(decoder, "interrupted")
-            return
-        prefilled = time.perf_counter()
-        self.statistics.prefill_s = prefilled - started
-        for response in self._decode(decoder):
-            self.statistics.decode_s = time.perf_counter() - prefilled
-            yield response
+            for response in self._decode(decoder):
+                yield self._timed(response, started)
+        except _StopRequested:
+            yield self._timed(self._finish(decoder, "interrupted"), started)
 
-    def _watch(self, progress: Progress | None, done: int, total: int) -> None:
-        if progress:
-            progress(done, total)
+    def watch(self, done: int, total: int) -> None:
+        """Called while a prompt is read: tell the caller, who may want it to end."""
+        self.progress(done, total)
         if self.should_stop():
             raise _StopRequested
+
+    def _timed(self, response: Response, started: float) -> Response:
+        statistics = self.statistics
+        statistics.decode_s = time.perf_counter() - started - statistics.prefill_s
+        return response
 
     def _decode(self, decoder: Decoder) -> Iterator[Response]:
         steps = iter(decoder)
@@ -224,7 +226,7 @@ class _Run:
             if step.is_stop:
                 reason = "stop"
                 break
-            match = self.stops.find(decoder.answer.text, self._since(decoder))
+            match = self.stops.find(decoder.answer.text, self._since())
             if match is None:
                 yield self._settle(decoder, self.stops.showable(decoder.answer.text))
             elif not self._take_back(decoder, match):
@@ -232,7 +234,7 @@ class _Run:
                 return
         yield self._finish(decoder, reason)
 
-    def _since(self, decoder: Decoder) -> int:
+    def _since(self) -> int:
         """Where a stop string that the last token completed may begin."""
         before = self._held[-2][1] if len(self._held) > 1 else self._settled_text
         return max(0, before - self.stops.longest)

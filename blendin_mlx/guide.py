@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import blending
-from .context import Context
+from .context import Context, Progress
 from .methods import Advice
 from .projection import Projection
 from .text import AnswerText, GrowingTokens
@@ -21,14 +21,22 @@ class Guide:
         context: the aligned model's context; it may already hold a part of the prompt.
         projection: φ from its vocabulary to the base's.
         prompt: what it reads before the answer.
+        progress: told about the prompt while it is read, at the first question.
     """
 
-    def __init__(self, context: Context, projection: Projection, prompt: Sequence[int]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        projection: Projection,
+        prompt: Sequence[int],
+        progress: Progress | None = None,
+    ) -> None:
         self.context = context
         self.projection = projection
         self._prompt = list(prompt)
         vocabulary = context.model.vocabulary
         self._tokens = None if projection.identity else GrowingTokens(vocabulary)
+        self._progress = progress
         self._unread_prompt = True
 
     def can_read(self, answer: AnswerText) -> bool:
@@ -52,7 +60,7 @@ class Guide:
     def advise(self, answer: AnswerText) -> Advice:
         """What the guide says comes next, lazily: arrays over one position ``[1, …]``."""
         if self._unread_prompt:
-            self.context.prefill(self.context.move_to(self._prompt[:-1]))
+            self.context.prefill(self.context.move_to(self._prompt[:-1]), self._progress)
             self._unread_prompt = False
         unread = self.context.move_to(self.sequence(answer))
         vocabulary = self.context.model.vocabulary

@@ -255,6 +255,16 @@ def test_a_copy_that_fails_leaves_nothing_behind(ending: str, reason: str, tmp_p
 
 
 @linux
+def test_the_copy_appears_in_one_step_or_not_at_all(tmp_path: Path) -> None:
+    before = "def refuse(*paths): raise OSError('no room')\nblas.os.replace = refuse"
+    name, _, notice = choose(tmp_path, before, NO_SYSTEM_LIBRARY)
+    assert name == "reference"
+    assert notice is not None
+    assert "no room" in notice
+    assert files(tmp_path) == []
+
+
+@linux
 def test_a_damaged_copy_is_made_again(copy: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "blas" / copy.name
     damaged.parent.mkdir()
@@ -315,6 +325,17 @@ for line in open("/proc/self/maps"):
         print(json.dumps([BLAS.name, line.split()[-1]]))
 """
     assert child(program, cache) == ["openblas", str(copy)]
+
+
+@linux
+def test_a_library_that_needs_the_prefixed_names_still_gets_them(cache: Path) -> None:
+    program = """
+import ctypes
+blas.preload()
+theirs = ctypes.CDLL("libscipy_openblas.so")
+print(json.dumps(hasattr(theirs, "scipy_cblas_sgemm")))
+"""
+    assert child(program, cache, LD_LIBRARY_PATH=str(packaged().parent)) is True
 
 
 NUMERICS = """

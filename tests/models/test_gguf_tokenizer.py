@@ -81,7 +81,7 @@ def test_control_tokens_are_special_and_user_defined_ones_are_not() -> None:
 @pytest.mark.parametrize(
     ("pre", "words"),
     [
-        ("smollm", ["ab", " cd", "1", "2", "3", "4", ".\n", "  ", " x", "'", "S"]),
+        ("smollm", ["ab", " cd", "1", "2", "3", "4", ".", "\n  ", " x", "'", "S"]),
         ("gpt-2", ["ab", " cd", "1234", ".", "\n  ", " x", "'", "S"]),
         ("default", ["ab", " cd", "1234", ".", "\n  ", " x", "'", "S"]),
         ("llama-bpe", ["ab", " cd", "123", "4", ".\n", "  ", " x", "'S"]),
@@ -90,8 +90,6 @@ def test_control_tokens_are_special_and_user_defined_ones_are_not() -> None:
 )
 def test_each_pre_tokenizer_cuts_words_in_its_own_way(pre: str, words: list[str]) -> None:
     text = "ab cd1234.\n   x'S"
-    if pre == "smollm":
-        words = ["ab", " cd", "1", "2", "3", "4", ".", "\n  ", " x", "'", "S"]
     step = built(byte_level(pre=pre)).pre_tokenizer
     spans = [text[start:end] for _, (start, end) in step.pre_tokenize_str(text)]
     assert spans == words
@@ -124,7 +122,8 @@ def test_published_vocabularies_come_back_from_gguf_fields(
     ours, theirs = built(file), Tokenizer.from_file(str(path))
     texts = [
         "Hello, I'LL pay 12345.67 € — 漢字かな 🧑‍🚀\n\n\n  x\t\r\n  ",
-        "e\u0301 é ﬁ \u212b [PAD128300] <|eot_id|><|im_start|>user\n<think></think> def f(x):\n\treturn",
+        "e\u0301 é ﬁ \u212b [PAD128300] <|eot_id|><|im_start|>user\n<think></think>",
+        "def f(x):\n\treturn  x",
         "مرحبا بالعالم ٣٤٥ नमस्ते привет\u00a0\u2003\u200b",
         "",
         *(token for token in list(tokens.values())[::4001]),
@@ -210,10 +209,13 @@ def test_settings_name_the_special_tokens_and_the_template() -> None:
     ],
 )
 def test_what_cannot_be_used_is_named_in_one_line(file: GgufFile, named: str) -> None:
+    def everything() -> None:
+        vocabulary = read_vocabulary(file)
+        build_tokenizer(file, vocabulary)
+        tokenizer_config(vocabulary, 64)
+
     with pytest.raises(ModelError) as error:
-        tokenizer = read_vocabulary(file)
-        build_tokenizer(file, tokenizer)
-        tokenizer_config(tokenizer, 64)
+        everything()
     assert named in str(error.value)
     assert "\n" not in str(error.value)
     assert "sample.gguf" in str(error.value)

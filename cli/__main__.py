@@ -1,0 +1,7 @@
+"""``python -m blendin_cli``."""
+
+from __future__ import annotations
+
+from .main import main
+
+main()

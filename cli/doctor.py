@@ -1,0 +1,75 @@
+"""``blendin doctor``: what this machine has, and what is missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from typing import Any
+
+import click
+
+PACKAGES = ("blendin-mlx", "mlx", "mlx-lm", "transformers", "tokenizers", "huggingface-hub", "gguf")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="A JSON object.")
+def doctor(as_json: bool) -> None:
+    """Say what runs here: versions, backend, BLAS, memory, folders, and what to install."""
+    report = examine()
+    if as_json:
+        click.echo(json.dumps(report, ensure_ascii=False))
+        return
+    for key, value in report.items():
+        if isinstance(value, dict):
+            click.echo(key)
+            for name, entry in value.items():
+                click.echo(f"  {name:<16} {entry}")
+        elif isinstance(value, list):
+            for line in value or ["nothing is missing"]:
+                click.echo(f"{key:<10} {line}")
+        else:
+            click.echo(f"{key:<10} {value}")
+
+
+def examine() -> dict[str, Any]:
+    """The report as an object."""
+    import psutil
+
+    from blendin_mlx import backend
+    from blendin_models import catalogue, store
+
+    blas = backend.BLAS
+    memory = psutil.virtual_memory()
+    return {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "versions": {name: _version(name) for name in PACKAGES},
+        "backend": f"MLX on the {'CPU' if backend.is_cpu() else 'GPU'}",
+        "blas": f"{blas.name}{f', {blas.path}' if blas.path else ''}",
+        "memory": f"{memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} GB available",
+        "cache": str(store.home()),
+        "models": {
+            name: "here" if store.is_installed(name) else f"blendin models pull {name}"
+            for name in catalogue.models()
+        },
+        "advice": _advice(blas.notice),
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _advice(blas_notice: str | None) -> list[str]:
+    """What to install or change, a line each."""
+    lines = [blas_notice] if blas_notice else []
+    missing = [name for name in PACKAGES if _version(name) == "not installed"]
+    lines += [f"pip install {name}" for name in missing]
+    if _version("pip") == "not installed":
+        lines.append("python -m ensurepip: the demo pair is fetched with pip")
+    return lines

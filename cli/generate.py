@@ -1,0 +1,87 @@
+"""``blendin generate``: one prompt, one answer, made for pipes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import IO
+
+import click
+
+from .options import Settings, blend_options
+from .terminal import Output, figures, interruptible, say
+
+INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("prompt", required=False)
+@blend_options
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the text.")
+@click.option(
+    "--trace",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write every decision to this file, as JSON lines.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+def generate(
+    prompt: str | None, settings: Settings, as_json: bool, trace: Path | None, quiet: bool
+) -> int:
+    """Answer one PROMPT: standard input, then the argument, joined.
+
+    \b
+    Examples:
+      blendin generate "How do I boil an egg?"
+      cat article.txt | blendin generate "Summarise this:"
+      blendin generate --json "Why is the sky blue?" | jq .blend
+      blendin generate --method nudging --tau 0.3 --temp 0.7 --seed 1 "Tell me a story"
+    """
+    text = read_prompt(prompt)
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(trace.open("w", encoding="utf-8")) if trace else None
+        return _answer(text, settings, as_json, file, quiet)
+
+
+def _answer(
+    text: str, settings: Settings, as_json: bool, trace: IO[str] | None, quiet: bool
+) -> int:
+    from .session import Session
+
+    session = Session(settings, quiet)
+    output = Output()
+    with interruptible() as interrupt:
+        for response in session.answer([{"role": "user", "content": text}], interrupt, trace):
+            if not as_json:
+                output.write(response.text)
+    if as_json:
+        output.write(json.dumps(session.result(response), ensure_ascii=False) + "\n")
+    output.end()
+    say(figures(response.statistics), quiet)
+    return INTERRUPTED if response.finish_reason == "interrupted" else 0
+
+
+def read_prompt(argument: str | None) -> str:
+    """Standard input where it is no terminal, then the argument, joined by an empty line.
+
+    Raises:
+        click.UsageError: nothing was given, or what was given is not UTF-8.
+    """
+    parts = []
+    if argument == "-" or (sys.stdin is not None and not sys.stdin.isatty()):
+        parts.append(_decoded(sys.stdin.buffer.read(), "standard input").strip("\n"))
+    if argument not in (None, "-"):
+        parts.append(_decoded(os.fsencode(argument or ""), "the prompt argument"))
+    text = "\n\n".join(part for part in parts if part.strip())
+    if not text:
+        raise click.UsageError("the prompt is empty; give it as an argument or on standard input")
+    return text
+
+
+def _decoded(data: bytes, where: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{where} is not UTF-8 text: byte {error.start}") from None

@@ -1,0 +1,160 @@
+"""Settings and loaded models, turned into answers: what ``generate`` and ``chat`` share."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from .options import Settings
+from .terminal import progress, say
+
+if TYPE_CHECKING:
+    from blendin_mlx.generation import Response
+    from blendin_mlx.methods import Method
+
+
+def make_method(settings: Settings) -> Method:
+    """The method with the options that were given.
+
+    Raises:
+        ValueError: an option that the method does not have.
+    """
+    from blendin_mlx import methods
+
+    name = settings.method
+    if settings.alpha is not None and name == "blendin":
+        name = "fixed"  # a constant weight in place of the formula
+    given = {"tau": settings.tau, "alpha": settings.alpha, "bonus": settings.bonus}
+    return methods.make_method(name, **{k: v for k, v in given.items() if v is not None})
+
+
+class Session:
+    """Two loaded models and how to blend them.
+
+    Args:
+        settings: the options of the command.
+        quiet: say nothing on stderr.
+
+    Raises:
+        click.UsageError: one side of a pair is not named.
+    """
+
+    def __init__(self, settings: Settings, quiet: bool = False) -> None:
+        if settings.pair is None and bool(settings.base) != bool(settings.aligned):
+            missing = "--aligned" if settings.base else "--base"
+            raise click.UsageError(f"a base needs a guide: pass {missing} too, or --pair NAME")
+        named = settings.pair or ("demo" if settings.base is None else None)
+        self.settings = settings
+        from blendin_mlx import backend
+        from blendin_mlx.generation import make_prompt_cache
+        from blendin_models.resolve import load_pair
+
+        self.method = make_method(settings)
+        if backend.BLAS.notice:
+            say(backend.BLAS.notice, quiet)
+        started = time.perf_counter()
+        with progress(quiet) as report:
+            self.pair = load_pair(named, settings.base, settings.aligned, report)
+        self.load_s = time.perf_counter() - started
+        self.seed = self._seed()
+        self.cache = make_prompt_cache(self.pair, kv_bits=settings.kv_bits)
+
+    def _seed(self) -> int | None:
+        if self.settings.temp == 0:
+            return self.settings.seed
+        from blendin_mlx.backend import mx
+
+        seed = secrets.randbits(32) if self.settings.seed is None else self.settings.seed
+        mx.random.seed(seed)
+        return seed
+
+    def answer(
+        self,
+        messages: list[dict[str, str]],
+        should_stop: Callable[[], bool],
+        trace: IO[str] | None = None,
+    ) -> Iterator[Response]:
+        """Answer a conversation, writing the trace on the way."""
+        from blendin_mlx.generation import stream_generate
+        from blendin_mlx.trace import TraceWriter
+
+        if self.settings.system is not None:
+            messages = [{"role": "system", "content": self.settings.system}, *messages]
+        prompt = self._prompt(messages)
+        responses = stream_generate(
+            self.pair,
+            prompt,
+            method=self.method,
+            max_tokens=self.settings.max_tokens,
+            stop=self.settings.stop,
+            stop_policy=self.settings.stop_policy,  # type: ignore[arg-type]
+            projection=self.settings.projection,  # type: ignore[arg-type]
+            prompt_cache=self.cache,
+            should_stop=should_stop,
+            **self._sampling(),
+        )
+        writer = TraceWriter(trace, self.pair) if trace else None
+        if writer:
+            writer.run(prompt, self._recorded())
+        for response in responses:
+            yield response
+            if writer:
+                for piece in response.pieces:
+                    writer.step(piece)
+                if response.finish_reason:
+                    writer.end(self.result(response))
+
+    def _prompt(self, messages: list[dict[str, str]]) -> Any:
+        from blendin_mlx.prompts import BaseTemplate, build_prompt
+
+        base, aligned = self.settings.base_template, self.settings.aligned_template
+        return build_prompt(
+            self.pair,
+            messages,
+            base_template=BaseTemplate(_source(base)) if isinstance(base, Path) else base,
+            aligned_template=_source(aligned) if aligned else None,
+            thinking=self.settings.thinking,
+        )
+
+    def _sampling(self) -> dict[str, Any]:
+        from mlx_lm.sample_utils import make_logits_processors, make_sampler
+
+        s = self.settings
+        sampler = make_sampler(s.temp, s.top_p, s.min_p, top_k=s.top_k) if s.temp > 0 else None
+        processors = make_logits_processors(
+            repetition_penalty=s.repetition_penalty,
+            repetition_context_size=s.repetition_context_size,
+        )
+        return {"sampler": sampler, "logits_processors": processors}
+
+    def _recorded(self) -> dict[str, Any]:
+        """The settings as the trace keeps them; the method with its defaults filled in."""
+        from blendin_mlx.statistics import describe_method
+
+        kept = {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in asdict(self.settings).items()
+            if name not in ("pair", "base", "aligned", "bonus")
+        }
+        return {**kept, **describe_method(self.method), "seed": self.seed}
+
+    def result(self, response: Response) -> dict[str, Any]:
+        """The ``--json`` object of a finished answer."""
+        result = response.statistics.as_json()
+        result["timing"] = {"load_s": round(self.load_s, 4), **result["timing"]}
+        token_ids = result.pop("token_ids")
+        models = {"base": self.pair.base.name, "aligned": self.pair.aligned.name}
+        return {**result, "models": models, "seed": self.seed, "token_ids": token_ids}
+
+
+def _source(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{path} is not UTF-8: byte {error.start}") from None

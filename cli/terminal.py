@@ -1,0 +1,131 @@
+"""What a person sees: text made harmless, progress, one line of figures."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from blendin_mlx.statistics import Statistics
+
+# Control characters but tab and line feed, and what reorders or hides text, shown as U+FFFD.
+_HARMFUL = [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)]
+_HARMFUL += [0x061C, *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x206A), 0xFEFF]
+_HARMLESS = dict.fromkeys(_HARMFUL, "\ufffd")
+
+
+def harmless(text: str) -> str:
+    """Text that can only be read: each character is judged alone, so any split looks the same."""
+    return text.translate(_HARMLESS)
+
+
+class Output:
+    """The answer on stdout: bytes as they are in a pipe, made harmless on a terminal."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stdout.isatty()
+        self._line_open = False
+
+    def write(self, text: str) -> None:
+        """Write and flush."""
+        if text:
+            shown = harmless(text) if self._terminal else text
+            sys.stdout.buffer.write(shown.encode())
+            sys.stdout.buffer.flush()
+            self._line_open = not text.endswith("\n")
+
+    def end(self) -> None:
+        """End the last line."""
+        if self._line_open:
+            self.write("\n")
+
+
+class Interrupt:
+    """Whether Ctrl-C was pressed; the second time it interrupts at once."""
+
+    def __init__(self) -> None:
+        self.pressed = False
+
+    def __call__(self) -> bool:
+        return self.pressed
+
+    def _notice(self, number: int, frame: FrameType | None) -> None:
+        if self.pressed:
+            raise KeyboardInterrupt
+        self.pressed = True
+
+
+@contextmanager
+def interruptible() -> Iterator[Interrupt]:
+    """Within this, Ctrl-C asks for an end instead of breaking off."""
+    interrupt = Interrupt()
+    before = signal.signal(signal.SIGINT, interrupt._notice)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def say(line: str, quiet: bool = False) -> None:
+    """One line for a person, on stderr."""
+    if not quiet:
+        click.secho(line, err=True, dim=True)
+
+
+@contextmanager
+def progress(quiet: bool = False) -> Iterator[Any]:
+    """A callback ``(what, done, total)``: bars on a terminal, one line per task elsewhere."""
+    if quiet:
+        yield lambda what, done, total: None
+    elif sys.stderr.isatty():
+        with _bars() as report:
+            yield report
+    else:
+        seen: set[str] = set()
+
+        def report_once(what: str, done: int, total: int) -> None:
+            if what not in seen:
+                seen.add(what)
+                say(f"{what}: {total / 1e6:.0f} MB")
+
+        yield report_once
+
+
+@contextmanager
+def _bars() -> Iterator[Any]:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        yield report
+
+
+def figures(statistics: Statistics) -> str:
+    """The closing line: tokens, speed, interventions, weight, why it ended."""
+    parts = [
+        f"{statistics.completion_tokens} tokens",
+        f"{statistics.tokens_per_s:.1f} tokens/s",
+        f"{statistics.interventions} interventions ({statistics.intervention_rate:.1%})",
+    ]
+    if statistics.mean_alpha is not None:
+        parts.append(f"mean α {statistics.mean_alpha:.2f}")
+    return ", ".join([*parts, f"end: {statistics.finish_reason}"])
