@@ -18,8 +18,14 @@ Message = Mapping[str, str]
 
 ROLES = ("system", "user", "assistant")
 
+# Chosen on the demo pair: small pretrained models answer more fully after it than after others.
+INTRO = (
+    "The following is a conversation between a curious user and a helpful assistant who gives "
+    "detailed answers."
+)
+
 QUERY = """\
-{{ system or 'Below, an expert assistant answers each query helpfully, fully and politely.' }}
+{{ system or intro }}
 
 {% for message in messages %}
 # {{ 'Query' if message.role == 'user' else 'Answer' }}:
@@ -47,8 +53,9 @@ PLAIN = """\
 class BaseTemplate:
     """A text form of a conversation: a Jinja source and the markers of its turns.
 
-    The source sees ``system`` (a string, maybe empty) and ``messages`` (the other turns, each
-    with ``role`` and ``content``).
+    The source sees ``system`` (a string, maybe empty), ``messages`` (the other turns, each with
+    ``role`` and ``content``) and ``intro``, a sentence to begin with where there is no system
+    prompt.
     """
 
     source: str
@@ -158,7 +165,7 @@ def _text_prompt(
 ) -> Prompt:
     system = messages[0]["content"] if messages[0]["role"] == "system" else ""
     turns = messages[1:] if system or messages[0]["role"] == "system" else messages
-    text = _render(template.source, system=system, messages=turns)
+    text = _render(template.source, system=system, messages=turns, intro=INTRO)
     return Prompt(text, (*model.beginning, *model.vocabulary.encode(text)))
 
 
@@ -171,7 +178,7 @@ def _render(source: str, **values: Any) -> str:
     )
     try:
         return environment.from_string(source).render(**values)
-    except TemplateError as error:
+    except (TemplateError, ValueError, TypeError, ArithmeticError) as error:
         raise PairError(f"the base template cannot be rendered: {error}") from error
 
 
@@ -197,16 +204,24 @@ def _chat_prompt(
         )
     except (TemplateError, ValueError, TypeError) as error:
         raise PairError(f"{model.name}: its chat template cannot be rendered: {error}") from error
-    ids = [token for part in text.split(shield) for token in model.vocabulary.encode_marked(part)]
+    ids = [
+        token
+        for n, part in enumerate(text.split(shield))
+        for token in model.vocabulary.encode_marked(part, continues=n > 0)
+    ]
     if tuple(ids[: len(model.beginning)]) != model.beginning:
         ids = [*model.beginning, *ids]
     return Prompt(text.replace(shield, ""), tuple(ids))
 
 
 def _unused_noncharacter(messages: Sequence[Message]) -> str:
-    """One of Unicode's 32 noncharacters that no message contains."""
+    """One of Unicode's noncharacters that no message contains."""
     used = {char for message in messages for char in message["content"]}
-    return next(char for char in map(chr, range(0xFDD0, 0xFDF0)) if char not in used)
+    known = (*range(0xFDD0, 0xFDF0), *(plane + 0xFFFF for plane in range(0, 0x110000, 0x10000)))
+    unused = (char for char in map(chr, known) if char not in used)
+    if (char := next(unused, None)) is None:
+        raise PromptError("the messages contain every noncharacter of Unicode; leave one out")
+    return char
 
 
 def _shield(content: str, vocabulary: Vocabulary, shield: str) -> str:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from blendin_models import catalogue, packages, store
-from blendin_models.install import install
 
 from blendin_mlx.model import Pair
+from blendin_models import catalogue, packages, store
+from blendin_models.install import install
 from tiny import load_tokenizer, tiny_model
 
 TOKENIZER_VERSION = "3.7.2"

@@ -6,16 +6,22 @@ the map between two vocabularies, gates, weights, ends. Every fast path must pro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from blendin_mlx.backend import mx
 from blendin_mlx.model import LanguageModel, Pair
+from blendin_mlx.step import Step
 
 Array = npt.NDArray[np.float64]
+
+# φ as tables, by tokenizers that live as long as the tests.
+TABLES: dict[tuple[int, ...], npt.NDArray[np.int64]] = {}
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,13 @@ def gpt2_letters() -> dict[int, str]:
     return table
 
 
+def last_logits(network: Any, ids: list[int]) -> mx.array:
+    """Logits after the last token, without a cache. The output layer is applied to it alone."""
+    hidden = network.model(mx.array([ids]))[:, -1]
+    head = getattr(network, "lm_head", None) or network.model.embed_tokens.as_linear
+    return head(hidden)[0]
+
+
 def unfinished(tail: bytes) -> bool:
     """Whether these bytes are the beginning of one character and not all of it."""
     try:
@@ -97,14 +110,13 @@ class Oracle:
         self.base_stop = min(pair.base.stop_ids)
         self.aligned_stop = min(pair.aligned.stop_ids)
         self.one_vocabulary = self.base_bytes == self.aligned_bytes
-        self._table: npt.NDArray[np.int64] | None = None
         self._by_bytes: dict[bytes, int] = {}
         for token in sorted(self.base_bytes):
             self._by_bytes.setdefault(self.base_bytes[token], token)
 
     def distribution(self, model: LanguageModel, ids: list[int]) -> Array:
         """P after a sequence, read from its first token on, its STOP class pooled."""
-        row = np.array(model.network(mx.array([ids]))[0, -1].astype(mx.float32), dtype=np.float64)
+        row = np.array(last_logits(model.network, ids).astype(mx.float32), dtype=np.float64)
         size = min(len(row), 1 + max(model.tokenizer.get_vocab().values()))
         probs = softmax(row[:size])
         stops = sorted(s for s in model.stop_ids if s < size)
@@ -144,11 +156,12 @@ class Oracle:
 
     def carried(self, probs: Array, size: int) -> Array:
         """The guide's distribution over the base's vocabulary."""
-        if self._table is None:
+        key = id(self.pair.base.tokenizer), id(self.pair.aligned.tokenizer), size, len(probs)
+        if key not in TABLES:
             found = [self.phi(token) for token in range(len(probs))]
-            self._table = np.array([size if target is None else target for target in found])
+            TABLES[key] = np.array([size if target is None else target for target in found])
         result = np.zeros(size + 1)
-        np.add.at(result, self._table, probs)
+        np.add.at(result, TABLES[key], probs)
         return result[:size]
 
     def decode(
@@ -220,3 +233,28 @@ class Oracle:
         token = int(r.argmax())
         stop = token == self.base_stop
         return OracleStep(token, alpha, confidence, margin, float(first - second), over, stop)
+
+
+NEAR_TIE = 1e-4
+
+
+def assert_follows(steps: Sequence[Step], reference: Sequence[OracleStep]) -> int:
+    """The engine's steps are the oracle's; returns how many positions were compared.
+
+    Floating point may decide a near-tie otherwise. Then the oracle's own margin must show that it
+    was one, and the comparison ends there: what follows belongs to another answer.
+    """
+    for n, (step, expected) in enumerate(zip(steps, reference, strict=False)):
+        if step.id != expected.id:
+            closest = min(expected.gap, expected.gate_margin, key=abs)
+            if expected.stop_prob is not None:
+                closest = min(closest, expected.stop_prob - 0.5, key=abs)
+            assert abs(closest) < NEAR_TIE, (n, step, expected)
+            return n
+        assert (step.alpha is None) == (expected.alpha is None), (n, step, expected)
+        if step.alpha is not None:
+            assert step.alpha == pytest.approx(expected.alpha, abs=1e-4)
+        assert step.base.prob == pytest.approx(expected.confidence, abs=1e-4)
+        assert step.is_stop == expected.is_stop
+    assert len(steps) == len(reference)
+    return len(steps)

@@ -1,0 +1,81 @@
+"""The engine produces the oracle's tokens: tiny models with real tokenizers, and the demo pair."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from blendin_mlx.generation import stream_generate
+from blendin_mlx.methods import make_method
+from blendin_mlx.model import Pair
+from blendin_mlx.prompts import build_prompt
+from blendin_mlx.step import Step
+from oracle import Oracle, assert_follows
+
+QUESTIONS = (
+    "How do I boil an egg?",
+    "Why is the sky blue?",
+    "Give me three tips for sleeping well.",
+    "Schreibe einen Satz über das Meer.",
+    "def add(a, b):\n    # finish this function",
+)
+FAMILIES = (("llama3_1", "llama3_1"), ("qwen3", "gemma3"), ("gemma3", "llama3_1"))
+
+
+def steps_of(pair: Pair, prompt: Any, max_tokens: int, **options: Any) -> list[Step]:
+    """All steps of an answer, stop strings aside."""
+    responses = stream_generate(pair, prompt, max_tokens=max_tokens, **options)
+    return [piece.step for response in responses for piece in response.pieces]
+
+
+def follow(pair: Pair, question: str, max_tokens: int, name: str, **options: float) -> int:
+    """Compare one answer with the oracle's."""
+    prompt = build_prompt(pair, question, base_template="chat" if name == "chat" else "query")
+    method = make_method(name, **options)
+    steps = steps_of(pair, without_stops(prompt), max_tokens, method=method)
+    oracle = Oracle(pair, name, **options)
+    reference = oracle.decode(list(prompt.base.ids), list(prompt.aligned.ids), max_tokens)
+    return assert_follows(steps, reference)
+
+
+def without_stops(prompt: Any) -> Any:
+    """The oracle knows no text, so the template's markers do not end an answer here."""
+    from dataclasses import replace
+
+    return replace(prompt, stops=())
+
+
+@pytest.mark.parametrize(("base", "aligned"), FAMILIES)
+def test_blendin_on_tiny_models_follows_the_oracle(tiny_pair: Any, base: str, aligned: str) -> None:
+    assert follow(tiny_pair(base, aligned, 2.0), "How do I boil an egg?", 24, "blendin") >= 12
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("base", {}),
+        ("aligned", {}),
+        ("nudging", {"tau": 0.3}),
+        ("fixed", {"tau": 0.6, "alpha": 0.3}),
+        ("blendin", {"tau": 0.9, "bonus": 1.0}),
+    ],
+)
+def test_every_method_follows_the_oracle(
+    tiny_pair: Any, name: str, options: dict[str, float]
+) -> None:
+    pair = tiny_pair("qwen3", "llama3_1", 2.0)
+    assert follow(pair, "Name a colour.", 10, name, **options) >= 8
+
+
+def test_the_demo_pair_follows_the_oracle(demo_pair: Pair) -> None:
+    compared = [follow(demo_pair, question, 40, "blendin") for question in QUESTIONS]
+    assert sum(compared) >= 0.8 * sum(max(count, 40) for count in compared), compared
+
+
+def test_guide_passes_are_interventions_and_stop_checks(demo_pair: Pair) -> None:
+    responses = list(stream_generate(demo_pair, "Why is the sky blue?", max_tokens=40))
+    counts = responses[-1].statistics
+    assert counts.interventions > 3
+    assert counts.aligned_passes == counts.interventions + counts.stop_checks
+    assert counts.base_passes == counts.completion_tokens
