@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from .backend import mx
 
-
 ROW = 512
 
 

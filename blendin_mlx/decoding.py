@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from . import blending
@@ -188,7 +188,7 @@ class Decoder:
         self._check_finite(confidence, self.guide.context)
         consulted = _Consulted(Candidate(int(token), confidence), alpha, exact)
         source: Source = "aligned" if self.method.name == "aligned" else "blend"
-        return self._step(base, choice, source, consulted)
+        return replace(self._step(base, choice, source, consulted), instead_of=banned)
 
     def _step(
         self,

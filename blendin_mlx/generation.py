@@ -17,7 +17,7 @@ from .context import Context, Progress
 from .decoding import Decoder, StopPolicy
 from .errors import PromptError
 from .guide import Guide
-from .methods import METHODS, Method
+from .methods import Method, make_method
 from .model import LanguageModel, Pair
 from .projection import ProjectionRule
 from .prompts import Message, PairPrompt, build_prompt
@@ -117,9 +117,7 @@ def stream_generate(
     if max_tokens < 1:
         raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
     if isinstance(method, str):
-        if method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
-        method = METHODS[method]()
+        method = make_method(method)
     if not isinstance(prompt, PairPrompt):
         prompt = build_prompt(pair, prompt)
     _check_room(pair.base, len(prompt.base.ids))
@@ -244,9 +242,11 @@ class _Run:
         if not match.is_marker:
             return False
         token = decoder.answer.token_at(match.start)
-        if not decoder.take_back(token):
+        kept = [held for held in self._held if held[0].index < token]
+        start = kept[-1][1] if kept else self._settled_text
+        if start < self.shown or not decoder.take_back(token):  # what was shown stays
             return False
-        self._held = [held for held in self._held if held[0].index < token]
+        self._held = kept
         return True
 
     def _limit(self, decoder: Decoder) -> FinishReason | None:

@@ -183,12 +183,22 @@ def make_method(name: str, **options: float) -> Method:
         >>> make_method("blendin", tau=0.3)
         BlendIn(tau=0.3, bonus=0.1)
     """
-    if name not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {name!r}")
-    method: Any = METHODS[name]
-    known = {field.name for field in fields(method)}
+    known = option_names(name)
     if unknown := sorted(set(options) - known):
         has = ", ".join(sorted(known)) or "no options"
         raise ValueError(f"method {name} has {has}; it does not take {', '.join(unknown)}")
+    method: Any = METHODS[name]
     made: Method = method(**options)
     return made
+
+
+def option_names(name: str) -> set[str]:
+    """The options that a method takes.
+
+    Raises:
+        ValueError: an unknown method.
+    """
+    if name not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {name!r}")
+    method: Any = METHODS[name]
+    return {field.name for field in fields(method)}

@@ -35,6 +35,7 @@ class Step:
         gap: lead of the chosen token over the next best in the distribution that decided.
         is_stop: the answer ends here.
         stop_check: the guide was asked only whether the answer is over.
+        instead_of: the token that an end taken back would have begun with; it was not allowed.
     """
 
     index: int
@@ -50,6 +51,7 @@ class Step:
     gap: float
     is_stop: bool = False
     stop_check: bool = False
+    instead_of: int | None = None
 
     @property
     def is_intervention(self) -> bool:

@@ -12,7 +12,7 @@ from .errors import BlendinError
 from .generation import Piece
 from .model import LanguageModel, Pair
 from .prompts import PairPrompt, Prompt
-from .step import Candidate, Step
+from .step import Step
 
 Record = dict[str, Any]
 
@@ -73,8 +73,9 @@ def step_record(step: Step, text: str, pair: Pair) -> Record:
         "id": step.id,
         "text": text,
         "source": step.source,
-        "base": _candidate(step.base, pair.base),
-        "aligned": step.aligned and _candidate(step.aligned, pair.aligned),
+        "base": candidate_record(step.base.id, step.base.prob, pair.base),
+        "aligned": step.aligned
+        and candidate_record(step.aligned.id, step.aligned.prob, pair.aligned),
         "alpha": step.alpha,
         "prob": step.prob,
         "exact_mass": step.exact_mass,
@@ -82,13 +83,14 @@ def step_record(step: Step, text: str, pair: Pair) -> Record:
         "gate_margin": step.gate_margin,
         "gap": step.gap,
         "stop_check": step.stop_check,
+        "instead_of": step.instead_of,
     }
 
 
-def _candidate(candidate: Candidate, model: LanguageModel) -> Record:
-    written = model.vocabulary.token_bytes[candidate.id]
-    text = "" if written is None else written.decode(errors="replace")
-    return {"id": candidate.id, "text": text, "prob": candidate.prob}
+def candidate_record(token: int, prob: float, model: LanguageModel) -> Record:
+    """A model's top token as an object; one that writes nothing has an empty text."""
+    written = model.vocabulary.token_bytes[token] or b""
+    return {"id": token, "text": written.decode(errors="replace"), "prob": prob}
 
 
 def _identity(model: LanguageModel) -> Record:
@@ -105,10 +107,10 @@ def read_trace(path: Path) -> Iterator[Record]:
     Raises:
         TraceError: a line that is no record; the message names it.
     """
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                record = json.loads(line)
+                record = json.loads(line.decode())
                 record["type"]
             except (ValueError, KeyError, TypeError):
                 raise TraceError(f"{path}:{number} is no trace record") from None

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -14,14 +15,35 @@ from .chat import chat
 from .doctor import doctor
 from .generate import generate
 from .models import models
+from .terminal import harmless
+from .trace import trace
 
 FAILURE, USAGE, MODEL, PAIR, INTERRUPTED = 1, 2, 3, 4, 130
+# Older releases of click show the help themselves.
+NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+
+
+class Commands(click.Group):
+    """The group, which ends by itself what click would end with a line or a code of its own."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """The exit code of a command, or what it returned."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except BrokenPipeError:
+            return _quiet()
 
 
 @click.group(
+    cls=Commands,
     context_settings={"auto_envvar_prefix": "BLENDIN", "help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failure, 2 usage, 3 model missing or damaged, "
-    "4 pair cannot be blended, 130 interrupted.",
+    "4 pair cannot be blended, 130 interrupted. Options can be set in the environment too: "
+    "BLENDIN_GENERATE_TAU=0.3.",
 )
 @click.version_option(package_name="blendin-mlx", prog_name="blendin")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -37,26 +59,36 @@ def cli(debug: bool) -> None:
 cli.add_command(chat)
 cli.add_command(generate)
 cli.add_command(models)
+cli.add_command(trace)
 cli.add_command(doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and leave with its exit code."""
+    _replace_closed_streams()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in arguments[:1] or bool(os.environ.get("BLENDIN_DEBUG"))
     try:
         result = cli.main(args=list(arguments), prog_name="blendin", standalone_mode=False)
         code = result if isinstance(result, int) else 0
-        sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
-    except BrokenPipeError:
-        code = _quiet()
+    except NO_ARGUMENTS as help_text:
+        help_text.show()
+        code = USAGE
     except Exception as error:
         if debug and not isinstance(error, click.ClickException):
             traceback.print_exc()
         code = _report(error)
     sys.exit(code)
+
+
+def _replace_closed_streams() -> None:
+    """A closed one would lend its number to the next file opened, and mlx takes 0 for a failure."""
+    for name, flags in (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            mode = "r" if flags == os.O_RDONLY else "w"
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode))
 
 
 def _report(error: Exception) -> int:
@@ -65,7 +97,7 @@ def _report(error: Exception) -> int:
     where = ""
     if isinstance(error, click.UsageError) and error.ctx is not None:
         where = f" (see {error.ctx.command_path} --help)"
-    line = " ".join(f"blendin: {message}{where}".split())
+    line = harmless(" ".join(f"blendin: {message}{where}".split()))
     try:
         click.echo(line, err=True)
     except OSError:
@@ -89,7 +121,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, ValueError):
         return str(error), USAGE
     if isinstance(error, OSError):
-        about = f"{error.filename}: " if error.filename else ""
+        about = f"{error.filename}: " if error.filename else "cannot write or read: "
         return f"{about}{error.strerror or error}", FAILURE
     kind = type(error).__name__
     return f"unexpected {kind}: {error}; blendin --debug … shows where", FAILURE

@@ -1,0 +1,218 @@
+"""Does a recorded run follow from its models? Each step of a trace is computed again and compared.
+
+The base reads the finished answer anew, many positions per pass; the guide is asked again wherever
+the trace says that it was. A trace of the same models, from whatever program, follows when every
+recorded value is within ``tolerance`` and every choice is the one that the method makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import blending
+from .backend import mx
+from .context import HEAD_ROWS, Context
+from .decoding import SURE_OF_STOP
+from .guide import Guide
+from .methods import Advice, Method, View, make_method, option_names
+from .model import Pair
+from .text import AnswerText
+from .trace import Record, TraceError, candidate_record
+
+TOLERANCE = 1e-3
+# Two tokens that close may change places from one summation order to another.
+NEAR_TIE = 1e-4
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """The first recorded value that does not follow."""
+
+    index: int
+    field: str
+    recorded: Any
+    computed: Any
+
+    def __str__(self) -> str:
+        return (
+            f"step {self.index}: {self.field} is recorded as {self.recorded!r} "
+            f"and follows as {self.computed!r}"
+        )
+
+
+def verify(pair: Pair, records: Sequence[Record], tolerance: float = TOLERANCE) -> Mismatch | None:
+    """The first step that does not follow from the models, None where all do.
+
+    Args:
+        records: a trace, as :func:`.trace.read_trace` gives it.
+        tolerance: how far a probability may be off.
+
+    Raises:
+        TraceError: there is no ``run`` record first, or a setting is not known.
+    """
+    if not records or records[0]["type"] != "run":
+        raise TraceError("a trace begins with a run record")
+    steps = [record for record in records if record["type"] == "step"]
+    try:
+        replay = _Replay(pair, records[0], [step["id"] for step in steps])
+        for index, step in enumerate(steps):
+            if wrong := _compare(step, replay.expect(index, step), tolerance):
+                return Mismatch(index, *wrong)
+    except (KeyError, TypeError, IndexError) as error:
+        raise TraceError(f"the trace lacks or garbles a value: {error}") from error
+    return _compare_end(records, steps)
+
+
+def _compare_end(records: Sequence[Record], steps: Sequence[Record]) -> Mismatch | None:
+    ids = [step["id"] for step in steps]
+    for end in (record for record in records if record["type"] == "end"):
+        if end["token_ids"] != ids:
+            return Mismatch(len(steps), "token_ids of the end record", end["token_ids"], ids)
+    return None
+
+
+def _compare(step: Record, expected: Record, tolerance: float) -> tuple[str, Any, Any] | None:
+    for name, value in _flat(expected):
+        recorded = dict(_flat(step)).get(name)
+        if isinstance(value, float) and isinstance(recorded, int | float):
+            if abs(value - recorded) <= tolerance:
+                continue
+        elif recorded == value:
+            continue
+        return name, recorded, value
+    return None
+
+
+def _flat(record: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in record.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _method(run: Record) -> Method:
+    recorded: Record = {"tau": run.get("tau"), "alpha": run.get("alpha"), "bonus": run.get("lambda")}
+    taken = option_names(run["method"])
+    return make_method(run["method"], **{name: recorded[name] for name in taken})
+
+
+class _Replay:
+    """The run's settings, and what the base says at every position of the finished answer."""
+
+    def __init__(self, pair: Pair, run: Record, ids: Sequence[int]) -> None:
+        self.pair = pair
+        self.method = _method(run)
+        self.policy = run["stop_policy"]
+        self.greedy = run.get("temp", 0) == 0 and run.get("repetition_penalty") is None
+        self.vocabulary = pair.base.vocabulary
+        self.answer = AnswerText(self.vocabulary)
+        self.views = self._read_base(run["base_prompt"]["ids"], list(ids))
+        self.guide: Guide | None = None
+        if self.method.asks:
+            prompt = run["aligned_prompt"]["ids"]
+            projection = pair.projection(run.get("projection", "prefix"))
+            self.guide = Guide(Context(pair.aligned), projection, prompt)
+
+    def _read_base(self, prompt: list[int], ids: list[int]) -> Iterator[View]:
+        context = Context(self.pair.base)
+        context.prefill(prompt[:-1])
+        unread = [prompt[-1], *ids[:-1]]
+        for start in range(0, len(unread), HEAD_ROWS):
+            part = unread[start : start + HEAD_ROWS]
+            logits = context.read(part, rows=len(part))
+            for row in range(len(part)):
+                probs = self.vocabulary.pool_stop(
+                    blending.probabilities(logits[row : row + 1], self.vocabulary.size)
+                )
+                yield View(probs, *blending.top(probs))
+
+    def expect(self, index: int, step: Record) -> Record:
+        """What the record should say, given the token that it says was chosen."""
+        view = next(self.views)
+        token = step["id"]
+        asked = step["alpha"] is not None or step["stop_check"]
+        advice = self.guide.advise(self.answer) if self.guide and asked else None
+        expected = self._decided(view, advice, step)
+        before = len(self.answer.text)
+        if token != self.vocabulary.stop:
+            self.answer.append(token)
+        base = candidate_record(_item(view.token), _item(view.confidence), self.pair.base)
+        tau = getattr(self.method, "tau", None)
+        expected |= {"index": index, "base": base, "text": self.answer.text[before:]}
+        expected["gate_margin"] = None if tau is None else base["prob"] - tau
+        return expected
+
+    def _decided(self, view: View, advice: Advice | None, step: Record) -> Record:
+        if step["alpha"] is not None and advice is not None:
+            return self._blended(view, advice, step)
+        unsure = _item(self.method.unsure(view.confidence))
+        readable = self.guide is not None and self.guide.can_read(self.answer)
+        forced = self.policy == "base" and _item(view.token) == self.vocabulary.stop
+        expected: Record = {"aligned": None, "exact_mass": None, "instead_of": None}
+        # Where the gate is open the guide must have decided, unless it could not, or was not let.
+        expected["alpha"] = "a weight" if unsure and readable and not forced else None
+        over = None if advice is None else _item(advice.stop_prob)
+        checks = readable and not unsure and self._checks_end(step, view)
+        expected["stop_check"] = checks
+        if checks and over is not None and over >= SURE_OF_STOP and self._line(step, view):
+            ended = {"id": self.vocabulary.stop, "source": "aligned", "prob": over}
+            return {**expected, **ended, "stop_prob": over, "gap": 2 * over - 1}
+        chosen = self._choice(view.probs, step["id"], self.vocabulary.stop if forced else None)
+        if checks and over is not None:
+            chosen["stop_prob"] = over
+        return {**expected, **chosen, "source": "base"}
+
+    def _checks_end(self, step: Record, view: View) -> bool:
+        if step["id"] == self.vocabulary.stop and step["source"] == "base":
+            return bool(self.policy == "guide" and step["stop_check"])
+        return self.policy in ("either", "guide") and self._line(step, view)
+
+    def _line(self, step: Record, view: View) -> bool:
+        """Whether the base opened a line. What it drew is not recorded where the guide ended."""
+        if self.greedy:
+            return self._opens(_item(view.token))
+        return step["source"] == "aligned" or self._opens(step["id"])
+
+    def _opens(self, token: int) -> bool:
+        return b"\n" in (self.vocabulary.token_bytes[token] or b"")
+
+    def _blended(self, view: View, advice: Advice, step: Record) -> Record:
+        target = self.method.target(view, advice)
+        banned = step["instead_of"]
+        probs = target.probs
+        if banned is not None:
+            probs = mx.where(mx.arange(probs.shape[-1]) == banned, 0.0, probs)
+        opened = _item(self.method.unsure(view.confidence)) or banned is not None
+        token = _item(advice.token)
+        return {
+            **self._choice(probs, step["id"]),
+            "source": "aligned" if self.method.name == "aligned" else "blend",
+            "aligned": candidate_record(token, _item(advice.confidence), self.pair.aligned),
+            "alpha": _item(target.alpha) if opened else None,
+            "exact_mass": _item(advice.exact_mass),
+            "stop_check": False,
+        }
+
+    def _choice(self, probs: mx.array, token: int, forced: int | None = None) -> Record:
+        """The facts about the recorded choice, and the choice that follows."""
+        best = _item(probs.argmax())
+        chosen = mx.array([token])
+        prob, top = _item(probs[0, token]), _item(probs[0, best])
+        follows = token if not self.greedy and prob > 0 else best
+        if forced is not None:
+            follows = forced
+        elif top - prob < NEAR_TIE:
+            follows = token
+        return {
+            "id": follows,
+            "prob": prob,
+            "gap": _item(blending.gap(probs, chosen)),
+            "stop_prob": _item(probs[0, self.vocabulary.stop]),
+        }
+
+
+def _item(value: mx.array) -> Any:
+    return value.item()

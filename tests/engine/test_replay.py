@@ -1,0 +1,133 @@
+"""A trace follows from its models, and no tampered value passes."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from blendin_mlx.generation import stream_generate
+from blendin_mlx.methods import make_method
+from blendin_mlx.model import Pair
+from blendin_mlx.prompts import build_prompt
+from blendin_mlx.replay import verify
+from blendin_mlx.statistics import describe_method
+from blendin_mlx.trace import TraceError, TraceWriter
+
+Records = list[dict[str, Any]]
+
+
+def record(pair: Pair, question: str, max_tokens: int, policy: str = "either") -> Records:
+    """The trace of one answer."""
+    file = io.StringIO()
+    writer = TraceWriter(file, pair)
+    prompt = build_prompt(pair, question)
+    method = make_method("blendin")
+    writer.run(prompt, {**describe_method(method), "stop_policy": policy, "temp": 0.0})
+    responses = stream_generate(
+        pair, prompt, method=method, max_tokens=max_tokens, stop_policy=policy
+    )
+    for response in responses:
+        for piece in response.pieces:
+            writer.step(piece)
+    writer.end(response.statistics.as_json())
+    return [json.loads(line) for line in file.getvalue().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def pair(tiny_pair: Callable[..., Pair]) -> Pair:
+    return tiny_pair("qwen3", "llama3_1", 2.5)
+
+
+@pytest.fixture(scope="module")
+def trace(pair: Pair) -> Records:
+    records = record(pair, "Name a colour.", 24)
+    sources = {step["source"] for step in records if step["type"] == "step"}
+    assert sources >= {"base", "blend"}, "the trace must show both kinds of step"
+    return records
+
+
+def test_an_untouched_trace_follows(pair: Pair, trace: Records) -> None:
+    assert verify(pair, trace) is None
+
+
+@pytest.mark.parametrize("policy", ["either", "guide"])
+def test_a_trace_of_the_demo_pair_follows(demo_pair: Pair, policy: str) -> None:
+    assert verify(demo_pair, record(demo_pair, "Why is the sky blue?", 30, policy)) is None
+
+
+def first(records: Records, source: str) -> int:
+    """Where the first step of that source is."""
+    return next(n for n, step in enumerate(records) if step.get("source") == source)
+
+
+def tampered(records: Records, index: int, path: str) -> Records:
+    """The same trace with one value changed a little."""
+    changed = copy.deepcopy(records)
+    place: Any = changed[index]
+    *parents, name = path.split(".")
+    for parent in parents:
+        place = place[parent]
+    value = place[name]
+    if isinstance(value, str):
+        place[name] = "aligned" if name == "source" else value + "x"
+    else:
+        place[name] = value + (1 if isinstance(value, int) else 0.01)
+    assert place[name] != value
+    return changed
+
+
+FIELDS = [
+    "index", "id", "text", "source", "base.id", "base.text", "base.prob", "prob", "stop_prob",
+    "gate_margin", "gap",
+]  # fmt: skip
+BLEND_FIELDS = ["aligned.id", "aligned.text", "aligned.prob", "alpha", "exact_mass"]
+
+
+@pytest.mark.parametrize("path", FIELDS + BLEND_FIELDS)
+def test_one_tampered_value_is_found_and_named(pair: Pair, trace: Records, path: str) -> None:
+    index = first(trace, "blend")
+    found = verify(pair, tampered(trace, index, path))
+    assert found is not None
+    assert found.index == trace[index]["index"]
+    assert found.field.split(".")[0] in (path.split(".")[0], "prob", "gap", "id")
+
+
+@pytest.mark.parametrize("path", FIELDS)
+def test_tampering_with_a_step_of_the_base_is_found(pair: Pair, trace: Records, path: str) -> None:
+    index = first(trace, "base")
+    found = verify(pair, tampered(trace, index, path))
+    assert found is not None
+    assert found.index == trace[index]["index"]
+
+
+def test_an_intervention_passed_off_as_the_bases_is_found(pair: Pair, trace: Records) -> None:
+    changed = copy.deepcopy(trace)
+    index = first(trace, "blend")
+    changed[index] |= {"alpha": None, "aligned": None, "source": "base", "exact_mass": None}
+    found = verify(pair, changed)
+    assert found is not None
+    assert found.index == trace[index]["index"]
+
+
+def test_another_tau_is_found(pair: Pair, trace: Records) -> None:
+    changed = copy.deepcopy(trace)
+    changed[0]["tau"] = 0.1
+    assert verify(pair, changed) is not None
+
+
+def test_a_dropped_step_is_found(pair: Pair, trace: Records) -> None:
+    assert verify(pair, trace[:5] + trace[6:]) is not None
+
+
+def test_what_is_no_trace_is_refused(pair: Pair, trace: Records) -> None:
+    with pytest.raises(TraceError, match="run record"):
+        verify(pair, trace[1:])
+    lacking = copy.deepcopy(trace)
+    del lacking[2]["id"]
+    with pytest.raises(TraceError, match="id"):
+        verify(pair, lacking)
