@@ -139,7 +139,19 @@ def _load(library: Path | str) -> None:
         handle.openblas_get_config.restype = ctypes.c_char_p
         if b"USE64BITINT" in handle.openblas_get_config():
             raise _UnusableError("its integers have 64 bits, MLX passes 32")
+    _leave_a_core(handle)
     ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
+
+
+def _leave_a_core(library: ctypes.CDLL) -> None:
+    """Let OpenBLAS use all cores but one, unless the user says how many.
+
+    Its threads wait for each other in every product. Where something else holds one of their cores
+    for a moment, all wait for that one: on two cores, one of them busy, a token took eight times as
+    long with two threads as with one.
+    """
+    if "OPENBLAS_NUM_THREADS" not in os.environ and hasattr(library, "openblas_set_num_threads"):
+        library.openblas_set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
 
 
 def _load_file(name: str) -> Path:

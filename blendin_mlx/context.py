@@ -21,6 +21,7 @@ Progress = Callable[[int, int], None]
 # layer of a small model is a large part of its work.
 HEAD_ROWS = 32
 SNAPSHOTS = 8
+KV_GROUP = 32  # values quantized together
 
 
 class Context:
@@ -28,7 +29,8 @@ class Context:
 
     Args:
         model: the model.
-        kv_bits: quantize the cache to so many bits (4 or 8), None for none.
+        kv_bits: quantize the cache to so many bits (4 or 8), None for none. Layers whose cache is
+            no plain key-value cache (sliding windows, state spaces) keep theirs as it is.
         prefill_step_size: how many prompt tokens are read at once; small enough on a CPU that an
             interrupt is noticed within a second or two.
 
@@ -54,6 +56,7 @@ class Context:
         self.passes = 0
         self.tokens_read = 0
         self.rereads = 0
+        self._known = 0  # how many of ``tokens`` were read at least once
         self._reset()
 
     def _reset(self) -> None:
@@ -69,9 +72,12 @@ class Context:
         """
         if not ids and rows == 1 and self._last is not None:
             return self._last
-        if not ids:  # the last row is not known any more: read one token again
-            ids = [self.tokens[-1]]
-            self.rewind(len(self.tokens) - 1)
+        if (again := rows - len(ids)) > 0:  # rows that are not known any more: read them again
+            if again > len(self.tokens):
+                raise ValueError(f"rows must be at most {len(self.tokens) + len(ids)}, not {rows}")
+            ids = [*self.tokens[-again:], *ids]
+            self.rewind(len(self.tokens) - again)
+            self.rereads += again
         self.tokens.extend(ids)
         unread = self.tokens[self._cached :]
         if len(unread) > max(HEAD_ROWS, rows):
@@ -91,16 +97,22 @@ class Context:
         for start in range(0, len(ids), self.prefill_step_size):
             self._forward(ids[start : start + self.prefill_step_size])
             mx.eval([layer.state for layer in self._cache])
+            self._last = None
             if progress:
                 progress(min(start + self.prefill_step_size, len(ids)), len(ids))
-        self._last = None
 
     def _forward(self, ids: Sequence[int]) -> mx.array:
-        self._snapshot()
-        logits: mx.array = self.model.network(mx.array([ids]), cache=self._cache)
-        self._quantize()
-        self._cached += len(ids)
+        try:
+            self._snapshot()
+            logits: mx.array = self.model.network(mx.array([ids]), cache=self._cache)
+            self._quantize()
+            before, self._cached = self._cached, self._cached + len(ids)
+        except BaseException:  # an interrupt may leave some layers a pass ahead of others
+            self._reset()
+            raise
         self.tokens_read += len(ids)
+        self.rereads += max(0, min(self._known, self._cached) - before)
+        self._known = max(self._known, self._cached)
         return logits
 
     def rewind(self, length: int) -> None:
@@ -110,12 +122,11 @@ class Context:
         if length == len(self.tokens):
             return
         del self.tokens[length:]
+        self._known = min(self._known, length)
         self._last = None
         if self._cached <= length:
             return
-        kept = self._rewind_cache(length)
-        self.rereads += length - kept
-        self._cached = kept
+        self._cached = self._rewind_cache(length)
 
     def move_to(self, ids: Sequence[int]) -> list[int]:
         """Keep the prefix that ``ids`` shares with what was read; return what is left to read."""
@@ -125,36 +136,42 @@ class Context:
 
     def _rewind_cache(self, length: int) -> int:
         """Bring the cache to ``length`` tokens or, where that is impossible, to fewer."""
-        if all(layer.is_trimmable() for layer in self._cache):
-            for layer in self._cache:
-                layer.trim(self._cached - length)
-            return length
         while self._snapshots and self._snapshots[-1][0] > length:
             self._snapshots.pop()
+        layers = _leaves(self._cache)
+        if all(_trims_now(layer) for layer in layers):
+            for layer in layers:
+                layer.trim(self._cached - length)
+            return length
         if not self._snapshots:
             self._reset()
             return 0
-        kept, states = self._snapshots[-1]
-        for layer, state in zip(self._cache, states, strict=True):
-            if state is None:
+        kept, states = self._snapshots.pop()  # the next pass takes it again
+        for layer, state in zip(layers, states, strict=True):
+            if _always_trims(layer):
                 layer.trim(self._cached - kept)
             else:
-                layer.state = _copied(state)
+                layer.state = state
         return kept
 
     def _snapshot(self) -> None:
         """Remember the layers that may not be rewindable, as they are before this pass."""
-        states = [None if _always_trims(layer) else layer for layer in self._cache]
-        if self._cached and any(layer is not None for layer in states):
-            copies = [layer and _copied(layer.state) for layer in states]
-            self._snapshots.append((self._cached, copies))
+        layers = _leaves(self._cache)
+        if self._cached and not all(map(_always_trims, layers)):
+            states = [None if _always_trims(layer) else _copied(layer.state) for layer in layers]
+            self._snapshots.append((self._cached, states))
 
     def _quantize(self) -> None:
         if self.kv_bits is None:
             return
         for n, layer in enumerate(self._cache):
             if type(layer).__name__ == "KVCache":
-                self._cache[n] = layer.to_quantized(group_size=32, bits=self.kv_bits)
+                if layer.keys.shape[-1] % KV_GROUP or layer.values.shape[-1] % KV_GROUP:
+                    raise ValueError(
+                        f"kv_bits cannot be used with {self.model.name}: the width of its heads "
+                        f"is no multiple of {KV_GROUP}"
+                    )
+                self._cache[n] = layer.to_quantized(group_size=KV_GROUP, bits=self.kv_bits)
 
     @property
     def nbytes(self) -> int:
@@ -162,8 +179,23 @@ class Context:
         return sum(layer.nbytes for layer in self._cache if not layer.empty())
 
 
+def _leaves(cache: Sequence[Any]) -> list[Any]:
+    """The caches of all layers; a layer may have several in a list."""
+    return [leaf for layer in cache for leaf in getattr(layer, "caches", (layer,))]
+
+
 def _always_trims(layer: Any) -> bool:
     return type(layer).__name__ in ("KVCache", "QuantizedKVCache")
+
+
+def _trims_now(layer: Any) -> bool:
+    """Whether the cache can forget its last tokens and still holds all that it needs.
+
+    A chunked cache says so always, but may have dropped what an earlier position attends to.
+    """
+    return _always_trims(layer) or (
+        type(layer).__name__ == "RotatingKVCache" and bool(layer.is_trimmable())
+    )
 
 
 def _copied(state: Any) -> Any:

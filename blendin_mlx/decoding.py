@@ -111,12 +111,12 @@ class Decoder:
         self._check_finite(confidence, self.base)
         base = Candidate(int(top), confidence)
         banned, self._banned = self._banned, None
+        if self.stop_policy == "base" and base.id == self.vocabulary.stop:
+            return self._step(base, self._stop(choice))
         if self.guide is None or not self.guide.can_read(self.answer):
             return self._step(base, choice)
         if banned is not None:
             return self._without_base(view, base, banned)
-        if self.stop_policy == "base" and base.id == self.vocabulary.stop:
-            return self._step(base, self._stop(choice))
         return self._intervene(view, base) if unsure else self._follow_base(view, base, choice)
 
     def _run_base(self) -> View:

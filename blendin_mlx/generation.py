@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .backend import mx
@@ -170,27 +170,21 @@ class _StopRequested(Exception):  # noqa: N818 - no error: the caller wants it
     """The caller asked for an end while the prompt was read."""
 
 
+@dataclass
 class _Run:
     """One answer being written: what is decided, settled and shown."""
 
-    def __init__(
-        self,
-        cache: PromptCache,
-        statistics: Statistics,
-        stops: StopStrings,
-        max_tokens: int,
-        should_stop: Callable[[], bool],
-        progress: Progress,
-    ) -> None:
-        self.cache = cache
-        self.statistics = statistics
-        self.stops = stops
-        self.max_tokens = max_tokens
-        self.should_stop = should_stop
-        self.progress = progress
-        self.shown = 0
-        self._held: list[tuple[Step, int]] = []  # steps and where their text ends
-        self._settled_text = 0
+    cache: PromptCache
+    statistics: Statistics
+    stops: StopStrings
+    max_tokens: int
+    should_stop: Callable[[], bool]
+    progress: Progress
+    shown: int = 0
+    _held: list[tuple[Step, int]] = field(default_factory=list)  # steps and where their text ends
+    _settled_text: int = 0
+
+    def __post_init__(self) -> None:
         self._before = self._counts()
 
     def stream(self, decoder: Decoder, unread: Sequence[int]) -> Iterator[Response]:
@@ -198,12 +192,18 @@ class _Run:
         mx.reset_peak_memory()
         started = time.perf_counter()
         try:
-            self.cache.base.prefill(unread, self.watch)
-            self.statistics.prefill_s = time.perf_counter() - started
+            self._prefill(unread)
             for response in self._decode(decoder):
                 yield self._timed(response, started)
         except _StopRequested:
             yield self._timed(self._finish(decoder, "interrupted"), started)
+
+    def _prefill(self, unread: Sequence[int]) -> None:
+        started = time.perf_counter()
+        try:
+            self.cache.base.prefill(unread, self.watch)
+        finally:
+            self.statistics.prefill_s = time.perf_counter() - started
 
     def watch(self, done: int, total: int) -> None:
         """Called while a prompt is read: tell the caller, who may want it to end."""
@@ -239,12 +239,11 @@ class _Run:
 
     def _take_back(self, decoder: Decoder, match: Match) -> bool:
         """The base began the next turn: under the policy ``guide`` that may be undone."""
-        if not match.is_marker:
-            return False
         token = decoder.answer.token_at(match.start)
         kept = [held for held in self._held if held[0].index < token]
         start = kept[-1][1] if kept else self._settled_text
-        if start < self.shown or not decoder.take_back(token):  # what was shown stays
+        was_shown = start < self.shown
+        if not match.is_marker or was_shown or not decoder.take_back(token):
             return False
         self._held = kept
         return True
@@ -260,8 +259,10 @@ class _Run:
         """Show the text up to ``end``; settle the steps that lie within it."""
         text = decoder.answer.text[self.shown : end]
         self.shown = max(self.shown, end)
+        # A character that is not complete yet is left to the token that will complete it.
+        settled = end - 1 if decoder.answer.pending else end
         pieces = []
-        while self._held and self._held[0][1] <= end:
+        while self._held and self._held[0][1] <= settled:
             pieces.append(self._piece(decoder, *self._held.pop(0)))
         return Response(text, tuple(pieces), self.statistics)
 
@@ -274,16 +275,16 @@ class _Run:
     def _finish(self, decoder: Decoder, reason: FinishReason, shown: int | None = None) -> Response:
         """The last response: whatever was withheld, and the complete statistics."""
         answer = decoder.answer
-        answer.finish()
+        if answer.finish():  # it belongs to the last token that writes
+            last = max(n for n, (step, _) in enumerate(self._held) if not step.is_stop)
+            self._held[last:] = [(step, len(answer.text)) for step, _ in self._held[last:]]
         end = len(answer.text) if shown is None else shown
         text = answer.text[self.shown : end]
         pieces = tuple(self._piece(decoder, *held) for held in self._held)
-        base, aligned, rereads = (
+        statistics = self.statistics
+        statistics.base_passes, statistics.aligned_passes, statistics.rereads = (
             now - before for now, before in zip(self._counts(), self._before, strict=True)
         )
-        statistics = self.statistics
-        statistics.base_passes, statistics.aligned_passes = base, aligned
-        statistics.rereads = rereads
         statistics.peak_bytes = mx.get_peak_memory()
         statistics.text = answer.text[:end]
         statistics.finish_reason = reason

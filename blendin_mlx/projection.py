@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, get_args
 
 from .backend import mx
+from .blending import total
 from .vocabulary import Vocabulary
 
 ProjectionRule = Literal["prefix", "shared"]
@@ -54,6 +55,9 @@ class Projection:
         self._target = mx.array(self.table, dtype=mx.int32)
         self._exact = mx.array(exact, dtype=mx.bool_)
         self._known = self._target < base.size
+        self._stays = self.identity and all(
+            target in (token, base.size) for token, target in enumerate(self.table)
+        )
 
     def carry(self, probs: mx.array) -> Carried:
         """Carry ``[..., aligned.size]`` (STOP pooled) over.
@@ -62,16 +66,16 @@ class Projection:
         to the input, control tokens apart.
         """
         exact = mx.where(self._exact, probs, 0.0)
-        exact_mass = exact.sum(axis=-1)
+        exact_mass = total(exact)
         if self.rule == "shared":
             probs = exact / exact_mass[..., None]
             prefix_mass = mx.zeros(exact_mass.shape)
         else:
-            prefix_mass = mx.where(self._known & ~self._exact, probs, 0.0).sum(axis=-1)
+            prefix_mass = total(mx.where(self._known & ~self._exact, probs, 0.0))
         return Carried(self._move(probs), exact_mass, prefix_mass)
 
     def _move(self, probs: mx.array) -> mx.array:
-        if self.identity and self.base.stop == self.aligned.stop:
+        if self._stays:
             kept = mx.where(self._known, probs, 0.0)[..., : self.base.size]
             missing = self.base.size - kept.shape[-1]
             return mx.pad(kept, [(0, 0)] * (kept.ndim - 1) + [(0, missing)]) if missing else kept
@@ -107,7 +111,10 @@ def phi(base: Vocabulary, aligned: Vocabulary) -> list[int]:
 def _same_id(base: Vocabulary, aligned: Vocabulary, token: int) -> int:
     if token == aligned.stop:
         return base.stop
-    return token if aligned.token_bytes[token] and token < base.size else base.size
+    written = aligned.token_bytes[token]
+    if written and token < base.size and base.token_bytes[token] == written:
+        return token
+    return _counterpart(base, aligned, token)  # an end token of the other model only
 
 
 def _counterpart(base: Vocabulary, aligned: Vocabulary, token: int) -> int:
@@ -116,20 +123,19 @@ def _counterpart(base: Vocabulary, aligned: Vocabulary, token: int) -> int:
     written = aligned.token_bytes[token]
     if not written:
         return base.size
-    if (exact := base.by_bytes.get(written)) is not None:
-        return exact
-    return _first_token(base, written)
+    exact = base.by_bytes.get(written)
+    return _first_token(base, written) if exact is None else exact
 
 
 def _first_token(base: Vocabulary, written: bytes) -> int:
     """First token of the base's tokenization; for bytes that are no text, the longest prefix."""
     try:
-        first = base.encode(written.decode())[0]
-        begins = base.token_bytes[first]
-        # A normaliser may rewrite the text; then its tokens are not what the guide would write.
-        if begins and written.startswith(begins):
-            return first
+        ids = base.encode(written.decode())
     except UnicodeDecodeError:
-        pass
+        ids = []
+    begins = base.bytes_of(ids[:1])
+    # A normaliser may rewrite the text; then its tokens are not what the guide would write.
+    if begins and written.startswith(begins):
+        return ids[0]
     prefixes = (written[:n] for n in range(len(written), 0, -1))
     return next((base.by_bytes[p] for p in prefixes if p in base.by_bytes), base.size)

@@ -202,7 +202,7 @@ def _chat_prompt(
         text: str = model.tokenizer.apply_chat_template(
             shielded, tokenize=False, add_generation_prompt=True, **options
         )
-    except (TemplateError, ValueError, TypeError) as error:
+    except (TemplateError, ValueError, TypeError, ArithmeticError) as error:
         raise PairError(f"{model.name}: its chat template cannot be rendered: {error}") from error
     ids = [
         token

@@ -94,7 +94,11 @@ def _flat(record: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _method(run: Record) -> Method:
-    recorded: Record = {"tau": run.get("tau"), "alpha": run.get("alpha"), "bonus": run.get("lambda")}
+    recorded: Record = {
+        "tau": run.get("tau"),
+        "alpha": run.get("alpha"),
+        "bonus": run.get("lambda"),
+    }
     taken = option_names(run["method"])
     return make_method(run["method"], **{name: recorded[name] for name in taken})
 

@@ -28,10 +28,10 @@ class StopStrings:
     """
 
     def __init__(self, stops: Sequence[str] = (), markers: Sequence[str] = ()) -> None:
-        if not all([*stops, *markers]):
-            raise ValueError("a stop string must not be empty")
         self._stops = tuple(stops)
         self._markers = tuple(marker.lstrip("\n") for marker in markers)
+        if not all([*self._stops, *self._markers]):
+            raise ValueError("a stop string must not be empty")
 
     def find(self, text: str, since: int = 0) -> Match | None:
         """The first stop string that begins at ``since`` or later."""

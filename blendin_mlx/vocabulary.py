@@ -18,8 +18,8 @@ from .backend import mx
 from .errors import PairError
 
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
-# A text that no tokenizer merges with what follows; used to keep a dummy first space away.
-LEAD = "\n"
+# Texts that are put first to keep a tokenizer's dummy space away from what follows.
+LEADS = ("\n", "\x01", "\ufdd0")
 
 
 class Vocabulary:
@@ -44,8 +44,10 @@ class Vocabulary:
     ) -> None:
         self.name = name
         self._tokenizer = _fast_tokenizer(tokenizer, name)
+        self._tokenizer.no_truncation()  # some tokenizer.json cut or fill what they are given
+        self._tokenizer.no_padding()
         ids = self._tokenizer.get_vocab(with_added_tokens=True)
-        self.size = min(size, max(ids.values()) + 1)
+        self.size: int = min(size, max(ids.values()) + 1)
         self.stop_ids = tuple(sorted(i for i in set(stop_ids) if i < self.size))
         if not self.stop_ids:
             raise PairError(f"{name}: no stop token is known; its config needs an eos_token_id")
@@ -62,7 +64,9 @@ class Vocabulary:
                 table[token] = spell(text)
         for token, entry in added.items():
             if token < self.size and not entry.special:
-                table[token] = entry.content.encode()
+                # Gemma lists its runs of spaces here, written ▁▁▁ as in its vocabulary.
+                raw = spell is _byte_level_bytes
+                table[token] = entry.content.encode() if raw else spell(entry.content)
         for token in self.stop_ids:
             table[token] = None
         return tuple(table)
@@ -83,10 +87,24 @@ class Vocabulary:
         spelled = {entry.content for entry in added if entry.special}
         return tuple(sorted(spelled, key=lambda text: (-len(text), text)))
 
+    @property
+    def is_bpe(self) -> bool:
+        """Whether tokens come from merging pairs (and not from the likeliest split, say)."""
+        return type(self._tokenizer.model).__name__ == "BPE"
+
     @cached_property
-    def _leads_with_space(self) -> bool:
-        """Whether the tokenizer puts a space of its own before a text."""
-        return self.bytes_of(self._plain("a")) == b" a"
+    def _lead(self) -> str:
+        """What to put first, where the tokenizer puts a space of its own before a text.
+
+        It must be something that no token joins with what follows.
+        """
+        if self.bytes_of(self._plain("a")) != b" a":
+            return ""
+        return next(
+            lead
+            for lead in LEADS
+            if not any(lead.encode() in written[:-1] for written in self.by_bytes)
+        )
 
     def _plain(self, text: str) -> list[int]:
         # Control tokens spelled in a text stay text: a user cannot forge a turn.
@@ -98,16 +116,25 @@ class Vocabulary:
         return ids
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a plain text, without any special token and without a leading space of its own."""
-        if not self._leads_with_space:
-            return self._plain(text)
-        lead = len(self._plain(LEAD))
-        return self._plain(LEAD + text)[lead:]
+        """Ids of a plain text, without any special token and without a leading space of its own.
 
-    def encode_marked(self, text: str) -> list[int]:
-        """Ids of a rendered chat template, its control tokens recognised. Adds none."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        They write the text as the tokenizer's normaliser leaves it (Qwen composes it to NFC,
+        Gemma takes ``▁`` for a space). A byte for which a vocabulary has no token is lost, with
+        no word from the tokenizer: SmolLM2's lacks 04 06 13 14 16 1D F1 F2, which are in control
+        characters and in planes without characters.
+        """
+        if not self._lead:
+            return self._plain(text)
+        return self._plain(self._lead + text)[len(self._plain(self._lead)) :]
+
+    def encode_marked(self, text: str, *, continues: bool = False) -> list[int]:
+        """Ids of a rendered chat template, its control tokens recognised. Adds none.
+
+        Where the text continues another, the tokenizer puts no space of its own before it.
+        """
+        lead = self._lead if continues else ""
+        ids: list[int] = self._tokenizer.encode(lead + text, add_special_tokens=False).ids
+        return ids[len(self._plain(lead)) :]
 
     def bytes_of(self, ids: Sequence[int]) -> bytes:
         """What these tokens write, one after the other. Control and stop tokens write nothing."""

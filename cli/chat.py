@@ -28,6 +28,8 @@ def chat(settings: Settings, quiet: bool) -> None:
 
     Without a terminal, each line of standard input is a message.
     """
+    from blendin_mlx.errors import PromptError
+
     session = Session(settings, quiet)
     names = f"{session.pair.base.name}, guided by {session.pair.aligned.name}"
     say(f"{names}.  {HELP}", quiet)
@@ -42,7 +44,13 @@ def chat(settings: Settings, quiet: bool) -> None:
             say(HELP if text == "/help" else f"{text.split()[0]} is no command. {HELP}")
         elif text:
             messages.append({"role": "user", "content": text})
-            messages.append(_turn(session, messages, quiet))
+            try:
+                messages.append(_turn(session, messages, quiet))
+            except PromptError as error:
+                if not sys.stdin.isatty():
+                    raise
+                say(f"{error}, or /clear")
+                messages.pop()
 
 
 def _turn(session: Session, messages: list[dict[str, str]], quiet: bool) -> dict[str, str]:
@@ -63,12 +71,17 @@ def _lines() -> Iterator[str]:
         return
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import InMemoryHistory
+    from prompt_toolkit.output import create_output
 
-    prompt: PromptSession[str] = PromptSession(history=InMemoryHistory())
+    # Where stdout goes into a pipe, the prompt is shown on stderr.
+    output = create_output(always_prefer_tty=True)
+    prompt: PromptSession[str] = PromptSession(history=InMemoryHistory(), output=output)
     while True:
         try:
             yield prompt.prompt("> ")
-        except (EOFError, KeyboardInterrupt):
+        except KeyboardInterrupt:
+            continue  # it came too late for the answer, or discards a line
+        except EOFError:
             return
 
 

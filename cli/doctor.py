@@ -24,8 +24,9 @@ def doctor(as_json: bool) -> None:
     for key, value in report.items():
         if isinstance(value, dict):
             click.echo(key)
+            width = max(map(len, value))
             for name, entry in value.items():
-                click.echo(f"  {name:<16} {entry}")
+                click.echo(f"  {name:<{width}}  {entry}")
         elif isinstance(value, list):
             for line in value or ["nothing is missing"]:
                 click.echo(f"{key:<10} {line}")

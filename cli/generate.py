@@ -41,7 +41,7 @@ def generate(
     """
     text = read_prompt(prompt)
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(trace.open("w", encoding="utf-8")) if trace else None
+        file = stack.enter_context(_trace_file(trace)) if trace else None
         return _answer(text, settings, as_json, file, quiet)
 
 
@@ -63,6 +63,14 @@ def _answer(
     return INTERRUPTED if response.finish_reason == "interrupted" else 0
 
 
+def _trace_file(path: Path) -> IO[str]:
+    """Opened before the models load: a mistyped path should not cost that wait."""
+    try:
+        return path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"--trace: cannot write {path}: {error.strerror}") from None
+
+
 def read_prompt(argument: str | None) -> str:
     """Standard input where it is no terminal, then the argument, joined by an empty line.
 
@@ -70,10 +78,10 @@ def read_prompt(argument: str | None) -> str:
         click.UsageError: nothing was given, or what was given is not UTF-8.
     """
     parts = []
-    if argument == "-" or (sys.stdin is not None and not sys.stdin.isatty()):
+    if argument == "-" or not sys.stdin.isatty():
         parts.append(_decoded(sys.stdin.buffer.read(), "standard input").strip("\n"))
-    if argument not in (None, "-"):
-        parts.append(_decoded(os.fsencode(argument or ""), "the prompt argument"))
+    if argument is not None and argument != "-":
+        parts.append(_decoded(os.fsencode(argument), "the prompt argument"))
     text = "\n\n".join(part for part in parts if part.strip())
     if not text:
         raise click.UsageError("the prompt is empty; give it as an argument or on standard input")

@@ -52,7 +52,11 @@ def _print(about: dict[str, Any], indent: str = "") -> None:
             click.echo(f"{indent}{key}")
             _print(value, indent + "  ")
         elif value is not None:
-            click.echo(f"{indent}{key:<12} {value}")
+            click.echo(f"{indent}{key:<16} {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
 @models.command()

@@ -6,6 +6,7 @@ would make ``--help`` slow. A test holds them to the engine's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,25 @@ import click
 METHODS = ("base", "aligned", "blendin", "fixed", "nudging")
 STOP_POLICIES = ("blend", "base", "either", "guide")
 BASE_TEMPLATES = ("query", "transcript", "plain", "chat")
+PROJECTIONS = ("prefix", "shared")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Alpha(click.ParamType):
+class Number(click.FloatRange):
+    """A finite number in a range; click's own lets NaN through."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return number
+
+
+class Alpha(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on only
     """``auto``, or a weight from 0 to 1."""
 
     name = "auto|0..1"
@@ -31,10 +46,13 @@ class Alpha(click.ParamType):
         """None for ``auto``."""
         if value is None or value == "auto":
             return None
-        return float(click.FloatRange(0, 1).convert(value, param, ctx))
+        try:
+            return Number(0, 1).convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither auto nor a number from 0 to 1", param, ctx)
 
 
-class Template(click.ParamType):
+class Template(click.ParamType):  # type: ignore[type-arg]
     """A built-in template's name, or a file."""
 
     name = "NAME|FILE"
@@ -45,7 +63,7 @@ class Template(click.ParamType):
         """The name, or the path of an existing file."""
         if value in BASE_TEMPLATES:
             return str(value)
-        if not Path(value).is_file():
+        if not Path(value).exists() or Path(value).is_dir():
             known = ", ".join(BASE_TEMPLATES)
             self.fail(f"{value!r} is neither a file nor one of {known}", param, ctx)
         return Path(value)
@@ -84,7 +102,7 @@ def pair_options(command: Command) -> Command:
     """Which two models."""
     return _apply(
         command,
-        click.option("--pair", help="A pair of the catalogue.  [default: demo]"),
+        click.option("--pair", metavar="NAME", help="A pair of the catalogue.  [default: demo]"),
         click.option("--base", metavar="MODEL", help="Base model: a name, folder or hub repo id."),
         click.option("--aligned", metavar="MODEL", help="Aligned model that guides it."),
     )
@@ -99,11 +117,11 @@ def method_options(command: Command) -> Command:
             type=click.Choice(METHODS),
             default="blendin",
             show_default=True,
-            help="Gate and target distribution.",
+            help="When the guide is asked, and what then decides.",
         ),
         click.option(
             "--tau",
-            type=click.FloatRange(0, 1),
+            type=Number(0, 1),
             help="Ask the guide where the base's confidence is below this.  [default: 0.4]",
         ),
         click.option(
@@ -111,12 +129,12 @@ def method_options(command: Command) -> Command:
             type=Alpha(),
             default="auto",
             show_default=True,
-            help="Weight of the guide: by confidence, or fixed.",
+            help="Weight of the guide: auto goes by the confidence of both.",
         ),
         click.option(
             "--lambda",
             "bonus",
-            type=click.FloatRange(min=0),
+            type=Number(min=0),
             help="Agreement bonus of the automatic weight.  [default: 0.1]",
         ),
         click.option(
@@ -124,11 +142,11 @@ def method_options(command: Command) -> Command:
             type=click.Choice(STOP_POLICIES),
             default="either",
             show_default=True,
-            help="Who may end the answer.",
+            help="Whose wish to stop ends the answer.",
         ),
         click.option(
             "--projection",
-            type=click.Choice(("prefix", "shared")),
+            type=click.Choice(PROJECTIONS),
             default="prefix",
             show_default=True,
             help="How tokens that the base lacks are carried over.",
@@ -140,7 +158,7 @@ def prompt_options(command: Command) -> Command:
     """What the two models read."""
     return _apply(
         command,
-        click.option("--system", help="System prompt."),
+        click.option("--system", metavar="TEXT", help="System prompt of both models."),
         click.option(
             "--base-template",
             type=Template(),
@@ -156,7 +174,7 @@ def prompt_options(command: Command) -> Command:
         click.option(
             "--thinking/--no-thinking",
             default=None,
-            help="Tell the template of a thinking model.",
+            help="Tell the chat template of a thinking model to think, or not to.",
         ),
     )
 
@@ -175,17 +193,34 @@ def sampling_options(command: Command) -> Command:
         ),
         click.option(
             "--temp",
-            type=click.FloatRange(min=0),
+            type=Number(min=0),
             default=0.0,
             show_default=True,
-            help="Temperature; 0 is greedy.",
+            help="Temperature; 0 takes the likeliest token.",
         ),
         click.option(
-            "--top-p", type=click.FloatRange(0, 1), default=0.0, help="Nucleus; 0 is off."
+            "--top-p",
+            type=Number(0, 1),
+            default=0.0,
+            help="Draw from the likeliest tokens with this much mass; 0 is off.",
         ),
-        click.option("--min-p", type=click.FloatRange(0, 1), default=0.0, help="0 is off."),
-        click.option("--top-k", type=click.IntRange(min=0), default=0, help="0 is off."),
-        click.option("--repetition-penalty", type=click.FloatRange(min=0, min_open=True)),
+        click.option(
+            "--min-p",
+            type=Number(0, 1),
+            default=0.0,
+            help="Drop tokens below this share of the likeliest; 0 is off.",
+        ),
+        click.option(
+            "--top-k",
+            type=click.IntRange(min=0),
+            default=0,
+            help="Draw from this many tokens; 0 is off.",
+        ),
+        click.option(
+            "--repetition-penalty",
+            type=Number(min=0, min_open=True),
+            help="Divide the weight of tokens that were used; 1 is off.  [default: off]",
+        ),
         click.option(
             "--repetition-context-size",
             type=click.IntRange(min=1),
@@ -193,13 +228,18 @@ def sampling_options(command: Command) -> Command:
             show_default=True,
             help="How many tokens back the penalty looks.",
         ),
-        click.option("--seed", type=int, help="For sampling; one is drawn and reported if absent."),
+        click.option(
+            "--seed",
+            type=click.IntRange(0, 2**64 - 1),
+            metavar="INTEGER",
+            help="For sampling; one is drawn and reported if absent.",
+        ),
         click.option("--stop", multiple=True, help="End before this string; may be repeated."),
         click.option(
             "--kv-bits",
             type=click.Choice(["4", "8"]),
             callback=_whole,
-            help="Quantize the caches.",
+            help="Quantize both caches to so many bits.  [default: off]",
         ),
     )
 

@@ -46,10 +46,12 @@ class Session:
     """
 
     def __init__(self, settings: Settings, quiet: bool = False) -> None:
-        if settings.pair is None and bool(settings.base) != bool(settings.aligned):
-            missing = "--aligned" if settings.base else "--base"
-            raise click.UsageError(f"a base needs a guide: pass {missing} too, or --pair NAME")
-        named = settings.pair or ("demo" if settings.base is None else None)
+        named = settings.pair
+        if named is None and settings.base is None and settings.aligned is None:
+            named = "demo"
+        if named is None and (settings.base is None or settings.aligned is None):
+            missing = "--base" if settings.base is None else "--aligned"
+            raise click.UsageError(f"a pair has two models: pass {missing} too, or --pair NAME")
         self.settings = settings
         from blendin_mlx import backend
         from blendin_mlx.generation import make_prompt_cache

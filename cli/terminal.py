@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
 
 # Control characters but tab and line feed, and what reorders or hides text, shown as U+FFFD.
 _HARMFUL = [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)]
-_HARMFUL += [0x061C, *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x206A), 0xFEFF]
+_HARMFUL += [0x061C, 0x180E, *range(0x200B, 0x2010), *range(0x2028, 0x202F)]
+_HARMFUL += [*range(0x2060, 0x2070), 0xFEFF, *range(0xFFF9, 0xFFFC), *range(0xE0000, 0xE0080)]
 _HARMLESS = dict.fromkeys(_HARMFUL, "\ufffd")
+
+
+PATIENCE_S = 2.0
 
 
 def harmless(text: str) -> str:
@@ -75,26 +80,34 @@ def interruptible() -> Iterator[Interrupt]:
 def say(line: str, quiet: bool = False) -> None:
     """One line for a person, on stderr."""
     if not quiet:
-        click.secho(line, err=True, dim=True)
+        click.secho(harmless(line), err=True, dim=True)
 
 
 @contextmanager
 def progress(quiet: bool = False) -> Iterator[Any]:
-    """A callback ``(what, done, total)``: bars on a terminal, one line per task elsewhere."""
+    """A callback ``(what, done, total)``: bars on a terminal, else a line for what takes long."""
     if quiet:
         yield lambda what, done, total: None
     elif sys.stderr.isatty():
         with _bars() as report:
             yield report
     else:
-        seen: set[str] = set()
+        yield _Patient()
 
-        def report_once(what: str, done: int, total: int) -> None:
-            if what not in seen:
-                seen.add(what)
-                say(f"{what}: {total / 1e6:.0f} MB")
 
-        yield report_once
+class _Patient:
+    """Says once what goes on, if it still does after a moment."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+        self._said: set[str] = set()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        waited = now - self._since.setdefault(what, now)
+        if waited >= PATIENCE_S and done < total and what not in self._said:
+            self._said.add(what)
+            say(f"{what}: {total / 1e6:.0f} MB")
 
 
 @contextmanager
@@ -108,7 +121,7 @@ def _bars() -> Iterator[Any]:
         DownloadColumn(),
         TimeRemainingColumn(),
     ]
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, Any] = {}
 
         def report(what: str, done: int, total: int) -> None:

@@ -81,7 +81,7 @@ def find_pair(name: str) -> PairEntry:
         ModelError: there is none; the message names what is near.
     """
     if name not in pairs():
-        raise ModelError(f"no pair is called {name!r}{_hint(name, pairs())}")
+        raise ModelError(f"no pair is called {name!r}{hint(name, pairs())}")
     return pairs()[name]
 
 
@@ -95,9 +95,10 @@ def find_models(name: str) -> tuple[ModelEntry, ...]:
         return pairs()[name].models
     if name in models():
         return (models()[name],)
-    raise ModelError(f"no pair or model is called {name!r}{_hint(name, {**pairs(), **models()})}")
+    raise ModelError(f"no pair or model is called {name!r}{hint(name, {**pairs(), **models()})}")
 
 
-def _hint(name: str, known: dict[str, Any]) -> str:
+def hint(name: str, known: dict[str, Any]) -> str:
+    """How a message about an unknown name goes on: what is near, else what there is."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"

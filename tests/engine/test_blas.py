@@ -28,7 +28,9 @@ print(json.dumps([chosen.name, chosen.path and str(chosen.path), chosen.notice])
 
 def environment(home: Path, **extra: str) -> dict[str, str]:
     """This process's environment with a cache folder of its own and nothing else of ours."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("BLENDIN_", "LD_"))}
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("BLENDIN_", "LD_", "OPENBLAS_"))
+    }
     return {**kept, "BLENDIN_HOME": str(home), **extra}
 
 
@@ -376,3 +378,17 @@ def test_results_equal_numpys(cache: Path) -> None:
     agrees, errors = child(NUMERICS, cache)
     assert agrees
     assert {name: error for name, error in errors.items() if not error < 1e-5} == {}
+
+
+@linux
+def test_one_core_is_left_to_others_unless_the_user_says_otherwise(cache: Path) -> None:
+    program = """
+import ctypes, os
+library = ctypes.CDLL(str(blas.preload().path))
+print(json.dumps([library.openblas_get_num_threads(), len(os.sched_getaffinity(0))]))
+"""
+    threads, cores = child(program, cache)
+    assert threads == max(1, cores - 1)
+    asked = str(min(cores, 2))
+    threads, _ = child(program, cache, OPENBLAS_NUM_THREADS=asked)
+    assert threads == int(asked)

