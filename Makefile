@@ -15,7 +15,7 @@ test: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	@rm -rf $(VENV)/typed && $(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/typed .
+	@rm -rf $(VENV)/typed && $(BIN)/python -m pip install -qq --no-deps --target $(VENV)/typed .
 	MYPYPATH=$(VENV)/typed $(BIN)/mypy -p blendin_mlx -p blendin_models -p blendin_cli
 
 bench: $(STAMP)
@@ -25,8 +25,8 @@ bench: $(STAMP)
 $(STAMP): pyproject.toml
 	@test -d $(VENV) || { echo "making $(VENV) …" >&2; $(PYTHON) -m venv $(VENV); }
 	@echo "installing …" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev >&2
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --upgrade "pip>=25.1" >&2
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable . --group dev >&2
 	@touch $@
 
 clean:

@@ -50,6 +50,7 @@ class _Consulted:
     token: Candidate
     alpha: float
     exact_mass: float
+    prefix_mass: float
 
 
 class Decoder:
@@ -183,10 +184,10 @@ class Decoder:
         probs = target.probs
         if banned is not None:
             probs = mx.where(mx.arange(probs.shape[-1]) == banned, 0.0, probs)
-        row = [advice.confidence, advice.token, target.alpha, advice.exact_mass]
-        (confidence, token, alpha, exact), choice = self._read(row, probs, self._choose(probs))
+        row = [advice.confidence, advice.token, target.alpha, advice.exact_mass, advice.prefix_mass]
+        (confidence, token, *shares), choice = self._read(row, probs, self._choose(probs))
         self._check_finite(confidence, self.guide.context)
-        consulted = _Consulted(Candidate(int(token), confidence), alpha, exact)
+        consulted = _Consulted(Candidate(int(token), confidence), *shares)
         source: Source = "aligned" if self.method.name == "aligned" else "blend"
         return replace(self._step(base, choice, source, consulted), instead_of=banned)
 
@@ -208,6 +209,7 @@ class Decoder:
             alpha=None if consulted is None else consulted.alpha,
             prob=choice.prob,
             exact_mass=None if consulted is None else consulted.exact_mass,
+            prefix_mass=None if consulted is None else consulted.prefix_mass,
             stop_prob=choice.stop_prob if checked is None else checked,
             gate_margin=None if tau is None else base.prob - tau,
             gap=choice.gap,

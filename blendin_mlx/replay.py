@@ -155,7 +155,8 @@ class _Replay:
         unsure = _item(self.method.unsure(view.confidence))
         readable = self.guide is not None and self.guide.can_read(self.answer)
         forced = self.policy == "base" and _item(view.token) == self.vocabulary.stop
-        expected: Record = {"aligned": None, "exact_mass": None, "instead_of": None}
+        nothing = ("aligned", "exact_mass", "prefix_mass", "instead_of")
+        expected: Record = dict.fromkeys(nothing)
         # Where the gate is open the guide must have decided, unless it could not, or was not let.
         expected["alpha"] = "a weight" if unsure and readable and not forced else None
         over = None if advice is None else _item(advice.stop_prob)
@@ -197,6 +198,7 @@ class _Replay:
             "aligned": candidate_record(token, _item(advice.confidence), self.pair.aligned),
             "alpha": _item(target.alpha) if opened else None,
             "exact_mass": _item(advice.exact_mass),
+            "prefix_mass": _item(advice.prefix_mass),
             "stop_check": False,
         }
 

@@ -29,6 +29,7 @@ class Step:
         alpha: the guide's weight, None where the gate was shut.
         prob: probability of the chosen token in the distribution that decided.
         exact_mass: share of the guide's mass that went over by exact match, None without a guide.
+        prefix_mass: share that went over by the longest prefix, likewise.
         stop_prob: P(STOP) in the distribution that decided; the guide's own where a sure base was
             only checked for the end.
         gate_margin: ``p̂_b − τ``: the distance to the gate; None for methods without one.
@@ -52,6 +53,7 @@ class Step:
     is_stop: bool = False
     stop_check: bool = False
     instead_of: int | None = None
+    prefix_mass: float | None = None
 
     @property
     def is_intervention(self) -> bool:

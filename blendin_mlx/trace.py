@@ -79,6 +79,7 @@ def step_record(step: Step, text: str, pair: Pair) -> Record:
         "alpha": step.alpha,
         "prob": step.prob,
         "exact_mass": step.exact_mass,
+        "prefix_mass": step.prefix_mass,
         "stop_prob": step.stop_prob,
         "gate_margin": step.gate_margin,
         "gap": step.gap,

@@ -224,7 +224,7 @@ def test_reasoning_that_a_template_drops_from_earlier_turns_is_dropped_from_the_
 def test_real_networks_answer_a_conversation_as_from_scratch(
     tiny_pair: Callable[..., Pair], base: str, aligned: str
 ) -> None:
-    chat = Chat(tiny_pair(base, aligned, 2.0), system="You are terse.", max_tokens=12)
+    chat = Chat(tiny_pair(base, aligned, 2.0), system=8 * "You are terse. ", max_tokens=12)
     before: PairPrompt | None = None
     for question in QUESTIONS:
         read = read_by(chat.cache, lambda question=question: chat.ask(question))
@@ -238,7 +238,7 @@ def test_real_networks_answer_a_conversation_as_from_scratch(
                 (before.base.ids, before.aligned.ids),
                 strict=True,
             ):
-                assert tokens <= len(now) - len(then) + JOINT + 12 * 12
+                assert tokens <= len(now) - len(then) + 12 * JOINT
                 assert common_prefix(now, then) >= len(then) - JOINT
         before = prompt
     chat.clear()

@@ -9,6 +9,7 @@ import pytest
 
 from blendin_mlx.decoding import MAX_TAKEBACKS
 from blendin_mlx.generation import make_prompt_cache
+from blendin_mlx.methods import make_method
 from blendin_mlx.model import Pair
 from blendin_mlx.prompts import build_prompt
 from scripted import (
@@ -204,10 +205,15 @@ class TestGuide:
         assert got.steps[2].instead_of == got.steps[2].base.id
 
     def test_where_the_guide_agrees_after_a_taken_back_marker_the_answer_ends(self) -> None:
-        base = writes("The", "\n\n", "# Query:", otherwise={"# Query:": 0.9})
-        guide = says({"The\n\n": {STOP: 0.9}}, otherwise={" sea": 0.9})
-        got = answer(scripted_pair(base, guide), stop_policy="guide")
+        """Even where the blend itself would go on."""
+        base = says(
+            {"": {"The": 0.9}, "The": {"\n\n": 0.9}, "The\n\n": {"# Query:": 0.6, " sea": 0.35}}
+        )
+        guide = says({"The\n\n": {STOP: 0.6}}, otherwise={" sea": 0.9})
+        method = make_method("fixed", alpha=0.1)
+        got = answer(scripted_pair(base, guide), stop_policy="guide", method=method)
         assert (got.text, got.finish_reason) == ("The\n\n", "stop")
+        assert (got.steps[-1].source, got.steps[-1].stop_check) == ("aligned", True)
 
     @pytest.mark.parametrize("policy", ["blend", "base", "either"])
     def test_under_other_policies_a_turn_marker_ends_the_answer(self, policy: Any) -> None:
@@ -216,9 +222,9 @@ class TestGuide:
         assert (got.text, got.finish_reason) == ("The", "stop_string")
 
     def test_a_stop_string_of_the_user_is_never_taken_back(self) -> None:
-        base = writes("The", " EN", "D")
+        base = writes("The", "END")
         got = answer(scripted_pair(base, NEVER_STOPS), stop_policy="guide", stop=["END"])
-        assert (got.text, got.finish_reason) == ("The ", "stop_string")
+        assert (got.text, got.finish_reason) == ("The", "stop_string")
 
     def test_text_that_was_shown_is_not_taken_back(self) -> None:
         """One token holds a line's last character and the marker's first."""

@@ -85,7 +85,7 @@ FIELDS = [
     "index", "id", "text", "source", "base.id", "base.text", "base.prob", "prob", "stop_prob",
     "gate_margin", "gap",
 ]  # fmt: skip
-BLEND_FIELDS = ["aligned.id", "aligned.text", "aligned.prob", "alpha", "exact_mass"]
+BLEND_FIELDS = ["aligned.id", "aligned.text", "aligned.prob", "alpha", "exact_mass", "prefix_mass"]
 
 
 @pytest.mark.parametrize("path", FIELDS + BLEND_FIELDS)
@@ -109,6 +109,7 @@ def test_an_intervention_passed_off_as_the_bases_is_found(pair: Pair, trace: Rec
     changed = copy.deepcopy(trace)
     index = first(trace, "blend")
     changed[index] |= {"alpha": None, "aligned": None, "source": "base", "exact_mass": None}
+    changed[index]["prefix_mass"] = None
     found = verify(pair, changed)
     assert found is not None
     assert found.index == trace[index]["index"]

@@ -178,6 +178,30 @@ def test_growing_tokens_survive_cuts_and_additions(
         assert growing.update(text) == chosen.encode(text)
 
 
+def chained_vocabulary(length: int) -> Vocabulary:
+    """A BPE whose last letter decides how all before it are paired: the later pairs go first."""
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    letters = [chr(0x4E00 + n) for n in range(length)]
+    merges = list(pairwise(letters))[::-1]
+    tokens = ["</s>", *letters, *("".join(pair) for pair in merges)]
+    tokenizer = Tokenizer(models.BPE({token: n for n, token in enumerate(tokens)}, merges))
+    tokenizer.decoder = decoders.Metaspace()
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>")
+    return Vocabulary(wrapped, size=len(tokens), stop_ids=[0])
+
+
+def test_tokens_that_change_far_back_are_noticed_at_the_joint() -> None:
+    chosen = chained_vocabulary(200)
+    text = "".join(chr(0x4E00 + n) for n in range(200))
+    before, after = chosen.encode(text[:150]), chosen.encode(text[:151])
+    assert before[0] != after[0]  # one letter more, and the very first token is another
+    growing = GrowingTokens(chosen)
+    for end in [*range(200), 180, 90, 91, 200]:
+        assert growing.update(text[:end]) == chosen.encode(text[:end])
+
+
 ENGLISH = "The tide comes in twice a day, and with it (as a rule) the boats. Who knows why? "
 CHINESE = "潮水每天来两次，船也跟着来。没有人知道为什么！「也许是月亮的缘故」，老人说。"
 JAPANESE = "潮は一日に二度満ちる。船もそれとともに帰ってくる、と老人は言った。"

@@ -88,6 +88,14 @@ def test_control_and_stop_tokens_write_nothing(vocabulary: Vocabularies, name: s
     assert chosen.bytes_of(silent) == b""
 
 
+def test_a_word_that_ends_answers_writes_nothing() -> None:
+    ordinary = Vocabulary(sentencepiece_tokenizer("prepend"), size=400, stop_ids=[2])
+    assert ordinary.token_bytes[270]
+    stopping = Vocabulary(sentencepiece_tokenizer("prepend"), size=400, stop_ids=[2, 270])
+    assert stopping.token_bytes[270] is None
+    assert 270 not in stopping.by_bytes.values()
+
+
 def test_the_bytes_that_smollm2_loses_are_the_known_ones(vocabulary: Vocabularies) -> None:
     chosen = vocabulary("smollm2")
     single = {written for written in chosen.token_bytes if written and len(written) == 1}
