@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from .options import Settings
-from .terminal import progress, say
+from .terminal import progress, say, unswallowed_interrupt
 
 if TYPE_CHECKING:
     from blendin_mlx.generation import Response
@@ -53,10 +53,15 @@ class Session:
             missing = "--base" if settings.base is None else "--aligned"
             raise click.UsageError(f"a pair has two models: pass {missing} too, or --pair NAME")
         self.settings = settings
+        with unswallowed_interrupt():
+            self._load(named, quiet)
+
+    def _load(self, named: str | None, quiet: bool) -> None:
         from blendin_mlx import backend
         from blendin_mlx.generation import make_prompt_cache
         from blendin_models.resolve import load_pair
 
+        settings = self.settings
         self.method = make_method(settings)
         if backend.BLAS.notice:
             say(backend.BLAS.notice, quiet)

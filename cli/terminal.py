@@ -77,6 +77,28 @@ def interruptible() -> Iterator[Interrupt]:
         signal.signal(signal.SIGINT, before)
 
 
+@contextmanager
+def unswallowed_interrupt() -> Iterator[None]:
+    """Within this, Ctrl-C breaks off as ever; where a library swallows that, it does at the end.
+
+    Some libraries catch whatever is raised while they look for optional parts on import.
+    """
+    pressed = False
+
+    def notice(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, notice)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
+
+
 def say(line: str, quiet: bool = False) -> None:
     """One line for a person, on stderr."""
     if not quiet:

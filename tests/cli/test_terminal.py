@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import signal
 import sys
@@ -12,7 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blendin_cli import terminal
-from blendin_cli.terminal import Output, harmless, interruptible, progress
+from blendin_cli.terminal import (
+    Output,
+    harmless,
+    interruptible,
+    progress,
+    unswallowed_interrupt,
+)
 
 HOSTILE = {
     "clipboard": "\x1b]52;c;aGk=\x07",
@@ -123,3 +130,14 @@ def test_progress_bars_on_a_terminal_leave_nothing_behind(monkeypatch):
     screen.flush()
     assert b"big" in screen.bytes
     assert screen.bytes.rstrip().endswith(b"\x1b[2K")  # the bar is erased
+
+
+def test_an_interrupt_that_a_library_swallows_is_not_lost() -> None:
+    def swallow() -> None:
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), unswallowed_interrupt():
+        swallow()
+    assert signal.getsignal(signal.SIGINT) is before

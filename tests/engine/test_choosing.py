@@ -27,7 +27,8 @@ def row(probs: Array) -> mx.array:
 
 
 def normalised(weights: Array) -> Array:
-    return weights / weights.sum()
+    total: float = weights.sum()
+    return weights / total
 
 
 def draws(sampler: Callable[[mx.array], mx.array], probs: Array, n: int, seed: int) -> list[int]:

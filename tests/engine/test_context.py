@@ -26,7 +26,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 every_architecture = pytest.mark.parametrize("architecture", OPTIONS)
 REWINDS = ("llama", "qwen3")
-TOLERANCE = {"atol": 2e-3, "rtol": 2e-3}
+TOLERANCE = 2e-3
 
 
 @cache
@@ -47,7 +47,7 @@ def draw(rng: random.Random, n: int) -> list[int]:
 
 def assert_says(context: Context, logits: mx.array, rows: int = 1) -> None:
     expected = exact(context.model.name, context.tokens, rows)
-    np.testing.assert_allclose(np.array(logits), expected, **TOLERANCE)
+    np.testing.assert_allclose(np.array(logits), expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 @every_architecture
