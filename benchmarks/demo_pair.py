@@ -25,7 +25,7 @@ import time
 from typing import Any
 
 QUESTION = "Give me three tips for sleeping well."
-LONG = "Summarise this text.\n\n" + "The tide comes in and the tide goes out, and boats wait. " * 30
+LONG = "Summarise this text.\n\n" + "The tide comes in and the tide goes out, and boats wait. " * 20
 PROGRAMS = ("mlx_lm", "base", "blend")
 
 
@@ -162,7 +162,7 @@ def report(rounds: list[dict[str, dict[str, Any]]], tokens: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--one", choices=PROGRAMS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:

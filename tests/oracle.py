@@ -53,7 +53,8 @@ def token_spelling(model: LanguageModel) -> dict[int, bytes]:
     for text, token in tokenizer.get_vocab(with_added_tokens=True).items():
         if token in added:
             if not added[token].special:
-                spelled[token] = text.encode()
+                written = text if byte_level else text.replace("▁", " ")
+                spelled[token] = written.encode()
         elif byte_level:
             spelled[token] = bytes(letters[char] for char in text)
         elif len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
