@@ -72,7 +72,7 @@ def run_blendin(tokens: int, method: str) -> dict[str, Any]:
         "overhead": (wall - forward) / forward,
         "interventions": last.statistics.interventions,
         "tokens": last.statistics.completion_tokens,
-        "passes": [last.statistics.base_passes, last.statistics.aligned_passes],
+        "passes": [last.statistics.base.passes, last.statistics.aligned.passes],
     }
 
 

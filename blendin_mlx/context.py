@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from .backend import is_cpu, mx
 from .model import LanguageModel
@@ -172,6 +172,14 @@ class Context:
                         f"is no multiple of {KV_GROUP}"
                     )
                 self._cache[n] = layer.to_quantized(group_size=KV_GROUP, bits=self.kv_bits)
+
+    @property
+    def rewinds_by(self) -> Literal["trim", "snapshot"]:
+        """How the cache goes back: by forgetting its last tokens, or by a copy kept of it.
+
+        From a copy, the tokens between it and where to go are read again.
+        """
+        return "trim" if all(map(_always_trims, _leaves(self._cache))) else "snapshot"
 
     @property
     def nbytes(self) -> int:

@@ -123,7 +123,7 @@ class Decoder:
     def _run_base(self) -> View:
         logits = self.base.read(self._unread)
         self._unread = []
-        probs = self.vocabulary.pool_stop(blending.probabilities(logits, self.vocabulary.size))
+        probs = self.vocabulary.distribution(logits)
         return View(probs, *blending.top(probs))
 
     def _choose(self, probs: mx.array) -> mx.array:
@@ -149,7 +149,7 @@ class Decoder:
                 return self._step(base, choice, checked=over)
             self.takebacks += 1
             return self._blend(view, base, advice, banned=choice.id)
-        if self.stop_policy in ("either", "guide") and self._opens_line(choice.id):
+        if self.stop_policy in ("either", "guide") and self.vocabulary.breaks_line(choice.id):
             _, over = self._check_end()
             if over >= SURE_OF_STOP:
                 return self._guide_ends(base, over)
@@ -181,9 +181,7 @@ class Decoder:
         """Decide by the method's target, without the token ``banned``."""
         assert self.guide is not None
         target = self.method.target(view, advice)
-        probs = target.probs
-        if banned is not None:
-            probs = mx.where(mx.arange(probs.shape[-1]) == banned, 0.0, probs)
+        probs = target.probs if banned is None else blending.without(target.probs, banned)
         row = [advice.confidence, advice.token, target.alpha, advice.exact_mass, advice.prefix_mass]
         (confidence, token, *shares), choice = self._read(row, probs, self._choose(probs))
         self._check_finite(confidence, self.guide.context)
@@ -227,9 +225,6 @@ class Decoder:
     def _guide_ends(self, base: Candidate, over: float) -> Step:
         choice = _Choice(self.vocabulary.stop, prob=over, gap=2 * over - 1, stop_prob=over)
         return self._step(base, choice, "aligned", checked=over)
-
-    def _opens_line(self, token: int) -> bool:
-        return b"\n" in (self.vocabulary.token_bytes[token] or b"")
 
     def _check_end(self) -> tuple[Advice, float]:
         """Ask the guide whether the answer so far is over: its advice and P_g(STOP)."""

@@ -21,7 +21,7 @@ from .methods import Method, make_method
 from .model import LanguageModel, Pair
 from .projection import ProjectionRule
 from .prompts import Message, PairPrompt, build_prompt
-from .statistics import FinishReason, Statistics, describe_method
+from .statistics import FinishReason, Statistics, describe_method, use_of
 from .step import Step
 from .stops import Match, StopStrings
 
@@ -185,7 +185,7 @@ class _Run:
     _settled_text: int = 0
 
     def __post_init__(self) -> None:
-        self._before = self._counts()
+        self._before = [use_of(context) for context in self._contexts()]
 
     def stream(self, decoder: Decoder, unread: Sequence[int]) -> Iterator[Response]:
         """Read the prompt, then decode."""
@@ -282,14 +282,14 @@ class _Run:
         text = answer.text[self.shown : end]
         pieces = tuple(self._piece(decoder, *held) for held in self._held)
         statistics = self.statistics
-        statistics.base_passes, statistics.aligned_passes, statistics.rereads = (
-            now - before for now, before in zip(self._counts(), self._before, strict=True)
+        statistics.base, statistics.aligned = (
+            use_of(context).since(before)
+            for context, before in zip(self._contexts(), self._before, strict=True)
         )
         statistics.peak_bytes = mx.get_peak_memory()
         statistics.text = answer.text[:end]
         statistics.finish_reason = reason
         return Response(text, pieces, statistics, reason)
 
-    def _counts(self) -> tuple[int, int, int]:
-        base, aligned = self.cache.base, self.cache.aligned
-        return base.passes, aligned.passes, base.rereads + aligned.rereads
+    def _contexts(self) -> tuple[Context, Context]:
+        return self.cache.base, self.cache.aligned

@@ -13,6 +13,8 @@ from .methods import Advice
 from .projection import Projection
 from .text import AnswerText, GrowingTokens
 
+MOST_TOKENS_A_CHARACTER = 4  # one for each byte
+
 
 class Guide:
     """The aligned model beside one answer.
@@ -55,7 +57,10 @@ class Guide:
     def is_full(self, answer: AnswerText) -> bool:
         """Whether the aligned model's context has no room for another token."""
         limit = self.context.model.context_limit
-        return limit is not None and len(self.sequence(answer)) >= limit
+        most = len(self._prompt) + MOST_TOKENS_A_CHARACTER * len(answer.text) + len(answer.ids)
+        if limit is None or most < limit:  # far from it: the text need not be tokenized
+            return False
+        return len(self.sequence(answer)) >= limit
 
     def advise(self, answer: AnswerText) -> Advice:
         """What the guide says comes next, lazily: arrays over one position ``[1, …]``."""
@@ -64,9 +69,7 @@ class Guide:
             self._unread_prompt = False
         unread = self.context.move_to(self.sequence(answer))
         vocabulary = self.context.model.vocabulary
-        probs = vocabulary.pool_stop(
-            blending.probabilities(self.context.read(unread), vocabulary.size)
-        )
+        probs = vocabulary.distribution(self.context.read(unread))
         top = blending.top(probs)
         carried = self.projection.carry(probs)
         return Advice(

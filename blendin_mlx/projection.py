@@ -55,15 +55,15 @@ class Projection:
         self._target = mx.array(self.table, dtype=mx.int32)
         self._exact = mx.array(exact, dtype=mx.bool_)
         self._known = self._target < base.size
-        self._stays = self.identity and all(
-            target in (token, base.size) for token, target in enumerate(self.table)
-        )
+        sources, rest = _inverse(self.table, exact, base.size)
+        self._source = mx.array(sources, dtype=mx.int32)
+        self._rest = mx.array(rest, dtype=mx.int32)
 
     def carry(self, probs: mx.array) -> Carried:
         """Carry ``[..., aligned.size]`` (STOP pooled) over.
 
-        With one vocabulary for both, φ is the identity and no sum is made: the result is bit-equal
-        to the input, control tokens apart.
+        A base token to which one guide token goes gets its mass unchanged: with one vocabulary for
+        both, the result is bit-equal to the input, control tokens apart.
         """
         exact = mx.where(self._exact, probs, 0.0)
         exact_mass = total(exact)
@@ -75,17 +75,35 @@ class Projection:
         return Carried(self._move(probs), exact_mass, prefix_mass)
 
     def _move(self, probs: mx.array) -> mx.array:
-        if self._stays:
-            kept = mx.where(self._known, probs, 0.0)[..., : self.base.size]
-            missing = self.base.size - kept.shape[-1]
-            return mx.pad(kept, [(0, 0)] * (kept.ndim - 1) + [(0, missing)]) if missing else kept
-        # One slot more than the base has tokens takes what goes nowhere.
-        room = mx.zeros((*probs.shape[:-1], self.base.size + 1))
-        return room.at[..., self._target].add(probs)[..., : self.base.size]
+        # A gather is ten times as fast as a scatter-add, so that is left to the few others.
+        leading = [1] * (probs.ndim - 1)
+        nothing = mx.zeros((*probs.shape[:-1], 1))
+        padded = mx.concatenate([probs, nothing], axis=-1)
+        moved = mx.take_along_axis(padded, self._source.reshape(*leading, -1), axis=-1)
+        if not self._rest.size:
+            return moved
+        return moved.at[..., self._target[self._rest]].add(probs[..., self._rest])
 
     def counterpart(self, token: mx.array) -> mx.array:
         """φ of guide ids ``[...]``; ``base.size`` where a token has no counterpart."""
         return self._target[token]
+
+
+def _inverse(table: list[int], exact: list[bool], size: int) -> tuple[list[int], list[int]]:
+    """For each base token the guide token that goes there exactly, and the other guide tokens.
+
+    Where there is none, one past the guide's last token stands.
+    """
+    sources = [len(table)] * size
+    rest = []
+    for token, target in enumerate(table):
+        if target == size:
+            continue
+        if exact[token] and sources[target] == len(table):
+            sources[target] = token
+        else:
+            rest.append(token)
+    return sources, rest
 
 
 def same_vocabulary(one: Vocabulary, other: Vocabulary) -> bool:

@@ -128,9 +128,7 @@ class _Replay:
             part = unread[start : start + HEAD_ROWS]
             logits = context.read(part, rows=len(part))
             for row in range(len(part)):
-                probs = self.vocabulary.pool_stop(
-                    blending.probabilities(logits[row : row + 1], self.vocabulary.size)
-                )
+                probs = self.vocabulary.distribution(logits[row : row + 1])
                 yield View(probs, *blending.top(probs))
 
     def expect(self, index: int, step: Record) -> Record:
@@ -178,18 +176,13 @@ class _Replay:
     def _line(self, step: Record, view: View) -> bool:
         """Whether the base opened a line. What it drew is not recorded where the guide ended."""
         if self.greedy:
-            return self._opens(_item(view.token))
-        return step["source"] == "aligned" or self._opens(step["id"])
-
-    def _opens(self, token: int) -> bool:
-        return b"\n" in (self.vocabulary.token_bytes[token] or b"")
+            return self.vocabulary.breaks_line(_item(view.token))
+        return step["source"] == "aligned" or self.vocabulary.breaks_line(step["id"])
 
     def _blended(self, view: View, advice: Advice, step: Record) -> Record:
         target = self.method.target(view, advice)
         banned = step["instead_of"]
-        probs = target.probs
-        if banned is not None:
-            probs = mx.where(mx.arange(probs.shape[-1]) == banned, 0.0, probs)
+        probs = target.probs if banned is None else blending.without(target.probs, banned)
         opened = _item(self.method.unsure(view.confidence)) or banned is not None
         token = _item(advice.token)
         return {

@@ -5,9 +5,39 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from .context import Context
 from .step import Step
 
 FinishReason = Literal["stop", "stop_string", "length", "context", "interrupted"]
+
+
+@dataclass(frozen=True)
+class ModelUse:
+    """What one model did.
+
+    Attributes:
+        passes: how often it was run with its output layer; the steps of a prefill are none.
+        rereads: tokens read a second time, where a cache could not be rewound.
+        rewinds_by: see :attr:`.context.Context.rewinds_by`.
+    """
+
+    passes: int = 0
+    rereads: int = 0
+    rewinds_by: Literal["trim", "snapshot"] = "trim"
+
+    def since(self, before: ModelUse) -> ModelUse:
+        """What was done since an earlier look."""
+        passes, rereads = self.passes - before.passes, self.rereads - before.rereads
+        return ModelUse(passes, rereads, self.rewinds_by)
+
+    def as_json(self) -> dict[str, Any]:
+        """The cache's part of the ``--json`` object."""
+        return {"rewinds_by": self.rewinds_by, "reread_tokens": self.rereads}
+
+
+def use_of(context: Context) -> ModelUse:
+    """What the model of a context has done so far."""
+    return ModelUse(context.passes, context.rereads, context.rewinds_by)
 
 
 @dataclass
@@ -25,9 +55,8 @@ class Statistics:
     prefill_s: float = 0.0
     decode_s: float = 0.0
     peak_bytes: int = 0
-    base_passes: int = 0
-    aligned_passes: int = 0
-    rereads: int = 0
+    base: ModelUse = ModelUse()
+    aligned: ModelUse = ModelUse()
     finish_reason: FinishReason | None = None
     text: str = ""
     token_ids: list[int] = field(default_factory=list)
@@ -92,7 +121,8 @@ class Statistics:
                 "mean_alpha": self.mean_alpha,
                 "exact_mass": self.exact_mass,
             },
-            "passes": {"base": self.base_passes, "aligned": self.aligned_passes},
+            "passes": {"base": self.base.passes, "aligned": self.aligned.passes},
+            "cache": {"base": self.base.as_json(), "aligned": self.aligned.as_json()},
             "timing": {
                 "prefill_s": round(self.prefill_s, 4),
                 "decode_s": round(self.decode_s, 4),

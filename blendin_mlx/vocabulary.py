@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from .backend import mx
+from .blending import probabilities
 from .errors import PairError
 
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
@@ -140,15 +141,23 @@ class Vocabulary:
         """What these tokens write, one after the other. Control and stop tokens write nothing."""
         return b"".join(self.token_bytes[token] or b"" for token in ids)
 
+    def breaks_line(self, token: int) -> bool:
+        """Whether a token writes a line break."""
+        return b"\n" in (self.token_bytes[token] or b"")
+
+    def distribution(self, logits: mx.array) -> mx.array:
+        """Logits ``[..., V']`` → probabilities ``[..., size]``, the STOP class pooled."""
+        return self.pool_stop(probabilities(logits, self.size))
+
     def pool_stop(self, probs: mx.array) -> mx.array:
         """``[..., size]`` with all the STOP class's mass on its first id, 0 on the others."""
         if len(self.stop_ids) == 1:
             return probs
-        total = probs[..., mx.array(self.stop_ids)].sum(axis=-1, keepdims=True)
-        place = mx.arange(self.size)
-        member = mx.zeros(self.size, dtype=mx.bool_)
-        member[mx.array(self.stop_ids)] = True
-        return mx.where(place == self.stop, total, mx.where(member, 0.0, probs))
+        members = probs[..., mx.array(self.stop_ids)]
+        total = members.sum(axis=-1, keepdims=True)
+        pooled = mx.concatenate([total, mx.zeros_like(members[..., 1:])], axis=-1)
+        places = mx.broadcast_to(mx.array(self.stop_ids), members.shape)
+        return mx.put_along_axis(probs, places, pooled, axis=-1)
 
 
 def _fast_tokenizer(tokenizer: Any, name: str) -> Any:

@@ -11,10 +11,9 @@ from typing import IO
 
 import click
 
+from .codes import INTERRUPTED
 from .options import Settings, blend_options
 from .terminal import Output, figures, interruptible, say
-
-INTERRUPTED = 130
 
 
 @click.command()

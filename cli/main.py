@@ -12,13 +12,13 @@ from typing import Any
 import click
 
 from .chat import chat
+from .codes import FAILURE, INTERRUPTED, MODEL, PAIR, USAGE
 from .doctor import doctor
 from .generate import generate
 from .models import models
 from .terminal import harmless
 from .trace import trace
 
-FAILURE, USAGE, MODEL, PAIR, INTERRUPTED = 1, 2, 3, 4, 130
 # Older releases of click show the help themselves.
 NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 

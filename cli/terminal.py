@@ -163,6 +163,7 @@ def figures(statistics: Statistics) -> str:
     ]
     if statistics.mean_alpha is not None:
         parts.append(f"mean α {statistics.mean_alpha:.2f}")
-    if statistics.rereads:  # a cache could not be rewound, or text was split anew
-        parts.append(f"{statistics.rereads} tokens read again")
+    for model, use in (("base", statistics.base), ("guide", statistics.aligned)):
+        if use.rereads:  # its cache could not be rewound, or text was split anew
+            parts.append(f"{use.rereads} tokens read again by the {model}")
     return ", ".join([*parts, f"end: {statistics.finish_reason}"])

@@ -28,6 +28,10 @@ RESULT = {
         "lambda": float,
     },
     "passes": {"base": int, "aligned": int},
+    "cache": {
+        "base": {"rewinds_by": str, "reread_tokens": int},
+        "aligned": {"rewinds_by": str, "reread_tokens": int},
+    },
     "timing": {"load_s": float, "prefill_s": float, "decode_s": float, "tokens_per_s": float},
     "memory": {"peak_bytes": int},
     "models": {"base": str, "aligned": str},

@@ -68,6 +68,18 @@ def test_padding_logits_never_take_mass(logits: list[float], padding: list[float
     assert padded.tolist() == blending.probabilities(mx.array(logits), len(logits)).tolist()
 
 
+@given(st.lists(st.floats(-87, 0, width=32), min_size=1, max_size=20))
+def test_the_exponential_is_exact_to_float32(values: list[float]) -> None:
+    exact = np.exp(np.array(values, dtype=np.float32).astype(np.float64))
+    np.testing.assert_allclose(blending.exponential(mx.array(values)), exact, rtol=2e-6)
+
+
+def test_the_exponential_of_what_is_impossible_is_nothing_and_of_nan_is_nan() -> None:
+    impossible, unknown = blending.exponential(mx.array([-np.inf, np.nan])).tolist()
+    assert 0 <= impossible < 1e-37
+    assert np.isnan(unknown)
+
+
 def test_half_precision_logits_are_widened_before_the_softmax() -> None:
     probs = blending.probabilities(mx.zeros(5000, dtype=mx.float16), 5000)
     assert probs.dtype == mx.float32

@@ -107,7 +107,7 @@ def reading(pair: Pair, prompt: PairPrompt, **options: Any) -> tuple[Answer, lis
     prefilled = len(prompt.aligned.ids) - 1
     while prefilled > 0:
         prefilled -= calls.pop(0)
-    assert cache.aligned.passes == len(calls) == got.statistics.aligned_passes
+    assert cache.aligned.passes == len(calls) == got.statistics.aligned.passes
     return got, calls
 
 
@@ -116,7 +116,7 @@ class TestTheGuideReadsLate:
         pair = scripted_pair(BASE, GUIDE)
         got = answer(pair, method="base", stop_policy="guide")
         assert pair.aligned.network.calls == []
-        assert (got.statistics.base_passes, got.statistics.aligned_passes) == (6, 0)
+        assert (got.statistics.base.passes, got.statistics.aligned.passes) == (6, 0)
 
     def test_it_is_not_run_before_the_first_question(self) -> None:
         pair = scripted_pair(BASE, GUIDE)

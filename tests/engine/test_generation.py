@@ -52,7 +52,7 @@ class TestLimits:
         got = answer(scripted_pair(writes(*SENTENCE), AGREES), max_tokens=most)
         assert (got.text, got.finish_reason) == ("".join(SENTENCE[:most]), "length")
         assert got.statistics.completion_tokens == most
-        assert got.statistics.base_passes == most
+        assert got.statistics.base.passes == most
         assert_whole(got)
 
     def test_an_end_within_max_tokens_is_a_stop(self) -> None:
@@ -313,7 +313,7 @@ class TestCounts:
         got = answer(pair, prompt)
         found = got.statistics.as_json()
         assert set(found) == {
-            *("text", "finish_reason", "usage", "blend", "passes", "timing", "memory"),
+            *("text", "finish_reason", "usage", "blend", "passes", "cache", "timing", "memory"),
             "token_ids",
         }
         assert (found["text"], found["finish_reason"]) == ("The sky", "stop")
@@ -356,8 +356,8 @@ class TestCounts:
         cache = make_prompt_cache(pair)
         first = answer(pair, prompt_cache=cache).statistics
         second = answer(pair, prompt_cache=cache).statistics
-        assert first.base_passes == second.base_passes == len(SENTENCE) + 1
-        assert second.rereads == 0
+        assert first.base.passes == second.base.passes == len(SENTENCE) + 1
+        assert second.base.rereads == second.aligned.rereads == 0
 
     def test_generate_gives_the_text_of_the_stream(self) -> None:
         pair = scripted_pair(writes(*SENTENCE, "\n\n", "# Query:"), always({" sea": 0.6}))

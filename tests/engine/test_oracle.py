@@ -77,5 +77,5 @@ def test_guide_passes_are_interventions_and_stop_checks(demo_pair: Pair) -> None
     responses = list(stream_generate(demo_pair, "Why is the sky blue?", max_tokens=40))
     counts = responses[-1].statistics
     assert counts.interventions > 3
-    assert counts.aligned_passes == counts.interventions + counts.stop_checks
-    assert counts.base_passes == counts.completion_tokens
+    assert counts.aligned.passes == counts.interventions + counts.stop_checks
+    assert counts.base.passes == counts.completion_tokens

@@ -93,7 +93,17 @@ def test_the_json_object_has_the_promised_groups() -> None:
         *("intervention_rate", "overrides", "stop_checks", "mean_alpha", "exact_mass"),
     }
     assert set(described) >= {
-        *("text", "finish_reason", "usage", "blend", "passes", "timing", "memory", "token_ids"),
+        *(
+            "text",
+            "finish_reason",
+            "usage",
+            "blend",
+            "passes",
+            "cache",
+            "timing",
+            "memory",
+            "token_ids",
+        ),
     }
     assert described["token_ids"] == [5, 5]
 

@@ -1,0 +1,9 @@
+"""Exit codes of the ``blendin`` command. 0 is done."""
+
+from __future__ import annotations
+
+FAILURE = 1
+USAGE = 2
+MODEL = 3
+PAIR = 4
+INTERRUPTED = 130
