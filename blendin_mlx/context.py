@@ -21,6 +21,7 @@ Progress = Callable[[int, int], None]
 # layer of a small model is a large part of its work.
 HEAD_ROWS = 32
 SNAPSHOTS = 8
+KEPT_ROWS = 32
 KV_GROUP = 32  # values quantized together
 
 
@@ -63,15 +64,15 @@ class Context:
         self._cache = self.model.make_cache()
         self._cached = 0  # how many of ``tokens`` the cache holds
         self._snapshots: deque[tuple[int, list[Any]]] = deque(maxlen=SNAPSHOTS)
-        self._last: mx.array | None = None
+        self._rows: dict[int, mx.array] = {}  # logits [1, V'] after so many tokens, the last few
 
     def read(self, ids: Sequence[int], rows: int = 1) -> mx.array:
         """Read ``ids`` in one pass; logits ``[rows, V']`` after each of the last ``rows``, lazy.
 
         With nothing new to read, the logits after the last token are given again.
         """
-        if not ids and rows == 1 and self._last is not None:
-            return self._last
+        if not ids and rows == 1 and len(self.tokens) in self._rows:
+            return self._rows[len(self.tokens)]
         if (again := rows - len(ids)) > 0:  # rows that are not known any more: read them again
             if again > len(self.tokens):
                 raise ValueError(f"rows must be at most {len(self.tokens) + len(ids)}, not {rows}")
@@ -85,8 +86,32 @@ class Context:
             unread = unread[-rows:]
         logits: mx.array = self._forward(unread)[0, -rows:]
         self.passes += 1
-        self._last = logits[-1:]
+        self._keep(logits)
         return logits
+
+    def _keep(self, logits: mx.array) -> None:
+        """Remember the logits of a pass, which end after the last token."""
+        first = len(self.tokens) - len(logits) + 1
+        for n in range(max(0, len(logits) - KEPT_ROWS), len(logits)):
+            self._rows[first + n] = logits[n : n + 1]
+        for length in sorted(self._rows)[:-KEPT_ROWS]:
+            del self._rows[length]
+
+    def knows(self, tokens: Sequence[int]) -> bool:
+        """Whether the logits after ``tokens`` are at hand, without a pass."""
+        return len(tokens) in self._rows and self.tokens[: len(tokens)] == tokens
+
+    def after(self, tokens: Sequence[int], draft: Sequence[int] = ()) -> mx.array:
+        """Logits ``[1, V']`` after ``tokens``, lazy; at hand, or from one pass.
+
+        Args:
+            tokens: all that the model shall have read; what it read already is kept.
+            draft: tokens that may follow. The pass reads them too, and the logits after each are
+                kept: should they follow, they need no pass of their own.
+        """
+        if not self.knows(tokens):
+            self.read([*self.move_to(tokens), *draft], rows=len(draft) + 1)
+        return self._rows[len(tokens)]
 
     def prefill(self, ids: Sequence[int], progress: Progress | None = None) -> None:
         """Read ``ids`` in steps, without logits, telling ``progress(done, total)``."""
@@ -97,7 +122,6 @@ class Context:
         for start in range(0, len(ids), self.prefill_step_size):
             self._forward(ids[start : start + self.prefill_step_size])
             mx.eval([layer.state for layer in self._cache])
-            self._last = None
             if progress:
                 progress(min(start + self.prefill_step_size, len(ids)), len(ids))
 
@@ -123,7 +147,7 @@ class Context:
             return
         del self.tokens[length:]
         self._known = min(self._known, length)
-        self._last = None
+        self._rows = {kept: row for kept, row in self._rows.items() if kept <= length}
         if self._cached <= length:
             return
         self._cached = self._rewind_cache(length)
@@ -139,7 +163,7 @@ class Context:
         while self._snapshots and self._snapshots[-1][0] > length:
             self._snapshots.pop()
         layers = _leaves(self._cache)
-        if all(_trims_now(layer) for layer in layers):
+        if self.can_trim:
             for layer in layers:
                 layer.trim(self._cached - length)
             return length
@@ -172,6 +196,11 @@ class Context:
                         f"is no multiple of {KV_GROUP}"
                     )
                 self._cache[n] = layer.to_quantized(group_size=KV_GROUP, bits=self.kv_bits)
+
+    @property
+    def can_trim(self) -> bool:
+        """Whether tokens can be forgotten now without reading any again."""
+        return all(map(_trims_now, _leaves(self._cache)))
 
     @property
     def rewinds_by(self) -> Literal["trim", "snapshot"]:

@@ -8,6 +8,7 @@ lazy graph of array operations per model pass, and one small array is read back 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -19,6 +20,7 @@ from .context import Context
 from .errors import NumericalError
 from .guide import Guide
 from .methods import Advice, Method, View
+from .speculation import Speculation
 from .step import Candidate, Source, Step
 from .text import AnswerText
 
@@ -64,6 +66,8 @@ class Decoder:
         method: gate and target.
         chooser: greedy unless given.
         stop_policy: one of :data:`StopPolicy`.
+        speculation: proposes tokens that the base scores in one pass; None scores one at a time.
+        max_tokens: no token beyond so many is proposed.
 
     Raises:
         NumericalError: while iterating, where a model's logits are not finite.
@@ -78,6 +82,8 @@ class Decoder:
         method: Method,
         chooser: Chooser | None = None,
         stop_policy: StopPolicy = "either",
+        speculation: Speculation | None = None,
+        max_tokens: int = sys.maxsize,
     ) -> None:
         if stop_policy not in get_args(StopPolicy):
             known = ", ".join(get_args(StopPolicy))
@@ -91,18 +97,33 @@ class Decoder:
         self.answer = AnswerText(self.vocabulary)
         self.takebacks = 0
         self._prompt = list(prompt)
-        self._unread = self._prompt[-1:]
+        self._speculation = speculation
+        self._max_tokens = max_tokens
         self._banned: int | None = None
 
     def __iter__(self) -> Iterator[Step]:
-        while True:
-            step = self._decide()
-            if not step.is_stop:
-                self.answer.append(step.id)
-                self._unread = [step.id]
-            yield step
-            if step.is_stop:
-                return
+        try:
+            while True:
+                step = self._decide()
+                if self._speculation:
+                    self._speculation.decided(step)
+                if not step.is_stop:
+                    self.answer.append(step.id)
+                yield step
+                if step.is_stop:
+                    return
+        finally:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Leave no draft behind in either context."""
+        if self._speculation:
+            self.base.move_to(self._tokens())
+            if self.guide is not None:
+                self.guide.settle(self.answer)
+
+    def _tokens(self) -> list[int]:
+        return [*self._prompt, *self.answer.ids]
 
     def _decide(self) -> Step:
         view = self._run_base()
@@ -121,13 +142,21 @@ class Decoder:
         return self._intervene(view, base) if unsure else self._follow_base(view, base, choice)
 
     def _run_base(self) -> View:
-        logits = self.base.read(self._unread)
-        self._unread = []
-        probs = self.vocabulary.distribution(logits)
+        tokens = self._tokens()
+        draft = [] if self.base.knows(tokens) else self._draft()
+        probs = self.vocabulary.distribution(self.base.after(tokens, draft))
         return View(probs, *blending.top(probs))
 
+    def _draft(self) -> list[int]:
+        if self._speculation is None:
+            return []
+        written = len(self.answer.ids)
+        limit = self.base.model.context_limit or sys.maxsize
+        room = min(self._max_tokens - written, limit - len(self._prompt) - written) - 1
+        return self._speculation.draft(self.answer, room)
+
     def _choose(self, probs: mx.array) -> mx.array:
-        return self.chooser.choose(probs, [*self._prompt, *self.answer.ids])
+        return self.chooser.choose(probs, self._tokens())
 
     def _read(
         self, row: list[mx.array], probs: mx.array, chosen: mx.array
@@ -250,8 +279,6 @@ class Decoder:
         self._banned = self.answer.ids[length]
         self.answer.rewind(length)
         self.takebacks += 1
-        self.base.rewind(len(self._prompt) + length - 1)
-        self._unread = [[*self._prompt, *self.answer.ids][-1]]
         return True
 
     def is_full(self) -> bool:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
 from .backend import mx
 from .choosing import Chooser, LogitsProcessor, Sampler
 from .context import Context, Progress
+from .costs import measure
 from .decoding import Decoder, StopPolicy
 from .errors import PromptError
 from .guide import Guide
@@ -21,6 +23,14 @@ from .methods import Method, make_method
 from .model import LanguageModel, Pair
 from .projection import ProjectionRule
 from .prompts import Message, PairPrompt, build_prompt
+from .speculation import (
+    Draft,
+    Drafting,
+    GuideProposer,
+    LookupProposer,
+    Proposer,
+    Speculation,
+)
 from .statistics import FinishReason, Statistics, describe_method, use_of
 from .step import Step
 from .stops import Match, StopStrings
@@ -82,6 +92,7 @@ def stream_generate(
     stop: Sequence[str] = (),
     stop_policy: StopPolicy = "either",
     projection: ProjectionRule = "prefix",
+    draft: Draft | Drafting = "off",
     prompt_cache: PromptCache | None = None,
     kv_bits: int | None = None,
     prompt_progress_callback: Progress | None = None,
@@ -99,6 +110,8 @@ def stream_generate(
         stop: strings that end the answer and are not shown.
         stop_policy: see :data:`.decoding.StopPolicy`.
         projection: see :class:`.projection.Projection`.
+        draft: who may propose tokens to score ahead; changes the time, never the text. Give a
+            :class:`.speculation.Drafting` to set its length, or to keep what it learns.
         prompt_cache: contexts of an earlier call; the common prefix is not read again.
         kv_bits: quantize new caches to 4 or 8 bits.
         prompt_progress_callback: called with tokens read and tokens to read.
@@ -125,7 +138,7 @@ def stream_generate(
         _check_room(pair.aligned, len(prompt.aligned.ids))
     cache = prompt_cache or make_prompt_cache(pair, kv_bits=kv_bits)
     base_ids = list(prompt.base.ids)
-    unread = cache.base.move_to(base_ids[:-1])
+    unread = [(cache.base, base_ids[:-1])]
     chooser = Chooser(sampler, logits_processors)
     run = _Run(
         cache,
@@ -143,9 +156,29 @@ def stream_generate(
     guide = None
     if method.asks:
         phi = pair.projection(projection)
-        guide = Guide(cache.aligned, phi, prompt.aligned.ids, run.watch)
-    decoder = Decoder(cache.base, base_ids, guide, method, chooser, stop_policy)
+        guide = Guide(cache.aligned, phi, prompt.aligned.ids)
+        unread.append((cache.aligned, list(prompt.aligned.ids[:-1])))
+    speculation = _speculation(draft, pair, cache.base, base_ids, guide)
+    decoder = Decoder(
+        cache.base, base_ids, guide, method, chooser, stop_policy, speculation, max_tokens
+    )
     return run.stream(decoder, unread)
+
+
+def _speculation(
+    draft: Draft | Drafting, pair: Pair, base: Context, prompt: Sequence[int], guide: Guide | None
+) -> Speculation | None:
+    drafting = Drafting(draft) if isinstance(draft, str) else draft
+    proposers: list[Proposer] = []
+    if drafting.allows("lookup"):
+        proposers.append(LookupProposer(prompt))
+    if drafting.allows("guide") and guide is not None:
+        proposers.append(GuideProposer(guide, pair.base.vocabulary))
+    if not proposers:
+        return None
+    if drafting.num_draft_tokens is None and drafting.costs is None:
+        drafting.costs = measure(pair)
+    return Speculation(drafting, proposers, base)
 
 
 def generate(pair: Pair, prompt: str | Sequence[Message] | PairPrompt, **options: Any) -> str:
@@ -187,21 +220,30 @@ class _Run:
     def __post_init__(self) -> None:
         self._before = [use_of(context) for context in self._contexts()]
 
-    def stream(self, decoder: Decoder, unread: Sequence[int]) -> Iterator[Response]:
-        """Read the prompt, then decode."""
+    def stream(
+        self, decoder: Decoder, prompts: Sequence[tuple[Context, list[int]]]
+    ) -> Iterator[Response]:
+        """Read the prompts, then decode."""
         mx.reset_peak_memory()
         started = time.perf_counter()
         try:
-            self._prefill(unread)
+            self._prefill(prompts)
             for response in self._decode(decoder):
                 yield self._timed(response, started)
         except _StopRequested:
             yield self._timed(self._finish(decoder, "interrupted"), started)
 
-    def _prefill(self, unread: Sequence[int]) -> None:
+    def _prefill(self, prompts: Sequence[tuple[Context, list[int]]]) -> None:
         started = time.perf_counter()
+        unread = [(context, context.move_to(ids)) for context, ids in prompts]
+        total = sum(len(ids) for _, ids in unread)
+        before = 0
         try:
-            self.cache.base.prefill(unread, self.watch)
+            for context, ids in unread:
+                context.prefill(
+                    ids, lambda done, _, before=before: self.watch(before + done, total)
+                )
+                before += len(ids)
         finally:
             self.statistics.prefill_s = time.perf_counter() - started
 
@@ -217,20 +259,23 @@ class _Run:
         return response
 
     def _decode(self, decoder: Decoder) -> Iterator[Response]:
-        steps = iter(decoder)
-        while (reason := self._limit(decoder)) is None:
-            step = next(steps)
-            self._held.append((step, len(decoder.answer.text)))
-            if step.is_stop:
-                reason = "stop"
+        shown: int | None = None
+        with closing(iter(decoder)) as steps:
+            while (reason := self._limit(decoder)) is None:
+                step = next(steps)
+                self._held.append((step, len(decoder.answer.text)))
+                match = self.stops.find(decoder.answer.text, self._since())
+                if step.is_stop:
+                    reason = "stop"
+                elif match is None:
+                    yield self._settle(decoder, self.stops.showable(decoder.answer.text))
+                    continue
+                elif self._take_back(decoder, match):
+                    continue
+                else:
+                    reason, shown = "stop_string", match.shown
                 break
-            match = self.stops.find(decoder.answer.text, self._since())
-            if match is None:
-                yield self._settle(decoder, self.stops.showable(decoder.answer.text))
-            elif not self._take_back(decoder, match):
-                yield self._finish(decoder, "stop_string", match.shown)
-                return
-        yield self._finish(decoder, reason)
+        yield self._finish(decoder, reason, shown)
 
     def _since(self) -> int:
         """Where a stop string that the last token completed may begin."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import blending
-from .context import Context, Progress
+from .context import Context
 from .methods import Advice
 from .projection import Projection
 from .text import AnswerText, GrowingTokens
@@ -23,7 +23,6 @@ class Guide:
         context: the aligned model's context; it may already hold a part of the prompt.
         projection: φ from its vocabulary to the base's.
         prompt: what it reads before the answer.
-        progress: told about the prompt while it is read, at the first question.
     """
 
     def __init__(
@@ -31,15 +30,12 @@ class Guide:
         context: Context,
         projection: Projection,
         prompt: Sequence[int],
-        progress: Progress | None = None,
     ) -> None:
         self.context = context
         self.projection = projection
         self._prompt = list(prompt)
         vocabulary = context.model.vocabulary
         self._tokens = None if projection.identity else GrowingTokens(vocabulary)
-        self._progress = progress
-        self._unread_prompt = True
 
     def can_read(self, answer: AnswerText) -> bool:
         """Whether the answer so far is something this model can read.
@@ -62,14 +58,30 @@ class Guide:
             return False
         return len(self.sequence(answer)) >= limit
 
+    def continuation(self, answer: AnswerText, count: int) -> list[int]:
+        """Up to ``count`` of the guide's own tokens as it alone would go on, read at once.
+
+        They end before a token that writes nothing, as its STOP.
+        """
+        vocabulary = self.context.model.vocabulary
+        tokens = self.sequence(answer)
+        written: list[int] = []
+        while len(written) < count:
+            logits = self.context.after([*tokens, *written])
+            token = int(logits[0, : vocabulary.size].argmax().item())
+            if not vocabulary.token_bytes[token]:
+                break
+            written.append(token)
+        return written
+
+    def settle(self, answer: AnswerText) -> None:
+        """Forget what was read beyond the answer."""
+        self.context.move_to(self.sequence(answer))
+
     def advise(self, answer: AnswerText) -> Advice:
         """What the guide says comes next, lazily: arrays over one position ``[1, …]``."""
-        if self._unread_prompt:
-            self.context.prefill(self.context.move_to(self._prompt[:-1]), self._progress)
-            self._unread_prompt = False
-        unread = self.context.move_to(self.sequence(answer))
         vocabulary = self.context.model.vocabulary
-        probs = vocabulary.distribution(self.context.read(unread))
+        probs = vocabulary.distribution(self.context.after(self.sequence(answer)))
         top = blending.top(probs)
         carried = self.projection.carry(probs)
         return Advice(

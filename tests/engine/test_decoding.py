@@ -118,12 +118,13 @@ class TestTheGuideReadsLate:
         assert pair.aligned.network.calls == []
         assert (got.statistics.base.passes, got.statistics.aligned.passes) == (6, 0)
 
-    def test_it_is_not_run_before_the_first_question(self) -> None:
+    def test_before_the_first_question_it_reads_its_prompt_and_no_more(self) -> None:
         pair = scripted_pair(BASE, GUIDE)
-        assert answer(pair, max_tokens=1).text == "The"
-        assert pair.aligned.network.calls == []
-        answer(pair, max_tokens=2)
-        assert pair.aligned.network.calls != []
+        prompt = build_prompt(pair, "Hi")
+        got = answer(pair, prompt, max_tokens=1)
+        assert (got.text, got.statistics.aligned.passes) == ("The", 0)
+        assert sum(pair.aligned.network.calls) == len(prompt.aligned.ids) - 1
+        assert answer(pair, prompt, max_tokens=2).statistics.aligned.passes == 1
 
     def test_each_pass_reads_exactly_what_was_written_since_the_last(self) -> None:
         pair = scripted_pair(BASE, GUIDE)

@@ -40,7 +40,7 @@ def test_a_base_that_is_sure_of_stop_ends_the_answer_alone(policy: Any) -> None:
     got = answer(pair, stop_policy=policy)
     assert (got.text, got.finish_reason) == ("The sea", "stop")
     assert got.steps[-1].source == "base"
-    assert pair.aligned.network.calls == []
+    assert got.statistics.aligned.passes == 0
 
 
 @pytest.mark.parametrize("policy", ["blend", "either"])
@@ -154,7 +154,7 @@ class TestEither:
         pair = scripted_pair(endless(), always({STOP: 0.9}))
         got = answer(pair, stop_policy=policy, max_tokens=5)
         assert got.finish_reason == "length"
-        assert pair.aligned.network.calls == []
+        assert got.statistics.aligned.passes == 0
 
 
 class TestGuide:
