@@ -13,25 +13,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .answering import PromptCache, Response
+    from .costs import Costs, measure
     from .errors import BlendinError, NumericalError, PairError, PromptError
-    from .generation import (
-        PromptCache,
-        Response,
-        generate,
-        make_prompt_cache,
-        stream_generate,
-    )
+    from .generation import generate, make_prompt_cache, stream_generate
     from .methods import METHODS, make_method
     from .model import LanguageModel, Pair
     from .prompts import BASE_TEMPLATES, BaseTemplate, PairPrompt, build_prompt
+    from .speculation import Drafting
     from .step import Candidate, Step
 
 _HOMES = {
+    "answering": ("PromptCache", "Response"),
+    "costs": ("Costs", "measure"),
     "errors": ("BlendinError", "NumericalError", "PairError", "PromptError"),
-    "generation": ("PromptCache", "Response", "generate", "make_prompt_cache", "stream_generate"),
+    "generation": ("generate", "make_prompt_cache", "stream_generate"),
     "methods": ("METHODS", "make_method"),
     "model": ("LanguageModel", "Pair"),
     "prompts": ("BASE_TEMPLATES", "BaseTemplate", "PairPrompt", "build_prompt"),
+    "speculation": ("Drafting",),
     "step": ("Candidate", "Step"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -42,6 +42,8 @@ __all__ = [
     "BaseTemplate",
     "BlendinError",
     "Candidate",
+    "Costs",
+    "Drafting",
     "LanguageModel",
     "NumericalError",
     "Pair",
@@ -55,6 +57,7 @@ __all__ = [
     "generate",
     "make_method",
     "make_prompt_cache",
+    "measure",
     "stream_generate",
 ]
 

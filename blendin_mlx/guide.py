@@ -6,6 +6,7 @@ It is run only when asked, over all tokens since its last run, in one pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from . import blending
 from .context import Context
@@ -68,7 +69,7 @@ class Guide:
         written: list[int] = []
         while len(written) < count:
             logits = self.context.after([*tokens, *written])
-            token = int(logits[0, : vocabulary.size].argmax().item())
+            token: Any = logits[0, : vocabulary.size].argmax().item()
             if not vocabulary.token_bytes[token]:
                 break
             written.append(token)

@@ -120,6 +120,7 @@ class Drafting:
 
     Attributes:
         proposed, accepted: tokens drafted, and how many of them were decided alike.
+        off_because: why nothing was drafted at the last position where that was considered.
 
     Raises:
         ValueError: an option out of range.
@@ -147,6 +148,7 @@ class Drafting:
         self.records: dict[ProposerName, Record] = {"guide": Record(), "lookup": Record()}
         self.proposed = 0
         self.accepted = 0
+        self.off_because: str | None = None
 
     def allows(self, name: ProposerName) -> bool:
         """Whether this proposer may be used."""
@@ -164,6 +166,13 @@ class Drafting:
         best = outlook.best_length(self.costs)
         hopeful = replace(outlook, acceptance=HOPEFUL).best_length(self.costs) > 0
         return self.records[name].decide(best, hopeful)
+
+    def describe(self, name: ProposerName) -> str:
+        """A proposer and its prospects, in words."""
+        share = f"{self.records[name].acceptance.value:.0%} of its tokens would do"
+        if name == "guide" and self.costs is not None:
+            return f"guide: {share}, at {self.costs.ask:.2f} passes of the base each"
+        return f"{name}: {share}"
 
     def speed(self, name: ProposerName) -> float:
         """The expected speed with this proposer, in tokens per base pass."""
@@ -214,15 +223,20 @@ class Speculation:
     def draft(self, answer: AnswerText, room: int) -> list[int]:
         """What to score beyond the answer so far; at most ``room`` tokens."""
         self._pending = []
-        if not self._base.can_trim:
-            return []
         drafting = self.drafting
+        if not self._base.can_trim:
+            drafting.off_because = f"the cache of {self._base.model.name} cannot be rewound"
+            return []
         for proposer in sorted(self._proposers, key=lambda p: -drafting.speed(p.name)):
             count = min(room, drafting.length(proposer.name))
             if count > 0 and (drafted := proposer.propose(answer, count)):
                 self._by, self._pending = proposer.name, list(drafted)
                 drafting.proposed += len(drafted)
+                drafting.off_because = None
                 return drafted
+        names = [proposer.name for proposer in self._proposers]
+        if all(drafting.records[name].is_off for name in names):
+            drafting.off_because = f"it does not pay ({'; '.join(map(drafting.describe, names))})"
         return []
 
     def decided(self, step: Step) -> None:

@@ -55,6 +55,9 @@ class Statistics:
     prefill_s: float = 0.0
     decode_s: float = 0.0
     peak_bytes: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    draft_off: str | None = None
     base: ModelUse = ModelUse()
     aligned: ModelUse = ModelUse()
     finish_reason: FinishReason | None = None
@@ -122,6 +125,11 @@ class Statistics:
                 "exact_mass": self.exact_mass,
             },
             "passes": {"base": self.base.passes, "aligned": self.aligned.passes},
+            "draft": {
+                "proposed": self.drafted,
+                "accepted": self.accepted,
+                "off_because": self.draft_off,
+            },
             "cache": {"base": self.base.as_json(), "aligned": self.aligned.as_json()},
             "timing": {
                 "prefill_s": round(self.prefill_s, 4),

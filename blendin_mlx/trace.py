@@ -8,8 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
+from .answering import Piece
 from .errors import BlendinError
-from .generation import Piece
 from .model import LanguageModel, Pair
 from .prompts import PairPrompt, Prompt
 from .step import Step

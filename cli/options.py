@@ -18,6 +18,7 @@ METHODS = ("base", "aligned", "blendin", "fixed", "nudging")
 STOP_POLICIES = ("blend", "base", "either", "guide")
 BASE_TEMPLATES = ("query", "transcript", "plain", "chat")
 PROJECTIONS = ("prefix", "shared")
+DRAFTS = ("auto", "guide", "lookup", "off")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -50,6 +51,23 @@ class Alpha(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4
             return Number(0, 1).convert(value, param, ctx)
         except click.BadParameter:
             self.fail(f"{value!r} is neither auto nor a number from 0 to 1", param, ctx)
+
+
+class DraftTokens(click.ParamType):  # type: ignore[type-arg]
+    """``auto``, or how many tokens to draft at once."""
+
+    name = "auto|1..16"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """None for ``auto``."""
+        if value is None or value == "auto":
+            return None
+        try:
+            return int(click.IntRange(1, 16).convert(value, param, ctx))
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither auto nor a number from 1 to 16", param, ctx)
 
 
 class Template(click.ParamType):  # type: ignore[type-arg]
@@ -96,6 +114,8 @@ class Settings:
     seed: int | None
     stop: tuple[str, ...]
     kv_bits: int | None
+    draft: str
+    num_draft_tokens: int | None
 
 
 def pair_options(command: Command) -> Command:
@@ -235,6 +255,27 @@ def sampling_options(command: Command) -> Command:
             help="For sampling; one is drawn and reported if absent.",
         ),
         click.option("--stop", multiple=True, help="End before this string; may be repeated."),
+    )
+
+
+def speed_options(command: Command) -> Command:
+    """What changes the time and the memory that an answer takes."""
+    return _apply(
+        command,
+        click.option(
+            "--draft",
+            type=click.Choice(DRAFTS),
+            default="auto",
+            show_default=True,
+            help="Who proposes tokens that the base then checks in one pass. Never changes text.",
+        ),
+        click.option(
+            "--num-draft-tokens",
+            type=DraftTokens(),
+            default="auto",
+            show_default=True,
+            help="How many at once: auto follows what is accepted, and what a pass costs here.",
+        ),
         click.option(
             "--kv-bits",
             type=click.Choice(["4", "8"]),
@@ -256,7 +297,7 @@ def blend_options(command: Command) -> Command:
         return command(settings=settings, **values)
 
     decorated: Any = gathered
-    for group in (sampling_options, prompt_options, method_options, pair_options):
+    for group in (speed_options, sampling_options, prompt_options, method_options, pair_options):
         decorated = group(decorated)
     return decorated  # type: ignore[no-any-return]
 

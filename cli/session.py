@@ -15,8 +15,9 @@ from .options import Settings
 from .terminal import progress, say, unswallowed_interrupt
 
 if TYPE_CHECKING:
-    from blendin_mlx.generation import Response
+    from blendin_mlx.answering import Response
     from blendin_mlx.methods import Method
+    from blendin_mlx.speculation import Drafting
 
 
 def make_method(settings: Settings) -> Method:
@@ -53,6 +54,8 @@ class Session:
             missing = "--base" if settings.base is None else "--aligned"
             raise click.UsageError(f"a pair has two models: pass {missing} too, or --pair NAME")
         self.settings = settings
+        self._quiet = quiet
+        self._said_off = False
         with unswallowed_interrupt():
             self._load(named, quiet)
 
@@ -71,6 +74,15 @@ class Session:
         self.load_s = time.perf_counter() - started
         self.seed = self._seed()
         self.cache = make_prompt_cache(self.pair, kv_bits=settings.kv_bits)
+        self.drafting = self._drafting()
+
+    def _drafting(self) -> Drafting:
+        from blendin_mlx.speculation import Drafting
+        from blendin_models.tuning import kept_costs
+
+        draft, length = self.settings.draft, self.settings.num_draft_tokens
+        costs = kept_costs(self.pair) if draft != "off" and length is None else None
+        return Drafting(draft, length, costs)  # type: ignore[arg-type]
 
     def _seed(self) -> int | None:
         if self.settings.temp == 0:
@@ -102,6 +114,7 @@ class Session:
             stop=self.settings.stop,
             stop_policy=self.settings.stop_policy,  # type: ignore[arg-type]
             projection=self.settings.projection,  # type: ignore[arg-type]
+            draft=self.drafting,
             prompt_cache=self.cache,
             should_stop=should_stop,
             **self._sampling(),
@@ -116,6 +129,12 @@ class Session:
                     writer.step(piece)
                 if response.finish_reason:
                     writer.end(self.result(response))
+        self._say_once(response.statistics.draft_off)
+
+    def _say_once(self, draft_off: str | None) -> None:
+        if draft_off and not self._said_off:
+            self._said_off = True
+            say(f"drafting is off: {draft_off}", self._quiet)
 
     def _prompt(self, messages: list[dict[str, str]]) -> Any:
         from blendin_mlx.prompts import BaseTemplate, build_prompt

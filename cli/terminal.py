@@ -163,6 +163,8 @@ def figures(statistics: Statistics) -> str:
     ]
     if statistics.mean_alpha is not None:
         parts.append(f"mean α {statistics.mean_alpha:.2f}")
+    if statistics.drafted:
+        parts.append(f"{statistics.accepted} of {statistics.drafted} drafted tokens taken")
     for model, use in (("base", statistics.base), ("guide", statistics.aligned)):
         if use.rereads:  # its cache could not be rewound, or text was split anew
             parts.append(f"{use.rereads} tokens read again by the {model}")

@@ -53,6 +53,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     return ("--base", str(folder / "base"), "--aligned", str(folder / "aligned"))
 
 
+@pytest.fixture(autouse=True)
+def no_drafts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether drafting pays is measured, so what is said of it differs from run to run."""
+    for command in ("GENERATE", "CHAT"):
+        monkeypatch.setenv(f"BLENDIN_{command}_DRAFT", "off")
+
+
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
 

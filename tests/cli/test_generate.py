@@ -28,6 +28,7 @@ RESULT = {
         "lambda": float,
     },
     "passes": {"base": int, "aligned": int},
+    "draft": {"proposed": int, "accepted": int, "off_because": (str, type(None))},
     "cache": {
         "base": {"rewinds_by": str, "reread_tokens": int},
         "aligned": {"rewinds_by": str, "reread_tokens": int},
@@ -49,7 +50,7 @@ def check_shape(value, shape):
         for key, inner in shape.items():
             check_shape(value[key], inner)
     else:
-        assert type(value) is shape
+        assert isinstance(value, shape)
 
 
 def test_stdout_is_the_answer_and_stderr_the_figures(run, tiny):
@@ -64,6 +65,40 @@ def test_stdout_is_the_answer_and_stderr_the_figures(run, tiny):
 def test_quiet(run, tiny):
     loud, quiet = run("generate", *tiny, "-m", 5, "hi"), run("generate", *tiny, "-qm", 5, "hi")
     assert (quiet.out, quiet.err) == (loud.out, "")
+
+
+@pytest.mark.parametrize("draft", ["auto", "guide", "lookup"])
+def test_drafting_never_changes_the_answer(run, tiny, tmp_path, monkeypatch, draft):
+    monkeypatch.setenv("BLENDIN_HOME", str(tmp_path))
+    plain = json.loads(run("generate", *tiny, "-m", 24, "--json", "hi").text)
+    drafted = json.loads(run("generate", *tiny, "-m", 24, "--json", "--draft", draft, "hi").text)
+    assert (drafted["token_ids"], drafted["text"]) == (plain["token_ids"], plain["text"])
+    assert plain["draft"] == {"proposed": 0, "accepted": 0, "off_because": None}
+    assert (tmp_path / "costs.json").exists()
+
+
+def test_drafts_of_a_fixed_length_need_no_measurement_and_are_counted(
+    run, tiny, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("BLENDIN_HOME", str(tmp_path))
+    options = ("--draft", "guide", "--num-draft-tokens", 3)
+    result = run("generate", *tiny, "-m", 24, *options, "hi")
+    taken, proposed = re.search(r"(\d+) of (\d+) drafted tokens taken", result.err).groups()
+    assert 0 <= int(taken) <= int(proposed)
+    assert int(proposed) > 3
+    assert not (tmp_path / "costs.json").exists()
+
+
+def test_that_drafting_does_not_pay_is_said_once(run, tiny, monkeypatch):
+    from blendin_mlx.costs import Costs
+    from blendin_models import tuning
+
+    # Verifying costs as much as reading one by one, and the guide as much as the base.
+    monkeypatch.setattr(tuning, "kept_costs", lambda pair: Costs(((1, 1.0), (9, 9.0)), 1.0))
+    result = run("chat", *tiny, "--draft", "auto", "-m", 6, stdin=b"one\ntwo\n")
+    assert result.err.count("drafting is off: it does not pay") == 1
+    quiet = run("chat", *tiny, "--draft", "auto", "-qm", 6, stdin=b"one\ntwo\n")
+    assert quiet.err == ""
 
 
 def test_json_object(run, tiny):
@@ -196,9 +231,10 @@ def test_every_method_answers(run, tiny, method):
 def test_the_names_in_the_options_are_the_engines():
     import typing
 
-    from blendin_mlx import decoding, methods, projection, prompts
+    from blendin_mlx import decoding, methods, projection, prompts, speculation
 
     assert set(options.METHODS) == set(methods.METHODS)
     assert typing.get_args(decoding.StopPolicy) == options.STOP_POLICIES
     assert (*prompts.BASE_TEMPLATES, "chat") == options.BASE_TEMPLATES
+    assert typing.get_args(speculation.Draft) == options.DRAFTS
     assert set(options.PROJECTIONS) == set(typing.get_args(projection.ProjectionRule))
