@@ -11,11 +11,13 @@ from typing import Any
 
 import click
 
+from .bench import bench
 from .chat import chat
 from .codes import FAILURE, INTERRUPTED, MODEL, PAIR, USAGE
 from .doctor import doctor
 from .generate import generate
 from .models import models
+from .run import run
 from .terminal import harmless
 from .trace import trace
 
@@ -58,7 +60,9 @@ def cli(debug: bool) -> None:
 
 cli.add_command(chat)
 cli.add_command(generate)
+cli.add_command(run)
 cli.add_command(models)
+cli.add_command(bench)
 cli.add_command(trace)
 cli.add_command(doctor)
 

@@ -17,6 +17,7 @@ from .terminal import progress, say, unswallowed_interrupt
 if TYPE_CHECKING:
     from blendin_mlx.answering import Response
     from blendin_mlx.methods import Method
+    from blendin_mlx.model import Pair
     from blendin_mlx.speculation import Drafting
 
 
@@ -35,6 +36,31 @@ def make_method(settings: Settings) -> Method:
     return methods.make_method(name, **{k: v for k, v in given.items() if v is not None})
 
 
+def named_pair(pair: str | None, base: str | None, aligned: str | None) -> str | None:
+    """The catalogue pair that is meant, None where both models are named.
+
+    Raises:
+        click.UsageError: one side of a pair is not named.
+    """
+    if pair is None and base is None and aligned is None:
+        return "demo"
+    if pair is None and (base is None or aligned is None):
+        missing = "--base" if base is None else "--aligned"
+        raise click.UsageError(f"a pair has two models: pass {missing} too, or --pair NAME")
+    return pair
+
+
+def load_pair(pair: str | None, base: str | None, aligned: str | None, quiet: bool) -> Pair:
+    """Load two models, with progress and what there is to say about this machine."""
+    from blendin_mlx import backend
+    from blendin_models import resolve
+
+    if backend.BLAS.notice:
+        say(backend.BLAS.notice, quiet)
+    with progress(quiet) as report:
+        return resolve.load_pair(pair, base, aligned, report)
+
+
 class Session:
     """Two loaded models and how to blend them.
 
@@ -47,12 +73,7 @@ class Session:
     """
 
     def __init__(self, settings: Settings, quiet: bool = False) -> None:
-        named = settings.pair
-        if named is None and settings.base is None and settings.aligned is None:
-            named = "demo"
-        if named is None and (settings.base is None or settings.aligned is None):
-            missing = "--base" if settings.base is None else "--aligned"
-            raise click.UsageError(f"a pair has two models: pass {missing} too, or --pair NAME")
+        named = named_pair(settings.pair, settings.base, settings.aligned)
         self.settings = settings
         self._quiet = quiet
         self._said_off = False
@@ -60,21 +81,22 @@ class Session:
             self._load(named, quiet)
 
     def _load(self, named: str | None, quiet: bool) -> None:
-        from blendin_mlx import backend
         from blendin_mlx.generation import make_prompt_cache
-        from blendin_models.resolve import load_pair
 
         settings = self.settings
         self.method = make_method(settings)
-        if backend.BLAS.notice:
-            say(backend.BLAS.notice, quiet)
         started = time.perf_counter()
-        with progress(quiet) as report:
-            self.pair = load_pair(named, settings.base, settings.aligned, report)
+        self.pair = load_pair(named, settings.base, settings.aligned, quiet)
         self.load_s = time.perf_counter() - started
         self.seed = self._seed()
         self.cache = make_prompt_cache(self.pair, kv_bits=settings.kv_bits)
         self.drafting = self._drafting()
+
+    def configure(self, settings: Settings) -> None:
+        """Go on with other settings; the models stay."""
+        self.settings = settings
+        self.method = make_method(settings)
+        self.seed = self._seed()
 
     def _drafting(self) -> Drafting:
         from blendin_mlx.speculation import Drafting

@@ -56,7 +56,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
 @pytest.fixture(autouse=True)
 def no_drafts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether drafting pays is measured, so what is said of it differs from run to run."""
-    for command in ("GENERATE", "CHAT"):
+    for command in ("GENERATE", "CHAT", "RUN"):
         monkeypatch.setenv(f"BLENDIN_{command}_DRAFT", "off")
 
 

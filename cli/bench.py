@@ -1,0 +1,95 @@
+"""``blendin bench``: what blending and drafting cost with a pair on this machine."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import pair_options
+from .session import load_pair, named_pair
+from .terminal import say, unswallowed_interrupt
+
+if TYPE_CHECKING:
+    from blendin_mlx.model import Pair
+
+PROMPT = "Give me three tips for sleeping well."
+# What is compared: a method and who may draft.
+PROGRAMS = {"base": ("base", "off"), "plain": ("blendin", "off"), "draft": ("blendin", "auto")}
+
+
+@click.command()
+@click.argument("prompt", default=PROMPT)
+@pair_options
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option(
+    "--max-tokens", "-m", type=click.IntRange(min=2), default=48, show_default=True,
+    help="Tokens of each answer.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="A JSON object.")
+@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+def bench(
+    prompt: str,
+    pair: str | None,
+    base: str | None,
+    aligned: str | None,
+    rounds: int,
+    max_tokens: int,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Time the base alone, the blend, and the blend with drafts, in turns.
+
+    The ratios are what to read: absolute speeds belong to this machine and this moment.
+
+    \b
+    Examples:
+      blendin bench
+      blendin bench --rounds 3 --json | jq .ratios
+    """
+    named = named_pair(pair, base, aligned)
+    with unswallowed_interrupt():
+        loaded = load_pair(named, base, aligned, quiet)
+    report = measure_programs(loaded, prompt, rounds, max_tokens, quiet)
+    if as_json:
+        click.echo(json.dumps(report))
+        return
+    for name, ratio in report["ratios"].items():
+        click.echo(f"{name:<14} {ratio:.2f} x")
+    speeds = ", ".join(f"{name} {speed:.2f}" for name, speed in report["tokens_per_s"].items())
+    click.echo(f"tokens/s       {speeds}")
+    click.echo(f"a guide pass   {report['guide_cost']:.2f} base passes")
+
+
+def measure_programs(
+    pair: Pair, prompt: str, rounds: int, tokens: int, quiet: bool = False
+) -> dict[str, Any]:
+    """Medians over the rounds, each of which runs every program once."""
+    from blendin_mlx.generation import stream_generate
+    from blendin_mlx.speculation import Drafting
+    from blendin_models.tuning import kept_costs
+
+    costs = kept_costs(pair)
+    speeds: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+    for number in range(rounds):
+        say(f"round {number + 1} of {rounds}", quiet)
+        for name, (method, draft) in PROGRAMS.items():
+            drafting = Drafting(draft, costs=costs)  # type: ignore[arg-type]
+            *_, last = stream_generate(
+                pair, prompt, method=method, max_tokens=tokens, draft=drafting
+            )
+            speeds[name].append(last.statistics.tokens_per_s)
+    median = {name: statistics.median(found) for name, found in speeds.items()}
+    return {
+        "ratios": {
+            "draft / base": median["draft"] / median["base"],
+            "draft / plain": median["draft"] / median["plain"],
+            "plain / base": median["plain"] / median["base"],
+        },
+        "tokens_per_s": median,
+        "guide_cost": costs.ask,
+        "rounds": rounds,
+        "models": {"base": pair.base.name, "aligned": pair.aligned.name},
+    }

@@ -1,0 +1,128 @@
+"""``blendin run``: many prompts, one JSON object a line in, one a line out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import IO, Any
+
+import click
+
+from .codes import FAILURE, INTERRUPTED
+from .options import Settings, blend_options
+from .session import Session
+from .terminal import Output, interruptible, say
+
+# What a line must not change: the models are loaded once, and so is what depends on them.
+FIXED = ("pair", "base", "aligned", "kv_bits", "draft", "num_draft_tokens")
+
+Options = Mapping[str, click.Parameter]
+
+
+@click.command()
+@click.argument("file", type=click.File("rb"), metavar="IN.jsonl")
+@blend_options
+@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+def run(file: IO[bytes], settings: Settings, quiet: bool) -> int:
+    """Answer every line of IN.jsonl ("-" for standard input), in order.
+
+    A line is an object with "prompt" or "messages", perhaps an "id", and options by their long
+    names: {"prompt": "Why is the sky blue?", "max_tokens": 64, "tau": 0.3}. Each gives a line as
+    of generate --json. A bad line gives {"error": …}, and the exit code 1 at the end. What the
+    prompts have in common at their beginning is read once.
+
+    \b
+    Examples:
+      blendin run prompts.jsonl > answers.jsonl
+      echo '{"prompt": "Say hello."}' | blendin run - | jq -r .text
+    """
+    session = Session(settings, quiet)
+    options = {
+        parameter.name: parameter for parameter in click.get_current_context().command.params
+    }
+    output = Output()
+    done = failed = 0
+    for number, line in _lines(file):
+        with interruptible() as interrupt:
+            result = _answer(session, settings, options, line, interrupt)
+        done, failed = done + 1, failed + ("error" in result)
+        if "error" in result:
+            say(f"line {number}: {result['error']}")
+        output.write(json.dumps({"line": number, **result}, ensure_ascii=False) + "\n")
+        if interrupt.pressed:
+            return INTERRUPTED
+    say(f"{done} lines, {failed} of them bad", quiet)
+    return FAILURE if failed else 0
+
+
+def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    for number, line in enumerate(file, 1):
+        if line.strip():
+            yield number, line
+
+
+def _answer(
+    session: Session,
+    settings: Settings,
+    options: Options,
+    line: bytes,
+    should_stop: Callable[[], bool],
+) -> dict[str, Any]:
+    """The result object of a line, or what is wrong with it."""
+    from blendin_mlx.errors import BlendinError
+
+    try:
+        given = _parsed(line)
+        kept = {"id": given.pop("id")} if "id" in given else {}
+        messages = _messages(given)
+        session.configure(replace(settings, **_converted(given, options)))
+        *_, last = session.answer(messages, should_stop)
+    except (ValueError, BlendinError) as error:
+        return {"error": str(error)}
+    except click.ClickException as error:
+        return {"error": error.format_message()}
+    return {**kept, **session.result(last)}
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        given = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"no JSON: {error}") from None
+    if isinstance(given, dict):
+        return given
+    raise ValueError("no JSON object")
+
+
+def _messages(given: dict[str, Any]) -> list[dict[str, str]]:
+    """The conversation of a line; takes it out of the line."""
+    prompt, messages = given.pop("prompt", None), given.pop("messages", None)
+    if (prompt is None) == (messages is None):
+        raise ValueError('a line needs either "prompt" or "messages"')
+    if prompt is not None:
+        if not isinstance(prompt, str):
+            raise ValueError('"prompt" must be a string')
+        return [{"role": "user", "content": prompt}]
+    if not isinstance(messages, list) or not all(map(_is_message, messages)):
+        raise ValueError('"messages" must be a list of {"role": …, "content": …}')
+    return list(messages)
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(value.get(key), str) for key in ("role", "content")
+    )
+
+
+def _converted(given: dict[str, Any], options: Options) -> dict[str, Any]:
+    """Options of a line as the command line would take them."""
+    names = {"lambda": "bonus"}
+    known = {name for name in Settings.__dataclass_fields__ if name not in FIXED}
+    values = {}
+    for key, value in given.items():
+        name = names.get(key, key)
+        if name not in known:
+            raise ValueError(f"{key!r} is no option of a line")
+        values[name] = options[name].process_value(click.get_current_context(), value)
+    return values

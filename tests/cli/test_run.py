@@ -1,0 +1,166 @@
+"""``blendin run``: a line in, a line out, in order; a bad line costs nothing but itself."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import itertools
+import json
+import signal
+
+import pytest
+
+from commands import DEADLINE_S
+
+run_module = importlib.import_module("blendin_cli.run")
+
+
+@pytest.fixture
+def lines(run, tiny):
+    """``lines({"prompt": …}, b"raw")``: what comes out, the exit code and stderr."""
+
+    def call(*given, options=()):
+        data = b"".join(
+            (line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n"
+            for line in given
+        )
+        result = run("run", *tiny, *options, "-", stdin=data)
+        return [json.loads(line) for line in result.text.splitlines()], result.code, result.err
+
+    return call
+
+
+def test_each_line_is_answered_as_generate_does_in_order(run, tiny, lines):
+    found, code, err = lines(*({"prompt": p, "max_tokens": 9} for p in ("hi", "ho", "he")))
+    assert (code, err) == (0, "3 lines, 0 of them bad\n")
+    for prompt, answer in zip(("hi", "ho", "he"), found, strict=True):
+        alone = json.loads(run("generate", *tiny, "--json", "-m", 9, prompt).text)
+        assert answer["text"] == alone["text"]
+        assert answer["token_ids"] == alone["token_ids"]
+        assert answer.keys() == {"line", *alone}
+
+
+def test_options_of_a_line_are_its_own(lines):
+    found, code, _ = lines(
+        {"prompt": "hi", "max_tokens": 3, "method": "nudging", "tau": 0.9},
+        {"prompt": "hi", "lambda": 0.5},
+        {"prompt": "hi", "stop": ["§"], "temp": 0.7, "seed": 3},
+        options=("-m", 5),
+    )
+    assert code == 0
+    assert [answer["usage"]["completion_tokens"] for answer in found] == [3, 5, 5]
+    assert [answer["blend"]["method"] for answer in found] == ["nudging", "blendin", "blendin"]
+    assert [answer["blend"].get("lambda") for answer in found] == [None, 0.5, 0.1]
+    assert [answer["seed"] for answer in found] == [None, None, 3]
+
+
+def test_messages_are_a_conversation_and_an_id_comes_back(lines):
+    messages = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "hello"},
+        {"role": "user", "content": "bye"},
+    ]
+    (one, other), code, _ = lines(
+        {"messages": messages, "id": "a", "max_tokens": 2},
+        {"prompt": "bye", "id": ["b"], "max_tokens": 2},
+    )
+    assert code == 0
+    assert (one["id"], other["id"]) == ("a", ["b"])
+    assert one["usage"]["base_prompt_tokens"] > other["usage"]["base_prompt_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"nonsense", "no JSON"),
+        (b"\xff\xfe{", "no JSON"),
+        (b"[1]", "no JSON object"),
+        ({}, '"prompt" or "messages"'),
+        ({"prompt": "a", "messages": []}, '"prompt" or "messages"'),
+        ({"prompt": 5}, "must be a string"),
+        ({"prompt": "  "}, "empty"),
+        ({"prompt": "\ud800"}, ""),
+        ({"messages": "a"}, "must be a list"),
+        ({"messages": [{"role": "user"}]}, "must be a list"),
+        ({"messages": []}, "must end with a user message"),
+        ({"prompt": "a", "taus": 1}, "'taus' is no option"),
+        ({"prompt": "a", "pair": "demo"}, "'pair' is no option"),
+        ({"prompt": "a", "tau": 2}, "--tau"),
+        ({"prompt": "a", "max_tokens": "many"}, "--max-tokens"),
+        ({"prompt": "a", "method": "base", "tau": 0.3}, "tau"),
+        ({"prompt": "a", "stop": 5}, "stop"),
+        ({"prompt": "a b " * 4000}, "context holds"),
+    ],
+)
+def test_a_bad_line_is_one_error_line_and_the_rest_is_answered(lines, line, reason):
+    good = {"prompt": "hi", "max_tokens": 2}
+    found, code, err = lines(good, line, good)
+    assert code == 1
+    assert found[0]["text"] == found[2]["text"]
+    assert found[1].keys() == {"line", "error"}
+    assert found[1]["line"] == 2
+    assert reason in found[1]["error"]
+    assert "line 2: " in err
+    assert "Traceback" not in err
+
+
+def test_empty_lines_are_none(lines):
+    found, code, _ = lines(b"", {"prompt": "hi", "max_tokens": 2}, b"  ")
+    assert (len(found), found[0]["line"], code) == (1, 2, 0)
+
+
+def test_what_prompts_share_is_read_once(run, tiny, tmp_path):
+    text = "a long beginning " * 20
+    file = tmp_path / "in.jsonl"
+    asked = [{"prompt": f"{text}{n}", "max_tokens": 2} for n in range(3)]
+    file.write_text("".join(json.dumps(line) + "\n" for line in asked))
+    from blendin_mlx.context import Context
+
+    read = []
+    forward = Context._forward
+
+    def counted(self, ids):
+        read.append(len(ids))
+        return forward(self, ids)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Context, "_forward", counted)
+        result = run("run", *tiny, file)
+    answers = [json.loads(line) for line in result.text.splitlines()]
+    prompt_tokens = sum(sum(a["usage"].values()) for a in answers)
+    assert sum(read) < prompt_tokens / 2
+
+
+def test_a_missing_file_is_a_usage_error(run, tiny):
+    result = run("run", *tiny, "no-such.jsonl")
+    assert result.code == 2
+    assert "no-such.jsonl" in result.error()
+
+
+def test_lines_come_out_as_they_are_answered_and_an_interrupt_keeps_them(start, tiny):
+    process = start("run", *tiny, "-m", "5", "-")
+    line = b'{"prompt": "hi"}\n'
+    for _ in range(2):
+        process.stdin.write(line)
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["text"]
+    process.send_signal(signal.SIGINT)  # while it waits for the next line
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert (process.returncode, out) == (130, b"")
+    assert b"Traceback" not in err
+
+
+def test_an_interrupted_answer_is_kept_and_is_the_last(lines, monkeypatch):
+    asked = itertools.count()
+
+    class Interrupt:
+        pressed = False
+
+        def __call__(self):
+            self.pressed = self.pressed or next(asked) > 20  # in the second answer
+            return self.pressed
+
+    monkeypatch.setattr(run_module, "interruptible", lambda: contextlib.nullcontext(Interrupt()))
+    found, code, _ = lines(*[{"prompt": "hi", "max_tokens": 12}] * 3)
+    assert [answer["finish_reason"] for answer in found] == ["length", "interrupted"]
+    assert code == 130
