@@ -65,12 +65,14 @@ class Context:
         self._cached = 0  # how many of ``tokens`` the cache holds
         self._snapshots: deque[tuple[int, list[Any]]] = deque(maxlen=SNAPSHOTS)
         self._rows: dict[int, mx.array] = {}  # logits [1, V'] after so many tokens, the last few
+        self._ahead: tuple[mx.array, mx.array] | None = None  # a token begun early, its logits
 
     def read(self, ids: Sequence[int], rows: int = 1) -> mx.array:
         """Read ``ids`` in one pass; logits ``[rows, V']`` after each of the last ``rows``, lazy.
 
         With nothing new to read, the logits after the last token are given again.
         """
+        self._end_early_pass()
         if not ids and rows == 1 and len(self.tokens) in self._rows:
             return self._rows[len(self.tokens)]
         if (again := rows - len(ids)) > 0:  # rows that are not known any more: read them again
@@ -99,6 +101,7 @@ class Context:
 
     def knows(self, tokens: Sequence[int]) -> bool:
         """Whether the logits after ``tokens`` are at hand, without a pass."""
+        self._end_early_pass(tokens)
         return len(tokens) in self._rows and self.tokens[: len(tokens)] == tokens
 
     def after(self, tokens: Sequence[int], draft: Sequence[int] = ()) -> mx.array:
@@ -113,8 +116,43 @@ class Context:
             self.read([*self.move_to(tokens), *draft], rows=len(draft) + 1)
         return self._rows[len(tokens)]
 
+    def begin(self, token: mx.array) -> None:
+        """Start the pass over a token ``[1]`` before its value is known, and go on meanwhile.
+
+        On a GPU that saves the wait between two passes. The pass counts if this is the token
+        that follows; otherwise it is forgotten as if it had never been.
+        """
+        self._end_early_pass()
+        if self._cached < len(self.tokens) or not self.can_trim:
+            return
+        try:
+            logits = self.model.network(token.reshape(1, 1), cache=self._cache)[0]
+            mx.async_eval(logits)  # type: ignore[no-untyped-call]
+        except BaseException:
+            self._reset()
+            raise
+        self._ahead = token, logits
+
+    def _end_early_pass(self, tokens: Sequence[int] = ()) -> None:
+        """Keep the pass that was begun if ``tokens`` go on with its token, else undo it."""
+        if self._ahead is None:
+            return
+        (token, logits), self._ahead = self._ahead, None
+        follows: list[int] = [*self.tokens, *token.tolist()]  # type: ignore[misc]
+        if list(tokens[: len(follows)]) != follows:
+            for layer in _leaves(self._cache):
+                layer.trim(1)
+            return
+        self.passes += 1
+        self.tokens = follows
+        self._cached += 1
+        self._known = max(self._known, self._cached)
+        self.tokens_read += 1
+        self._keep(logits)
+
     def prefill(self, ids: Sequence[int], progress: Progress | None = None) -> None:
         """Read ``ids`` in steps, without logits, telling ``progress(done, total)``."""
+        self._end_early_pass()
         self.tokens.extend(ids)
         self._fill(self.tokens[self._cached :], progress)
 
@@ -141,6 +179,7 @@ class Context:
 
     def rewind(self, length: int) -> None:
         """Forget all tokens from ``length`` on."""
+        self._end_early_pass()
         if not 0 <= length <= len(self.tokens):
             raise ValueError(f"length must be between 0 and {len(self.tokens)}, not {length}")
         if length == len(self.tokens):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from . import blending
-from .backend import mx
+from .backend import is_cpu, mx
 from .choosing import Chooser
 from .context import Context
 from .errors import NumericalError
@@ -68,6 +68,9 @@ class Decoder:
         stop_policy: one of :data:`StopPolicy`.
         speculation: proposes tokens that the base scores in one pass; None scores one at a time.
         max_tokens: no token beyond so many is proposed.
+        overlap: without speculation, start the base's next pass before this token is read back,
+            and throw it away where the guide decides otherwise. For a GPU, which waits for
+            neither; by default just there.
 
     Raises:
         NumericalError: while iterating, where a model's logits are not finite.
@@ -84,6 +87,7 @@ class Decoder:
         stop_policy: StopPolicy = "either",
         speculation: Speculation | None = None,
         max_tokens: int = sys.maxsize,
+        overlap: bool | None = None,
     ) -> None:
         if stop_policy not in get_args(StopPolicy):
             known = ", ".join(get_args(StopPolicy))
@@ -99,6 +103,7 @@ class Decoder:
         self._prompt = list(prompt)
         self._speculation = speculation
         self._max_tokens = max_tokens
+        self._overlaps = (not is_cpu() if overlap is None else overlap) and speculation is None
         self._banned: int | None = None
 
     def __iter__(self) -> Generator[Step, None, None]:
@@ -116,11 +121,10 @@ class Decoder:
             self._settle()
 
     def _settle(self) -> None:
-        """Leave no draft behind in either context."""
-        if self._speculation:
-            self.base.move_to(self._tokens())
-            if self.guide is not None:
-                self.guide.settle(self.answer)
+        """Leave nothing behind in either context that is not in the answer."""
+        self.base.move_to(self._tokens())
+        if self._speculation and self.guide is not None:
+            self.guide.settle(self.answer)
 
     def _tokens(self) -> list[int]:
         return [*self._prompt, *self.answer.ids]
@@ -129,6 +133,8 @@ class Decoder:
         view = self._run_base()
         row = [view.confidence, view.token, self.method.unsure(view.confidence)]
         chosen = view.token if self.chooser.is_greedy else self._choose(view.probs)
+        if self._overlaps and len(self.answer.ids) + 1 < self._max_tokens:
+            self.base.begin(chosen)
         (confidence, top, unsure), choice = self._read(row, view.probs, chosen)
         self._check_finite(confidence, self.base)
         base = Candidate(int(top), confidence)

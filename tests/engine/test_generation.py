@@ -313,7 +313,17 @@ class TestCounts:
         got = answer(pair, prompt)
         found = got.statistics.as_json()
         assert set(found) == {
-            *("text", "finish_reason", "usage", "blend", "passes", "cache", "timing", "memory"),
+            *(
+                "text",
+                "finish_reason",
+                "usage",
+                "blend",
+                "passes",
+                "draft",
+                "cache",
+                "timing",
+                "memory",
+            ),
             "token_ids",
         }
         assert (found["text"], found["finish_reason"]) == ("The sky", "stop")
