@@ -76,11 +76,16 @@ def gpt2_letters() -> dict[int, str]:
     return table
 
 
-def last_logits(network: Any, ids: list[int]) -> mx.array:
-    """Logits after the last token, without a cache. The output layer is applied to it alone."""
-    hidden = network.model(mx.array([ids]))[:, -1]
+def hidden_states(network: Any, ids: list[int]) -> mx.array:
+    """``[n, width]`` after each token, read in one pass without a cache."""
+    body = network.backbone if hasattr(network, "backbone") else network.model
+    return body(mx.array([ids]))[0]
+
+
+def output_layer(network: Any, hidden: mx.array) -> mx.array:
+    """Logits of one hidden state."""
     head = getattr(network, "lm_head", None) or network.model.embed_tokens.as_linear
-    return head(hidden)[0]
+    return head(hidden[None])[0]
 
 
 def unfinished(tail: bytes) -> bool:
@@ -111,20 +116,58 @@ class Oracle:
         self.base_stop = min(pair.base.stop_ids)
         self.aligned_stop = min(pair.aligned.stop_ids)
         self.one_vocabulary = self.base_bytes == self.aligned_bytes
+        self.sizes = {
+            id(model): 1 + max(model.tokenizer.get_vocab().values())
+            for model in (pair.base, pair.aligned)
+        }
+        self._ahead: list[tuple[LanguageModel, list[int], mx.array]] = []
         self._by_bytes: dict[bytes, int] = {}
         for token in sorted(self.base_bytes):
             self._by_bytes.setdefault(self.base_bytes[token], token)
 
     def distribution(self, model: LanguageModel, ids: list[int]) -> Array:
         """P after a sequence, read from its first token on, its STOP class pooled."""
-        row = np.array(last_logits(model.network, ids).astype(mx.float32), dtype=np.float64)
-        size = min(len(row), 1 + max(model.tokenizer.get_vocab().values()))
+        hidden = self._known(model, ids)
+        if hidden is None:
+            hidden = hidden_states(model.network, ids)[-1]
+        logits = output_layer(model.network, hidden)
+        row = np.array(logits.astype(mx.float32), dtype=np.float64)
+        size = min(len(row), self.sizes[id(model)])
         probs = softmax(row[:size])
         stops = sorted(s for s in model.stop_ids if s < size)
         total = probs[stops].sum()
         probs[stops] = 0.0
         probs[stops[0]] = total
         return probs
+
+    def read_ahead(
+        self, base_prompt: list[int], aligned_prompt: list[int], answer: list[int]
+    ) -> None:
+        """Read a likely answer in one pass of each model, for a long :meth:`decode`.
+
+        No hidden state depends on a later token, so those of the whole are those of its beginnings.
+        What is not the beginning of it, as a text that is split otherwise there, is read anew.
+        """
+        for model, ids in (
+            (self.pair.base, base_prompt + answer),
+            (self.pair.aligned, aligned_prompt + self._followed(answer)),
+        ):
+            self._ahead.append((model, ids, hidden_states(model.network, ids)))
+
+    def _known(self, model: LanguageModel, ids: list[int]) -> mx.array | None:
+        for owner, known, hidden in self._ahead:
+            if owner is model and known[: len(ids)] == ids:
+                return hidden[len(ids) - 1]
+        return None
+
+    def _followed(self, answer: list[int]) -> list[int]:
+        """The answer so far in the guide's tokens."""
+        if self.one_vocabulary:
+            return answer
+        return self.encode(self.pair.aligned, self._written(answer).decode(errors="replace"))
+
+    def _written(self, answer: list[int]) -> bytes:
+        return b"".join(self.base_bytes.get(token, b"") for token in answer)
 
     def phi(self, token: int) -> int | None:
         """The base token for a guide token."""
@@ -161,9 +204,7 @@ class Oracle:
         if key not in TABLES:
             found = [self.phi(token) for token in range(len(probs))]
             TABLES[key] = np.array([size if target is None else target for target in found])
-        result = np.zeros(size + 1)
-        np.add.at(result, TABLES[key], probs)
-        return result[:size]
+        return np.bincount(TABLES[key], weights=probs, minlength=size)[:size]
 
     def decode(
         self, base_prompt: list[int], aligned_prompt: list[int], max_tokens: int
@@ -172,7 +213,7 @@ class Oracle:
         answer: list[int] = []
         steps = []
         while len(steps) < max_tokens:
-            step = self._step(base_prompt, aligned_prompt, answer)
+            step = self.step(base_prompt, aligned_prompt, answer)
             steps.append(step)
             if step.is_stop:
                 break
@@ -181,17 +222,15 @@ class Oracle:
 
     def _guide(self, prompt: list[int], answer: list[int]) -> Array | None:
         """The guide's distribution, None where it cannot read the answer so far."""
-        if self.one_vocabulary:
-            return self.distribution(self.pair.aligned, prompt + answer)
-        written = b"".join(self.base_bytes[token] for token in answer)
+        written = b"" if self.one_vocabulary else self._written(answer)
         if any(unfinished(written[-n:]) for n in (1, 2, 3)):
             return None
-        text = written.decode(errors="replace")
-        return self.distribution(self.pair.aligned, prompt + self.encode(self.pair.aligned, text))
+        return self.distribution(self.pair.aligned, prompt + self._followed(answer))
 
-    def _step(
+    def step(
         self, base_prompt: list[int], aligned_prompt: list[int], answer: list[int]
     ) -> OracleStep:
+        """What follows an answer so far."""
         base = self.distribution(self.pair.base, base_prompt + answer)
         confidence, top = float(base.max()), int(base.argmax())
         open_gate = {"base": False, "aligned": True}.get(self.method, confidence < self.tau)
