@@ -30,6 +30,8 @@ from tiny import tiny_model
 
 # A second token adds a fifth of a pass, and so does each further one; the guide a third of one.
 REALISTIC = Costs(base=((1, 1.0), (9, 2.6)), guide=0.33)
+LENGTH = 200
+THE, SEA = scripted_tokenizer().convert_tokens_to_ids(["The", "Ġsea"])
 SHARES = st.floats(0, 0.999)
 COSTS = st.builds(
     lambda first, more, guide: Costs(((1, first), (5, first + more), (9, first + 3 * more)), guide),
@@ -47,13 +49,11 @@ class TestCosts:
         assert costs.ask * first == pytest.approx(costs.guide)
         assert Costs(costs.base[:1], 1.0).verify(count) == pytest.approx(count + 1)
 
-    @pytest.mark.parametrize(
-        ("base", "guide"),
-        [((), 1), (((1, 0.0),), 1), (((1, 1.0), (5, 0)), 1), (((1, 1.0),), 0), (((2, 1.0),), 1)],
-    )
-    def test_what_is_no_time_is_refused(self, base: Any, guide: float) -> None:
-        with pytest.raises(ValueError, match="costs are times above 0"):
-            Costs(base, guide)
+    @pytest.mark.parametrize("base", [[], [(1, 0.0)], [(1, 1.0), (5, -1.0)], [(2, 1.0)]])
+    def test_what_is_no_time_is_refused(self, base: Any) -> None:
+        for times, guide in ((base, 1.0), ([(1, 1.0)], 0.0)):
+            with pytest.raises(ValueError, match="costs are times above 0"):
+                Costs(tuple(times), guide)
 
     @pytest.mark.parametrize("budget", [0.0, 0.05])
     def test_a_pair_is_measured(self, budget: float, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +81,7 @@ class TestOutlook:
     def test_a_guide_as_dear_as_the_base_is_no_help_to_a_sure_one(
         self, costs: Costs, acceptance: float
     ) -> None:
-        dear = Costs(costs.base, costs.base[0][1])
+        dear = Costs(costs.base, guide=costs.base[0][1])
         assert Outlook(acceptance, 0.0, by_guide=True).best_length(dear) == 0
         # Where it would be asked anyway, its draft costs nothing.
         assert Outlook(0.95, 1.0, by_guide=True).best_length(REALISTIC) > 0
@@ -92,7 +92,7 @@ class TestDrafting:
     def test_options_out_of_range_are_refused(self, count: int) -> None:
         with pytest.raises(ValueError, match=f"num_draft_tokens must be .* 1 and 16, not {count}"):
             Drafting("lookup", count)
-        with pytest.raises(ValueError, match=r"draft must be one of auto, .*, off, not 'oracle'"):
+        with pytest.raises(ValueError, match=r"draft must be one of .*, off, not 'oracle'"):
             Drafting("oracle")  # type: ignore[arg-type]
 
     @given(st.lists(st.booleans(), max_size=99), SHARES)
@@ -113,15 +113,10 @@ class TestDrafting:
         assert not any(record.decide(0, hopeful=False) for _ in range(9 * wait))
 
 
-LENGTH = 200
-THE, SEA = scripted_tokenizer().convert_tokens_to_ids(["The", "Ġsea"])
-
-
 class TestSwitching:
     """Long answers with a proposer whose length follows how it does."""
 
-    @staticmethod
-    def run(drafting: Drafting, propose: Propose) -> int:
+    def run(self, drafting: Drafting, propose: Propose) -> int:
         """Passes of an answer of one word over and over, which is the same as without drafts."""
         pair = scripted_pair(always({" sea": 0.9}), always({" sky": 0.9}))
         with pytest.MonkeyPatch.context() as patch:
@@ -134,9 +129,8 @@ class TestSwitching:
         drafting = Drafting("lookup", costs=REALISTIC)
         self.run(drafting, lambda ids, count: count * [THE])
         assert (drafting.accepted, drafting.records["lookup"].is_off) == (0, True)
-        assert drafting.proposed < 40
         assert "does not pay (lookup: " in (drafting.off_because or "")
-        before = drafting.proposed
+        assert (before := drafting.proposed) < 40
         self.run(drafting, lambda ids, count: count * [THE])  # what was learnt is kept
         assert drafting.proposed - before <= 2
 
@@ -183,13 +177,10 @@ class TestLookup:
     PAIR = scripted_pair(says({}), says({}))
     TOKENS = st.lists(st.integers(20, 23), max_size=14)
 
-    @staticmethod
-    def followed(tokens: list[int], count: int) -> list[int]:
-        for length in (3, 2):
-            for end in range(len(tokens) - 1, length - 1, -1):
-                if tokens[end - length : end] == tokens[-length:]:
-                    return tokens[end : end + count]
-        return []
+    def followed(self, tokens: list[int], count: int) -> list[int]:
+        ends = ((end, n) for n in (3, 2) for end in range(len(tokens) - 1, n - 1, -1))
+        same = (end for end, n in ends if tokens[end - n : end] == tokens[-n:])
+        return tokens[(end := next(same, len(tokens))) : end + count]
 
     @given(TOKENS, TOKENS, st.integers(1, 5))
     def test_it_proposes_what_followed_where_the_last_tokens_were_last_seen(
@@ -211,8 +202,7 @@ class TestLookup:
             for token in more:
                 text.append(token)
                 found, there = proposer.propose(text, 4), [*prompt, *text.ids]
-                slices = (there[n : n + len(found)] for n in range(len(there) + 1))
-                assert found in slices
+                assert found in (there[n : n + len(found)] for n in range(len(there) + 1))
 
 
 class TestGuideProposer:
@@ -241,19 +231,15 @@ class TestGuideProposer:
         assert guide.context.tokens == read
 
     @pytest.mark.parametrize("tokenizers", [1, 2])
-    def test_with_its_own_tokenizer_it_proposes_no_part_of_a_character(
-        self, tokenizers: int
-    ) -> None:
+    def test_of_another_tokenizer_it_proposes_no_part_of_a_character(self, tokenizers: int) -> None:
         wave = writes(*(bytes([byte]) for byte in "🌊".encode()))
         pair = scripted_pair(says({}), wave, tokenizers=tokenizers)
         proposer = GuideProposer(guide_of(pair), pair.base.vocabulary)
         whole = pair.base.vocabulary.encode("🌊")
         assert proposer.propose(written(pair, []), 4) == whole
-        parts = (
-            proposer.propose(written(pair, whole[:1]), 8),
-            proposer.propose(written(pair, []), 3),
-        )
-        assert parts == (([], []) if tokenizers == 2 else (whole[1:], whole[:3]))
+        assert proposer.propose(written(pair, []), 3) == ([] if tokenizers == 2 else whole[:3])
+        within = written(pair, whole[:1])
+        assert proposer.propose(within, 8) == ([] if tokenizers == 2 else whole[1:])
 
 
 SMALL = {"llama": {}, "mamba2": {}, "lfm2": {"num_attention_heads": 1}}
@@ -266,21 +252,17 @@ SMALL["gemma3_text"] = {"sliding_window": 16}  # full before the answer begins
 def test_where_a_cache_cannot_be_rewound_nothing_is_drafted(
     draft: Any, base: str, aligned: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pair = Pair(
-        *(
-            tiny_model(scripted_tokenizer(), name, seed=seed, sharpness=2.0, **SMALL[name])
-            for seed, name in enumerate((base, aligned), 1)
-        )
-    )
+    tokenizer, sharp = scripted_tokenizer(), {"sharpness": 2.0}
+    one, other = ({**SMALL[name], **sharp} for name in (base, aligned))
+    pair = Pair(tiny_model(tokenizer, base, **one), tiny_model(tokenizer, aligned, seed=1, **other))
     prompt, drafting = build_prompt(pair, "How wide is the sea?"), Drafting(draft, 4)
     plain = answer(pair, prompt, max_tokens=12)
     put_in(monkeypatch, proposers(pair, prompt, plain.statistics.token_ids)["half"])
     got = answer(pair, prompt, max_tokens=12, draft=drafting)
     assert got.statistics.token_ids == plain.statistics.token_ids
     assert got.statistics.base.rereads == got.statistics.aligned.rereads == 0
-    rewinds = base == "llama" and (draft == "lookup" or aligned == "llama")
-    assert (drafting.proposed > 0) == rewinds
-    assert (drafting.off_because is None) == (base == "llama")
+    can_draft = base == "llama" and (draft == "lookup" or aligned == "llama")
+    assert (drafting.proposed > 0, drafting.off_because is None) == (can_draft, base == "llama")
 
 
 FIRST = ({"The": 0.5, "Yes": 0.3, ".": 0.2}, {"The": 0.2, "Yes": 0.3, ".": 0.5})
@@ -300,14 +282,15 @@ def test_two_drawn_tokens_follow_the_exact_distribution(
     ids = [scripted_tokenizer().encode(text) for text in ("The sea", "Yes sky")]
     guesses = random.Random(5)
     put_in(monkeypatch, lambda done, n: guesses.choice(ids)[len(done) :][:n])
-    drafting, most = Drafting(draft, 3), 500
+    drafting, most = Drafting(draft, 3), 400
     options = {"method": make_method("fixed", tau=1.0), "max_tokens": 2, "draft": drafting}
     options |= {**DRAWN, "prompt_cache": make_prompt_cache(pair)}
+    prompt = build_prompt(pair, "Hi")
     mx.random.seed(7)
-    texts = [answer(pair, build_prompt(pair, "Hi"), **options).text for _ in range(most)]
+    texts = [answer(pair, prompt, **options).text for _ in range(most)]
     assert min(drafting.accepted, drafting.proposed - drafting.accepted) > most / 10
     apart = []
-    for n in (30, 125, most):
+    for n in (25, 100, most):
         counts = Counter(texts[:n])
         assert set(counts) <= set(exact)
         apart.append(sum(abs(counts[text] / n - p) for text, p in exact.items()) / 2)

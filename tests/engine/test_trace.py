@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blendin_mlx.generation import Piece
+from blendin_mlx.answering import Piece
 from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.prompts import PairPrompt, Prompt
 from blendin_mlx.step import Candidate, Step
