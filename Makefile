@@ -10,7 +10,7 @@ chat: $(STAMP)
 	@$(BIN)/blendin chat --pair demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

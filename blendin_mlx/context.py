@@ -123,7 +123,7 @@ class Context:
         that follows; otherwise it is forgotten as if it had never been.
         """
         self._end_early_pass()
-        if self._cached < len(self.tokens) or not self.can_trim:
+        if self._cached < len(self.tokens) or not self.can_trim(len(self.tokens) + 1):
             return
         try:
             logits = self.model.network(token.reshape(1, 1), cache=self._cache)[0]
@@ -202,7 +202,7 @@ class Context:
         while self._snapshots and self._snapshots[-1][0] > length:
             self._snapshots.pop()
         layers = _leaves(self._cache)
-        if self.can_trim:
+        if self.can_trim():
             for layer in layers:
                 layer.trim(self._cached - length)
             return length
@@ -236,10 +236,9 @@ class Context:
                     )
                 self._cache[n] = layer.to_quantized(group_size=KV_GROUP, bits=self.kv_bits)
 
-    @property
-    def can_trim(self) -> bool:
-        """Whether tokens can be forgotten now without reading any again."""
-        return all(map(_trims_now, _leaves(self._cache)))
+    def can_trim(self, length: int = 0) -> bool:
+        """Whether tokens can be forgotten without reading any again: now and at ``length``."""
+        return all(_trims_at(layer, length) for layer in _leaves(self._cache))
 
     @property
     def rewinds_by(self) -> Literal["trim", "snapshot"]:
@@ -264,13 +263,14 @@ def _always_trims(layer: Any) -> bool:
     return type(layer).__name__ in ("KVCache", "QuantizedKVCache")
 
 
-def _trims_now(layer: Any) -> bool:
-    """Whether the cache can forget its last tokens and still holds all that it needs.
+def _trims_at(layer: Any, length: int) -> bool:
+    """Whether the cache, grown to ``length`` tokens, can forget its last ones.
 
-    A chunked cache says so always, but may have dropped what an earlier position attends to.
+    A sliding window can until it is full. A chunked cache says so always, but may have dropped
+    what an earlier position attends to.
     """
     return _always_trims(layer) or (
-        type(layer).__name__ == "RotatingKVCache" and bool(layer.is_trimmable())
+        type(layer).__name__ == "RotatingKVCache" and max(length, layer.offset) < layer.max_size
     )
 
 

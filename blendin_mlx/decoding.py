@@ -284,6 +284,8 @@ class Decoder:
             return False
         self._banned = self.answer.ids[length]
         self.answer.rewind(length)
+        if self._speculation:
+            self._speculation.forget()
         self.takebacks += 1
         return True
 

@@ -5,6 +5,7 @@ It is run only when asked, over all tokens since its last run, in one pass.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,10 +63,14 @@ class Guide:
     def continuation(self, answer: AnswerText, count: int) -> list[int]:
         """Up to ``count`` of the guide's own tokens as it alone would go on, read at once.
 
-        They end before a token that writes nothing, as its STOP.
+        They end before a token that writes nothing, as its STOP, and with the context. There are
+        none where they could not be forgotten again.
         """
         vocabulary = self.context.model.vocabulary
         tokens = self.sequence(answer)
+        count = min(count, (self.context.model.context_limit or sys.maxsize) - len(tokens))
+        if not self.context.can_trim(len(tokens) + count):
+            return []
         written: list[int] = []
         while len(written) < count:
             logits = self.context.after([*tokens, *written])

@@ -17,7 +17,7 @@ from .context import Context
 from .costs import Costs, Outlook
 from .guide import Guide
 from .step import Step
-from .text import AnswerText, decode_complete
+from .text import AnswerText, common_prefix, decode_complete
 from .vocabulary import Vocabulary
 
 # Who may propose: auto  whoever pays; guide, lookup  only that one; off  nobody.
@@ -55,7 +55,7 @@ class GuideProposer:
         self._base = base
 
     def propose(self, answer: AnswerText, count: int) -> list[int]:
-        if not self._guide.can_read(answer) or not self._guide.context.can_trim:
+        if not self._guide.can_read(answer):
             return []
         drafted = self._guide.continuation(answer, count)
         if self._guide.projection.identity:
@@ -75,7 +75,7 @@ class LookupProposer:
     def __init__(self, prompt: Sequence[int]) -> None:
         self._prompt = list(prompt)
         self._seen: dict[tuple[int, ...], int] = {}
-        self._indexed = 0
+        self._indexed: list[int] = []
 
     def propose(self, answer: AnswerText, count: int) -> list[int]:
         tokens = [*self._prompt, *answer.ids]
@@ -87,12 +87,14 @@ class LookupProposer:
         return []
 
     def _index(self, tokens: list[int]) -> None:
-        # An answer that was taken back leaves entries behind: they propose, no more.
-        for end in range(self._indexed, len(tokens)):
+        known = common_prefix(self._indexed, tokens)
+        if known < len(self._indexed):  # some was taken back since then
+            self._seen, known = {}, 0
+        for end in range(known, len(tokens)):
             for length in NGRAMS:
                 if end >= length:
                     self._seen[tuple(tokens[end - length : end])] = end
-        self._indexed = len(tokens)
+        self._indexed = tokens
 
 
 @dataclass
@@ -165,7 +167,7 @@ class Drafting:
         outlook = self.outlook(name)
         best = outlook.best_length(self.costs)
         hopeful = replace(outlook, acceptance=HOPEFUL).best_length(self.costs) > 0
-        return self.records[name].decide(best, hopeful)
+        return self.records[name].wanted(best, hopeful)
 
     def describe(self, name: ProposerName) -> str:
         """A proposer and its prospects, in words."""
@@ -191,17 +193,19 @@ class Record:
     waited: int = 0
     is_off: bool = False
 
-    def decide(self, best: int, hopeful: bool) -> int:
+    def wanted(self, best: int, hopeful: bool) -> int:
         """``best``, or a token now and then where that is 0 and a better time may have come."""
         self.is_off = best == 0
         if best:
             self.patience, self.waited = PATIENCE, 0
             return best
         self.waited += 1
-        if not hopeful or self.waited < self.patience:
-            return 0
-        self.patience, self.waited = 2 * self.patience, 0
-        return 1
+        return int(hopeful and self.waited >= self.patience)
+
+    def used(self) -> None:
+        """A draft was made; if only to try again, then the next try comes later."""
+        if self.is_off:
+            self.patience, self.waited = 2 * self.patience, 0
 
 
 class Speculation:
@@ -222,22 +226,29 @@ class Speculation:
 
     def draft(self, answer: AnswerText, room: int) -> list[int]:
         """What to score beyond the answer so far; at most ``room`` tokens."""
-        self._pending = []
-        drafting = self.drafting
-        if not self._base.can_trim:
-            drafting.off_because = f"the cache of {self._base.model.name} cannot be rewound"
+        self.forget()
+        if room < 1:
             return []
+        drafting = self.drafting
+        names = [proposer.name for proposer in self._proposers]
+        drafting.off_because = None
         for proposer in sorted(self._proposers, key=lambda p: -drafting.speed(p.name)):
             count = min(room, drafting.length(proposer.name))
-            if count > 0 and (drafted := proposer.propose(answer, count)):
+            if count and not self._base.can_trim(len(self._base.tokens) + 1 + count):
+                drafting.off_because = f"the cache of {self._base.model.name} cannot be rewound"
+                return []
+            if count and (drafted := proposer.propose(answer, count)):
                 self._by, self._pending = proposer.name, list(drafted)
+                drafting.records[proposer.name].used()
                 drafting.proposed += len(drafted)
-                drafting.off_because = None
                 return drafted
-        names = [proposer.name for proposer in self._proposers]
         if all(drafting.records[name].is_off for name in names):
             drafting.off_because = f"it does not pay ({'; '.join(map(drafting.describe, names))})"
         return []
+
+    def forget(self) -> None:
+        """The answer goes on elsewhere: what was drafted here is neither hit nor miss."""
+        self._pending = []
 
     def decided(self, step: Step) -> None:
         """Told of every step, to learn from it."""

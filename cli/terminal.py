@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -70,9 +70,18 @@ class Interrupt:
 def interruptible() -> Iterator[Interrupt]:
     """Within this, Ctrl-C asks for an end instead of breaking off."""
     interrupt = Interrupt()
-    before = signal.signal(signal.SIGINT, interrupt._notice)
-    try:
+    with _on_interrupt(interrupt._notice):
         yield interrupt
+
+
+@contextmanager
+def _on_interrupt(notice: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Within this, Ctrl-C calls ``notice``; it stays ignored in the background of a script."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, notice)
+    try:
+        yield
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -90,11 +99,8 @@ def unswallowed_interrupt() -> Iterator[None]:
         pressed = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, notice)
-    try:
+    with _on_interrupt(notice):
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)
     if pressed:
         raise KeyboardInterrupt
 

