@@ -14,15 +14,14 @@ timed inside the same process, on the same prompt.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
-import time
 from typing import Any
+
+from timing import machine, overhead
 
 QUESTION = "Give me three tips for sleeping well."
 LONG = "Summarise this text.\n\n" + "The tide comes in and the tide goes out, and boats wait. " * 20
@@ -44,67 +43,21 @@ def run_mlx_lm(tokens: int, folder: str) -> dict[str, Any]:
 
 def run_blendin(tokens: int, method: str) -> dict[str, Any]:
     """The pair in this program, and how much of each step its forward passes took."""
-    from blendin_mlx.generation import make_prompt_cache, stream_generate
+    from blendin_mlx.generation import stream_generate
     from blendin_models import load_pair
 
     pair = load_pair("demo")
-    list(stream_generate(pair, QUESTION, method=method, max_tokens=2))  # warm
-    clock = Clock()
-    for model in (pair.base, pair.aligned):
-        clock.watch(model)
-    cache = make_prompt_cache(pair)
-    steps, last = [], None
-    started = time.perf_counter()
-    spent = 0.0
-    for response in stream_generate(
-        pair, QUESTION, method=method, max_tokens=tokens, stop_policy="blend", prompt_cache=cache
-    ):
-        now = time.perf_counter()
-        if last is not None:  # the first step reads prompts
-            steps.append((now - started, clock.seconds - spent))
-        started, spent, last = time.perf_counter(), clock.seconds, response
-    assert last is not None
-    wall, forward = (sum(column) for column in zip(*steps, strict=True))
-    long = list(stream_generate(pair, LONG, method="base", max_tokens=1))[-1].statistics
+    options: dict[str, Any] = {"method": method, "stop_policy": "blend", "max_tokens": tokens}
+    *_, long = stream_generate(pair, LONG, method="base", max_tokens=1)
+    *_, last = stream_generate(pair, QUESTION, **options)
     return {
-        "decode": len(steps) / wall,
-        "prefill": long.base_prompt_tokens / long.prefill_s,
-        "overhead": (wall - forward) / forward,
+        "decode": last.statistics.tokens_per_s,
+        "prefill": long.statistics.base_prompt_tokens / long.statistics.prefill_s,
+        "overhead": overhead(pair, QUESTION, **options),
         "interventions": last.statistics.interventions,
         "tokens": last.statistics.completion_tokens,
         "passes": [last.statistics.base.passes, last.statistics.aligned.passes],
     }
-
-
-class Clock:
-    """Seconds spent in forward passes."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def watch(self, model: Any) -> None:
-        """Time every pass of this model from now on."""
-        model.network = Timed(model.network, self)
-
-
-class Timed:
-    """A network whose passes are evaluated at once and timed."""
-
-    def __init__(self, network: Any, clock: Clock) -> None:
-        self._network = network
-        self._clock = clock
-
-    def __call__(self, ids: Any, cache: Any = None) -> Any:
-        from blendin_mlx.backend import mx
-
-        started = time.perf_counter()
-        logits = self._network(ids, cache=cache)
-        mx.eval(logits)
-        self._clock.seconds += time.perf_counter() - started
-        return logits
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._network, name)
 
 
 def in_process(program: str, tokens: int) -> dict[str, Any]:
@@ -138,11 +91,8 @@ def report(rounds: list[dict[str, dict[str, Any]]], tokens: int) -> None:
         for name in PROGRAMS
     }
     mlx, base, blend = (median[name] for name in PROGRAMS)
-    versions = {p: importlib.metadata.version(p) for p in ("blendin-mlx", "mlx", "mlx-lm")}
-    print(
-        f"{len(rounds)} rounds, {tokens} tokens, medians; {platform.machine()}, "
-        f"{os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
-    )
+    print(f"{len(rounds)} rounds, {tokens} tokens, medians; {machine()}")
+    print()
     print(f"blend / mlx_lm base alone, tokens/s      {blend['decode'] / mlx['decode']:.2f} x")
     print(f"blendin base / mlx_lm base, tokens/s     {base['decode'] / mlx['decode']:.2f} x")
     print(f"prefill, blendin / mlx_lm                {base['prefill'] / mlx['prefill']:.1f} x")
