@@ -18,10 +18,15 @@ from .stops import Match, StopStrings
 
 @dataclass
 class PromptCache:
-    """What both models of a pair have read; give it again to go on from there."""
+    """What the models of a pair have read; give it again to go on from there."""
 
     base: Context
     aligned: Context
+    reference: Context | None = None
+
+    def contexts(self) -> list[Context]:
+        """Those of the base, the aligned model and, if there is one, the reference model."""
+        return [self.base, self.aligned] + ([self.reference] if self.reference else [])
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Answering:
     """One answer being written: what is decided, settled and shown.
 
     Args:
-        cache: the contexts of both models.
+        cache: the contexts of the models.
         statistics: counts to keep.
         stops: strings that end the answer.
         max_tokens: most tokens to produce.
@@ -80,7 +85,7 @@ class Answering:
     _settled_text: int = 0
 
     def __post_init__(self) -> None:
-        self._before = [use_of(context) for context in self._contexts()]
+        self._before = [use_of(context) for context in self.cache.contexts()]
         self._drafted = self.drafting.proposed, self.drafting.accepted
 
     def stream(
@@ -192,10 +197,11 @@ class Answering:
         text = answer.text[self.shown : end]
         pieces = tuple(self._piece(decoder, *held) for held in self._held)
         statistics = self.statistics
-        statistics.base, statistics.aligned = (
+        statistics.base, statistics.aligned, *others = (
             use_of(context).since(before)
-            for context, before in zip(self._contexts(), self._before, strict=True)
+            for context, before in zip(self.cache.contexts(), self._before, strict=True)
         )
+        statistics.reference = others[0] if others else None
         statistics.drafted = self.drafting.proposed - self._drafted[0]
         statistics.accepted = self.drafting.accepted - self._drafted[1]
         statistics.draft_off = self.drafting.off_because
@@ -203,6 +209,3 @@ class Answering:
         statistics.text = answer.text[:end]
         statistics.finish_reason = reason
         return Response(text, pieces, statistics, reason)
-
-    def _contexts(self) -> tuple[Context, Context]:
-        return self.cache.base, self.cache.aligned

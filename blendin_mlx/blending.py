@@ -3,7 +3,8 @@
 Every function works on the last axis and keeps the leading ones, so one call serves a single
 position ``[V]`` as well as ``n`` positions scored in one pass ``[n, V]``.
 
-Source: BlendIn (Gan, Li and Luo, Findings of ACL 2026, arXiv 2606.11201), section on blending.
+Sources: BlendIn (Gan, Li and Luo, Findings of ACL 2026, arXiv 2606.11201), section on blending;
+token-wise deferral (Hammal et al., arXiv 2604.16146); proxy-tuning (Liu et al., 2024).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ TERMS = (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0)
 # ln 2 in two parts; the first has so few bits that n times it is exact.
 LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4
 SMALLEST = -87.0  # below this exp(x) is no normal float32; it is cut there
+FLOOR = 1e-37  # a probability below this counts as this where its logarithm is taken
 
 
 class Top(NamedTuple):
@@ -124,3 +126,59 @@ def blend(base: mx.array, aligned: mx.array, alpha: mx.array) -> mx.array:
     """``α · P_g + (1 − α) · P_b`` for distributions ``[..., V]`` and weights ``[...]``."""
     weight = alpha[..., None]
     return weight * aligned + (1.0 - weight) * base
+
+
+def defer(base: mx.array, aligned: mx.array, limit: mx.array) -> tuple[mx.array, mx.array]:
+    """Token-wise deferral: ``r(v) = P_b(v)(1 − μ_v) + P_g(v) Σ_w P_b(w) μ_w``.
+
+    ``μ_v = 1`` where ``P_b(v)`` is below the limit: what the base puts there the guide draws anew.
+
+    Args:
+        base, aligned: ``P_b`` and ``P_g`` ``[..., V]``.
+        limit: ``[...]``.
+
+    Returns:
+        ``r`` ``[..., V]`` and the deferred mass ``Σ_w P_b(w) μ_w`` ``[...]``, the guide's weight.
+
+    Example:
+        >>> defer(mx.array([0.7, 0.2, 0.1]), mx.array([0.0, 0.5, 0.5]), mx.array(0.4))[0]
+        array([0.7, 0.15, 0.15], dtype=float32)
+    """
+    deferred = base < limit[..., None]
+    mass = total(mx.where(deferred, base, 0.0))
+    return mx.where(deferred, 0.0, base) + aligned * mass[..., None], mass
+
+
+def deferral_matters(
+    base: mx.array, confidence: mx.array, token: mx.array, limit: float
+) -> mx.array:
+    """Where some ``P_g`` could change the top token of :func:`defer`, ``[...]`` booleans.
+
+    The deferred mass may all go to one other token: one below the limit, which has nothing else,
+    or the best of the others above it. Only with more than ``p̂_b`` in all does that one win.
+
+    Args:
+        base: ``P_b`` ``[..., V]``.
+        confidence, token: its top token ``[...]``.
+        limit: ``λ``, the same at all positions.
+    """
+    deferred = base < limit
+    mass = total(mx.where(deferred, base, 0.0))
+    kept = mx.where(deferred, 0.0, base)
+    rival = mx.put_along_axis(kept, token[..., None], mx.array(0.0), axis=-1).max(axis=-1)
+    return (confidence < limit) | (confidence < mass + rival)
+
+
+def shift(base: mx.array, aligned: mx.array, reference: mx.array, beta: float) -> mx.array:
+    """``softmax(ℓ_b + β (ℓ_g − ℓ_a))`` of three distributions ``[..., V]``.
+
+    Log-probabilities stand for the logits: they differ by a constant, which a softmax forgets.
+    A token without mass in both of the guide's models is not shifted.
+    """
+    own, guide, twin = (mx.log(mx.maximum(probs, FLOOR)) for probs in (base, aligned, reference))
+    return probabilities(own + beta * (guide - twin), base.shape[-1])
+
+
+def moved(base: mx.array, probs: mx.array) -> mx.array:
+    """The share of the mass that lies elsewhere: half of ``Σ |r − P_b|``, ``[...]``."""
+    return 0.5 * total(mx.abs(probs - base))

@@ -131,7 +131,7 @@ class Decoder:
 
     def _decide(self) -> Step:
         view = self._run_base()
-        row = [view.confidence, view.token, self.method.unsure(view.confidence)]
+        row = [view.confidence, view.token, self._unsure(view)]
         chosen = view.token if self.chooser.is_greedy else self._choose(view.probs)
         if self._overlaps and len(self.answer.ids) + 1 < self._max_tokens:
             self.base.begin(chosen)
@@ -152,6 +152,9 @@ class Decoder:
         draft = [] if self.base.knows(tokens) else self._draft()
         probs = self.vocabulary.distribution(self.base.after(tokens, draft))
         return View(probs, *blending.top(probs))
+
+    def _unsure(self, view: View) -> mx.array:
+        return self.method.unsure(view, self.chooser.is_greedy)
 
     def _draft(self) -> list[int]:
         if self._speculation is None:
@@ -220,6 +223,8 @@ class Decoder:
         row = [advice.confidence, advice.token, target.alpha, advice.exact_mass, advice.prefix_mass]
         (confidence, token, *shares), choice = self._read(row, probs, self._choose(probs))
         self._check_finite(confidence, self.guide.context)
+        if self.guide.reference is not None:  # the other two are finite
+            self._check_finite(choice.prob, self.guide.reference.context)
         consulted = _Consulted(Candidate(int(token), confidence), *shares)
         source: Source = "aligned" if self.method.name == "aligned" else "blend"
         return replace(self._step(base, choice, source, consulted), instead_of=banned)

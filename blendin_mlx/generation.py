@@ -14,8 +14,8 @@ from .choosing import Chooser, LogitsProcessor, Sampler
 from .context import Context, Progress
 from .costs import measure
 from .decoding import Decoder, StopPolicy
-from .errors import PromptError
-from .guide import Guide
+from .errors import PairError, PromptError
+from .guide import Guide, Reference
 from .methods import Method, make_method
 from .model import LanguageModel, Pair
 from .projection import ProjectionRule
@@ -35,12 +35,12 @@ from .stops import StopStrings
 def make_prompt_cache(
     pair: Pair, *, kv_bits: int | None = None, prefill_step_size: int | None = None
 ) -> PromptCache:
-    """Empty contexts for both models (see :class:`.context.Context` for the options)."""
-    base, aligned = (
-        Context(model, kv_bits=kv_bits, prefill_step_size=prefill_step_size)
-        for model in (pair.base, pair.aligned)
-    )
-    return PromptCache(base, aligned)
+    """Empty contexts for the models (see :class:`.context.Context` for the options)."""
+    models = [pair.base, pair.aligned] + ([pair.reference] if pair.reference else [])
+    contexts = [
+        Context(model, kv_bits=kv_bits, prefill_step_size=prefill_step_size) for model in models
+    ]
+    return PromptCache(*contexts)
 
 
 def stream_generate(
@@ -63,7 +63,7 @@ def stream_generate(
     """Answer a prompt with a pair, piece by piece.
 
     Args:
-        pair: the two models.
+        pair: the models.
         prompt: a user message, a conversation, or a prompt made with :func:`.build_prompt`.
         method: a name of :data:`.methods.METHODS`, or a method with its options.
         max_tokens: most tokens to produce, at least 1.
@@ -98,6 +98,8 @@ def stream_generate(
     _check_room(pair.base, len(prompt.base.ids))
     if method.asks:
         _check_room(pair.aligned, len(prompt.aligned.ids))
+        if method.needs_reference:
+            _check_room(pair.require_reference(), len(prompt.aligned.ids))
     cache = prompt_cache or make_prompt_cache(pair, kv_bits=kv_bits)
     base_ids = list(prompt.base.ids)
     unread = [(cache.base, base_ids[:-1])]
@@ -119,14 +121,25 @@ def stream_generate(
     )
     guide = None
     if method.asks:
-        phi = pair.projection(projection)
-        guide = Guide(cache.aligned, phi, prompt.aligned.ids)
-        unread.append((cache.aligned, list(prompt.aligned.ids[:-1])))
+        guide = _guide(pair, cache, method, projection, prompt.aligned.ids)
+        readers = cache.contexts()[1:] if guide.reference else [cache.aligned]
+        unread += [(context, list(prompt.aligned.ids[:-1])) for context in readers]
     speculation = _speculation(drafting, pair, cache.base, base_ids, guide)
     decoder = Decoder(
         cache.base, base_ids, guide, method, chooser, stop_policy, speculation, max_tokens
     )
     return answering.stream(decoder, unread)
+
+
+def _guide(
+    pair: Pair, cache: PromptCache, method: Method, rule: ProjectionRule, prompt: Sequence[int]
+) -> Guide:
+    reference = None
+    if method.needs_reference:
+        if cache.reference is None:
+            raise PairError("the prompt cache was made for a pair without a reference model")
+        reference = Reference(cache.reference, pair.reference_projection(rule))
+    return Guide(cache.aligned, pair.projection(rule), prompt, reference)
 
 
 def _speculation(

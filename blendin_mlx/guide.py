@@ -7,15 +7,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import blending
+from .backend import mx
 from .context import Context
 from .methods import Advice
 from .projection import Projection
 from .text import AnswerText, GrowingTokens
 
 MOST_TOKENS_A_CHARACTER = 4  # one for each byte
+
+
+class Reference(NamedTuple):
+    """The guide's unaligned twin: it reads what the guide reads, in the same tokens."""
+
+    context: Context
+    projection: Projection
+
+    def probs_after(self, tokens: Sequence[int]) -> mx.array:
+        """Its distribution ``[1, V]`` after a sequence, carried to the base's vocabulary."""
+        probs = self.context.model.vocabulary.distribution(self.context.after(tokens))
+        return self.projection.carry(probs).probs
 
 
 class Guide:
@@ -25,6 +38,7 @@ class Guide:
         context: the aligned model's context; it may already hold a part of the prompt.
         projection: φ from its vocabulary to the base's.
         prompt: what it reads before the answer.
+        reference: its unaligned twin, where the method needs it.
     """
 
     def __init__(
@@ -32,9 +46,11 @@ class Guide:
         context: Context,
         projection: Projection,
         prompt: Sequence[int],
+        reference: Reference | None = None,
     ) -> None:
         self.context = context
         self.projection = projection
+        self.reference = reference
         self._prompt = list(prompt)
         vocabulary = context.model.vocabulary
         self._tokens = None if projection.identity else GrowingTokens(vocabulary)
@@ -53,8 +69,9 @@ class Guide:
         return self._prompt + written
 
     def is_full(self, answer: AnswerText) -> bool:
-        """Whether the aligned model's context has no room for another token."""
-        limit = self.context.model.context_limit
+        """Whether a context of the guide's has no room for another token."""
+        models = [context.model for context in self._contexts()]
+        limit = min((m.context_limit for m in models if m.context_limit is not None), default=None)
         most = len(self._prompt) + MOST_TOKENS_A_CHARACTER * len(answer.text) + len(answer.ids)
         if limit is None or most < limit:  # far from it: the text need not be tokenized
             return False
@@ -82,12 +99,17 @@ class Guide:
 
     def settle(self, answer: AnswerText) -> None:
         """Forget what was read beyond the answer."""
-        self.context.move_to(self.sequence(answer))
+        for context in self._contexts():
+            context.move_to(self.sequence(answer))
+
+    def _contexts(self) -> list[Context]:
+        return [self.context] + ([self.reference.context] if self.reference else [])
 
     def advise(self, answer: AnswerText) -> Advice:
         """What the guide says comes next, lazily: arrays over one position ``[1, …]``."""
         vocabulary = self.context.model.vocabulary
-        probs = vocabulary.distribution(self.context.after(self.sequence(answer)))
+        tokens = self.sequence(answer)
+        probs = vocabulary.distribution(self.context.after(tokens))
         top = blending.top(probs)
         carried = self.projection.carry(probs)
         return Advice(
@@ -98,4 +120,5 @@ class Guide:
             exact_mass=carried.exact_mass,
             prefix_mass=carried.prefix_mass,
             stop_prob=probs[..., vocabulary.stop],
+            reference_probs=self.reference and self.reference.probs_after(tokens),
         )

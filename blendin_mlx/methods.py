@@ -5,7 +5,8 @@ The *gate* looks at the base alone and says whether the guide must be asked at a
 top token in greedy decoding, a draw when sampling.
 
 Sources: BlendIn (arXiv 2606.11201) for ``blendin`` and ``fixed``, Nudging (arXiv 2410.09300) for
-``nudging``.
+``nudging``, Hammal et al. (arXiv 2604.16146) for ``kad`` and ``confidence-bet``, Liu et al. (2024)
+for ``proxy-tuning``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from . import blending
 from .backend import mx
+
+MOST_BETA = 100.0  # beyond it float32 cannot hold the shift
 
 
 class View(NamedTuple):
@@ -37,6 +40,7 @@ class Advice(NamedTuple):
     exact_mass: mx.array  # [...], mass that went by exact match
     prefix_mass: mx.array  # [...], mass that went by the longest prefix
     stop_prob: mx.array  # [...], P_g(STOP)
+    reference_probs: mx.array | None = None  # [..., V], P_a, where a method needs it
 
 
 class Target(NamedTuple):
@@ -50,13 +54,19 @@ class Method(Protocol):
     """A gate and a target distribution (see the module's first lines)."""
 
     name: ClassVar[str]
+    needs_reference: ClassVar[bool]  # whether the target needs the guide's unaligned twin
 
     @property
     def asks(self) -> bool:
         """Whether the guide can be asked at all with these options."""
 
-    def unsure(self, confidence: mx.array) -> mx.array:
-        """The gate, ``[...]`` booleans from the base's confidence ``[...]``."""
+    def unsure(self, view: View, greedy: bool) -> mx.array:
+        """The gate, ``[...]`` booleans from what the base says.
+
+        Args:
+            view: the base's distribution.
+            greedy: whether the target's top token is taken, not a draw from it.
+        """
 
     def target(self, base: View, aligned: Advice) -> Target:
         """The distribution that decides where the gate is open."""
@@ -72,24 +82,35 @@ class Base:
     """The base alone: the guide is never asked."""
 
     name: ClassVar[str] = "base"
+    needs_reference: ClassVar[bool] = False
     asks: ClassVar[bool] = False
 
-    def unsure(self, confidence: mx.array) -> mx.array:
-        return mx.zeros(confidence.shape, dtype=mx.bool_)
+    def unsure(self, view: View, greedy: bool) -> mx.array:
+        return mx.zeros(view.confidence.shape, dtype=mx.bool_)
 
     def target(self, base: View, aligned: Advice) -> Target:
         return Target(base.probs, mx.zeros(base.confidence.shape))
 
 
 @dataclass(frozen=True)
-class Aligned:
+class _Always:
+    """Methods that ask at every position."""
+
+    needs_reference: ClassVar[bool] = False
+
+    @property
+    def asks(self) -> bool:
+        return True
+
+    def unsure(self, view: View, greedy: bool) -> mx.array:
+        return mx.ones(view.confidence.shape, dtype=mx.bool_)
+
+
+@dataclass(frozen=True)
+class Aligned(_Always):
     """The guide alone, written in the base's vocabulary."""
 
     name: ClassVar[str] = "aligned"
-    asks: ClassVar[bool] = True
-
-    def unsure(self, confidence: mx.array) -> mx.array:
-        return mx.ones(confidence.shape, dtype=mx.bool_)
 
     def target(self, base: View, aligned: Advice) -> Target:
         return Target(aligned.probs, mx.ones(base.confidence.shape))
@@ -99,6 +120,7 @@ class Aligned:
 class _Gated:
     """Methods that ask where ``p̂_b < τ``. ``tau`` 0 never asks."""
 
+    needs_reference: ClassVar[bool] = False
     tau: float = 0.4
 
     def __post_init__(self) -> None:
@@ -108,8 +130,8 @@ class _Gated:
     def asks(self) -> bool:
         return self.tau > 0.0
 
-    def unsure(self, confidence: mx.array) -> mx.array:
-        return confidence < self.tau
+    def unsure(self, view: View, greedy: bool) -> mx.array:
+        return view.confidence < self.tau
 
 
 @dataclass(frozen=True)
@@ -156,6 +178,93 @@ class Nudging(_Gated):
         return Target(aligned.probs, mx.ones(base.confidence.shape))
 
 
+@dataclass(frozen=True)
+class Ensemble(_Always):
+    """The mean of both distributions."""
+
+    name: ClassVar[str] = "ensemble"
+
+    def target(self, base: View, aligned: Advice) -> Target:
+        alpha = mx.full(base.confidence.shape, 0.5)
+        return Target(blending.blend(base.probs, aligned.probs, alpha), alpha)
+
+
+@dataclass(frozen=True)
+class Kad:
+    """Base tokens less probable than ``λ`` are not believed: the guide draws in their place.
+
+    Its weight is the mass of those tokens. ``threshold`` is ``λ``; 0 never asks.
+    """
+
+    name: ClassVar[str] = "kad"
+    needs_reference: ClassVar[bool] = False
+    threshold: float = 0.4
+
+    def __post_init__(self) -> None:
+        _check_range("lambda", self.threshold, 0.0, 1.0)
+
+    @property
+    def asks(self) -> bool:
+        return self.threshold > 0.0
+
+    def unsure(self, view: View, greedy: bool) -> mx.array:
+        """In greedy decoding, open only where some guide could change the winner."""
+        if not greedy:
+            return mx.full(view.confidence.shape, self.asks)
+        return blending.deferral_matters(view.probs, view.confidence, view.token, self.threshold)
+
+    def target(self, base: View, aligned: Advice) -> Target:
+        limit = mx.full(base.confidence.shape, self.threshold)
+        return Target(*blending.defer(base.probs, aligned.probs, limit))
+
+
+@dataclass(frozen=True)
+class ConfidenceBet(_Always):
+    """As ``kad``, with a limit that follows the guide's confidence: ``p̂_g − λ``.
+
+    ``threshold`` is ``λ``; at 1 no limit is above 0, so the guide is never asked.
+    """
+
+    name: ClassVar[str] = "confidence-bet"
+    threshold: float = 0.2
+
+    def __post_init__(self) -> None:
+        _check_range("lambda", self.threshold, 0.0, 1.0)
+
+    @property
+    def asks(self) -> bool:
+        return self.threshold < 1.0
+
+    def target(self, base: View, aligned: Advice) -> Target:
+        limit = aligned.confidence - self.threshold
+        return Target(*blending.defer(base.probs, aligned.probs, limit))
+
+
+@dataclass(frozen=True)
+class ProxyTuning(_Always):
+    """The base, shifted by what alignment changed in the guide. ``beta`` 0 never asks.
+
+    It is no mixture; as the guide's weight stands the share of the mass that it moved.
+    """
+
+    name: ClassVar[str] = "proxy-tuning"
+    needs_reference: ClassVar[bool] = True
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_range("beta", self.beta, 0.0, MOST_BETA)
+
+    @property
+    def asks(self) -> bool:
+        return self.beta > 0.0
+
+    def target(self, base: View, aligned: Advice) -> Target:
+        if aligned.reference_probs is None:
+            raise ValueError(f"{self.name} needs the reference model's distribution")
+        probs = blending.shift(base.probs, aligned.probs, aligned.reference_probs, self.beta)
+        return Target(probs, blending.moved(base.probs, probs))
+
+
 def _agreement(base: View, aligned: Advice) -> mx.array:
     """``P_b(t_g)``: 0 where the guide's top token has no counterpart in the base."""
     size = base.probs.shape[-1]
@@ -164,9 +273,10 @@ def _agreement(base: View, aligned: Advice) -> mx.array:
     return mx.where(aligned.counterpart < size, prob, 0.0)
 
 
-METHODS: Mapping[str, type[Method]] = {
-    method.name: method for method in (Base, Aligned, BlendIn, Fixed, Nudging)
-}
+_ALL: tuple[type[Method], ...] = (
+    Base, Aligned, BlendIn, Fixed, Nudging, Ensemble, Kad, ConfidenceBet, ProxyTuning,
+)  # fmt: skip
+METHODS: Mapping[str, type[Method]] = {method.name: method for method in _ALL}
 
 
 def make_method(name: str, **options: float) -> Method:
@@ -174,7 +284,8 @@ def make_method(name: str, **options: float) -> Method:
 
     Args:
         name: a key of :data:`METHODS`.
-        options: ``tau``, ``bonus`` (``λ``) or ``alpha``, as the method has them.
+        options: ``tau``, ``alpha``, ``bonus`` or ``threshold`` (both are ``λ``), ``beta``, as
+            the method has them.
 
     Raises:
         ValueError: an unknown method, an option that it does not have, a value out of range.

@@ -9,7 +9,7 @@ from typing import Any
 
 from .backend import mx
 from .errors import PairError
-from .projection import Projection, ProjectionRule
+from .projection import Projection, ProjectionRule, same_vocabulary
 from .vocabulary import Vocabulary
 
 # Where configs keep the longest sequence a model was made for.
@@ -113,6 +113,8 @@ class LanguageModel:
 class Pair:
     """A base model and the aligned model that guides it.
 
+    ``reference`` is the aligned model's unaligned twin, which proxy-tuning alone needs.
+
     Example:
         >>> pair = Pair(base=LanguageModel(...), aligned=LanguageModel(...))
         >>> pair.projection("prefix").identity   # one tokenizer for both?
@@ -121,6 +123,7 @@ class Pair:
 
     base: LanguageModel
     aligned: LanguageModel
+    reference: LanguageModel | None = None
     _projections: dict[str, Projection] = field(default_factory=dict, repr=False)
 
     def projection(self, rule: ProjectionRule = "prefix") -> Projection:
@@ -134,6 +137,33 @@ class Pair:
                 self.base.vocabulary, self.aligned.vocabulary, rule
             )
         return self._projections[rule]
+
+    def reference_projection(self, rule: ProjectionRule = "prefix") -> Projection:
+        """φ from the reference model's vocabulary to the base's; made once.
+
+        Raises:
+            PairError: there is no reference model, or its tokenizer is not the aligned model's.
+        """
+        reference = self.require_reference()
+        own, twin = self.aligned.vocabulary, reference.vocabulary
+        if twin.size < own.size or not same_vocabulary(own, twin):
+            raise PairError(
+                f"{reference.name} does not read the tokens of {self.aligned.name}; "
+                "a reference model has the aligned model's own tokenizer"
+            )
+        key = f"reference {rule}"
+        if key not in self._projections:
+            self._projections[key] = Projection(self.base.vocabulary, twin, rule)
+        return self._projections[key]
+
+    def require_reference(self) -> LanguageModel:
+        """The reference model; refuse a pair without one."""
+        if self.reference is None:
+            raise PairError(
+                f"this method needs a reference model, the unaligned twin of {self.aligned.name}; "
+                "pass it with --reference MODEL"
+            )
+        return self.reference
 
     def require_chat_template(self) -> None:
         """Refuse a pair whose aligned model would read its prompt raw."""

@@ -15,9 +15,10 @@ from . import blending
 from .backend import mx
 from .context import HEAD_ROWS, Context
 from .decoding import SURE_OF_STOP
-from .guide import Guide
+from .guide import Guide, Reference
 from .methods import Advice, Method, View, make_method, option_names
 from .model import Pair
+from .projection import ProjectionRule
 from .text import AnswerText
 from .trace import Record, TraceError, candidate_record
 
@@ -98,6 +99,8 @@ def _method(run: Record) -> Method:
         "tau": run.get("tau"),
         "alpha": run.get("alpha"),
         "bonus": run.get("lambda"),
+        "threshold": run.get("lambda"),
+        "beta": run.get("beta"),
     }
     taken = option_names(run["method"])
     return make_method(run["method"], **{name: recorded[name] for name in taken})
@@ -116,9 +119,15 @@ class _Replay:
         self.views = self._read_base(run["base_prompt"]["ids"], list(ids))
         self.guide: Guide | None = None
         if self.method.asks:
-            prompt = run["aligned_prompt"]["ids"]
-            projection = pair.projection(run.get("projection", "prefix"))
-            self.guide = Guide(Context(pair.aligned), projection, prompt)
+            self.guide = self._make_guide(run["aligned_prompt"]["ids"], run.get("projection"))
+
+    def _make_guide(self, prompt: list[int], rule: ProjectionRule | None) -> Guide:
+        rule = rule or "prefix"
+        reference = None
+        if self.method.needs_reference:
+            projection = self.pair.reference_projection(rule)
+            reference = Reference(Context(self.pair.require_reference()), projection)
+        return Guide(Context(self.pair.aligned), self.pair.projection(rule), prompt, reference)
 
     def _read_base(self, prompt: list[int], ids: list[int]) -> Iterator[View]:
         context = Context(self.pair.base)
@@ -150,7 +159,7 @@ class _Replay:
     def _decided(self, view: View, advice: Advice | None, step: Record) -> Record:
         if step["alpha"] is not None and advice is not None:
             return self._blended(view, advice, step)
-        unsure = _item(self.method.unsure(view.confidence))
+        unsure = _item(self.method.unsure(view, self.greedy))
         readable = self.guide is not None and self.guide.can_read(self.answer)
         forced = self.policy == "base" and _item(view.token) == self.vocabulary.stop
         nothing = ("aligned", "exact_mass", "prefix_mass", "instead_of")
@@ -183,7 +192,7 @@ class _Replay:
         target = self.method.target(view, advice)
         banned = step["instead_of"]
         probs = target.probs if banned is None else blending.without(target.probs, banned)
-        opened = _item(self.method.unsure(view.confidence)) or banned is not None
+        opened = _item(self.method.unsure(view, self.greedy)) or banned is not None
         token = _item(advice.token)
         return {
             **self._choice(probs, step["id"]),

@@ -60,6 +60,7 @@ class Statistics:
     draft_off: str | None = None
     base: ModelUse = ModelUse()
     aligned: ModelUse = ModelUse()
+    reference: ModelUse | None = None
     finish_reason: FinishReason | None = None
     text: str = ""
     token_ids: list[int] = field(default_factory=list)
@@ -124,13 +125,13 @@ class Statistics:
                 "mean_alpha": self.mean_alpha,
                 "exact_mass": self.exact_mass,
             },
-            "passes": {"base": self.base.passes, "aligned": self.aligned.passes},
+            "passes": {name: use.passes for name, use in self._uses().items()},
             "draft": {
                 "proposed": self.drafted,
                 "accepted": self.accepted,
                 "off_because": self.draft_off,
             },
-            "cache": {"base": self.base.as_json(), "aligned": self.aligned.as_json()},
+            "cache": {name: use.as_json() for name, use in self._uses().items()},
             "timing": {
                 "prefill_s": round(self.prefill_s, 4),
                 "decode_s": round(self.decode_s, 4),
@@ -140,10 +141,20 @@ class Statistics:
             "token_ids": self.token_ids,
         }
 
+    def _uses(self) -> dict[str, ModelUse]:
+        """What each model did; the reference model only where there is one."""
+        uses = {"base": self.base, "aligned": self.aligned}
+        return uses if self.reference is None else {**uses, "reference": self.reference}
+
 
 def describe_method(method: Any) -> dict[str, Any]:
-    """A method's name and options: ``tau`` and ``alpha`` always, None or "auto" where not set."""
+    """A method's name and options, by their letters in the papers.
+
+    ``tau`` and ``alpha`` always, None or "auto" where not set; ``lambda`` and ``beta`` where the
+    method has them.
+    """
     options = asdict(method)
     alpha = "auto" if method.name == "blendin" else options.get("alpha")
     described = {"method": method.name, "tau": options.get("tau"), "alpha": alpha}
-    return {**described, "lambda": options["bonus"]} if "bonus" in options else described
+    letters = {"bonus": "lambda", "threshold": "lambda", "beta": "beta"}
+    return described | {letters[name]: v for name, v in options.items() if name in letters}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -41,10 +43,7 @@ class TraceWriter:
             {
                 "type": "run",
                 "version": version("blendin-mlx"),
-                "models": {
-                    "base": _identity(self._pair.base),
-                    "aligned": _identity(self._pair.aligned),
-                },
+                "models": _models(self._pair),
                 "base_prompt": _prompt(prompt.base),
                 "aligned_prompt": _prompt(prompt.aligned),
                 **settings,
@@ -94,6 +93,11 @@ def candidate_record(token: int, prob: float, model: LanguageModel) -> Record:
     return {"id": token, "text": written.decode(errors="replace"), "prob": prob}
 
 
+def _models(pair: Pair) -> Record:
+    models = {"base": pair.base, "aligned": pair.aligned, "reference": pair.reference}
+    return {name: _identity(model) for name, model in models.items() if model is not None}
+
+
 def _identity(model: LanguageModel) -> Record:
     return {"name": model.name, "path": model.path, "revision": model.revision}
 
@@ -116,3 +120,89 @@ def read_trace(path: Path) -> Iterator[Record]:
             except (ValueError, KeyError, TypeError):
                 raise TraceError(f"{path}:{number} is no trace record") from None
             yield record
+
+
+@dataclass
+class RecordedRun:
+    """A trace as far as it can be read.
+
+    Attributes:
+        run: the first record: models, prompts and settings.
+        steps: one record per decided position.
+        end: the figures of the whole run, None where the trace was cut off.
+        notes: what a reader should know, a line each: another version, a line that is no record.
+    """
+
+    run: Record
+    steps: list[Record] = field(default_factory=list)
+    end: Record | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def read_run(path: Path) -> RecordedRun:
+    """A trace up to its end, or up to the first line that is no record; ``notes`` names it.
+
+    Raises:
+        TraceError: the file does not begin with a run record.
+    """
+    records = read_trace(path)
+    try:
+        first = next(records, None)
+    except TraceError:
+        first = None
+    if first is None or first["type"] != "run" or not _is_run(first):
+        raise TraceError(f"{path} is no trace: it does not begin with a run record")
+    recorded = RecordedRun(first)
+    if first.get("version") != version("blendin-mlx"):
+        recorded.notes.append(
+            f"{path} was written by version {first.get('version')}, "
+            f"this is {version('blendin-mlx')}"
+        )
+    _read_steps(path, records, recorded)
+    return recorded
+
+
+def _read_steps(path: Path, records: Iterator[Record], recorded: RecordedRun) -> None:
+    try:
+        for number, record in enumerate(records, 2):
+            if record["type"] == "end":
+                recorded.end = record
+                return
+            if record["type"] != "step" or not _is_step(record):
+                raise TraceError(f"{path}:{number} is no step of a trace")
+            recorded.steps.append(record)
+        recorded.notes.append(f"{path} was cut off: it has no end record")
+    except TraceError as error:
+        recorded.notes.append(f"{error}; shown up to there")
+
+
+def _is_run(record: Record) -> bool:
+    models = record.get("models")
+    names = isinstance(models, dict) and [models.get("base"), models.get("aligned")]
+    return bool(names) and all(isinstance(m, dict) and "name" in m for m in names or [])
+
+
+def _is_step(record: Record) -> bool:
+    kinds = {"index": int, "id": int, "text": str, "source": str}
+    if not all(isinstance(record.get(name), kind) for name, kind in kinds.items()):
+        return False
+    optional = ("alpha", "gap", "gate_margin", "stop_prob", "exact_mass", "aligned")
+    if any(name not in record for name in optional):
+        return False
+    if not all(record[name] is None or _is_number(record[name]) for name in optional[:-1]):
+        return False
+    candidates = [record.get("base"), *([record["aligned"]] if record["aligned"] else [])]
+    return _is_number(record.get("prob")) and all(map(_is_candidate, candidates))
+
+
+def _is_candidate(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("id"), int)
+        and isinstance(value.get("text"), str)
+        and _is_number(value.get("prob"))
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -20,6 +20,7 @@ from blendin_mlx.step import Step
 
 Array = npt.NDArray[np.float64]
 
+GATED = ("blendin", "fixed", "nudging")  # by τ
 # φ as tables, by tokenizers that live as long as the tests.
 TABLES: dict[tuple[int, ...], npt.NDArray[np.int64]] = {}
 
@@ -107,10 +108,14 @@ class Oracle:
         tau: float = 0.4,
         bonus: float = 0.1,
         alpha: float = 0.5,
+        threshold: float | None = None,
+        beta: float = 1.0,
         stop_policy: str = "either",
     ) -> None:
         self.pair, self.method, self.tau, self.bonus, self.alpha = pair, method, tau, bonus, alpha
-        self.stop_policy = stop_policy
+        self.stop_policy, self.beta = stop_policy, beta
+        usual = 0.2 if method == "confidence-bet" else 0.4
+        self.threshold = usual if threshold is None else threshold
         self.base_bytes = token_spelling(pair.base)
         self.aligned_bytes = token_spelling(pair.aligned)
         self.base_stop = min(pair.base.stop_ids)
@@ -118,7 +123,8 @@ class Oracle:
         self.one_vocabulary = self.base_bytes == self.aligned_bytes
         self.sizes = {
             id(model): 1 + max(model.tokenizer.get_vocab().values())
-            for model in (pair.base, pair.aligned)
+            for model in (pair.base, pair.aligned, pair.reference)
+            if model is not None
         }
         self._ahead: list[tuple[LanguageModel, list[int], mx.array]] = []
         self._by_bytes: dict[bytes, int] = {}
@@ -233,26 +239,59 @@ class Oracle:
         """What follows an answer so far."""
         base = self.distribution(self.pair.base, base_prompt + answer)
         confidence, top = float(base.max()), int(base.argmax())
-        open_gate = {"base": False, "aligned": True}.get(self.method, confidence < self.tau)
+        open_gate, margin = self._gate(base)
         lines = b"\n" in self.base_bytes.get(top, b"")
-        asks = self.method != "base" and (self.tau > 0 or self.method == "aligned")
+        asks = self.method != "base" and (self.tau > 0 or self.method not in GATED)
         checks = asks and not open_gate and lines and self.stop_policy == "either"
         guide = self._guide(aligned_prompt, answer) if open_gate or checks else None
         over = None if guide is None else float(guide[self.aligned_stop])
-        margin = abs(confidence - self.tau)
         if guide is None or not open_gate:
             if over is not None and over >= 0.5:
                 lead = abs(over - 0.5)
                 return OracleStep(self.base_stop, None, confidence, margin, lead, over, True)
             return self._choose(base, None, confidence, margin, over)
-        r, alpha = self._target(base, confidence, guide)
+        twin = None
+        if self.method == "proxy-tuning":
+            ids = aligned_prompt + self._followed(answer)
+            twin = self.distribution(self.pair.reference, ids)
+        r, alpha = self._target(base, confidence, guide, twin)
         return self._choose(r, alpha, confidence, margin, over)
 
-    def _target(self, base: Array, confidence: float, guide: Array) -> tuple[Array, float]:
+    def _gate(self, base: Array) -> tuple[bool, float]:
+        """Whether the guide must be asked, and the distance to where that changes."""
+        if self.method in ("base", "aligned", "ensemble", "confidence-bet", "proxy-tuning"):
+            return self.method != "base", 1.0
+        if self.method != "kad":
+            return bool(base.max() < self.tau), abs(base.max() - self.tau)
+        # A rival gets all of the deferred mass at best, and keeps its own if it is above λ.
+        mass = base[base < self.threshold].sum()
+        winner = int(base.argmax())
+        own = base[winner] if base[winner] >= self.threshold else 0.0
+        best = max(
+            mass + (p if p >= self.threshold else 0.0) for v, p in enumerate(base) if v != winner
+        )
+        return bool(best > own), min(abs(best - own), float(abs(base - self.threshold).min()))
+
+    def _target(
+        self, base: Array, confidence: float, guide: Array, twin: Array | None
+    ) -> tuple[Array, float]:
         carried = self.carried(guide, len(base))
         if self.method in ("nudging", "aligned"):
             return carried, 1.0
-        alpha = self.alpha
+        if self.method in ("kad", "confidence-bet"):
+            limit = self.threshold if self.method == "kad" else guide.max() - self.threshold
+            mu = (base < limit).astype(float)
+            mass = float((base * mu).sum())
+            return base * (1 - mu) + carried * mass, mass
+        if twin is not None:
+            one, two = carried, self.carried(twin, len(base))
+            either = (one > 0) | (two > 0)
+            change = np.zeros(len(base))
+            change[either] = np.log(np.maximum(one[either], 1e-37))
+            change[either] -= np.log(np.maximum(two[either], 1e-37))
+            r = softmax(np.log(np.maximum(base, 1e-37)) + self.beta * change)
+            return r, float(np.maximum(r - base, 0).sum())
+        alpha = 0.5 if self.method == "ensemble" else self.alpha
         if self.method == "blendin":
             top = int(guide.argmax())
             counterpart = self.phi(top)

@@ -181,14 +181,24 @@ def scripted_model(
     return LanguageModel(ScriptedNetwork(script, tokenizer), tokenizer, config, name)
 
 
-def scripted_pair(base: Script, guide: Script, *, tokenizers: int = 1, **options: Any) -> Pair:
-    """A pair with one tokenizer for both or with two; options are those of the guide."""
+def scripted_pair(
+    base: Script,
+    guide: Script,
+    *,
+    reference: Script | None = None,
+    tokenizers: int = 1,
+    **options: Any,
+) -> Pair:
+    """A pair with one tokenizer for both or with two; options are those of the guide.
+
+    A reference model, if there is one, has the guide's tokenizer.
+    """
     other = scripted_tokenizer(OTHER_WORDS, CONTROL[::-1], reverse=True)
+    options["tokenizer"] = other if tokenizers == 2 else None
     return Pair(
         scripted_model(base, "scripted base"),
-        scripted_model(
-            guide, "scripted guide", tokenizer=other if tokenizers == 2 else None, **options
-        ),
+        scripted_model(guide, "scripted guide", **options),
+        reference and scripted_model(reference, "scripted reference", **options),
     )
 
 

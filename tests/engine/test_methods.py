@@ -16,6 +16,7 @@ from blendin_mlx.methods import METHODS, Advice, Method, Target, View, make_meth
 
 SIZE = 12
 GATED = ("blendin", "fixed", "nudging")
+DEFERRING = ("kad", "confidence-bet")
 SEEDS = st.integers(0, 2**31)
 
 
@@ -36,18 +37,24 @@ def advice(probs: mx.array) -> Advice:
     """A guide with the base's own vocabulary."""
     confidence, token = blending.top(probs)
     exact = mx.ones(confidence.shape)
-    return Advice(probs, confidence, token, token, exact, 0 * exact, probs[..., 0])
+    twin = mx.roll(probs, 1, axis=-1)
+    return Advice(probs, confidence, token, token, exact, 0 * exact, probs[..., 0], twin)
 
 
 def target(method: Method, base: mx.array, aligned: mx.array) -> Target:
     return method.target(view(base), advice(aligned))
 
 
+def sure(confidence: Any) -> View:
+    """A view of which only the confidence matters."""
+    return View(mx.array(0.0), mx.array(confidence), mx.array(0))
+
+
 @given(st.sampled_from(GATED), st.floats(0, 1, allow_subnormal=False))
 def test_tau_0_is_never_unsure(name: str, confidence: float) -> None:
     method = make_method(name, tau=0)
     assert not method.asks
-    assert not method.unsure(mx.array(confidence)).item()
+    assert not method.unsure(sure(confidence), greedy=True).item()
 
 
 @given(st.sampled_from(GATED), st.floats(0.001, 1), st.floats(0, 1, allow_subnormal=False))
@@ -56,15 +63,127 @@ def test_the_gate_opens_below_tau_and_nowhere_else(
 ) -> None:
     method = make_method(name, tau=tau)
     assert method.asks
-    assert method.unsure(mx.array([confidence])).tolist() == [np.float32(confidence) < tau]
+    for greedy in (True, False):
+        opened = method.unsure(sure([confidence]), greedy)
+        assert opened.tolist() == [np.float32(confidence) < tau]
 
 
-def test_base_never_asks_and_aligned_always_does() -> None:
-    confidence = mx.array([0.0, 0.4, 1.0])
+@pytest.mark.parametrize("greedy", [True, False])
+def test_base_never_asks_and_methods_without_a_gate_always_do(greedy: bool) -> None:
+    every = sure([0.0, 0.4, 1.0])
     assert not make_method("base").asks
-    assert make_method("base").unsure(confidence).tolist() == [False] * 3
-    assert make_method("aligned").asks
-    assert make_method("aligned").unsure(confidence).tolist() == [True] * 3
+    assert make_method("base").unsure(every, greedy).tolist() == [False] * 3
+    for name in ("aligned", "ensemble", "confidence-bet", "proxy-tuning"):
+        assert make_method(name).asks
+        assert make_method(name).unsure(every, greedy).tolist() == [True] * 3
+
+
+@given(SEEDS, SEEDS, st.floats(0, 1, allow_subnormal=False))
+def test_the_gate_of_kad_never_changes_the_winner(seed: int, other: int, limit: float) -> None:
+    method, (base, _) = make_method("kad", threshold=limit), distributions(seed, rows=40)
+    aligned = distributions(other, rows=40)[1]
+    opened = method.unsure(view(base), greedy=True)
+    forced = target(method, base, aligned).probs
+    lead = blending.gap(forced, base.argmax(axis=-1))
+    assert mx.all(opened | (lead > -1e-6)).item()
+
+
+@given(SEEDS, st.floats(0.01, 1))
+def test_where_the_gate_of_kad_is_open_some_guide_changes_the_winner(
+    seed: int, limit: float
+) -> None:
+    method, (base, _) = make_method("kad", threshold=limit), distributions(seed, rows=20)
+    opened = method.unsure(view(base), greedy=True).tolist()
+    for row, is_open in zip(base, opened, strict=True):
+        every = mx.broadcast_to(row, (SIZE, SIZE))
+        winners = target(method, every, mx.eye(SIZE)).probs.argmax(axis=-1).tolist()
+        changed = set(winners) != {row.argmax().item()}
+        forced = np.sort(np.array(target(method, every, mx.eye(SIZE)).probs), axis=-1)
+        is_tied = (forced[:, -1] - forced[:, -2] < 1e-5).any()
+        assert is_open == changed or is_tied
+
+
+def test_two_tokens_above_the_limit_can_change_places() -> None:
+    base = mx.array([0.45, 0.42, 0.13])
+    method = make_method("kad", threshold=0.4)
+    assert method.unsure(view(base), greedy=True).item()
+    # 0.42 + 0.13 · 1 = 0.55 beats 0.45
+    decided = target(method, base, mx.array([0.0, 1.0, 0.0]))
+    assert decided.probs.tolist() == pytest.approx([0.45, 0.55, 0.0])
+    assert decided.alpha.item() == pytest.approx(0.13)
+
+
+def test_kad_always_asks_when_sampling_and_not_where_a_sure_base_decides() -> None:
+    certain = view(mx.array([[0.7, 0.2, 0.1], [0.39, 0.31, 0.3]]))
+    method = make_method("kad")
+    assert method.unsure(certain, greedy=True).tolist() == [False, True]
+    assert method.unsure(certain, greedy=False).tolist() == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("kad", {"threshold": 0}),
+        ("confidence-bet", {"threshold": 1}),
+        ("proxy-tuning", {"beta": 0}),
+    ],
+)
+@given(seed=SEEDS)
+def test_the_neutral_end_of_an_option_gives_the_base_and_never_asks(
+    name: str, options: dict[str, float], seed: int
+) -> None:
+    base, aligned = distributions(seed)
+    method = make_method(name, **options)
+    assert not method.asks
+    probs, alpha = target(method, base, aligned)
+    np.testing.assert_allclose(probs, base, atol=1e-5)
+    np.testing.assert_allclose(alpha, 0, atol=1e-5)
+
+
+@given(SEEDS, st.floats(0, 4, allow_subnormal=False))
+def test_a_guide_that_alignment_did_not_change_gives_the_base(seed: int, beta: float) -> None:
+    base, aligned = distributions(seed)
+    same = advice(aligned)._replace(reference_probs=aligned)
+    decided = make_method("proxy-tuning", beta=beta).target(view(base), same)
+    np.testing.assert_allclose(decided.probs, base, atol=1e-5)
+
+
+@given(SEEDS, st.floats(0, 2, allow_subnormal=False))
+def test_proxy_tuning_is_the_softmax_of_shifted_logits(seed: int, beta: float) -> None:
+    rng = np.random.default_rng(seed)
+    own, guide, twin = rng.normal(scale=2, size=(3, SIZE)).astype(np.float32)
+    exact = np.exp(own + beta * (guide - twin) - (own + beta * (guide - twin)).max())
+    probs = [blending.probabilities(mx.array(x), SIZE) for x in (own, guide, twin)]
+    asked = advice(probs[1])._replace(reference_probs=probs[2])
+    decided = make_method("proxy-tuning", beta=beta).target(view(probs[0]), asked)
+    np.testing.assert_allclose(decided.probs, exact / exact.sum(), atol=1e-5)
+
+
+def test_a_token_that_neither_of_the_guides_models_has_is_not_shifted() -> None:
+    base, guide, twin = (mx.array(x) for x in ([0.5, 0.3, 0.2], [0.8, 0.2, 0], [0.4, 0.6, 0]))
+    # 0.5 · 0.8 / 0.4 = 1; 0.3 · 0.2 / 0.6 = 0.1; 0.2 stays; 1.3 in all
+    shifted = blending.shift(base, guide, twin, 1.0)
+    assert shifted.tolist() == pytest.approx([1 / 1.3, 0.1 / 1.3, 0.2 / 1.3], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", DEFERRING)
+@given(seed=SEEDS)
+def test_deferral_is_the_formula_of_the_paper(name: str, seed: int) -> None:
+    base, aligned = distributions(seed)
+    decided = target(make_method(name, threshold=0.15), base, aligned)
+    for row, (p, q) in enumerate(zip(np.array(base), np.array(aligned), strict=True)):
+        limit = np.float32(0.15) if name == "kad" else q.max() - np.float32(0.15)
+        mu = p < limit
+        expected = p * (1 - mu) + q * (p * mu).sum()
+        np.testing.assert_allclose(decided.probs[row], expected, atol=1e-5)
+        assert decided.alpha[row].item() == pytest.approx((p * mu).sum(), abs=1e-5)
+
+
+@given(SEEDS)
+def test_the_ensemble_is_the_mean(seed: int) -> None:
+    base, aligned = distributions(seed)
+    decided = target(make_method("ensemble"), base, aligned)
+    np.testing.assert_allclose(decided.probs, (np.array(base) + np.array(aligned)) / 2, atol=1e-6)
 
 
 @given(SEEDS)
@@ -82,7 +201,18 @@ def test_alpha_1_gives_nudging(seed: int) -> None:
     assert fixed.alpha.tolist() == [1.0] * len(base)
 
 
-@given(st.sampled_from(sorted(METHODS)), SEEDS)
+MIXTURES = sorted(set(METHODS) - {*DEFERRING, "proxy-tuning"})
+
+
+@pytest.mark.parametrize("name", DEFERRING)
+@given(seed=SEEDS)
+def test_deferring_to_the_base_itself_keeps_its_top_token(name: str, seed: int) -> None:
+    base, _ = distributions(seed)
+    decided = target(make_method(name), base, base)
+    assert (blending.gap(decided.probs, base.argmax(axis=-1)) > -1e-6).all().item()
+
+
+@given(st.sampled_from(MIXTURES), SEEDS)
 def test_a_guide_that_is_the_base_gives_the_base(name: str, seed: int) -> None:
     base, _ = distributions(seed)
     np.testing.assert_allclose(target(make_method(name), base, base).probs, base, atol=1e-6)
@@ -136,12 +266,16 @@ def test_no_method_depends_on_the_random_state(name: str, seed: int, state: int)
 @pytest.mark.parametrize("value", [-0.01, 1.01, math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize(
     ("name", "option"),
-    [("blendin", "tau"), ("fixed", "tau"), ("nudging", "tau"), ("fixed", "alpha")],
+    [
+        *(("blendin", "tau"), ("fixed", "tau"), ("nudging", "tau"), ("fixed", "alpha")),
+        *((name, "threshold") for name in DEFERRING),
+    ],
 )
 def test_a_share_out_of_range_is_refused_by_name_value_and_range(
     name: str, option: str, value: float
 ) -> None:
-    with pytest.raises(ValueError, match=f"{option} must be between 0 and 1, not {value:g}$"):
+    letter = "lambda" if option == "threshold" else option
+    with pytest.raises(ValueError, match=f"{letter} must be between 0 and 1, not {value:g}$"):
         make_method(name, **{option: value})
 
 

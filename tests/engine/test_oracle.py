@@ -64,12 +64,20 @@ def test_blendin_on_tiny_models_follows_the_oracle(tiny_pair: Any, base: str, al
         ("nudging", {"tau": 0.3}),
         ("fixed", {"tau": 0.6, "alpha": 0.3}),
         ("blendin", {"tau": 0.9, "bonus": 1.0}),
+        ("ensemble", {}),
+        ("kad", {}),
+        ("kad", {"threshold": 0.1}),
+        ("confidence-bet", {"threshold": 0.05}),
+        ("proxy-tuning", {}),
+        ("proxy-tuning", {"beta": 0.5}),
     ],
 )
+@pytest.mark.parametrize("families", [("qwen3", "llama3_1"), ("llama3_1", "llama3_1")])
 def test_every_method_follows_the_oracle(
-    tiny_pair: Any, name: str, options: dict[str, float]
+    tiny_pair: Any, families: tuple[str, str], name: str, options: dict[str, float]
 ) -> None:
-    pair = tiny_pair("qwen3", "llama3_1", 2.0)
+    pair = tiny_pair(*families, 2.0)
+    pair.reference = tiny_pair(families[1], families[1], 2.0).base
     assert follow(pair, "Name a colour.", 10, name, **options) >= 8
 
 

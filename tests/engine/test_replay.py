@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from blendin_mlx.generation import stream_generate
-from blendin_mlx.methods import make_method
+from blendin_mlx.methods import METHODS, make_method
 from blendin_mlx.model import Pair
 from blendin_mlx.prompts import build_prompt
 from blendin_mlx.replay import verify
@@ -21,12 +21,14 @@ from blendin_mlx.trace import TraceError, TraceWriter
 Records = list[dict[str, Any]]
 
 
-def record(pair: Pair, question: str, max_tokens: int, policy: str = "either") -> Records:
+def record(
+    pair: Pair, question: str, max_tokens: int, policy: str = "either", name: str = "blendin"
+) -> Records:
     """The trace of one answer."""
     file = io.StringIO()
     writer = TraceWriter(file, pair)
     prompt = build_prompt(pair, question)
-    method = make_method("blendin")
+    method = make_method(name)
     writer.run(prompt, {**describe_method(method), "stop_policy": policy, "temp": 0.0})
     responses = stream_generate(
         pair, prompt, method=method, max_tokens=max_tokens, stop_policy=policy
@@ -58,6 +60,21 @@ def test_an_untouched_trace_follows(pair: Pair, trace: Records) -> None:
 @pytest.mark.parametrize("policy", ["either", "guide"])
 def test_a_trace_of_the_demo_pair_follows(demo_pair: Pair, policy: str) -> None:
     assert verify(demo_pair, record(demo_pair, "Why is the sky blue?", 30, policy)) is None
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_trace_of_every_method_follows(tiny_pair: Callable[..., Pair], name: str) -> None:
+    pair = tiny_pair("qwen3", "llama3_1", 2.5)
+    pair.reference = tiny_pair("llama3_1", "llama3_1", 2.5).base
+    records = record(pair, "Name a colour.", 10, name=name)
+    assert records[0]["models"]["reference"]["name"] == pair.reference.name
+    assert verify(pair, records) is None
+    # In tiny models the base finds no token of the guide's likely: blendin's bonus shows nowhere.
+    for letter in {"lambda", "beta"} & set(records[0]) if name != "blendin" else ():
+        changed = copy.deepcopy(records)
+        changed[0][letter] = 0.9
+        interventions = any(one.get("alpha") is not None for one in records)
+        assert (verify(pair, changed) is not None) == interventions
 
 
 def first(records: Records, source: str) -> int:

@@ -144,8 +144,9 @@ def assert_no_draft(cache: PromptCache, prompt: PairPrompt, got: Answer) -> None
     same = aligned.token_bytes == base.token_bytes
     read = written if same else aligned.encode(got.pieces_text)
     assert_holds(cache.base, [*prompt.base.ids, *written][: len(cache.base.tokens)])
-    if held := len(cache.aligned.tokens):  # a guide that is never asked reads nothing
-        assert_holds(cache.aligned, [*prompt.aligned.ids, *read][:held])
+    for context in cache.contexts()[1:]:
+        if held := len(context.tokens):  # a model that is never asked reads nothing
+            assert_holds(context, [*prompt.aligned.ids, *read][:held])
     unread = len(prompt.base.ids) + len(written) - len(cache.base.tokens)
     assert unread <= (got.finish_reason != "stop")  # the last token, unless it was a draft
 
@@ -167,7 +168,8 @@ class TestAnyProposer:
         max_tokens: int, choosing: dict[str, Any],
     ) -> None:  # fmt: skip
         script = chaos(seed, (*COMMON, "The", " sea", "# Query:", "# Query:", "END"))
-        pair = scripted_pair(script, chaos(seed + 1, COMMON), tokenizers=tokenizers)
+        guide, twin = (chaos(seed + n, COMMON) for n in (1, 2))
+        pair = scripted_pair(script, guide, reference=twin, tokenizers=tokenizers)
         prompt, cache = build_prompt(pair, "Hi"), make_prompt_cache(pair)
         options = {"method": method, "stop_policy": policy, "max_tokens": max_tokens, **choosing}
         mx.random.seed(seed)
@@ -180,6 +182,7 @@ class TestAnyProposer:
         assert got.statistics.base.rereads == got.statistics.aligned.rereads == 0
         assert got.statistics.base.passes <= plain.statistics.base.passes
         assert got.statistics.aligned == plain.statistics.aligned or kind == "guide"
+        assert got.statistics.reference == plain.statistics.reference
         assert got.statistics.base == plain.statistics.base or kind != "empty"
 
     @pytest.mark.parametrize("kind", ["perfect", "base", "half"])

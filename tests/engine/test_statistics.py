@@ -116,6 +116,9 @@ def test_the_json_object_has_the_promised_groups() -> None:
         ("nudging", {"tau": 0.0}, {"tau": 0.0, "alpha": None}),
         ("base", {}, {"tau": None, "alpha": None}),
         ("aligned", {}, {"tau": None, "alpha": None}),
+        ("kad", {"threshold": 0.3}, {"tau": None, "alpha": None, "lambda": 0.3}),
+        ("confidence-bet", {}, {"tau": None, "alpha": None, "lambda": 0.2}),
+        ("proxy-tuning", {"beta": 0.5}, {"tau": None, "alpha": None, "beta": 0.5}),
     ],
 )
 def test_a_method_is_described_by_its_name_and_options(
