@@ -1,0 +1,216 @@
+"""Models from the hub: looked up, fetched with huggingface_hub, checked, and found again offline.
+
+Files come one after the other, in the caller's thread: Ctrl-C ends a download at once. What a kill
+costs is the file that was on its way; the next download starts it again, and says so.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import hub_files
+from .errors import ModelError
+from .hub_errors import (
+    LOG,
+    download_may_pass,
+    explained,
+    look_up_may_pass,
+    patiently,
+    try_again,
+    warn_of_plain_http,
+)
+from .hub_files import COMMIT, MAIN, SHA256, HubFile, Snapshot
+from .packages import Progress
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
+
+
+def kept(repo: str, revision: str | None = None) -> Path | None:
+    """The folder of a repo if all of it is here and every large file is what the hub says.
+
+    It needs no network, and the cache may be read-only.
+
+    Args:
+        revision: a branch, tag or commit; the main branch if None.
+    """
+    asked = _checked_revision(repo, revision)
+    for snapshot in hub_files.known(repo, asked):
+        if not snapshot.missing:
+            return snapshot.folder
+    return None
+
+
+def look_up(repo: str, revision: str | None = None) -> Snapshot:
+    """Ask the hub what there is to fetch of a repo.
+
+    Raises:
+        ModelError: there is no such repo or revision, it cannot be had, or it holds no weights
+            of a kind that is loaded.
+    """
+    from huggingface_hub import HfApi, constants
+
+    asked = _checked_revision(repo, revision)
+    warn_of_plain_http()
+    with explained(repo, asked):
+        info = patiently(
+            lambda: HfApi().model_info(
+                repo,
+                revision=asked,
+                files_metadata=True,
+                timeout=constants.HF_HUB_ETAG_TIMEOUT,
+            ),
+            look_up_may_pass,
+        )
+        snapshot = _snapshot(repo, asked, info)
+    hub_files.remember(snapshot)
+    return snapshot
+
+
+def _checked_revision(repo: str, revision: str | None) -> str:
+    asked = MAIN if revision is None else revision
+    if not asked or asked.startswith("/") or ".." in asked:
+        raise ModelError(f"{repo} can have no revision {asked!r}")
+    return asked
+
+
+def _snapshot(repo: str, asked: str, info: ModelInfo) -> Snapshot:
+    commit, listed = info.sha or "", info.siblings or []
+    if not COMMIT.match(commit):
+        raise ValueError(f"{commit!r} is no commit")
+    files = []
+    for one in listed:
+        _refuse_odd_name(repo, one.rfilename)
+        if hub_files.is_wanted(one.rfilename):
+            size, sha256 = (one.lfs.size, one.lfs.sha256) if one.lfs else (one.size, None)
+            if size is None or (sha256 is not None and not SHA256.match(sha256)):
+                raise ValueError(f"no size or no SHA-256 of {one.rfilename}")
+            files.append(HubFile(one.rfilename, size, sha256))
+    if not any(hub_files.is_weights(file.name) for file in files):
+        raise ModelError(
+            f"{repo} has no {hub_files.WEIGHTS}; no other kind of weights is loaded from the hub"
+        )
+    files.sort(key=lambda file: (file.sha256 is not None, file.name))
+    return Snapshot(repo, commit, tuple(files), asked)
+
+
+def _refuse_odd_name(repo: str, name: str) -> None:
+    parts = name.replace("\\", "/").split("/")
+    if ".." in parts or parts[0] == "" or ":" in name or not name.isprintable():
+        raise ModelError(
+            f"{repo} lists a file named {name!r}, which is not safe; nothing was fetched"
+        )
+
+
+def fetch(snapshots: Sequence[Snapshot], progress: Progress | None = None) -> list[Path]:
+    """Fetch what is missing of some repos, and check it.
+
+    Args:
+        snapshots: all that is needed, so that it is known to fit the disk before the first byte.
+        progress: called with what is fetched, bytes done and bytes in all, over all repos.
+
+    Returns:
+        The folder of each snapshot.
+
+    Raises:
+        ModelError: a file could not be had, or is not what the hub says.
+    """
+    _sweep(snapshots, say=True)
+    missing = {snapshot: snapshot.missing for snapshot in snapshots}
+    lacking = sum(file.bytes for files in missing.values() for file in files)
+    _require_space(lacking, [snapshot.repo for snapshot in missing])
+    what = " + ".join(snapshot.repo.rpartition("/")[2] for snapshot in missing)
+    total = sum(snapshot.bytes for snapshot in missing)
+    done = total - lacking
+    for snapshot, files in missing.items():
+        for file in files:
+            _fetch_file(snapshot, file, _counter(progress, what, done, done + file.bytes, total))
+            done += file.bytes
+        hub_files.make_findable(snapshot)
+    _sweep(snapshots, say=False)
+    return [snapshot.folder for snapshot in snapshots]
+
+
+def _sweep(snapshots: Sequence[Snapshot], say: bool) -> None:
+    for repo in dict.fromkeys(snapshot.repo for snapshot in snapshots):
+        if hub_files.sweep(repo) and say:
+            LOG.warning("%s: a download was cut off; the file it was at starts again", repo)
+
+
+def _require_space(wanted: int, repos: list[str]) -> None:
+    cache = hub_files.cache()
+    folder = next(path for path in (cache, *cache.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    if wanted > free:
+        raise ModelError(
+            f"{' and '.join(repos)} need {wanted / 1e9:.2f} GB more in {cache}, where "
+            f"{free / 1e9:.2f} GB are free; free some, or name another folder with HF_HOME"
+        )
+
+
+def _counter(
+    progress: Progress | None, what: str, start: int, end: int, total: int
+) -> Callable[[int], None]:
+    """What is called with the bytes that are here of one file."""
+
+    def count(here: int) -> None:
+        if progress:
+            progress(what, min(start + here, end), total)
+
+    return count
+
+
+def _fetch_file(snapshot: Snapshot, file: HubFile, count: Callable[[int], None]) -> None:
+    from huggingface_hub import hf_hub_download
+
+    folder, bar = snapshot.folder, _bar(count)
+    with explained(snapshot.repo, snapshot.asked):
+        for _ in range(2):
+            if hub_files.is_whole(folder, file):  # here, or from another process meanwhile
+                break
+            hub_files.discard(folder / file.name)
+            patiently(
+                lambda: hf_hub_download(
+                    snapshot.repo, file.name, revision=snapshot.revision, tqdm_class=bar
+                ),
+                download_may_pass,
+            )
+        if not hub_files.is_whole(folder, file):
+            hub_files.discard(folder / file.name)
+            raise ModelError(
+                f"{snapshot.repo}: {file.name} came twice and was not what the hub has on record "
+                "(size or SHA-256 differs); nothing of it was kept; "
+                f"{try_again(snapshot.repo, snapshot.asked)}"
+            )
+    count(file.bytes)
+
+
+def _bar(count: Callable[[int], None]) -> Any:
+    """A progress bar for huggingface_hub that shows nothing and counts the bytes of a file."""
+
+    class Bar:
+        def __init__(self, *_: object, **about: Any) -> None:
+            self.n = about.get("initial") or 0
+
+        def __enter__(self) -> Bar:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            return None
+
+        def update(self, n: int) -> None:
+            self.n += n
+            count(self.n)
+
+        def update_transfer(self, n: int) -> None:
+            """What travelled counts once it is a part of the file."""
+
+        def set_postfix_str(self, *_: object, **__: object) -> None:
+            """The rate is shown elsewhere."""
+
+        set_transfer_postfix_str = set_postfix_str
+
+    return Bar

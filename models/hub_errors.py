@@ -1,0 +1,177 @@
+"""What may go wrong with the hub: waited out where that helps, else said in one line."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from . import hub_files
+from .errors import ModelError, first_line
+
+LOG = logging.getLogger("blendin_models.hub")
+# Before each further try; huggingface_hub waits by itself within some of its requests.
+WAITS_S = (1.0, 3.0, 9.0)
+PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
+# What a connection that is reset or closed too early ends with; the rest is tried anew below us.
+CUT_OFF = ("ReadError", "RemoteProtocolError")
+TRANSPORTS = ("httpx", "httpx2")  # which of them depends on the release of huggingface_hub
+
+Answer = TypeVar("Answer")
+
+
+def patiently(ask: Callable[[], Answer], may_pass: Callable[[Exception], bool]) -> Answer:
+    """Ask, and ask again a few times while the trouble is of a kind that may pass."""
+    for wait in WAITS_S:
+        try:
+            return ask()
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            time.sleep(wait)
+    return ask()
+
+
+def look_up_may_pass(error: Exception) -> bool:
+    """Whether a question about a repo may be answered later."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in PASSING_STATUS
+    return _is_transport(error)
+
+
+def download_may_pass(error: Exception) -> bool:
+    """Whether a file may come later; not if huggingface_hub itself tried several times in vain."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in PASSING_STATUS and error.response.status_code >= 500
+    if type(error) is OSError:
+        return error.errno is None  # it came shorter than announced
+    return _is_transport(error) and type(error).__name__ in CUT_OFF
+
+
+def _is_transport(error: BaseException) -> bool:
+    return any(kind.__module__.partition(".")[0] in TRANSPORTS for kind in type(error).__mro__)
+
+
+@contextmanager
+def explained(repo: str, asked: str) -> Iterator[None]:
+    """Within this, huggingface_hub keeps quiet and its errors become one line.
+
+    Raises:
+        ModelError: what is wrong, with which repo, and what to do.
+    """
+    from huggingface_hub.utils import logging as hub_logging
+
+    verbosity = hub_logging.get_verbosity()
+    hub_logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        leaks = _without_token(str(error)) != str(error)
+        raise ModelError(_without_token(_explain(error, repo, asked))) from (
+            None if leaks else error
+        )
+    finally:
+        hub_logging.set_verbosity(verbosity)
+
+
+def _explain(error: Exception, repo: str, asked: str) -> str:
+    from huggingface_hub import errors
+
+    cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else None
+    if isinstance(cause, Exception):  # it says that the hub could not be asked; this is why
+        return _explain(cause, repo, asked)
+    if isinstance(error, errors.HFValidationError):
+        return f"{repo!r} is no hub repo id: {first_line(error)}"
+    again, lacking = try_again(repo, asked), _lacking(repo, asked)
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return f"{repo}: {lacking}, and HF_HUB_OFFLINE is set; unset it and {again}"
+    if isinstance(error, errors.HfHubHTTPError):
+        return _explain_status(error, repo, asked)
+    if isinstance(error, OSError) and error.errno is not None:
+        return _explain_disk(error, repo)
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    if _is_transport(error) or type(error) is OSError:
+        return f"{repo}: {lacking}, and {_endpoint()} cannot be reached ({reason}); {again}"
+    return f"{repo}: what {_endpoint()} answers makes no sense ({reason}); {again}"
+
+
+def _explain_status(error: Exception, repo: str, asked: str) -> str:
+    from huggingface_hub import errors, get_token
+
+    assert isinstance(error, errors.HfHubHTTPError)
+    status, page = error.response.status_code, f"{_endpoint()}/{repo}"
+    again = try_again(repo, asked)
+    if isinstance(error, errors.GatedRepoError):
+        token = "with the account of the token in use" if get_token() else "and set HF_TOKEN"
+        return f"{repo} is gated: ask for access at {page} {token}, then {again}"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{repo} has no revision {asked!r}; see {page}/commits/main"
+    if status in (401, 403, 404):
+        wrong = "the token in use may not read it" if get_token() else "it needs HF_TOKEN"
+        return f"{repo} cannot be had ({status}): it does not exist, or {wrong}; see {page}"
+    if status == 429:
+        return f"{repo}: too many requests from here, says {_endpoint()} (429); later {again}"
+    return f"{repo}: {_endpoint()} is in trouble ({status}); later {again}"
+
+
+def _explain_disk(error: OSError, repo: str) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{repo}: the disk of {hub_files.cache()} is full; free some, or set HF_HOME"
+    where = error.filename or hub_files.cache()
+    return f"{repo} cannot be written to the cache: {where}: {error.strerror}; see HF_HOME"
+
+
+def _lacking(repo: str, asked: str) -> str:
+    """Which files are not here."""
+    for snapshot in hub_files.known(repo, asked):
+        names = [file.name for file in snapshot.missing]
+        return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not in the cache"
+    return "nothing of it is in the cache"
+
+
+def try_again(repo: str, asked: str) -> str:
+    """What to do, with the exact command."""
+    name = repo if asked == hub_files.MAIN else f"{repo}@{asked}"
+    return f"try again: blendin models pull {name}"
+
+
+def _endpoint() -> str:
+    """The hub's address, without a password that may be in it."""
+    from huggingface_hub import constants
+
+    address = urlsplit(constants.ENDPOINT)
+    return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
+
+
+def _without_token(text: str) -> str:
+    from huggingface_hub import get_token
+
+    token = get_token()
+    return text.replace(token, "<token>") if token else text
+
+
+def warn_of_plain_http() -> None:
+    """Say it where a token is about to travel for all to read."""
+    from huggingface_hub import constants, get_token
+
+    address = urlsplit(constants.ENDPOINT)
+    if address.scheme == "http" and not _is_loopback(address.hostname or "") and get_token():
+        LOG.warning("your token is sent unencrypted to %s; use https in HF_ENDPOINT", _endpoint())
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

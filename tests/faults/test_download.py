@@ -1,0 +1,214 @@
+"""Models from a loopback hub: what is fetched, checked, remembered, and found offline."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.utils._xet_progress_reporting import XetDownloadProgressReporter
+
+from blendin_models import hub, manifest
+from blendin_models.errors import ModelError
+from hub_repo import Repo
+from pulling import BASE, BYTES, COMMANDS, GUIDE, JUNK, REQUESTS, WANTED, index, pull, refused
+
+WEIGHTS = "model.safetensors"
+
+
+def test_both_models_come_whole_and_nothing_else(server, here):
+    folders = pull()
+    here.assert_complete()
+    assert folders == [hub.kept(BASE), hub.kept(GUIDE)]
+    assert [folder.name for folder in folders] == [server.repos[r].commit for r in (BASE, GUIDE)]
+    assert len(server.requests) == REQUESTS
+    assert not any(server.asked(f"/{name}") for name in JUNK)
+
+
+def test_progress_is_one_count_over_both(server, here):
+    told = []
+    hub.fetch([hub.look_up(BASE), hub.look_up(GUIDE)], lambda *one: told.append(one))
+    assert {(what, total) for what, _, total in told} == {("base + guide", BYTES)}
+    done = [count for _, count, _ in told]
+    assert done == sorted(done)
+    assert done[-1] == BYTES
+    assert len(done) >= 2 * 5  # before and after each file's end
+
+
+def test_other_programs_find_what_was_fetched(server, here):
+    folders = pull()
+    for repo, folder in zip((BASE, GUIDE), folders, strict=True):
+        assert snapshot_download(repo, local_files_only=True) == str(folder)
+
+
+def test_what_is_here_is_not_fetched_again(server, here):
+    pull()
+    before = len(server.requests)
+    told = []
+    hub.fetch([hub.look_up(BASE)], lambda *one: told.append(one))
+    assert len(server.requests) == before + 1
+    assert told == []
+
+
+def test_large_files_are_hashed_once(server, here, monkeypatch):
+    assert hub.kept(BASE) is None
+    pull()
+    hashed = []
+    real = manifest.sha256
+    monkeypatch.setattr(manifest, "sha256", lambda path: hashed.append(path) or real(path))
+    before = len(server.requests)
+    folder = hub.kept(BASE)
+    assert hashed == []
+    os.utime(folder / WEIGHTS)  # it may have been written to
+    assert hub.kept(BASE) == folder
+    assert hub.kept(BASE) == folder
+    assert hashed == [(folder / WEIGHTS).resolve()]
+    assert len(server.requests) == before
+
+
+def test_a_file_that_rotted_is_fetched_again_alone(server, here):
+    pull()
+    path = hub.kept(BASE) / WEIGHTS
+    path.write_bytes(b"X" + path.read_bytes()[1:])
+    assert hub.kept(BASE) is None
+    before = server.asked("GET /org/")
+    pull()
+    here.assert_complete()
+    assert server.asked("GET /org/") == before + 1
+
+
+def test_damage_on_the_way_is_repaired(server, here):
+    server.fault("corrupt", of=f"GET /{BASE}/resolve/{server.repos[BASE].commit}/{WEIGHTS}")
+    pull()
+    here.assert_complete()
+    assert server.asked(f"GET /{BASE}/resolve/{server.repos[BASE].commit}/{WEIGHTS}") == 2
+
+
+def test_damage_that_stays_is_named_and_not_kept(server, here):
+    server.fault("corrupt", of=f"GET /{GUIDE}/resolve", at=3, for_ever=True)
+    message = refused()
+    assert message.startswith(f"{GUIDE}: {WEIGHTS} came twice and was not what the hub has")
+    assert message.endswith(COMMANDS[1])
+    assert hub.kept(BASE) is not None
+    assert hub.kept(GUIDE) is None
+    assert not list(here.cache.glob("models--org--guide/blobs/" + "?" * 64))
+    server.heal()
+    pull()
+    here.assert_complete()
+
+
+def test_both_must_fit_the_disk_before_the_first_byte(server, here, monkeypatch):
+    free = max(sum(map(len, files.values())) for files in WANTED.values())  # each would fit
+    usage = SimpleNamespace(free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    message = refused()
+    assert message.startswith(f"{BASE} and {GUIDE} need 0.00 GB more in {here.cache}")
+    assert "HF_HOME" in message
+    assert server.asked("/resolve/") == 0
+    usage.free = BYTES
+    pull()
+    usage.free = 0  # nothing is missing, so nothing is needed
+    pull()
+
+
+def test_offline_a_complete_model_is_found(server, here, monkeypatch):
+    pull()
+    before = len(server.requests)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    here.assert_complete()
+    assert len(server.requests) == before
+
+
+def test_offline_missing_files_are_named(server, here, monkeypatch):
+    server.fault("404", of=f"GET /{GUIDE}/resolve", at=2, for_ever=True)
+    refused()
+    before = len(server.requests)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert hub.kept(GUIDE) is None
+    assert refused(GUIDE) == (
+        f"{GUIDE}: config.json, {WEIGHTS} are not in the cache, and HF_HUB_OFFLINE is set; "
+        f"unset it and try again: {COMMANDS[1]}"
+    )
+    assert "nothing of it is in the cache" in refused("org/other")
+    assert len(server.requests) == before
+
+
+def test_without_a_network_missing_files_are_named(server, here, monkeypatch):
+    server.fault("reset", of=WEIGHTS, for_ever=True)
+    refused()
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody is there
+    message = refused()
+    assert message.startswith(f"{BASE}: {WEIGHTS} is not in the cache, and http://127.0.0.1:9 can")
+    assert message.endswith(COMMANDS[0])
+
+
+def test_revisions_are_found_by_what_was_asked(server, here):
+    server.repos[BASE].names = ("main", "v1", "refs/pr/1")
+    commit = server.repos[BASE].commit
+    for revision in ("v1", "refs/pr/1", commit):
+        assert hub.kept(BASE, revision) is None or revision == commit
+        (folder,) = hub.fetch([hub.look_up(BASE, revision)])
+        assert hub.kept(BASE, revision) == folder
+    assert hub.kept(BASE) is None
+    with pytest.raises(ModelError, match=r"^org/base has no revision 'v2'; see http"):
+        hub.look_up(BASE, "v2")
+
+
+def test_a_new_commit_that_is_half_here_leaves_the_old_one_usable(server, here):
+    old = pull(BASE)
+    server.repos[BASE] = Repo({**WANTED[BASE], WEIGHTS: b"new weights"})
+    server.fault("reset", of=f"GET /{BASE}", for_ever=True)
+    refused(BASE)
+    assert hub.kept(BASE) == old[0]
+    server.heal()
+    new = pull(BASE)
+    assert hub.kept(BASE) == new[0] != old[0]
+
+
+def test_what_another_program_fetched_is_judged_by_its_index(server, here):
+    shards = {"model-1.safetensors": b"first", "model-2.safetensors": b"second"}
+    others = dict.fromkeys(("config.json", "tokenizer_config.json", "tokenizer.json"), b"{}")
+    content = {**shards, **others, "model.safetensors.index.json": index(*shards)}
+    server.repos[BASE] = Repo(content)
+    folder = snapshot_download(BASE)
+    assert str(hub.kept(BASE)) == folder
+    for name in content:
+        path = Path(folder, name)
+        target = os.readlink(path)
+        path.unlink()
+        assert hub.kept(BASE) is None
+        path.symlink_to(target)
+    (hub.kept(BASE) / "model-2.safetensors").write_bytes(b"SECOND")
+    assert hub.kept(BASE) is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"files": 1, "revision": 2}', '{"files": [[1]]}'])
+def test_damaged_records_are_as_good_as_none(server, here, content):
+    pull()
+    for record in [*here.home.glob("hub/*"), here.home / "verified.json"]:
+        record.write_text(content)
+    assert hub.kept(BASE) is None  # it holds no tokenizer, so its own index is not enough
+    pull()
+    here.assert_complete()
+
+
+def test_bytes_that_come_as_chunks_of_other_files_are_counted_too():
+    """Its own storage is how the real hub sends large files; a loopback hub has none."""
+    counted: list[int] = []
+    with XetDownloadProgressReporter(
+        reconstruction_desc="", total=10, log_level=0, tqdm_class=hub._bar(counted.append)
+    ) as reporter:
+        for done in (4, 10):
+            reporter.update_progress(
+                SimpleNamespace(
+                    total_bytes=10,
+                    total_bytes_completed=done,
+                    total_bytes_completion_rate=1.0,
+                    total_transfer_bytes_completed=done + 1,
+                    total_transfer_bytes_completion_rate=None,
+                )
+            )
+    assert counted == [4, 10]

@@ -1,0 +1,70 @@
+"""Whatever goes wrong with whichever request, once or from then on: whole files or one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from pulling import REQUESTS, WANTED, pull, refused
+
+ALL = range(1, REQUESTS + 1)
+WITH_BODY = [1, 2, *range(4, REQUESTS + 1, 2)]  # the others ask for headers only
+FILES = WITH_BODY[2:]
+KINDS = {"500": ALL, "429": ALL, "reset": ALL, "cut": ALL, "reset half-way": WITH_BODY}
+KINDS["short"] = FILES
+STALLS = {"stall": ALL, "stall half-way": WITH_BODY}
+FEW = 24  # three tries of ours, times six by huggingface_hub within some of them
+
+
+def each(kinds: dict[str, range | list[int]]) -> pytest.MarkDecorator:
+    """Every kind of fault at every request."""
+    cases = [(kind, at) for kind, places in kinds.items() for at in places]
+    return pytest.mark.parametrize(("kind", "at"), cases)
+
+
+@pytest.fixture
+def silent(caplog, capfd):
+    """Nobody is told what is none of their business."""
+    yield
+    assert caplog.text == ""
+    assert capfd.readouterr() == ("", "")
+
+
+def once(server, here, kind: str, at: int) -> None:
+    server.fault(kind, at=at)
+    pull()
+    here.assert_complete()
+    assert REQUESTS < len(server.requests) < REQUESTS + FEW
+
+
+def for_ever(server, here, kind: str, at: int) -> None:
+    server.fault(kind, at=at, for_ever=True)
+    message = refused()
+    assert any(message.startswith(f"{repo}: ") for repo in WANTED)
+    assert "blendin models pull org/" in message
+    assert at < len(server.requests) < at + FEW
+    assert here.orphans() == []
+    server.heal()
+    pull()
+    here.assert_complete()
+
+
+@each(KINDS)
+def test_a_fault_once_is_waited_out(server, here, silent, kind, at):
+    once(server, here, kind, at)
+
+
+@each(STALLS)
+def test_a_stall_once_is_waited_out(server, here, silent, impatient, kind, at):
+    once(server, here, kind, at)
+
+
+@each(KINDS)
+def test_a_fault_that_stays_is_one_line_and_later_all_is_well(server, here, silent, kind, at):
+    for_ever(server, here, kind, at)
+
+
+@each(STALLS)
+def test_a_stall_that_stays_is_one_line_and_later_all_is_well(
+    server, here, silent, impatient, kind, at
+):
+    for_ever(server, here, kind, at)

@@ -1,0 +1,156 @@
+"""What the hub refuses, and what is refused of a hub: one line, and never the token in it."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from unittest.mock import Mock
+
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.utils import logging as hub_logging
+
+from blendin_models import hub, hub_errors
+from blendin_models.errors import ModelError
+from pulling import BASE, JUNK, WANTED, refused
+
+TOKEN = "hf_secretSECRETsecret"
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("gated", "org/base is gated: ask for access at {url}/org/base"),
+        ("401", "org/base cannot be had (401): it does not exist, or {token}; see {url}/org/base"),
+        ("403", "org/base cannot be had (403): it does not exist, or {token}; see {url}/org/base"),
+        ("404", "org/base cannot be had (404): it does not exist, or {token}; see {url}/org/base"),
+        ("429", "org/base: too many requests from here, says {url} (429); later try again: "),
+        ("503", "org/base: {url} is in trouble (503); later try again: blendin models pull org/"),
+    ],
+)
+@pytest.mark.parametrize("of", ["/api/", "HEAD ", "GET /org/"])
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_refusals_say_what_to_do_and_never_the_token(
+    server, here, monkeypatch, caplog, capfd, kind, said, of, token
+):
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    server.fault(kind, of=of, for_ever=True)
+    message = refused(BASE)
+    known = "the token in use may not read it" if token else "it needs HF_TOKEN"
+    assert message.startswith(said.format(url=server.url, token=known))
+    if kind == "gated":
+        assert ("the token in use" if token else "HF_TOKEN") in message
+    sent = {request.headers.get("authorization") for request in server.requests}
+    assert sent == {f"Bearer {token}" if token else None}
+    out, err = capfd.readouterr()
+    assert TOKEN not in message + caplog.text + out + err
+    assert caplog.text + out + err == ""
+
+
+def test_the_token_is_in_no_traceback_either(server, here, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    server.fault("401", for_ever=True)
+    with pytest.raises(ModelError) as raised:
+        hub.look_up(BASE)
+    assert raised.value.__cause__ is None
+    server.fault("500", of="nothing")
+    monkeypatch.delenv("HF_TOKEN")
+    server.fault("401", for_ever=True)
+    with pytest.raises(ModelError) as raised:
+        hub.look_up(BASE)
+    assert raised.value.__cause__ is not None  # --debug shows where it came from
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "token", "warned"),
+    [
+        ("http://hub.example", TOKEN, True),
+        ("http://hub.example", None, False),
+        ("https://hub.example", TOKEN, False),
+        ("http://localhost:1", TOKEN, False),
+        ("http://127.0.0.1:1", TOKEN, False),
+        ("http://[::1]:1", TOKEN, False),
+        ("http://me:password@10.1.2.3:80", TOKEN, True),
+    ],
+)
+def test_a_token_over_plain_http_is_warned_of(here, monkeypatch, caplog, endpoint, token, warned):
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(hub, "patiently", lambda *asked: pytest.fail("asked"))  # no network
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises((ModelError, pytest.fail.Exception)):
+        hub.look_up(BASE)
+    assert ("your token is sent unencrypted to http://" in caplog.text) == warned
+    assert TOKEN not in caplog.text
+    assert "password" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["../x.json", "a/../../x.json", "/x.json", "a\\..\\x.json", "C:x"])
+def test_names_that_leave_the_folder_are_refused(server, here, name):
+    server.repos[BASE].files = {**WANTED[BASE], name: b"{}"}
+    message = refused()
+    assert message.startswith(f"{BASE} lists a file named {name!r}, which is not safe")
+    assert server.asked("/resolve/") == 0
+
+
+@pytest.mark.parametrize("repo", ["a--b/c", "a/b/c", "a/..", "a/b.git", "a b/c", "-a/b", ""])
+def test_odd_repo_ids_are_refused(server, here, repo):
+    assert refused(repo).startswith(f"{repo!r} is no hub repo id: ")
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("revision", ["../../x", "/x", ""])
+def test_odd_revisions_are_refused(server, here, revision):
+    for ask in (hub.look_up, hub.kept):
+        with pytest.raises(ModelError, match="can have no revision"):
+            ask(BASE, revision)
+    assert server.requests == []
+
+
+def test_a_repo_without_weights_that_are_loaded(server, here):
+    server.repos[BASE].files = {"config.json": b"{}", **JUNK}
+    assert refused().startswith(f"{BASE} has no model*.safetensors; no other kind of weights")
+
+
+def test_an_answer_that_makes_no_sense(server, here):
+    server.fault("corrupt", for_ever=True)
+    assert "makes no sense" in refused()
+
+
+def test_huggingface_hub_speaks_again_afterwards(server, here):
+    before = hub_logging.get_verbosity()
+    hub_logging.set_verbosity_info()
+    server.fault("404", for_ever=True)
+    refused()
+    assert hub_logging.get_verbosity() == logging.INFO
+    hub_logging.set_verbosity(before)
+
+
+def test_a_commit_that_is_none_is_refused(server, here):
+    server.repos[BASE].commit = "../../x"
+    assert "makes no sense (ValueError: '../../x' is no commit)" in refused()
+
+
+def test_a_sha256_that_is_none_is_refused(server, here, monkeypatch):
+    monkeypatch.setattr("hub_repo.sha256", lambda data: "../../x")
+    assert "makes no sense (ValueError: no size or no SHA-256 of model.safetensors" in refused()
+
+
+def test_a_disk_that_fills_up_meanwhile(server, here, monkeypatch):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", Mock(side_effect=full))
+    assert refused() == f"{BASE}: the disk of {here.cache} is full; free some, or set HF_HOME"
+    assert here.orphans() == []
+
+
+def test_the_command_names_the_revision(server, here):
+    server.repos[BASE].names = ("v1",)
+    server.fault("503", for_ever=True)
+    with pytest.raises(ModelError, match=f"blendin models pull {BASE}@v1$"):
+        hub.look_up(BASE, "v1")
+
+
+def test_waits_grow_and_end():
+    assert list(hub_errors.WAITS_S) == sorted(hub_errors.WAITS_S)
+    assert sum(hub_errors.WAITS_S) < 20
