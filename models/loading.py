@@ -10,6 +10,7 @@ import json
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,22 +45,30 @@ def load_model(
     check_folder(folder)
     with _open_files_limit():
         from mlx_lm.tokenizer_utils import load as load_tokenizer
-        from mlx_lm.utils import load_model as load_network
 
     name = name or folder.resolve().name
     try:
-        network, config = load_network(folder, lazy=True)
+        network, config = load_network(folder)
         # Said outright: left open, transformers may ask on the terminal whether to run code.
         tokenizer = load_tokenizer(
             folder, {"trust_remote_code": False}, eos_token_ids=config.get("eos_token_id")
         )
         if is_cpu():
-            _to_float32(network)
-        _read_weights(network, f"{name}, load", progress)
+            to_float32(network)
+        evaluate_weights(network, progress and partial(progress, f"{name}, load"))
     except Exception as error:
         reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
         raise ModelError(f"{folder} cannot be loaded: {reason}") from error
     return LanguageModel(network, tokenizer, config, name, str(folder.resolve()), revision)
+
+
+def load_network(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """The network of a folder, its weights not read yet, and its config."""
+    with _open_files_limit():
+        from mlx_lm.utils import load_model
+
+    network, config = load_model(folder, lazy=True)
+    return network, config
 
 
 @contextmanager
@@ -84,14 +93,15 @@ def _open_files_limit() -> Iterator[None]:
         resource.setrlimit = change
 
 
-def _to_float32(network: Any) -> None:
+def to_float32(network: Any) -> None:
+    """Dequantize and widen all weights of a network, lazily."""
     from mlx_lm.utils import dequantize_model
 
     network.set_dtype(mx.float32)  # scales first, so that weights are dequantized in float32
     dequantize_model(network)
 
 
-def _read_weights(network: Any, what: str, progress: Progress | None) -> None:
+def evaluate_weights(network: Any, progress: Callable[[int, int], None] | None = None) -> None:
     """Evaluate the weights one by one, so that Ctrl-C need not wait for all of them."""
     from mlx.utils import tree_flatten
 
@@ -102,7 +112,7 @@ def _read_weights(network: Any, what: str, progress: Progress | None) -> None:
         mx.eval(array)
         done += array.nbytes
         if progress:
-            progress(what, done, total)
+            progress(done, total)
 
 
 def check_folder(folder: Path) -> None:

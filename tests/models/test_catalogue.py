@@ -1,4 +1,4 @@
-"""The pairs that are known by name."""
+"""The pairs and models that are known by name, and files that users add."""
 
 from __future__ import annotations
 
@@ -6,36 +6,85 @@ import re
 
 import pytest
 
+from blendin_cli.options import BASE_TEMPLATES, STOP_POLICIES
 from blendin_models import catalogue, store
+from blendin_models.catalogue import HubModel, PackagedModel
 from blendin_models.errors import ModelError
+from blendin_models.resolve import REPO_ID
+
+MODEL = """
+[models.mine]
+repo = "me/mine"
+license = "MIT"
+tokenizer = "mine"
+parameters = 10
+bytes = 20
+"""
+PAIR = """
+[pairs.ours]
+description = "Mine guided by the demo's"
+base = "mine"
+aligned = "smollm2-135m-instruct"
+tau = 0.3
+stop_policy = "guide"
+"""
+
+
+@pytest.fixture
+def add(tmp_path, monkeypatch):
+    """``add("name.toml", text)``: a file of the user's own."""
+    monkeypatch.setenv("BLENDIN_CONFIG", str(tmp_path))
+    (tmp_path / "pairs").mkdir()
+
+    def write(name: str, text: str) -> str:
+        catalogue._catalogue.cache_clear()
+        path = tmp_path / "pairs" / name
+        path.write_text(text)
+        return str(path)
+
+    catalogue._catalogue.cache_clear()
+    yield write
+    catalogue._catalogue.cache_clear()
+
+
+@pytest.mark.parametrize("model", catalogue.models().values(), ids=catalogue.models())
+def test_every_model_is_well_formed(model):
+    assert store.NAME.match(model.name)
+    assert model.license
+    assert model.tokenizer
+    assert 0.3 * model.parameters < model.bytes < 4.1 * model.parameters
+    if isinstance(model, HubModel):
+        assert REPO_ID.match(model.origin)
+        return
+    assert isinstance(model, PackagedModel)
+    assert model.file.endswith(".gguf")
+    assert "/" not in model.file
+    assert re.fullmatch("[0-9a-f]{64}", model.sha256)
+    # Only a pinned release is sure to hold the file that the checksum is of.
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", package) for package in model.packages)
 
 
 @pytest.mark.parametrize("pair", catalogue.pairs().values(), ids=catalogue.pairs())
 def test_every_pair_is_well_formed(pair):
     assert store.NAME.match(pair.name)
     assert pair.description == pair.description.strip() != ""
-    for model in pair.models:
-        assert store.NAME.match(model.name)
-        assert model.file.endswith(".gguf")
-        assert "/" not in model.file
-        assert re.fullmatch("[0-9a-f]{64}", model.sha256)
-        assert model.bytes > 0
-        assert model.license
-        # Only a pinned release is sure to hold the file that the checksum is of.
-        assert model.packages
-        assert all(re.fullmatch(r"[\w.-]+==[\w.]+", package) for package in model.packages)
+    assert pair.base != pair.aligned
+    assert ("one tokenizer" in pair.description) == pair.one_tokenizer
+    assert pair.recommended.get("stop_policy", "either") in STOP_POLICIES
+    assert pair.recommended.get("base_template", "query") in BASE_TEMPLATES
+    assert 0 <= pair.recommended.get("tau", 0.4) <= 1
+    if pair.reference is not None:
+        assert catalogue.models()[pair.reference].tokenizer == pair.models[1].tokenizer
 
 
-def test_names_are_of_one_model_each():
+def test_no_two_things_have_one_name():
     assert not catalogue.pairs().keys() & catalogue.models().keys()
-    models = [model for pair in catalogue.pairs().values() for model in pair.models]
-    assert {catalogue.models()[model.name] for model in models} == set(models)
 
 
 def test_a_name_is_a_pair_or_a_model():
     demo = catalogue.find_pair("demo")
-    assert catalogue.find_models("demo") == (demo.base, demo.aligned)
-    assert catalogue.find_models(demo.aligned.name) == (demo.aligned,)
+    assert [model.name for model in catalogue.find_models("demo")] == [demo.base, demo.aligned]
+    assert catalogue.find_models(demo.aligned) == (demo.models[1],)
 
 
 def test_unknown_names_get_a_hint():
@@ -49,4 +98,37 @@ def test_unknown_names_get_a_hint():
 
 def test_a_model_is_no_pair():
     with pytest.raises(ModelError, match="no pair is called"):
-        catalogue.find_pair(catalogue.find_pair("demo").base.name)
+        catalogue.find_pair(catalogue.find_pair("demo").base)
+
+
+def test_a_file_of_the_users_own_adds_pairs(add):
+    add("ours.toml", MODEL + PAIR)
+    pair = catalogue.find_pair("ours")
+    assert pair.recommended == {"tau": 0.3, "stop_policy": "guide"}
+    assert pair.models[0].origin == "me/mine"
+    assert not pair.one_tokenizer
+    assert "demo" in catalogue.pairs()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("pairs = 3", "pairs is no table"),
+        ("[models]\nx = 3", r"\[models\.x\] is no table"),
+        ("[pair.x]", r"\[models\.NAME\] or \[pairs\.NAME\], not 'pair'"),
+        (MODEL + "size = 3", "'size' is no key; known: license, "),
+        (MODEL.replace('license = "MIT"\n', ""), "lacks license"),
+        (MODEL.replace("10", '"10"'), "parameters is of the wrong type: '10'"),
+        (MODEL.replace("10", "true"), "parameters is of the wrong type: True"),
+        (MODEL.replace("mine]", "demo]"), "the name is taken"),
+        (MODEL.replace("mine]", '"a/b"]'), "no model name"),
+        (PAIR, "pair ours: no model is called 'mine'"),
+        ("a = [", "cannot be read: "),
+    ],
+)
+def test_a_file_with_a_mistake_is_named(add, text, said):
+    path = add("bad.toml", text)
+    with pytest.raises(ModelError, match=said) as raised:
+        catalogue.pairs()
+    assert "\n" not in str(raised.value)
+    assert path in str(raised.value) or "pair ours" in str(raised.value)

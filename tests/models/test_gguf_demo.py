@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import regex
-from gguf_samples import gguf_name, logits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx.utils import tree_flatten
@@ -23,6 +22,7 @@ from transformers import AutoTokenizer
 from blendin_mlx.backend import mx
 from blendin_models.gguf_blocks import floats
 from blendin_models.gguf_file import read_gguf
+from gguf_samples import gguf_name, logits
 
 FRAGMENTS = [
     *(" " * count for count in (1, 2, 3, 7, 15, 31, 32, 33, 70)),

@@ -9,13 +9,13 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from gguf_samples import tiny_config, tiny_model, weights_of, write_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blendin_models.errors import ModelError
 from blendin_models.gguf import import_gguf
 from blendin_models.gguf_file import read_gguf
+from gguf_samples import tiny_config, tiny_model, weights_of, write_model
 
 
 @pytest.fixture(scope="module")

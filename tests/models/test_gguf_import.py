@@ -9,6 +9,11 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
+from mlx_lm.tokenizer_utils import load as load_tokenizer
+from mlx_lm.utils import load_model
+
+from blendin_models.errors import ModelError
+from blendin_models.gguf import import_gguf
 from gguf_samples import (
     ARCHITECTURES,
     TOKENS,
@@ -21,11 +26,6 @@ from gguf_samples import (
     weights_of,
     write_model,
 )
-from mlx_lm.tokenizer_utils import load as load_tokenizer
-from mlx_lm.utils import load_model
-
-from blendin_models.errors import ModelError
-from blendin_models.gguf import import_gguf
 
 Q = gguf.GGMLQuantizationType
 IDS = [3, 1, 4, 15, 9, 26, 5, 35, 200, 131]

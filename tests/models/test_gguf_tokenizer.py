@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gguf_samples import BYTES, MERGES, SPECIAL, TOKENS
 from tokenizers import Tokenizer
 
 from blendin_models.errors import ModelError
 from blendin_models.gguf_file import GgufFile
 from blendin_models.gguf_tokenizer import build_tokenizer
 from blendin_models.gguf_vocabulary import read_vocabulary, tokenizer_config
+from gguf_samples import BYTES, MERGES, SPECIAL, TOKENS
 
 SPACES = ["▁▁", "▁▁▁"]
 PIECES = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from blendin_models import install, packages, store
-from blendin_models.catalogue import ModelEntry
+from blendin_models.catalogue import PackagedModel
 from blendin_models.errors import ModelError
 
 PARTS = (b"first half, " * 1000, b"second half. " * 900)
@@ -18,17 +18,19 @@ CONTENT = b"".join(PARTS)
 FILE = "tiny.gguf"
 
 
-def entry(**changes: object) -> ModelEntry:
+def entry(**changes: object) -> PackagedModel:
     fields: dict[str, object] = {
         "name": "tiny",
         "license": "MIT",
+        "tokenizer": "tiny",
+        "parameters": 1,
         "file": FILE,
         "bytes": len(CONTENT),
         "sha256": hashlib.sha256(CONTENT).hexdigest(),
         "packages": ("tiny-gguf-part1==1.0.0", "tiny-gguf-part2==1.0.0"),
         **changes,
     }
-    return ModelEntry(**fields)  # type: ignore[arg-type]
+    return PackagedModel(**fields)  # type: ignore[arg-type]
 
 
 def write_wheel(folder: Path, name: str, members: dict[str, bytes]) -> Path:
@@ -249,7 +251,7 @@ def imports(monkeypatch):
     """The import, replaced; and what it was given."""
     seen = []
 
-    def counted(source, folder, progress=None):
+    def counted(source, folder, record, progress):
         seen.append(source)
         write_model_files(source, folder)
 
@@ -292,7 +294,7 @@ def test_two_installs_at_once_do_the_work_once(monkeypatch, wheels, home, import
 
 
 def test_an_import_that_fails_keeps_the_checked_download(monkeypatch, wheels, home):
-    def fails(source, folder, progress=None):
+    def fails(source, folder, record, progress):
         raise ModelError("no such kind")
 
     use(monkeypatch, FakePip(wheels))

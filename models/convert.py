@@ -1,0 +1,108 @@
+"""Weights made smaller: an unquantized model is quantized once, and the result kept."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import manifest
+from .errors import ModelError, first_line
+
+BITS = (2, 3, 4, 5, 6, 8)
+GROUP_SIZES = (32, 64, 128)
+# What a model folder holds besides weights and config; never code.
+BESIDES = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How weights are made smaller.
+
+    Args:
+        bits: bits of a weight.
+        group_size: weights that share a scale.
+
+    Raises:
+        ValueError: what MLX does not have.
+    """
+
+    bits: int = 4
+    group_size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.bits not in BITS:
+            raise ValueError(f"bits must be one of {BITS}, not {self.bits}")
+        if self.group_size not in GROUP_SIZES:
+            raise ValueError(f"group size must be one of {GROUP_SIZES}, not {self.group_size}")
+
+
+def is_quantized(folder: Path) -> bool:
+    """Whether the config of a model says that its weights are quantized."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    text = config.get("text_config") or {}
+    return any("quantization" in part or "quantization_config" in part for part in (config, text))
+
+
+def convert(
+    source: Path,
+    target: Path,
+    quantization: Quantization,
+    record: manifest.Manifest,
+    progress: Progress | None = None,
+) -> None:
+    """Write a quantized copy of a model folder, which appears whole or not at all.
+
+    Args:
+        source: a folder with unquantized weights.
+        target: the folder to create.
+        record: what to keep on record about it.
+        progress: called with bytes of weights done and in all.
+
+    Raises:
+        ModelError: it cannot be loaded, quantized or written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(f".{target.name}.*"):  # by one that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        _write(source, building, quantization, progress)
+        manifest.write(building, record)
+        building.chmod(0o755)  # mkdtemp's folders are their owner's only
+        shutil.rmtree(target, ignore_errors=True)
+        building.replace(target)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{source} cannot be quantized: {first_line(error)}") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)  # nothing is left of it after a success
+
+
+def _write(
+    source: Path, building: Path, quantization: Quantization, progress: Progress | None
+) -> None:
+    from mlx_lm.utils import quantize_model, save_model
+
+    from .loading import evaluate_weights, load_network
+
+    network, config = load_network(source)
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints, where the answer belongs
+        network, config = quantize_model(
+            network, config, quantization.group_size, quantization.bits
+        )
+    evaluate_weights(network, progress)
+    for pattern in BESIDES:
+        for file in source.glob(pattern):
+            if file.name not in ("config.json", "model.safetensors.index.json"):
+                shutil.copy(file, building / file.name)
+    save_model(building, network)
+    (building / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

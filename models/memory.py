@@ -1,0 +1,76 @@
+"""Whether a pair and its caches fit into the memory of this device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from blendin_mlx.backend import mx
+
+from .errors import MemoryNeededError
+from .preflight import Preflight
+
+SHARE = 0.9  # of the free memory; the rest is for activations and everyone else
+STEPS = (32768, 16384, 8192, 4096, 2048, 1024)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a pair takes for so many tokens."""
+
+    weights: int
+    caches: int
+
+    @property
+    def total(self) -> int:
+        """Both together."""
+        return self.weights + self.caches
+
+
+def need(base: Preflight, aligned: Preflight, tokens: int) -> Need:
+    """What both models and both caches take after that many tokens; one folder counts once."""
+    same = base.folder.resolve() == aligned.folder.resolve()
+    weights = base.memory_bytes + (0 if same else aligned.memory_bytes)
+    return Need(weights, base.cache.bytes(tokens) + aligned.cache.bytes(tokens))
+
+
+def recommended() -> int:
+    """Bytes that a program had better not exceed on this device."""
+    if mx.metal.is_available():
+        return int(mx.device_info()["max_recommended_working_set_size"])
+    import psutil
+
+    return int(SHARE * psutil.virtual_memory().available)
+
+
+def check_memory(base: Preflight, aligned: Preflight, tokens: int, force: bool = False) -> Need:
+    """Refuse a pair that does not fit, with the figures and with what would fit.
+
+    Args:
+        tokens: how long the longest conversation will be.
+        force: go on all the same.
+
+    Raises:
+        MemoryNeededError: it does not fit.
+    """
+    wanted, room = need(base, aligned, tokens), recommended()
+    if wanted.total > room and not force:
+        raise MemoryNeededError(
+            f"both models need {_gb(wanted.weights)} and their caches {_gb(wanted.caches)} for "
+            f"{tokens} tokens, and {_gb(room)} are free here; "
+            f"{_advice(base, aligned, tokens, room)}, or --force"
+        )
+    return wanted
+
+
+def _advice(base: Preflight, aligned: Preflight, tokens: int, room: int) -> str:
+    for shorter in STEPS:
+        if shorter < tokens and need(base, aligned, shorter).total <= room:
+            return f"{shorter} tokens would fit"
+    rest = room - base.memory_bytes - base.cache.bytes(min(tokens, STEPS[-1]))
+    if rest > 0:
+        return f"a guide of up to {_gb(rest)} would fit, or fewer bits"
+    return "choose a smaller base or fewer bits"
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"

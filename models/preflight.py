@@ -1,0 +1,178 @@
+"""What can be known of a model folder before any of its weights is read."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blendin_mlx.backend import is_cpu, mx
+from blendin_mlx.model import CONTEXT_KEYS
+
+from .errors import ModelError, first_line
+from .loading import check_folder, load_network, to_float32
+from .weights import read_folder
+
+KIND = re.compile(r"[\w-]+\Z")
+
+
+@dataclass(frozen=True)
+class CacheCost:
+    """What a model's cache takes.
+
+    Attributes:
+        per_token: bytes of each token, in layers that keep all of them.
+        windows: (tokens, bytes per token) of each layer that keeps only the last ones.
+        fixed: bytes that do not depend on the length.
+        known: False where an architecture does not tell; the rest is 0 then.
+    """
+
+    per_token: int = 0
+    windows: tuple[tuple[int, int], ...] = ()
+    fixed: int = 0
+    known: bool = True
+
+    def bytes(self, tokens: int) -> int:
+        """Bytes of the cache after that many tokens."""
+        kept = sum(min(tokens, window) * each for window, each in self.windows)
+        return tokens * self.per_token + kept + self.fixed
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """A folder that can be loaded, and what it will take.
+
+    Attributes:
+        stored_bytes, memory_bytes: of its weights, in files and as they compute here.
+        context_limit: tokens, None where the config does not say.
+    """
+
+    folder: Path
+    model_type: str
+    has_chat_template: bool
+    context_limit: int | None
+    stored_bytes: int
+    memory_bytes: int
+    cache: CacheCost
+
+
+def inspect(folder: Path) -> Preflight:
+    """Check one folder without reading a weight or running any code of it.
+
+    Raises:
+        ModelError: naming the file that is missing, damaged or of a kind that cannot be loaded.
+
+    Example:
+        >>> inspect(Path("models/gemma-3-270m")).memory_bytes
+    """
+    check_folder(folder)
+    tensors = read_folder(folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    _check_architecture(folder / "config.json", config)
+    _check_tokenizer(folder / "tokenizer.json")
+    network = _fitted(folder)
+    if is_cpu():
+        to_float32(network)  # planned only; the cache is then of that type too
+    return Preflight(
+        folder=folder,
+        model_type=config["model_type"],
+        has_chat_template=_has_chat_template(folder),
+        context_limit=_context_limit(config),
+        stored_bytes=sum(tensor.end - tensor.begin for tensor in tensors.values()),
+        memory_bytes=_bytes(network.parameters()),
+        cache=_cache_cost(network),
+    )
+
+
+def _check_architecture(file: Path, config: dict[str, Any]) -> None:
+    from mlx_lm.utils import _get_classes
+
+    kind = config["model_type"]
+    try:
+        if not KIND.match(kind):  # it becomes the name of a module
+            raise ValueError(kind)
+        _get_classes(config)
+    except Exception as error:  # an import error, a missing class, a config of odd types
+        raise ModelError(
+            f"{file} is of a {kind!r} model, which the installed mlx-lm does not know; "
+            "update mlx-lm, or choose another model"
+        ) from error
+
+
+def _check_tokenizer(file: Path) -> None:
+    from tokenizers import Tokenizer
+
+    try:
+        Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises plain Exception
+        raise ModelError(f"{file} is no valid tokenizer: {first_line(error)}") from error
+
+
+def _fitted(folder: Path) -> Any:
+    """The network as mlx-lm builds it, each weight only promised; names and shapes are checked."""
+    try:
+        return load_network(folder)[0]
+    except Exception as error:  # whatever a config leads an architecture to
+        reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
+        raise ModelError(f"{folder / 'config.json'} does not fit the weights: {reason}") from error
+
+
+def _has_chat_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
+        return True
+    file = folder / "tokenizer_config.json"
+    if not file.is_file():
+        return False
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise ModelError(f"{file} is no valid JSON") from None
+    return isinstance(settings, dict) and bool(settings.get("chat_template"))
+
+
+def _context_limit(config: dict[str, Any]) -> int | None:
+    part = config.get("text_config", config)
+    limits = [part[key] for key in CONTEXT_KEYS if isinstance(part.get(key), int)]
+    return min(limits) if limits else None
+
+
+def _cache_cost(network: Any) -> CacheCost:
+    """Asked of the network itself: one token's pass is planned, its shapes read, none computed."""
+    from mlx_lm.models.cache import make_prompt_cache
+
+    try:
+        layers = make_prompt_cache(network)
+        network(mx.array([[0]]), cache=layers)
+        return _sum_layers(layers)
+    except Exception:  # an architecture that cannot be asked so is not refused for it
+        return CacheCost(known=False)
+
+
+def _sum_layers(layers: list[Any]) -> CacheCost:
+    from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, RotatingKVCache
+
+    per_token, fixed, known = 0, 0, True
+    windows = []
+    for layer in layers:
+        for cache in layer.caches if isinstance(layer, CacheList) else (layer,):
+            if isinstance(cache, ArraysCache):
+                fixed += _bytes(cache.cache)
+            elif isinstance(cache, RotatingKVCache):
+                windows.append((cache.max_size, _token_bytes(cache)))
+            elif isinstance(cache, KVCache):
+                per_token += _token_bytes(cache)
+            else:
+                known = False
+    return CacheCost(per_token, tuple(windows), fixed, known)
+
+
+def _token_bytes(cache: Any) -> int:
+    return int(sum(part.nbytes // part.shape[2] for part in (cache.keys, cache.values)))
+
+
+def _bytes(arrays: Any) -> int:
+    from mlx.utils import tree_flatten
+
+    return sum(array.nbytes for _, array in tree_flatten(arrays) if isinstance(array, mx.array))
