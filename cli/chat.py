@@ -4,85 +4,115 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from .codes import USAGE
+from .conversation import COMMANDS, SHORT_HELP, Conversation, Leave
 from .options import Settings, blend_options
 from .session import Session
-from .terminal import Output, figures, interruptible, say
+from .terminal import say
 
-HELP = "/help  this list   /clear  forget the conversation   /quit  leave (or Ctrl-D)"
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+
+LAST = "last"
 
 
 @click.command()
 @blend_options
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value=LAST,
+    metavar="[FILE]",
+    help="Go on with the last conversation, or with one kept by /save.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
-def chat(settings: Settings, quiet: bool) -> None:
+def chat(settings: Settings, resume: str | None, quiet: bool) -> int:
     """Talk with a pair of models. Ctrl-C stops an answer; /help lists the commands.
 
     \b
     Examples:
       blendin chat
       blendin chat --base HuggingFaceTB/SmolLM2-360M --aligned smollm2-135m-instruct
+      blendin chat --resume
       echo "How do I boil an egg?" | blendin chat
 
     Without a terminal, each line of standard input is a message.
     """
     from blendin_mlx.errors import PromptError
+    from blendin_models import store
 
+    code = 0
+    typed = sys.stdin.isatty()
+    last = store.home() / "conversations" / "last.json"
     session = Session(settings, quiet)
     names = f"{session.pair.base.name}, guided by {session.pair.aligned.name}"
-    say(f"{names}.  {HELP}", quiet)
-    messages: list[dict[str, str]] = []
-    for line in _lines():
-        text = line.strip()
-        if text == "/quit":
+    say(f"{names}.  {SHORT_HELP}", quiet)
+    talk = Conversation(session, quiet, autosave=last if typed else None)
+    if resume is not None:
+        talk.read(last if resume == LAST else Path(resume))
+    for line in _typed() if typed else _piped():
+        try:
+            talk.handle(line)
+        except Leave:
             break
-        if text == "/clear":
-            messages.clear()
-        elif text.startswith("/"):
-            say(HELP if text == "/help" else f"{text.split()[0]} is no command. {HELP}")
-        elif text:
-            messages.append({"role": "user", "content": text})
-            try:
-                messages.append(_turn(session, messages, quiet))
-            except PromptError as error:
-                if not sys.stdin.isatty():
-                    raise
-                say(f"{error}, or /clear")
-                messages.pop()
+        except click.ClickException as error:
+            say(error.format_message())
+            code = code if typed else USAGE
+        except PromptError as error:
+            if not typed:
+                raise
+            say(f"{error}, or /clear")
+    return code
 
 
-def _turn(session: Session, messages: list[dict[str, str]], quiet: bool) -> dict[str, str]:
-    """Answer the last message; what was said so far is kept when it is interrupted."""
-    output = Output()
-    with interruptible() as interrupt:
-        for response in session.answer(messages, interrupt):
-            output.write(response.text)
-    output.end()
-    say(figures(response.statistics), quiet)
-    return {"role": "assistant", "content": response.statistics.text}
-
-
-def _lines() -> Iterator[str]:
-    """Messages: typed at a prompt on a terminal, else the lines of standard input."""
-    if not sys.stdin.isatty():
-        yield from _piped()
-        return
-    from prompt_toolkit import PromptSession
-    from prompt_toolkit.history import InMemoryHistory
-    from prompt_toolkit.output import create_output
-
-    # Where stdout goes into a pipe, the prompt is shown on stderr.
-    output = create_output(always_prefer_tty=True)
-    prompt: PromptSession[str] = PromptSession(history=InMemoryHistory(), output=output)
+def _typed() -> Iterator[str]:
+    """Messages typed on a terminal; Ctrl-C twice on an empty line leaves, as Ctrl-D does."""
+    prompt = _prompt_session()
+    pressed = False
     while True:
         try:
-            yield prompt.prompt("> ")
+            line = prompt.prompt("> ")
         except KeyboardInterrupt:
-            continue  # it came too late for the answer, or discards a line
+            if pressed and not prompt.default_buffer.text:
+                return
+            pressed = True
+            say("Ctrl-C again leaves")
         except EOFError:
             return
+        else:
+            pressed = False
+            yield line
+
+
+def _prompt_session() -> PromptSession[str]:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.history import FileHistory
+    from prompt_toolkit.key_binding import KeyBindings
+    from prompt_toolkit.output import create_output
+
+    from blendin_models import store
+
+    bindings = KeyBindings()
+
+    @bindings.add("escape", "enter")
+    def new_line(event: Any) -> None:
+        event.current_buffer.insert_text("\n")
+
+    store.home().mkdir(parents=True, exist_ok=True)
+    return PromptSession(
+        history=FileHistory(str(store.home() / "history")),
+        completer=WordCompleter([f"/{name}" for name in COMMANDS], sentence=True),
+        complete_while_typing=False,
+        key_bindings=bindings,
+        # Where stdout goes into a pipe, the prompt is shown on stderr.
+        output=create_output(always_prefer_tty=True),
+    )
 
 
 def _piped() -> Iterator[str]:

@@ -39,10 +39,11 @@ def examine() -> dict[str, Any]:
     import psutil
 
     from blendin_mlx import backend
-    from blendin_models import catalogue, store
+    from blendin_models import catalogue, store, upkeep
 
     blas = backend.BLAS
     memory = psutil.virtual_memory()
+    demo = catalogue.find_pair("demo").models
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
@@ -52,8 +53,8 @@ def examine() -> dict[str, Any]:
         "memory": f"{memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} GB available",
         "cache": str(store.home()),
         "models": {
-            name: "here" if store.is_installed(name) else f"blendin models pull {name}"
-            for name in catalogue.models()
+            **{model.name: f"blendin models pull {model.name}" for model in demo},
+            **{kept.name: "here" for kept in upkeep.imported()},
         },
         "advice": _advice(blas.notice),
     }

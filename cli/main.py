@@ -14,6 +14,7 @@ import click
 from .bench import bench
 from .chat import chat
 from .codes import FAILURE, INTERRUPTED, MODEL, PAIR, USAGE
+from .config import config, default_map
 from .doctor import doctor
 from .generate import generate
 from .models import models
@@ -49,13 +50,16 @@ class Commands(click.Group):
 )
 @click.version_option(package_name="blendin-mlx", prog_name="blendin")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def cli(debug: bool) -> None:
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
     """Let a base model write, and ask a small aligned model where the base is unsure.
 
     \b
     Try it:  blendin chat --pair demo
              echo "How do I boil an egg?" | blendin generate --pair demo
     """
+    if ctx.invoked_subcommand != "config":  # which has to work where a file is wrong
+        ctx.default_map = default_map(cli)
 
 
 cli.add_command(chat)
@@ -65,6 +69,7 @@ cli.add_command(models)
 cli.add_command(bench)
 cli.add_command(trace)
 cli.add_command(doctor)
+cli.add_command(config)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

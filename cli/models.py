@@ -1,123 +1,173 @@
-"""``blendin models``: what is known, what is here, fetch it, remove it."""
+"""``blendin models``: what is known, what is here; fetch, check, import, remove."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
+from .models_table import about_model, about_pair, kept_models, model_line, print_about
 from .terminal import progress, say
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+QUIET = click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
 
 
 @click.group()
 def models() -> None:
-    """List, show, fetch and remove models."""
+    """List, show, fetch, check, import and remove models.
+
+    \b
+    Examples:
+      blendin models list
+      blendin models pull demo
+      blendin models pull HuggingFaceTB/SmolLM2-360M --bits 8
+      blendin models import model.gguf --name mine
+    """
 
 
 @models.command("list")
-@click.option("--json", "as_json", is_flag=True, help="A JSON array.")
+@AS_JSON
 def list_models(as_json: bool) -> None:
-    """List the pairs that are known by name, and which of their models are here."""
+    """List the pairs that are known by name, what of them is here, and what fits this machine.
+
+    Models that are here but in no pair follow: imported ones, and quantized ones from the hub.
+    """
     from blendin_models import catalogue
 
-    pairs = [_pair(entry) for entry in catalogue.pairs().values()]
+    pairs = [about_pair(entry) for entry in catalogue.pairs().values()]
+    kept = kept_models()
     if as_json:
-        click.echo(json.dumps(pairs, ensure_ascii=False))
+        _echo_json([*pairs, *kept])
         return
     for pair in pairs:
-        click.echo(f"{pair['name']}  {pair['description']}")
+        click.echo(f"{pair['name']}  {pair['description']}{_fits(pair)}")
         for role in ("base", "aligned"):
-            click.echo(f"  {role:<8} {_line(pair[role])}")
+            click.echo(f"  {role:<8} {model_line(pair[role])}")
+    for model in kept:
+        click.echo(f"{model['name']}  {model['bytes'] / 1e6:.0f} MB  {model['source']}")
+
+
+def _fits(pair: dict[str, Any]) -> str:
+    if pair["fits"]:
+        return ""
+    return f"  (needs about {pair['memory_bytes'] / 1e9:.0f} GB of memory: too much for here)"
 
 
 @models.command()
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object.")
+@AS_JSON
 def show(name: str, as_json: bool) -> None:
-    """Show a pair, or one model of a pair."""
+    """Show a pair, or one model: where it is, what it was made from, its licence and size."""
     from blendin_models import catalogue
 
-    found = catalogue.find_models(name)
-    about = _pair(catalogue.pairs()[name]) if name in catalogue.pairs() else _model(found[0])
+    kept = {model["name"]: model for model in kept_models()}
+    if name in catalogue.pairs():
+        about = about_pair(catalogue.pairs()[name])
+    elif name in kept:
+        about = kept[name]
+    else:
+        about = about_model(catalogue.find_models(name)[0])
     if as_json:
-        click.echo(json.dumps(about, ensure_ascii=False))
+        _echo_json(about)
+    else:
+        print_about(about)
+
+
+@models.command()
+@AS_JSON
+def suggest(as_json: bool) -> None:
+    """Suggest pairs: those that are here or fit this machine, one tokenizer first."""
+    from blendin_models import catalogue
+
+    pairs = [about_pair(entry) for entry in catalogue.pairs().values()]
+    able = [pair for pair in pairs if pair["installed"] or pair["fits"]]
+    able.sort(key=lambda p: (not p["installed"], not p["one_tokenizer"], p["download_bytes"]))
+    if as_json:
+        _echo_json(able)
         return
-    _print(about)
-
-
-def _print(about: dict[str, Any], indent: str = "") -> None:
-    for key, value in about.items():
-        if isinstance(value, dict):
-            click.echo(f"{indent}{key}")
-            _print(value, indent + "  ")
-        elif value is not None:
-            click.echo(f"{indent}{key:<16} {_shown(value)}")
-
-
-def _shown(value: Any) -> str:
-    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+    for pair in able:
+        state = "here" if pair["installed"] else f"{pair['download_bytes'] / 1e9:.1f} GB to fetch"
+        tokenizer = "one tokenizer" if pair["one_tokenizer"] else "two tokenizers"
+        click.echo(f"{pair['name']:<16} {state:<16} {tokenizer:<15} {pair['description']}")
+        if pair["note"]:
+            click.echo(f"{'':<16} {pair['note']}")
 
 
 @models.command()
 @click.argument("names", nargs=-1, required=True)
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
-def pull(names: tuple[str, ...], quiet: bool) -> None:
-    """Fetch models, or both models of a pair."""
+@click.option(
+    "--bits",
+    type=click.Choice(["2", "3", "4", "5", "6", "8"]),
+    default="4",
+    show_default=True,
+    help="Quantize an unquantized model of the hub to so many bits.",
+)
+@click.option(
+    "--group-size",
+    type=click.Choice(["32", "64", "128"]),
+    default="64",
+    show_default=True,
+    help="Weights that share a scale.",
+)
+@QUIET
+def pull(names: tuple[str, ...], bits: str, group_size: str, quiet: bool) -> None:
+    """Fetch models: names of pairs or models, or hub repo ids (OWNER/NAME, OWNER/NAME@REVISION)."""
     from blendin_models import catalogue
-    from blendin_models.install import install
+    from blendin_models.convert import Quantization
+    from blendin_models.resolve import locate_all
 
-    entries = [entry for name in names for entry in catalogue.find_models(name)]
+    pairs = catalogue.pairs()
+    wanted = [
+        model
+        for name in names
+        for model in ((pairs[name].base, pairs[name].aligned) if name in pairs else (name,))
+    ]
     with progress(quiet) as report:
-        for entry in entries:
-            install(entry, report)
-    for entry in entries:
-        say(f"{entry.name} is ready", quiet)
+        found = locate_all(wanted, report, Quantization(int(bits), int(group_size)))
+    for located in found:
+        kept = "" if located.folder.name == located.name else f" in {located.folder}"
+        say(f"{located.name} is ready{kept}", quiet)
 
 
 @models.command()
 @click.argument("name")
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+@QUIET
 def remove(name: str, quiet: bool) -> None:
     """Delete a model, or both models of a pair, from the cache."""
-    from blendin_models import catalogue, store
+    from blendin_models import upkeep
 
-    known = name in catalogue.pairs() or name in catalogue.models()
-    here = [e.name for e in catalogue.find_models(name)] if known else [name]
-    kept = [model for model in here if store.model_folder(model).is_dir()]
-    for model in kept or here[:1]:
-        say(f"{model} removed, {store.remove(model) / 1e6:.0f} MB freed", quiet)
+    for model, freed in upkeep.remove(name):
+        say(f"{model} removed, {freed / 1e6:.0f} MB freed", quiet)
 
 
-def _pair(entry: Any) -> dict[str, Any]:
-    return {
-        "name": entry.name,
-        "description": entry.description,
-        "base": _model(entry.base),
-        "aligned": _model(entry.aligned),
-    }
+@models.command()
+@click.argument("name")
+@QUIET
+def verify(name: str, quiet: bool) -> None:
+    """Check every file of a model, or of a pair, against what was recorded of it (SHA-256)."""
+    from blendin_models import upkeep
+
+    with progress(quiet) as report:
+        upkeep.verify(name, report)
+    say(f"{name} is as it was fetched", quiet)
 
 
-def _model(entry: Any) -> dict[str, Any]:
-    from blendin_models import store
+@models.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--name", help="The name to keep it by.  [default: that of the file]")
+@QUIET
+def import_model(file: Path, name: str | None, quiet: bool) -> None:
+    """Import a GGUF file: llama, qwen2, qwen3, gemma2 and gemma3 (text) architectures."""
+    from blendin_models.install import import_file
 
-    installed = store.is_installed(entry.name)
-    folder = store.model_folder(entry.name)
-    return {
-        "name": entry.name,
-        "license": entry.license,
-        "installed": installed,
-        "path": str(folder) if installed else None,
-        "bytes": store.size_on_disk(folder) if installed else None,
-        "download_bytes": entry.bytes,
-        "source": ", ".join(entry.packages),
-    }
+    name = name or file.stem.lower()
+    with progress(quiet) as report:
+        folder = import_file(file, name, report)
+    say(f"{name} is ready in {folder}", quiet)
 
 
-def _line(model: dict[str, Any]) -> str:
-    state = (
-        f"here, {model['bytes'] / 1e6:.0f} MB"
-        if model["installed"]
-        else f"not here, {model['download_bytes'] / 1e6:.0f} MB to fetch"
-    )
-    return f"{model['name']:<24} {state:<26} {model['license']}"
+def _echo_json(content: Any) -> None:
+    click.echo(json.dumps(content, ensure_ascii=False))

@@ -14,7 +14,10 @@ from typing import Any, TypeVar
 
 import click
 
-METHODS = ("base", "aligned", "blendin", "fixed", "nudging")
+METHODS = (
+    *("base", "aligned", "blendin", "fixed", "nudging", "ensemble", "kad", "confidence-bet"),
+    "proxy-tuning",
+)
 STOP_POLICIES = ("blend", "base", "either", "guide")
 BASE_TEMPLATES = ("query", "transcript", "plain", "chat")
 PROJECTIONS = ("prefix", "shared")
@@ -94,10 +97,12 @@ class Settings:
     pair: str | None
     base: str | None
     aligned: str | None
+    reference: str | None
     method: str
     tau: float | None
     alpha: float | None
     bonus: float | None
+    beta: float | None
     stop_policy: str
     projection: str
     base_template: str | Path
@@ -119,7 +124,7 @@ class Settings:
 
 
 def pair_options(command: Command) -> Command:
-    """Which two models."""
+    """Which models."""
     return _apply(
         command,
         click.option("--pair", metavar="NAME", help="A pair of the catalogue.  [default: demo]"),
@@ -155,7 +160,18 @@ def method_options(command: Command) -> Command:
             "--lambda",
             "bonus",
             type=Number(min=0),
-            help="Agreement bonus of the automatic weight.  [default: 0.1]",
+            help="The method's λ: blendin's agreement bonus [default: 0.1], or the threshold of "
+            "kad [0.4] or confidence-bet [0.2].",
+        ),
+        click.option(
+            "--beta",
+            type=Number(0, 100),
+            help="How far proxy-tuning shifts the base.  [default: 1]",
+        ),
+        click.option(
+            "--reference",
+            metavar="MODEL",
+            help="The aligned model's unaligned twin, for --method proxy-tuning.",
         ),
         click.option(
             "--stop-policy",

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import click
 
 from .codes import FAILURE, INTERRUPTED
 from .options import Settings, blend_options
+from .override import overridden
 from .session import Session
 from .terminal import Output, interruptible, say
-
-# What a line must not change: the models are loaded once, and so is what depends on them.
-FIXED = ("pair", "base", "aligned", "kv_bits", "draft", "num_draft_tokens")
-
-Options = Mapping[str, click.Parameter]
 
 
 @click.command()
@@ -38,14 +33,11 @@ def run(file: IO[bytes], settings: Settings, quiet: bool) -> int:
       echo '{"prompt": "Say hello."}' | blendin run - | jq -r .text
     """
     session = Session(settings, quiet)
-    options = {
-        parameter.name: parameter for parameter in click.get_current_context().command.params
-    }
     output = Output()
     done = failed = 0
     for number, line in _lines(file):
         with interruptible() as interrupt:
-            result = _answer(session, settings, options, line, interrupt)
+            result = _answer(session, settings, line, interrupt)
         done, failed = done + 1, failed + ("error" in result)
         if "error" in result:
             say(f"line {number}: {result['error']}")
@@ -65,7 +57,6 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 def _answer(
     session: Session,
     settings: Settings,
-    options: Options,
     line: bytes,
     should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
@@ -76,7 +67,7 @@ def _answer(
         given = _parsed(line)
         kept = {"id": given.pop("id")} if "id" in given else {}
         messages = _messages(given)
-        session.configure(replace(settings, **_converted(given, options)))
+        session.configure(overridden(settings, given))
         *_, last = session.answer(messages, should_stop)
     except (ValueError, BlendinError) as error:
         return {"error": str(error)}
@@ -113,16 +104,3 @@ def _is_message(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(value.get(key), str) for key in ("role", "content")
     )
-
-
-def _converted(given: dict[str, Any], options: Options) -> dict[str, Any]:
-    """Options of a line as the command line would take them."""
-    names = {"lambda": "bonus"}
-    known = {name for name in Settings.__dataclass_fields__ if name not in FIXED}
-    values = {}
-    for key, value in given.items():
-        name = names.get(key, key)
-        if name not in known:
-            raise ValueError(f"{key!r} is no option of a line")
-        values[name] = options[name].process_value(click.get_current_context(), value)
-    return values

@@ -17,7 +17,7 @@ from .terminal import progress, say, unswallowed_interrupt
 if TYPE_CHECKING:
     from blendin_mlx.answering import Response
     from blendin_mlx.methods import Method
-    from blendin_mlx.model import Pair
+    from blendin_mlx.model import LanguageModel, Pair
     from blendin_mlx.speculation import Drafting
 
 
@@ -26,13 +26,21 @@ def make_method(settings: Settings) -> Method:
 
     Raises:
         ValueError: an option that the method does not have.
+        click.UsageError: it needs a reference model, and none is named.
     """
     from blendin_mlx import methods
 
     name = settings.method
     if settings.alpha is not None and name == "blendin":
         name = "fixed"  # a constant weight in place of the formula
-    given = {"tau": settings.tau, "alpha": settings.alpha, "bonus": settings.bonus}
+    # What --lambda sets is another thing in each method.
+    own_lambda = "threshold" if "threshold" in methods.option_names(name) else "bonus"
+    given = {"tau": settings.tau, "alpha": settings.alpha, "beta": settings.beta}
+    given[own_lambda] = settings.bonus
+    if methods.METHODS[name].needs_reference and settings.reference is None:
+        raise click.UsageError(
+            f"--method {name} needs the aligned model's unaligned twin: pass --reference MODEL"
+        )
     return methods.make_method(name, **{k: v for k, v in given.items() if v is not None})
 
 
@@ -53,12 +61,23 @@ def named_pair(pair: str | None, base: str | None, aligned: str | None) -> str |
 def load_pair(pair: str | None, base: str | None, aligned: str | None, quiet: bool) -> Pair:
     """Load two models, with progress and what there is to say about this machine."""
     from blendin_mlx import backend
-    from blendin_models import resolve
+    from blendin_models import load_pair as load
 
     if backend.BLAS.notice:
         say(backend.BLAS.notice, quiet)
     with progress(quiet) as report:
-        return resolve.load_pair(pair, base, aligned, report)
+        return load(pair, base, aligned, report)
+
+
+def load_reference(name: str, quiet: bool) -> LanguageModel:
+    """Load the aligned model's unaligned twin, with progress."""
+    from blendin_models.loading import load_model
+    from blendin_models.resolve import locate, repair_named
+
+    with progress(quiet) as report:
+        found = locate(name, report)
+        with repair_named(found):
+            return load_model(found.folder, found.name, found.revision, report)
 
 
 class Session:
@@ -87,6 +106,8 @@ class Session:
         self.method = make_method(settings)
         started = time.perf_counter()
         self.pair = load_pair(named, settings.base, settings.aligned, quiet)
+        if settings.reference is not None:
+            self.pair.reference = load_reference(settings.reference, quiet)
         self.load_s = time.perf_counter() - started
         self.seed = self._seed()
         self.cache = make_prompt_cache(self.pair, kv_bits=settings.kv_bits)
@@ -188,7 +209,7 @@ class Session:
         kept = {
             name: str(value) if isinstance(value, Path) else value
             for name, value in asdict(self.settings).items()
-            if name not in ("pair", "base", "aligned", "bonus")
+            if name not in ("pair", "base", "aligned", "reference", "bonus", "beta")
         }
         return {**kept, **describe_method(self.method), "seed": self.seed}
 
@@ -198,6 +219,8 @@ class Session:
         result["timing"] = {"load_s": round(self.load_s, 4), **result["timing"]}
         token_ids = result.pop("token_ids")
         models = {"base": self.pair.base.name, "aligned": self.pair.aligned.name}
+        if self.pair.reference is not None:
+            models["reference"] = self.pair.reference.name
         return {**result, "models": models, "seed": self.seed, "token_ids": token_ids}
 
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .terminal import progress, say
 
+if TYPE_CHECKING:
+    from blendin_mlx.trace import RecordedRun
+
+EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 @click.group()
 def trace() -> None:
-    """Check recorded runs."""
+    """Look at recorded runs, and check them."""
 
 
 @trace.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=EXISTING)
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
@@ -34,7 +41,9 @@ def verify(file: Path, tolerance: float, quiet: bool) -> int:
     """
     from blendin_mlx import replay
     from blendin_mlx.trace import TraceError, read_trace
-    from blendin_models.resolve import load_pair
+    from blendin_models import load_pair
+
+    from .session import load_reference
 
     records = list(read_trace(file))
     if not records or records[0]["type"] != "run":
@@ -42,6 +51,8 @@ def verify(file: Path, tolerance: float, quiet: bool) -> int:
     with progress(quiet) as report:
         models = records[0]["models"]
         pair = load_pair(None, models["base"]["name"], models["aligned"]["name"], report)
+    if "reference" in models:
+        pair.reference = load_reference(models["reference"]["name"], quiet)
     mismatch = replay.verify(pair, records, tolerance)
     if mismatch is not None:
         click.echo(f"{file}: {mismatch}", err=True)
@@ -49,3 +60,74 @@ def verify(file: Path, tolerance: float, quiet: bool) -> int:
     steps = sum(record["type"] == "step" for record in records)
     say(f"{file}: all {steps} steps follow", quiet)
     return 0
+
+
+@trace.command()
+@click.argument("file", type=EXISTING)
+@click.option("--marks", is_flag=True, help="Marks instead of colours.")
+@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+def view(file: Path, marks: bool, quiet: bool) -> None:
+    """Show the answer of a trace FILE, and who decided each token; no model is needed.
+
+    Marks stand in for colours with --marks, with NO_COLOR or TERM=dumb, and in a pipe.
+
+    \b
+    Example:
+      blendin trace view run.jsonl
+    """
+    from .blend_view import (
+        BlendView,
+        closing_line,
+        override_line,
+        recorded_decision,
+        wants_marks,
+    )
+
+    recorded = _read(file, quiet)
+    shown = BlendView(marks or wants_marks())
+    decided = [recorded_decision(step) for step in recorded.steps]
+    pairs = list(zip(decided, recorded.steps, strict=True))
+    overrides = [step for who, step in pairs if who == "override"]
+    lines = ["".join(shown.piece(who, s["alpha"], s["text"]) for who, s in pairs), ""]
+    lines += [shown.legend()]
+    lines += [closing_line([step["alpha"] for step in recorded.steps], len(overrides))]
+    if overrides:
+        lines += ["", "overrides (token, the base's wish → what was written):"]
+        lines += [override_line(step) for step in overrides]
+    sys.stdout.buffer.write(("\n".join(lines) + "\n").encode())
+    sys.stdout.buffer.flush()
+
+
+@trace.command()
+@click.argument("files", nargs=-1, required=True, type=EXISTING)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Where the page goes; by default beside the first FILE, as .html.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+def html(files: tuple[Path, ...], output: Path | None, quiet: bool) -> None:
+    """Write one web page that shows the runs of trace FILES side by side; it fetches nothing.
+
+    \b
+    Example:
+      blendin trace html run.jsonl other.jsonl -o runs.html
+    """
+    from .trace_page import page
+
+    runs = [(file.name, _read(file, quiet)) for file in files]
+    target = output or files[0].with_suffix(".html")
+    if any(target.resolve() == file.resolve() for file in files):
+        raise click.UsageError(f"-o: {target} is one of the traces")
+    target.write_text(page(runs), encoding="utf-8")
+    say(f"wrote {target}", quiet)
+
+
+def _read(file: Path, quiet: bool) -> RecordedRun:
+    from blendin_mlx.trace import read_run
+
+    recorded = read_run(file)
+    for note in recorded.notes:
+        say(note, quiet)
+    return recorded

@@ -16,6 +16,7 @@ import time
 import pytest
 
 from blendin_cli import chat, session
+from blendin_cli.conversation import COMMANDS, SHORT_HELP
 from commands import DEADLINE_S
 
 
@@ -48,7 +49,7 @@ def test_later_turns_answer_as_without_a_cache(run, tiny, asked):
     """Both caches are kept between turns; that must not show."""
     kept = run("chat", *tiny, "-qm", 8, stdin=b"first\nsecond\n").text.splitlines()[1]
     from blendin_mlx.generation import generate
-    from blendin_models.resolve import load_pair
+    from blendin_models import load_pair
 
     pair = load_pair(base=tiny[1], aligned=tiny[3])
     assert generate(pair, asked[1], max_tokens=8) == kept
@@ -65,13 +66,18 @@ def test_quit_leaves(run, tiny, asked):
     assert asked == []
 
 
-def test_help_and_unknown_commands(run, tiny, asked):
-    result = run("chat", *tiny, "-q", stdin=b"/help\n/nope now\n")
-    assert result.code == 0
-    listed, unknown = result.err.splitlines()
-    assert listed == chat.HELP
-    assert unknown == f"/nope is no command. {chat.HELP}"
-    assert (result.out, asked) == (b"", [])
+def test_every_command_is_in_the_help(run, tiny, asked):
+    result = run("chat", *tiny, "-q", stdin=b"/help\n")
+    listed = [line.split()[0] for line in result.err.splitlines()[:-1]]
+    assert listed == [f"/{name}" for name in COMMANDS]
+    assert (result.code, result.out, asked) == (0, b"", [])
+
+
+def test_an_unknown_command_is_said_and_the_rest_goes_on(run, tiny, asked):
+    result = run("chat", *tiny, "-q", "-m", 2, stdin=b"/nope now\nhello\n")
+    assert result.err == f"/nope is no command. {SHORT_HELP}\n"
+    assert [len(messages) for messages in asked] == [1]
+    assert result.code == 2
 
 
 def test_no_input_leaves(run, tiny):
@@ -97,7 +103,7 @@ def test_conversation_longer_than_the_context_is_an_error_in_a_pipe(run, tiny):
 
 
 def test_conversation_longer_than_the_context_goes_on_when_typed(run, tiny, asked, monkeypatch):
-    monkeypatch.setattr(chat, "_lines", lambda: iter(["one", "hi " * 4000, "two"]))
+    monkeypatch.setattr(chat, "_typed", lambda: iter(["one", "hi " * 4000, "two"]))
     result = run("chat", *tiny, "-qm", 2, terminal=True)
     assert result.code == 0
     (line,) = result.err.splitlines()
@@ -106,14 +112,100 @@ def test_conversation_longer_than_the_context_goes_on_when_typed(run, tiny, aske
     assert asked[-1][-1]["content"] == "two"
 
 
+def told(result):
+    """What a chat said on stderr besides its closing lines."""
+    return [line for line in result.err.splitlines() if "tokens/s" not in line]
+
+
+def test_retry_undo_and_clear(run, tiny, asked):
+    lines = b"first\n/retry\nsecond\n/undo\nthird\n/clear\n/undo\n"
+    result = run("chat", *tiny, "-qm", 3, stdin=lines)
+    said = [[m["content"] for m in messages if m["role"] == "user"] for messages in asked]
+    assert said == [["first"], ["first"], ["first", "second"], ["first", "third"]]
+    assert result.text.splitlines()[0] == result.text.splitlines()[1]
+    assert result.err.splitlines() == ["taken back: second", "nothing was said yet"]
+    assert result.code == 2
+
+
+def test_options_are_changed_and_shown(run, tiny, monkeypatch):
+    lines = b"/set max-tokens 2\nhello\n/set\n/set tau 7\n/set pair demo\n/set method base\n"
+    result = run("chat", *tiny, "-q", stdin=lines)
+    assert "max_tokens               2\n" in result.err
+    assert "'pair' is no option that can be changed here" in result.err
+    assert "Invalid value for '--tau'" in result.err
+    assert len(result.text.split()) <= 2
+
+
+def test_the_system_prompt_is_set_and_shown(run, tiny, asked):
+    given = []
+    result = run("chat", *tiny, "-qm", 2, stdin=b"/system\n/system Be kind.\n/system\nhi\n")
+    assert result.err.splitlines() == ["no system prompt", "Be kind."]
+    assert given == []
+
+
+def test_a_conversation_is_kept_and_taken_up(run, tiny, asked, tmp_path):
+    file = tmp_path / "talks" / "one.json"
+    first = run("chat", *tiny, "-qm", 3, stdin=f"first\n/save {file}\n".encode())
+    assert first.err == f"kept in {file}\n"
+    result = run("chat", *tiny, "-m", 3, "--resume", file, stdin=b"second\n")
+    assert [m["content"] for m in asked[-1]] == ["first", first.text.strip("\n"), "second"]
+    assert f"1 turns from {file}" in told(result)
+    again = run("chat", *tiny, "-qm", 3, stdin=f"/load {file}\nsecond\n".encode())
+    assert asked[-1] == asked[-2]
+    assert again.text == result.text
+    assert not list(file.parent.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read: No such file"),
+        ("{", "holds no conversation: "),
+        ("[1]", "holds no conversation"),
+        ('{"type": "blendin conversation", "version": 9}', "is of version 9; this program reads 1"),
+        ('{"type": "blendin conversation", "version": 1, "messages": [3]}', "is damaged"),
+        ('{"type": "blendin conversation", "version": 1}', "is damaged"),
+    ],
+)
+def test_a_file_that_holds_no_conversation_is_one_line(run, tiny, tmp_path, content, said):
+    file = tmp_path / "talk.json"
+    if content is not None:
+        file.write_text(content)
+    result = run("chat", *tiny, "-q", "--resume", file)
+    assert result.code == 2
+    assert said in result.error()
+
+
+def test_a_file_is_read_with_a_question(run, tiny, asked, tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("some notes\n")
+    (tmp_path / "bad").write_bytes(b"a\xff")
+    lines = f"/read {file} What is this?\n/read {tmp_path}/none\n/read {tmp_path}/bad\n/read\n"
+    result = run("chat", *tiny, "-qm", 2, stdin=lines.encode())
+    assert asked[0][0]["content"] == "some notes\n\nWhat is this?"
+    missing, bad, empty = result.err.splitlines()
+    assert "none cannot be read: No such file" in missing
+    assert "bad is not UTF-8 text: byte 1" in bad
+    assert empty.startswith("name a file: ")
+
+
+def test_stats_count_all_answers(run, tiny):
+    result = run("chat", *tiny, "-m", 3, stdin=b"/stats\none\ntwo\n/stats\n")
+    none, both = (line for line in result.err.splitlines() if " answers, " in line)
+    assert none.startswith("0 answers, 0 tokens, 0.0 tokens/s, 0 interventions (0.0%)")
+    assert both.startswith("2 answers, 6 tokens, ")
+
+
 class Terminal:
     """The other side of a pty."""
 
-    def __init__(self, arguments: list[str]) -> None:
+    def __init__(self, arguments: list[str], home: str) -> None:
         self.seen = ""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:  # pragma: no cover - the child becomes the command
-            os.environ.update(TERM="xterm", PROMPT_TOOLKIT_NO_CPR="1", HF_HUB_OFFLINE="1")
+            os.environ.update(
+                BLENDIN_HOME=home, TERM="xterm", PROMPT_TOOLKIT_NO_CPR="1", HF_HUB_OFFLINE="1"
+            )
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
             os.execv(sys.executable, [sys.executable, "-m", "blendin_cli", "chat", *arguments])
 
@@ -144,9 +236,20 @@ PROMPT = r">[ \x08]"  # prompt_toolkit moves the cursor in place of writing the 
 
 
 @pytest.fixture
-def terminal(tiny):
-    opened = Terminal([*tiny, "-m", "3000"])
-    yield opened
+def terminals(tiny, tmp_path):
+    """``terminals("--resume")``: a chat on a terminal of its own, over one home."""
+    opened = []
+
+    def start(*options):
+        opened.append(Terminal([*tiny, "-m", "3000", *options], str(tmp_path / "home")))
+        return opened[-1]
+
+    yield start
+    for terminal in opened:
+        close(terminal)
+
+
+def close(opened):
     try:
         os.kill(opened.pid, signal.SIGKILL)
         os.waitpid(opened.pid, 0)
@@ -155,8 +258,9 @@ def terminal(tiny):
     os.close(opened.fd)
 
 
-def test_terminal_session(terminal):
+def test_terminal_session(terminals):
     """Interrupting an answer keeps the session; Ctrl-C at the prompt too; Ctrl-D leaves."""
+    terminal = terminals()
     terminal.until("guided by")
     terminal.until(PROMPT)
     terminal.type("hello\r")
@@ -175,6 +279,45 @@ def test_terminal_session(terminal):
     terminal.until("[a-z ]{30}")
     terminal.type("\x03")
     terminal.until("end: interrupted")
+    terminal.until(PROMPT)
+    terminal.type("\x04")
+    assert terminal.leave() == 0
+
+
+def test_history_and_the_last_conversation_outlive_the_session(terminals):
+    first = terminals("-m", "3")
+    first.until(PROMPT)
+    first.type("remember me\r")
+    first.until("end: length")
+    first.until(PROMPT)
+    first.type("\x04")
+    assert first.leave() == 0
+    second = terminals("-m", "3", "--resume")
+    second.until("1 turns from ")
+    second.until(PROMPT)
+    second.type("\x1b[A")  # the arrow up
+    second.until("remember me")
+    second.type("\r")
+    second.until("end: length")
+    second.until(PROMPT)
+    second.type("/se\t")
+    second.until("/set")
+    second.type("\x03")
+    second.until("Ctrl-C again leaves")
+    second.until(PROMPT)
+    second.type("\x03")
+    assert second.leave() == 0
+
+
+def test_a_message_may_have_many_lines(terminals):
+    terminal = terminals("-m", "3")
+    terminal.until(PROMPT)
+    terminal.type("first line\x1b\rsecond line\r")
+    terminal.until("second line")
+    terminal.until("end: length")
+    terminal.until(PROMPT)
+    terminal.type("/undo\r")
+    terminal.until("taken back: first line.{1,12}second line")
     terminal.until(PROMPT)
     terminal.type("\x04")
     assert terminal.leave() == 0

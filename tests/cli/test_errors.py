@@ -203,10 +203,10 @@ def test_an_error_shows_no_escape_sequences(run, tiny, tmp_path):
 
 
 def test_traceback_only_with_debug(run, monkeypatch):
-    def broken(name):
+    def broken():
         raise RuntimeError("first\nsecond")
 
-    monkeypatch.setattr("blendin_models.catalogue.find_models", broken)
+    monkeypatch.setattr("blendin_models.catalogue.pairs", broken)
     result = run("models", "show", "demo")
     assert result.code == 1
     assert "unexpected RuntimeError: first second" in result.error()

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from blendin_cli import options
-from blendin_models import resolve
+from blendin_models import load_pair
 
 RESULT = {
     "text": str,
@@ -114,7 +114,7 @@ def test_json_object(run, tiny):
     assert blend["tau"] == 0.4
     assert blend["interventions"] == round(blend["intervention_rate"] * 24)
     assert 0 < blend["overrides"] <= blend["interventions"] < 24
-    base = resolve.load_pair(base=tiny[1], aligned=tiny[3]).base
+    base = load_pair(base=tiny[1], aligned=tiny[3]).base
     assert base.tokenizer.decode(answer["token_ids"]) == answer["text"]
 
 
@@ -224,8 +224,24 @@ def test_quantized_caches(run, tiny):
 
 @pytest.mark.parametrize("method", options.METHODS)
 def test_every_method_answers(run, tiny, method):
-    answer = json.loads(run("generate", *tiny, "-m", 3, "--json", "--method", method, "hi").text)
+    twin = ("--reference", tiny[3]) if method == "proxy-tuning" else ()
+    asked = run("generate", *tiny, *twin, "-m", 3, "--json", "--method", method, "hi")
+    answer = json.loads(asked.text)
     assert answer["blend"]["method"] == method
+    assert ("reference" in answer["models"]) == ("reference" in answer["passes"]) == bool(twin)
+
+
+@pytest.mark.parametrize(("method", "value"), [("blendin", 0.3), ("kad", 0.3), ("kad", 0.0)])
+def test_lambda_is_what_the_method_calls_so(run, tiny, method, value):
+    given = ("--method", method, "--lambda", value)
+    answer = json.loads(run("generate", *tiny, *given, "-m", 3, "--json", "hi").text)
+    assert answer["blend"]["lambda"] == value
+
+
+def test_proxy_tuning_without_a_reference_is_a_usage_error_in_one_line(run, tiny):
+    refused = run("generate", *tiny, "--method", "proxy-tuning", "hi")
+    assert refused.code == 2
+    assert "pass --reference MODEL" in refused.error()
 
 
 def test_the_names_in_the_options_are_the_engines():

@@ -5,8 +5,16 @@ from __future__ import annotations
 import json
 
 import pytest
+from huggingface_hub import constants
 
-MODEL = {"name", "license", "installed", "path", "bytes", "download_bytes", "source"}
+import gguf_samples
+from blendin_models import manifest
+from tiny_folders import write_model
+
+KEPT = {"name", "path", "bytes", "source", "revision"}
+MODEL = KEPT | {"license", "gated", "installed", "download_bytes"}
+PAIR = {"name", "description", "note", "recommended", "one_tokenizer", "installed", "fits"}
+PAIR |= {"download_bytes", "memory_bytes", "base", "aligned"}
 NAMES = ("gemma-3-270m", "smollm2-135m-instruct")
 
 
@@ -14,6 +22,7 @@ NAMES = ("gemma-3-270m", "smollm2-135m-instruct")
 def home(tmp_path, monkeypatch):
     """A cache folder with the second model of the demo pair in it."""
     monkeypatch.setenv("BLENDIN_HOME", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "no hub cache"))
     folder = tmp_path / "models" / NAMES[1]
     folder.mkdir(parents=True)
     for file in ("config.json", "tokenizer.json"):
@@ -24,7 +33,9 @@ def home(tmp_path, monkeypatch):
 
 def test_list_as_json(run):
     (demo, *_) = json.loads(run("models", "list", "--json").text)
-    assert demo.keys() == {"name", "description", "base", "aligned"}
+    assert demo.keys() == PAIR
+    assert (demo["installed"], demo["one_tokenizer"], demo["fits"]) == (False, False, True)
+    assert demo["download_bytes"] == demo["base"]["download_bytes"]  # the other is here
     assert demo["base"].keys() == demo["aligned"].keys() == MODEL
     assert [demo[role]["name"] for role in ("base", "aligned")] == list(NAMES)
     assert [demo[role]["installed"] for role in ("base", "aligned")] == [False, True]
@@ -47,6 +58,57 @@ def test_show_a_model_has_its_path(run, home):
     assert (missing["installed"], missing["path"], missing["bytes"]) == (False, None, None)
 
 
+def test_what_is_in_no_pair_is_listed_after_them(run, home):
+    folder = write_model(home / "models" / "mine", 1)
+    manifest.write(folder, manifest.Manifest("mine.gguf", "sha256:12"))
+    *pairs, mine = json.loads(run("models", "list", "--json").text)
+    assert all(pair.keys() == PAIR for pair in pairs)
+    assert mine == json.loads(run("models", "show", "mine", "--json").text)
+    assert mine.keys() == KEPT
+    assert (mine["source"], mine["revision"]) == ("mine.gguf", "sha256:12")
+    assert run("models", "list").text.splitlines()[-1].startswith("mine  ")
+
+
+def test_suggestions_are_what_fits_one_tokenizer_first(run, monkeypatch):
+    monkeypatch.setattr("blendin_models.memory.recommended", lambda: 6 * 10**9)
+    pairs = json.loads(run("models", "suggest", "--json").text)
+    assert [pair["name"] for pair in pairs] == ["smollm2", "demo"]
+    assert all(pair["fits"] for pair in pairs)
+    assert "one tokenizer" in run("models", "suggest").text.splitlines()[0]
+
+
+def test_what_does_not_fit_says_so_in_the_list(run, monkeypatch):
+    monkeypatch.setattr("blendin_models.memory.recommended", lambda: 10**9)
+    (line,) = [row for row in run("models", "list").text.splitlines() if row.startswith("demo ")]
+    assert "needs about 2 GB of memory: too much for here" in line
+
+
+def test_verify_says_what_is_wrong_and_how_to_repair_it(run, home):
+    folder = write_model(home / "models" / "mine", 1)
+    manifest.write(folder, manifest.Manifest("mine.gguf"))
+    assert run("models", "verify", "mine").err == "mine is as it was fetched\n"
+    (folder / "config.json").write_text("{}")
+    result = run("models", "verify", "mine")
+    assert result.code == 3
+    assert "mine: config.json is damaged: its SHA-256 differs; repair it: " in result.error()
+    assert "has no record" in run("models", "verify", NAMES[1]).error()
+
+
+def test_import_a_gguf_file(run, home, tmp_path):
+    file = tmp_path / "Tiny.gguf"
+    config = gguf_samples.tiny_config("llama")
+    weights = gguf_samples.weights_of(gguf_samples.tiny_model(config))
+    gguf_samples.write_model(file, "llama", config, weights)
+    assert run("models", "import", file).err == f"tiny is ready in {home}/models/tiny\n"
+    assert run("models", "verify", "tiny").code == 0
+    again = run("models", "import", file)
+    assert again.code == 3
+    assert "tiny is taken" in again.error()
+    assert "is taken" in run("models", "import", file, "--name", NAMES[0]).error()
+    assert run("models", "import", file, "--name", "second", "-q").err == ""
+    assert run("models", "import", tmp_path / "none.gguf").code == 2
+
+
 def test_show_a_pair(run, home):
     told = json.loads(run("models", "show", "demo", "--json").text)
     assert told["aligned"]["path"] == str(home / "models" / NAMES[1])
@@ -54,6 +116,7 @@ def test_show_a_pair(run, home):
     assert f"  path             {home}/models/{NAMES[1]}\n" in text
     starts = {line[2:].split(" ", 1)[0] for line in text.splitlines() if line.startswith("  ")}
     assert starts >= {"name", "license", "installed", "download_bytes", "source"}
+    assert "note" not in text  # nothing is shown of what there is nothing to say of
 
 
 def test_remove_frees_once(run, home):
@@ -72,7 +135,7 @@ def test_remove_a_pair_removes_what_is_here(run, home):
     assert run("models", "remove", "demo").code == 3
 
 
-@pytest.mark.parametrize("name", ["../x", "..", ".", "", "/", "a/b", "-x\n", ".hidden"])
+@pytest.mark.parametrize("name", ["../x", "..", ".", "", "/", "/a", "-x\n", ".hidden"])
 def test_remove_refuses_names_that_leave_the_folder(run, home, name):
     (home / "x").mkdir()
     result = run("models", "remove", "--", name)

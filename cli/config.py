@@ -1,0 +1,162 @@
+"""Settings in files: ``config.toml`` in the user's config folder, ``blendin.toml`` where one works.
+
+An option on the command line comes first, then its environment variable, then the file of the
+working directory, then the user's own, then the program's default. Keys are long option names; at
+the top of a file they hold for every command that has such an option, in a table named like a
+command for that command alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+LOCAL = "blendin.toml"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value from a file."""
+
+    value: Any
+    file: Path
+
+
+def files() -> list[Path]:
+    """Where settings are looked for; the later file wins."""
+    from blendin_models.store import config_folder
+
+    return [config_folder() / "config.toml", Path(LOCAL)]
+
+
+def settings_of(group: click.Group) -> dict[str, dict[str, Setting]]:
+    """What the files set, by command and parameter name.
+
+    Raises:
+        click.UsageError: a file that cannot be read, or a key that no command has.
+    """
+    options = {
+        name: _options(command)
+        for name, command in group.commands.items()
+        if not isinstance(command, click.Group)
+    }
+    anywhere = {key: name for known in options.values() for key, name in known.items()}
+    found: dict[str, dict[str, Setting]] = {name: {} for name in options}
+    for file in filter(Path.is_file, files()):
+        content = _read(file)
+        tables = {key: value for key, value in content.items() if isinstance(value, dict)}
+        common = _checked(content, anywhere, set(tables), str(file))
+        if unknown := sorted(set(tables) - set(options)):
+            raise click.UsageError(f"{file}: {unknown[0]!r} is no command with options")
+        for command, known in options.items():
+            own = _checked(tables.get(command, {}), known, set(), f"{file} [{command}]")
+            shared = {key: value for key, value in common.items() if key in known}
+            for key, value in {**shared, **own}.items():
+                found[command][known[key]] = Setting(value, file)
+    return found
+
+
+def _options(command: click.Command) -> dict[str, str]:
+    """From the long names of a command's options to the names of their parameters."""
+    return {
+        name.lstrip("-"): parameter.name
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and parameter.name
+        for name in parameter.opts
+        if name.startswith("--")
+    }
+
+
+def _checked(
+    content: dict[str, Any], known: dict[str, str], besides: set[str], where: str
+) -> dict[str, Any]:
+    """The settings of a table with their keys as options are spelled."""
+    settings = {}
+    for key, value in content.items():
+        if key in besides:
+            continue
+        option = key.replace("_", "-")
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise click.UsageError(f"{where}: {key!r} is no option{hint}")
+        settings[option] = value
+    return settings
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"{file} cannot be read: {error}") from None
+    return content
+
+
+def default_map(group: click.Group) -> dict[str, dict[str, Any]]:
+    """The settings of the files as click takes them."""
+    return {
+        command: {name: setting.value for name, setting in settings.items()}
+        for command, settings in settings_of(group).items()
+    }
+
+
+@click.group()
+def config() -> None:
+    """Show the settings that files and the environment make."""
+
+
+@config.command()
+@click.option("--all", "everything", is_flag=True, help="Also what is at its default.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array.")
+@click.pass_context
+def show(ctx: click.Context, everything: bool, as_json: bool) -> None:
+    """Show which settings hold, and where each of them comes from.
+
+    \b
+    Files, the later one wins; then the environment, then the command line:
+      config.toml in the user's config folder (BLENDIN_CONFIG names another)
+      blendin.toml in the working directory
+    """
+    group = ctx.find_root().command
+    assert isinstance(group, click.Group)
+    rows = [row for row in _rows(group) if everything or row["source"] != "default"]
+    if as_json:
+        click.echo(json.dumps(rows, ensure_ascii=False, default=str))
+        return
+    for row in rows:
+        click.echo(f"{row['command']:<10} {row['option']:<28} {row['value']!s:<20} {row['source']}")
+    if not rows:
+        click.echo(f"nothing is set; files are looked for at {' and '.join(map(str, files()))}")
+
+
+def _rows(group: click.Group) -> Iterator[dict[str, Any]]:
+    for command, settings in settings_of(group).items():
+        for parameter in group.commands[command].params:
+            if isinstance(parameter, click.Option) and parameter.name:
+                value, source = _in_force(command, parameter, settings.get(parameter.name))
+                row = {"command": command, "option": max(parameter.opts, key=len)}
+                yield {**row, "value": value, "source": source}
+
+
+def _in_force(command: str, option: click.Option, setting: Setting | None) -> tuple[Any, str]:
+    """The value of an option and where it comes from."""
+    variable = f"BLENDIN_{command}_{option.name}".upper().replace("-", "_")
+    if value := os.environ.get(variable):
+        return value, variable
+    if setting is not None:
+        return setting.value, str(setting.file)
+    default = option.default
+    return (default if isinstance(default, str | int | float | bool) else None), "default"

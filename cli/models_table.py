@@ -1,0 +1,97 @@
+"""What ``blendin models`` shows of pairs and models: as objects, and as lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+BYTES_OF_A_WEIGHT = {"cpu": 4.0, "gpu": 0.6}  # float32; 4 bits with their scales
+
+
+def about_pair(entry: Any) -> dict[str, Any]:
+    """A pair of the catalogue as an object."""
+    from blendin_mlx.backend import is_cpu
+    from blendin_models.memory import recommended
+
+    base, aligned = (about_model(model) for model in entry.models)
+    weight = BYTES_OF_A_WEIGHT["cpu" if is_cpu() else "gpu"]
+    memory = int(weight * sum(model.parameters for model in entry.models))
+    missing = [model["download_bytes"] for model in (base, aligned) if not model["installed"]]
+    return {
+        "name": entry.name,
+        "description": entry.description,
+        "note": entry.note,
+        "recommended": entry.recommended,
+        "one_tokenizer": entry.one_tokenizer,
+        "installed": not missing,
+        "download_bytes": sum(missing),
+        "memory_bytes": memory,
+        "fits": memory < recommended(),
+        "base": base,
+        "aligned": aligned,
+    }
+
+
+def about_model(entry: Any) -> dict[str, Any]:
+    """A model of the catalogue as an object."""
+    from blendin_models import upkeep
+    from blendin_models.errors import ModelError
+
+    try:
+        kept = upkeep.find(entry.name)[0]
+    except ModelError:
+        kept = None
+    return {
+        "name": entry.name,
+        "license": entry.license,
+        "gated": entry.gated,
+        "installed": kept is not None,
+        "path": str(kept.folder) if kept else None,
+        "bytes": kept.bytes if kept else None,
+        "revision": kept.revision if kept else None,
+        "download_bytes": entry.bytes,
+        "source": entry.origin,
+    }
+
+
+def kept_models() -> list[dict[str, Any]]:
+    """Models that are here and in no pair: imported, quantized, or cached from the hub."""
+    from blendin_models import catalogue, upkeep
+
+    known = catalogue.models()
+    return [
+        {
+            "name": kept.name,
+            "path": str(kept.folder),
+            "bytes": kept.bytes,
+            "source": kept.source,
+            "revision": kept.revision,
+        }
+        for kept in (*upkeep.imported(), *upkeep.snapshots())
+        if kept.name not in known
+    ]
+
+
+def model_line(model: dict[str, Any]) -> str:
+    """A model of a pair in one line."""
+    state = (
+        f"here, {model['bytes'] / 1e6:.0f} MB"
+        if model["installed"]
+        else f"not here, {model['download_bytes'] / 1e6:.0f} MB to fetch"
+    )
+    return f"{model['name']:<24} {state:<27} {model['license']}"
+
+
+def print_about(about: dict[str, Any], indent: str = "") -> None:
+    """An object, a line for each value."""
+    for key, value in about.items():
+        if isinstance(value, dict):
+            click.echo(f"{indent}{key}") if value else None
+            print_about(value, indent + "  ")
+        elif value is not None:
+            click.echo(f"{indent}{key:<16} {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)

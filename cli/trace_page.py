@@ -1,0 +1,135 @@
+"""A trace as one web page: nothing is fetched, and no text of a trace can become markup."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from .blend_view import recorded_decision, visible
+from .terminal import harmless
+
+if TYPE_CHECKING:
+    from blendin_mlx.trace import RecordedRun
+
+BINS = 20
+WIDTH, HEIGHT = 600.0, 100.0
+WORDS = {"base": "base alone", "kept": "base's choice kept", "override": "base overridden"}
+
+
+def page(runs: list[tuple[str, RecordedRun]]) -> str:
+    """The page for named runs, side by side."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string((files(__package__) / "trace_page.html").read_text("utf-8"))
+    return template.render(runs=[_run(name, recorded) for name, recorded in runs])
+
+
+def _run(name: str, recorded: RecordedRun) -> dict[str, Any]:
+    tokens = [_token(step) for step in recorded.steps]
+    asked = sum(step["alpha"] is not None for step in recorded.steps)
+    run, end = recorded.run, recorded.end or {}
+    return {
+        "name": _clean(name),
+        "notes": [_clean(note) for note in recorded.notes],
+        "base": _clean(run["models"]["base"]["name"]),
+        "aligned": _clean(run["models"]["aligned"]["name"]),
+        "prompt": _prompt(run),
+        "tokens": tokens,
+        "asked": asked,
+        "rate": f"{asked / len(tokens):.1%}" if tokens else "0%",
+        "overrides": [token for token in tokens if token["decided"] == "override"],
+        "finish": _clean(end.get("finish_reason", "cut off")),
+        "settings": _settings(run),
+        "timeline": _timeline(recorded.steps),
+        "histogram": _histogram(recorded.steps, run.get("tau")),
+    }
+
+
+def _prompt(run: dict[str, Any]) -> str:
+    prompt = run.get("base_prompt")
+    return _clean(prompt.get("text", "")) if isinstance(prompt, dict) else ""
+
+
+def _settings(run: dict[str, Any]) -> list[tuple[str, str]]:
+    apart = ("type", "models", "base_prompt", "aligned_prompt")
+    shown = {key: value for key, value in run.items() if key not in apart and value is not None}
+    return [
+        (_clean(key), _clean(value if isinstance(value, str) else json.dumps(value)))
+        for key, value in shown.items()
+    ]
+
+
+def _token(step: dict[str, Any]) -> dict[str, Any]:
+    decided, alpha = recorded_decision(step), step["alpha"]
+    facts = [
+        ("token", f"{step['index']}  {visible(step['text'])}"),
+        ("decided by", WORDS[decided]),
+        ("base's top", _candidate(step["base"])),
+    ]
+    if step.get("aligned"):
+        facts.append(("guide's top", _candidate(step["aligned"])))
+    named = {"alpha": "α", "prob": "probability", "gap": "lead over the next"}
+    named |= {"gate_margin": "distance to τ", "stop_prob": "P(end)", "exact_mass": "exact mass"}
+    facts += [(words, f"{step[key]:.3f}") for key, words in named.items() if _known(step, key)]
+    level = min(max(int(4 * (1 if alpha is None else alpha)), 0), 3)
+    return {
+        "index": step["index"],
+        "text": _clean(step["text"]),
+        "shown": visible(step["text"]),
+        "decided": decided,
+        "style": decided if decided == "base" else f"{decided} level{level}",
+        "label": ", ".join(f"{key} {value}" for key, value in facts),
+        "facts": json.dumps(facts, ensure_ascii=False),
+        "wish": visible(step["base"]["text"]),
+        "alpha": "" if alpha is None else f"{alpha:.2f}",
+        "base_prob": f"{step['base']['prob']:.2f}",
+        "guide_prob": f"{step['aligned']['prob']:.2f}" if step.get("aligned") else "",
+    }
+
+
+def _known(step: dict[str, Any], key: str) -> bool:
+    return step.get(key) is not None
+
+
+def _candidate(candidate: dict[str, Any]) -> str:
+    return f"{visible(candidate['text'])}  {candidate['prob']:.3f}"
+
+
+def _timeline(steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """Points of the base's confidence as a line, of the guide's and of α as dots."""
+    scale = WIDTH / max(len(steps), 1)
+
+    def points(values: list[float | None]) -> list[tuple[float, float]]:
+        return [
+            (round((i + 0.5) * scale, 1), round(HEIGHT * (1 - value), 1))
+            for i, value in enumerate(values)
+            if value is not None
+        ]
+
+    base = points([step["base"]["prob"] for step in steps])
+    return {
+        "base": " ".join(f"{x},{y}" for x, y in base),
+        "guide": points([(step.get("aligned") or {}).get("prob") for step in steps]),
+        "alpha": points([step["alpha"] for step in steps]),
+    }
+
+
+def _histogram(steps: list[dict[str, Any]], tau: Any) -> dict[str, Any]:
+    counts = [0] * BINS
+    for step in steps:
+        counts[min(max(int(BINS * step["base"]["prob"]), 0), BINS - 1)] += 1
+    tallest, width = max([*counts, 1]), WIDTH / BINS
+    bars = [
+        {"x": i * width + 1, "width": width - 2, "y": HEIGHT * (1 - n / tallest), "n": n}
+        for i, n in enumerate(counts)
+    ]
+    marked = isinstance(tau, int | float) and 0 <= tau <= 1
+    return {"bars": bars, "tau": tau if marked else None, "x": WIDTH * tau if marked else 0}
+
+
+def _clean(text: object) -> str:
+    return harmless(str(text)).encode(errors="replace").decode()

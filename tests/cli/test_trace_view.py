@@ -1,0 +1,76 @@
+"""A trace shown in the terminal says who decided, and what of a damaged one can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from blendin_cli.blend_view import BlendView, sparkline
+from commands import Result
+from recorded_traces import HOSTILE, write_trace
+
+Run = Callable[..., Result]
+
+
+def test_the_answer_is_marked_by_who_decided(run: Run, tmp_path: Path) -> None:
+    result = run("trace", "view", write_trace(tmp_path / "t.jsonl"))
+    lines = result.text.splitlines()
+    assert (result.code, result.err) == (0, "")
+    assert lines[0] == "Plain ‹kept› «over»"
+    assert "α ·▂█ 2 interventions in 3 tokens (66.7%), 1 overrides" in lines
+    assert lines[-1] == "    2  'wish' → ' over'  α 0.90  base 0.30  guide 0.80"
+
+
+def test_colour_deepens_with_alpha_and_differs_by_decision() -> None:
+    view = BlendView(marks=False)
+    pieces = {view.piece(who, alpha, "x") for who in ("kept", "override") for alpha in (0.1, 0.9)}
+    assert len(pieces) == 4
+    assert view.piece("base", None, "x") == "x"
+    assert all(piece.endswith("\x1b[0m") for piece in pieces)
+
+
+def test_text_is_made_harmless(run: Run, tmp_path: Path) -> None:
+    result = run("trace", "view", write_trace(tmp_path / "t.jsonl", HOSTILE))
+    assert "\x1b" not in result.text
+    assert "\u202e" not in result.text
+
+
+@pytest.mark.parametrize("width", [1, 2, 60])
+def test_a_sparkline_is_as_wide_as_it_may_be(width: int) -> None:
+    assert sparkline([None, 0.0, 1.0] * 30, width).__len__() == width
+    assert sparkline([]) == ""
+
+
+def test_a_trace_cut_off_is_shown_up_to_there(run: Run, tmp_path: Path) -> None:
+    path = write_trace(tmp_path / "t.jsonl")
+    path.write_bytes(b"".join(path.read_bytes().splitlines(True)[:3])[:-20])
+    result = run("trace", "view", path)
+    assert result.code == 0
+    assert result.text.splitlines()[0] == "Plain"
+    assert "t.jsonl:3 is no trace record; shown up to there" in result.err
+
+
+@pytest.mark.parametrize("bad", ['{"type": "step"}', '{"type": "x"}', "[]", "oops"])
+def test_a_bad_line_is_named(bad: str, run: Run, tmp_path: Path) -> None:
+    path = write_trace(tmp_path / "t.jsonl")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], bad, *lines[3:]]))
+    assert "t.jsonl:3 is no" in run("trace", "view", path).err
+
+
+def test_another_version_is_said_in_one_line(run: Run, tmp_path: Path) -> None:
+    result = run("trace", "view", write_trace(tmp_path / "t.jsonl", written_by="9.9"))
+    (line,) = result.err.splitlines()
+    assert "written by version 9.9" in line
+
+
+@pytest.mark.parametrize("command", ["view", "html"])
+@pytest.mark.parametrize("content", ["", "hello\n", '{"type": "step"}\n', '{"type": "run"}\n'])
+def test_what_is_no_trace_is_refused(command: str, content: str, run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text(content)
+    result = run("trace", command, path)
+    assert result.code == 1
+    assert "is no trace" in result.error()
