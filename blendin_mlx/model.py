@@ -10,6 +10,7 @@ from typing import Any
 from .backend import mx
 from .errors import PairError
 from .projection import Projection, ProjectionRule, same_vocabulary
+from .rendering import render
 from .vocabulary import Vocabulary
 
 # Where configs keep the longest sequence a model was made for.
@@ -45,11 +46,12 @@ class LanguageModel:
             PairError: no stop token is known, or the tokenizer's bytes cannot be known.
         """
         return Vocabulary(
-            self.tokenizer, size=self._logit_size, stop_ids=self.stop_ids, name=self.name
+            self.tokenizer, size=self.logit_size, stop_ids=self.stop_ids, name=self.name
         )
 
     @cached_property
-    def _logit_size(self) -> int:
+    def logit_size(self) -> int:
+        """How many logits the network gives, padding included."""
         # Asking for the shape builds the graph and computes nothing.
         size: int = self.network(mx.array([[0]])).shape[-1]
         return size
@@ -71,7 +73,7 @@ class LanguageModel:
         probe = "blendin-probe"
         messages = [{"role": "user", "content": "."}, {"role": "assistant", "content": probe}]
         try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False)
+            text = render(self.tokenizer, messages)
         except Exception:  # a template may refuse anything; the configured tokens remain
             return None
         rest = text.rpartition(probe)[2]
@@ -90,7 +92,7 @@ class LanguageModel:
     @property
     def context_limit(self) -> int | None:
         """The longest sequence in tokens that the model was made for, if it says."""
-        config = self.config.get("text_config", self.config)
+        config = self.config.get("text_config") or self.config
         limits = [config[key] for key in CONTEXT_KEYS if isinstance(config.get(key), int)]
         return min(limits) if limits else None
 

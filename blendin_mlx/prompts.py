@@ -12,6 +12,7 @@ from typing import Any
 
 from .errors import PairError, PromptError
 from .model import LanguageModel, Pair
+from .rendering import render
 from .vocabulary import Vocabulary
 
 Message = Mapping[str, str]
@@ -199,9 +200,7 @@ def _chat_prompt(
     if template is not None:
         options["chat_template"] = template
     try:
-        text: str = model.tokenizer.apply_chat_template(
-            shielded, tokenize=False, add_generation_prompt=True, **options
-        )
+        text = render(model.tokenizer, shielded, add_generation_prompt=True, **options)
     except (TemplateError, ValueError, TypeError, ArithmeticError) as error:
         raise PairError(f"{model.name}: its chat template cannot be rendered: {error}") from error
     ids = [

@@ -13,7 +13,7 @@ import click
 
 from .bench import bench
 from .chat import chat
-from .codes import FAILURE, INTERRUPTED, MODEL, PAIR, USAGE
+from .codes import FAILURE, INTERRUPTED, MEMORY, MODEL, PAIR, USAGE
 from .config import config, default_map
 from .doctor import doctor
 from .generate import generate
@@ -45,8 +45,8 @@ class Commands(click.Group):
     cls=Commands,
     context_settings={"auto_envvar_prefix": "BLENDIN", "help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failure, 2 usage, 3 model missing or damaged, "
-    "4 pair cannot be blended, 130 interrupted. Options can be set in the environment too: "
-    "BLENDIN_GENERATE_TAU=0.3.",
+    "4 pair cannot be blended, 5 not enough memory, 130 interrupted. "
+    "Options can be set in the environment too: BLENDIN_GENERATE_TAU=0.3.",
 )
 @click.version_option(package_name="blendin-mlx", prog_name="blendin")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -120,10 +120,10 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, click.ClickException):
         return error.format_message(), error.exit_code
     from blendin_mlx.errors import BlendinError, PairError, PromptError
-    from blendin_models.errors import ModelError
+    from blendin_models.errors import MemoryNeededError, ModelError
 
     if isinstance(error, BlendinError):
-        codes = {ModelError: MODEL, PairError: PAIR, PromptError: USAGE}
+        codes = {MemoryNeededError: MEMORY, ModelError: MODEL, PairError: PAIR, PromptError: USAGE}
         return str(error), next(
             (c for kind, c in codes.items() if isinstance(error, kind)), FAILURE
         )

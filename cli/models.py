@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .models_table import about_model, about_pair, kept_models, model_line, print_about
+from .models_table import about_check, about_model, about_pair, kept_models, model_line, print_about
 from .terminal import progress, say
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
@@ -94,6 +94,41 @@ def suggest(as_json: bool) -> None:
         click.echo(f"{pair['name']:<16} {state:<16} {tokenizer:<15} {pair['description']}")
         if pair["note"]:
             click.echo(f"{'':<16} {pair['note']}")
+
+
+@models.command()
+@click.argument("names", nargs=-1, required=True, metavar="PAIR | BASE ALIGNED")
+@click.option(
+    "--tokens",
+    type=click.IntRange(min=1),
+    default=4096,
+    show_default=True,
+    help="How long the longest conversation will be.",
+)
+@AS_JSON
+def check(names: tuple[str, ...], tokens: int, as_json: bool) -> None:
+    """Check a pair before its weights are read: files, vocabularies, limits, memory.
+
+    \b
+    Examples:
+      blendin models check demo
+      blendin models check HuggingFaceTB/SmolLM2-360M smollm2-135m-instruct --tokens 8192
+    """
+    from blendin_models.memory import recommended
+    from blendin_models.pair import check_pair, open_pair
+    from blendin_models.relation import relation
+
+    if len(names) > 2:
+        raise click.UsageError("name a pair, or a base and an aligned model")
+    with progress() as report:
+        pair, base, aligned = (None, *names) if len(names) == 2 else (names[0], None, None)
+        checked = check_pair(pair, base, aligned, report, tokens=tokens, force=True)
+    related = relation(open_pair(checked))
+    about = about_check(checked, related, tokens, recommended())
+    if as_json:
+        _echo_json(about)
+    else:
+        print_about(about)
 
 
 @models.command()

@@ -55,6 +55,32 @@ def about_model(entry: Any) -> dict[str, Any]:
     }
 
 
+def about_check(checked: Any, related: Any, tokens: int, room: int) -> dict[str, Any]:
+    """What can be known of a pair before its weights are read, as an object."""
+    sides = zip(("base", "aligned"), (checked.base, checked.aligned), checked.reports, strict=True)
+    return {
+        "vocabularies": related.kind,
+        "shared_tokens": round(related.shared, 4),
+        "tokens": tokens,
+        "weights_bytes": checked.need.weights,
+        "caches_bytes": checked.need.caches,
+        "recommended_bytes": room,
+        "fits": checked.need.total <= room,
+        **{
+            role: {
+                "name": located.name,
+                "path": str(located.folder),
+                "model_type": report.model_type,
+                "chat_template": report.has_chat_template,
+                "context_limit": report.context_limit,
+                "stored_bytes": report.stored_bytes,
+                "memory_bytes": report.memory_bytes,
+            }
+            for role, located, report in sides
+        },
+    }
+
+
 def kept_models() -> list[dict[str, Any]]:
     """Models that are here and in no pair: imported, quantized, or cached from the hub."""
     from blendin_models import catalogue, upkeep

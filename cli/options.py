@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -121,6 +121,8 @@ class Settings:
     kv_bits: int | None
     draft: str
     num_draft_tokens: int | None
+    force: bool
+    wired_limit: bool
 
 
 def pair_options(command: Command) -> Command:
@@ -298,6 +300,12 @@ def speed_options(command: Command) -> Command:
             callback=_whole,
             help="Quantize both caches to so many bits.  [default: off]",
         ),
+        click.option("--force", is_flag=True, help="Load a pair that seems too large for here."),
+        click.option(
+            "--wired-limit/--no-wired-limit",
+            default=True,
+            help="Keep both models resident on an Apple GPU.  [default: yes]",
+        ),
     )
 
 
@@ -310,12 +318,30 @@ def blend_options(command: Command) -> Command:
     @wraps(command)
     def gathered(**values: Any) -> Any:
         settings = Settings(**{name: values.pop(name) for name in names})
-        return command(settings=settings, **values)
+        return command(settings=_with_recommended(settings), **values)
 
     decorated: Any = gathered
     for group in (speed_options, sampling_options, prompt_options, method_options, pair_options):
         decorated = group(decorated)
     return decorated  # type: ignore[no-any-return]
+
+
+def _with_recommended(settings: Settings) -> Settings:
+    """What the catalogue recommends for a pair holds where nothing else was said."""
+    from click.core import ParameterSource
+
+    from blendin_models import catalogue
+
+    pair = catalogue.pairs().get(settings.pair or "demo")
+    if pair is None or settings.base is not None or settings.aligned is not None:
+        return settings
+    ctx = click.get_current_context()
+    unsaid = {
+        name: value
+        for name, value in pair.recommended.items()
+        if ctx.get_parameter_source(name) is ParameterSource.DEFAULT
+    }
+    return replace(settings, **unsaid)
 
 
 def _whole(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from blendin_mlx.speculation import Drafting
 
 
+LONGEST_PROMPT = 4096  # tokens that memory is reckoned for besides the answer
+
+
 def make_method(settings: Settings) -> Method:
     """The method with the options that were given.
 
@@ -58,7 +61,14 @@ def named_pair(pair: str | None, base: str | None, aligned: str | None) -> str |
     return pair
 
 
-def load_pair(pair: str | None, base: str | None, aligned: str | None, quiet: bool) -> Pair:
+def load_pair(
+    pair: str | None,
+    base: str | None,
+    aligned: str | None,
+    quiet: bool,
+    tokens: int = LONGEST_PROMPT,
+    force: bool = False,
+) -> Pair:
     """Load two models, with progress and what there is to say about this machine."""
     from blendin_mlx import backend
     from blendin_models import load_pair as load
@@ -66,7 +76,7 @@ def load_pair(pair: str | None, base: str | None, aligned: str | None, quiet: bo
     if backend.BLAS.notice:
         say(backend.BLAS.notice, quiet)
     with progress(quiet) as report:
-        return load(pair, base, aligned, report)
+        return load(pair, base, aligned, report, tokens=tokens, force=force)
 
 
 def load_reference(name: str, quiet: bool) -> LanguageModel:
@@ -78,6 +88,14 @@ def load_reference(name: str, quiet: bool) -> LanguageModel:
         found = locate(name, report)
         with repair_named(found):
             return load_model(found.folder, found.name, found.revision, report)
+
+
+def _keep_resident() -> None:
+    """Wire what the models take, and a tenth for caches, until the command ends."""
+    from blendin_mlx.backend import mx
+    from blendin_models.memory import wired
+
+    click.get_current_context().with_resource(wired(int(1.1 * mx.get_active_memory())))
 
 
 class Session:
@@ -105,7 +123,10 @@ class Session:
         settings = self.settings
         self.method = make_method(settings)
         started = time.perf_counter()
-        self.pair = load_pair(named, settings.base, settings.aligned, quiet)
+        tokens = settings.max_tokens + LONGEST_PROMPT
+        self.pair = load_pair(named, settings.base, settings.aligned, quiet, tokens, settings.force)
+        if settings.wired_limit:
+            _keep_resident()
         if settings.reference is not None:
             self.pair.reference = load_reference(settings.reference, quiet)
         self.load_s = time.perf_counter() - started

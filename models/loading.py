@@ -42,12 +42,23 @@ def load_model(
     Example:
         >>> load_model(Path("models/gemma-3-270m"), name="gemma-3-270m")
     """
+    model = open_model(folder, name, revision)
+    with _explained(folder):
+        evaluate_weights(model.network, progress and partial(progress, f"{model.name}, load"))
+    return model
+
+
+def open_model(folder: Path, name: str | None = None, revision: str | None = None) -> LanguageModel:
+    """The model of a folder with its tokenizer; no weight is read before it is needed.
+
+    Raises:
+        ModelError: as :func:`load_model`.
+    """
     check_folder(folder)
     with _open_files_limit():
         from mlx_lm.tokenizer_utils import load as load_tokenizer
 
-    name = name or folder.resolve().name
-    try:
+    with _explained(folder):
         network, config = load_network(folder)
         # Said outright: left open, transformers may ask on the terminal whether to run code.
         tokenizer = load_tokenizer(
@@ -55,11 +66,18 @@ def load_model(
         )
         if is_cpu():
             to_float32(network)
-        evaluate_weights(network, progress and partial(progress, f"{name}, load"))
+    path = folder.resolve()
+    return LanguageModel(network, tokenizer, config, name or path.name, str(path), revision)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Whatever a library raises over a folder becomes a line that names it."""
+    try:
+        yield
     except Exception as error:
         reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
         raise ModelError(f"{folder} cannot be loaded: {reason}") from error
-    return LanguageModel(network, tokenizer, config, name, str(folder.resolve()), revision)
 
 
 def load_network(folder: Path) -> tuple[Any, dict[str, Any]]:

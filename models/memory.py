@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from blendin_mlx.backend import mx
@@ -74,3 +76,17 @@ def _advice(base: Preflight, aligned: Preflight, tokens: int, room: int) -> str:
 
 def _gb(count: int) -> str:
     return f"{count / 1e9:.1f} GB"
+
+
+@contextmanager
+def wired(count: int) -> Iterator[None]:
+    """Within this, so many bytes stay resident on an Apple GPU; elsewhere nothing changes."""
+    if not mx.metal.is_available():
+        yield
+        return
+    before = mx.set_wired_limit(min(count, recommended()))
+    try:
+        yield
+    finally:
+        mx.synchronize()  # what still runs may use what was wired
+        mx.set_wired_limit(before)

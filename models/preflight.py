@@ -58,8 +58,11 @@ class Preflight:
     cache: CacheCost
 
 
-def inspect(folder: Path) -> Preflight:
+def inspect(folder: Path, tokenizer: bool = True) -> Preflight:
     """Check one folder without reading a weight or running any code of it.
+
+    Args:
+        tokenizer: read the tokenizer too, which takes a second where it is large.
 
     Raises:
         ModelError: naming the file that is missing, damaged or of a kind that cannot be loaded.
@@ -71,7 +74,8 @@ def inspect(folder: Path) -> Preflight:
     tensors = read_folder(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     _check_architecture(folder / "config.json", config)
-    _check_tokenizer(folder / "tokenizer.json")
+    if tokenizer:
+        _check_tokenizer(folder / "tokenizer.json")
     network = _fitted(folder)
     if is_cpu():
         to_float32(network)  # planned only; the cache is then of that type too
@@ -133,7 +137,7 @@ def _has_chat_template(folder: Path) -> bool:
 
 
 def _context_limit(config: dict[str, Any]) -> int | None:
-    part = config.get("text_config", config)
+    part = config.get("text_config") or config
     limits = [part[key] for key in CONTEXT_KEYS if isinstance(part.get(key), int)]
     return min(limits) if limits else None
 

@@ -129,7 +129,8 @@ def _check_index(index: Path, shards: dict[str, dict[str, Tensor]]) -> None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ModelError(f"{index} is no valid index of weights") from None
     if missing := [str(name) for name in wanted if name not in shards]:
-        raise ModelError(f"{index.parent} lacks {', '.join(missing[:3])} of {len(wanted)} shards")
+        named = ", ".join(map(repr, missing[:3]))
+        raise ModelError(f"{index.parent} lacks {named} of {len(wanted)} shards")
     for name, shard in places.items():
         if name not in shards[shard]:
             raise ModelError(f"{index.parent / shard} lacks {name!r}, which the index places there")

@@ -52,10 +52,10 @@ def spoiled(tmp_path: Path, tiny: tuple[str, ...], file: str, content: bytes) ->
         ("config.json", b"[]", "config.json is no model's config"),
         ("config.json", b"{}", "config.json is no model's config"),
         ("config.json", b'{"model_type": "nonesuch"}', "nonesuch"),
-        ("config.json", b'{"model_type": "llama"}', "cannot be loaded"),
+        ("config.json", b'{"model_type": "llama"}', "does not fit the weights"),
         ("tokenizer.json", b'{"version": ', "cannot be loaded"),
-        ("model.safetensors", b"", "cannot be loaded"),
-        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "cannot be loaded"),
+        ("model.safetensors", b"", "is empty"),
+        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"),
     ],
 )
 def test_damaged_file(run, tiny, tmp_path, file, content, named):

@@ -88,7 +88,7 @@ def test_tokenizer_that_cannot_be_read(folder, content):
 @pytest.mark.parametrize(
     ("places", "named"),
     [
-        ({"x": "model-2.safetensors"}, "lacks model-2.safetensors"),
+        ({"x": "model-2.safetensors"}, "lacks 'model-2.safetensors'"),
         ({"x": WEIGHTS}, "lacks 'x'"),
         ([], "no valid index"),
     ],

@@ -1,0 +1,108 @@
+"""What is refused, recommended and told before a weight is read."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+import pytest
+
+from blendin_cli import session
+from blendin_models import catalogue, loading, memory
+
+
+@pytest.fixture
+def no_weights(monkeypatch):
+    def read(*_):
+        raise AssertionError("a weight was read")
+
+    monkeypatch.setattr(loading, "evaluate_weights", read)
+
+
+def test_a_pair_that_does_not_fit_is_refused_with_figures(run, tiny, monkeypatch, no_weights):
+    monkeypatch.setattr(memory, "recommended", lambda: 1000)
+    result = run("generate", *tiny, "hi")
+    assert result.code == 5
+    assert "and 0.0 GB are free here" in result.error()
+    assert "--force" in result.error()
+
+
+def test_force_goes_on(run, tiny, monkeypatch):
+    monkeypatch.setattr(memory, "recommended", lambda: 1000)
+    assert run("generate", *tiny, "--force", "-m", 2, "hi").code == 0
+
+
+def test_a_longer_answer_needs_more(run, tiny, monkeypatch):
+    asked = []
+    check = memory.check_memory
+    monkeypatch.setattr(memory, "check_memory", lambda *a: asked.append(a[2]) or check(*a))
+    run("generate", *tiny, "-m", 2, "hi")
+    run("generate", *tiny, "-m", 1002, "--stop", "t", "hi")
+    assert asked[1] - asked[0] == 1000
+
+
+def test_check_tells_what_can_be_known(run, tiny, no_weights):
+    told = json.loads(run("models", "check", tiny[1], tiny[3], "--json").text)
+    assert (told["vocabularies"], told["shared_tokens"], told["fits"]) == ("same", 1.0, True)
+    assert told["base"]["chat_template"] is False
+    assert told["aligned"]["chat_template"] is True
+    assert told["aligned"]["context_limit"] == told["base"]["context_limit"]
+    assert told["weights_bytes"] == told["base"]["memory_bytes"] + told["aligned"]["memory_bytes"]
+    longer = json.loads(run("models", "check", tiny[1], tiny[3], "--json", "--tokens", 8192).text)
+    assert longer["caches_bytes"] == 2 * told["caches_bytes"]
+    assert run("models", "check", "a", "b", "c").code == 2
+
+
+def test_what_a_pair_recommends_holds_unless_something_is_said(run, monkeypatch):
+    entry = catalogue.PairEntry(
+        name="mine", description="", base="b", aligned="a", tau=0.2, stop_policy="base"
+    )
+    monkeypatch.setattr(catalogue, "pairs", lambda: {"mine": entry})
+    seen = []
+
+    class Loaded(Exception):  # noqa: N818
+        pass
+
+    def stop(self, settings, quiet=False):
+        seen.append((settings.tau, settings.stop_policy))
+        raise Loaded
+
+    monkeypatch.setattr(session.Session, "__init__", stop)
+    run("generate", "--pair", "mine", "hi")
+    run("generate", "--pair", "mine", "--tau", 0.4, "hi")
+    run("generate", "--pair", "mine", "--base", "other", "hi")
+    assert seen == [(0.2, "base"), (0.4, "base"), (None, "either")]
+
+
+class Metal:
+    """What of mlx matters for the wired limit."""
+
+    def __init__(self) -> None:
+        self.limit = 7
+        self.metal = self
+        self.seen: list[int] = []
+
+    def is_available(self) -> bool:
+        return True
+
+    def synchronize(self) -> None:
+        pass
+
+    def set_wired_limit(self, count: int) -> int:
+        before, self.limit = self.limit, count
+        self.seen.append(count)
+        return before
+
+
+def test_the_wired_limit_is_put_back(monkeypatch):
+    metal = Metal()
+    monkeypatch.setattr(memory, "mx", metal)
+    monkeypatch.setattr(memory, "recommended", lambda: 100)
+    with suppress(KeyError), memory.wired(500):
+        assert metal.limit == 100
+        raise KeyError
+    assert metal.limit == 7
+    with memory.wired(50):
+        assert metal.limit == 50
+    assert metal.limit == 7
+    assert metal.seen == [100, 7, 50, 7]
