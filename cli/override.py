@@ -13,16 +13,6 @@ from .options import Settings
 # What stays: the models are loaded once, and so is what depends on them.
 FIXED = ("pair", "base", "aligned", "reference", "kv_bits", "draft", "num_draft_tokens")
 FIXED += ("force", "wired_limit")
-    "pair",
-    "base",
-    "aligned",
-    "reference",
-    "kv_bits",
-    "draft",
-    "num_draft_tokens",
-    "force",
-    "wired_limit",
-)
 
 
 def overridden(settings: Settings, given: Mapping[str, Any]) -> Settings:
