@@ -121,7 +121,7 @@ def stream_generate(
     )
     guide = None
     if method.asks:
-        guide = _guide(pair, cache, method, projection, prompt.aligned.ids)
+        guide = make_guide(pair, cache, method, projection, prompt.aligned.ids)
         readers = cache.contexts()[1:] if guide.reference else [cache.aligned]
         unread += [(context, list(prompt.aligned.ids[:-1])) for context in readers]
     speculation = _speculation(drafting, pair, cache.base, base_ids, guide)
@@ -131,9 +131,10 @@ def stream_generate(
     return answering.stream(decoder, unread)
 
 
-def _guide(
+def make_guide(
     pair: Pair, cache: PromptCache, method: Method, rule: ProjectionRule, prompt: Sequence[int]
 ) -> Guide:
+    """The guide of an answer, with the reference model where the method needs it."""
     reference = None
     if method.needs_reference:
         if cache.reference is None:

@@ -54,7 +54,10 @@ class Method(Protocol):
     """A gate and a target distribution (see the module's first lines)."""
 
     name: ClassVar[str]
-    needs_reference: ClassVar[bool]  # whether the target needs the guide's unaligned twin
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the target needs the guide's unaligned twin."""
 
     @property
     def asks(self) -> bool:

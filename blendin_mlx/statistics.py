@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from .context import Context
+from .dial import Dialled
 from .step import Step
 
 FinishReason = Literal["stop", "stop_string", "length", "context", "interrupted"]
@@ -151,8 +152,10 @@ def describe_method(method: Any) -> dict[str, Any]:
     """A method's name and options, by their letters in the papers.
 
     ``tau`` and ``alpha`` always, None or "auto" where not set; ``lambda`` and ``beta`` where the
-    method has them.
+    method has them; ``dial`` where it is turned down.
     """
+    if isinstance(method, Dialled):
+        return {**describe_method(method.method), "dial": method.dial}
     options = asdict(method)
     alpha = "auto" if method.name == "blendin" else options.get("alpha")
     described = {"method": method.name, "tau": options.get("tau"), "alpha": alpha}

@@ -13,6 +13,7 @@ from .codes import USAGE
 from .conversation import COMMANDS, SHORT_HELP, Conversation, Leave
 from .options import Settings, blend_options
 from .session import Session
+from .shown import show_options
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ LAST = "last"
     metavar="[FILE]",
     help="Go on with the last conversation, or with one kept by /save.",
 )
+@show_options
 @click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
-def chat(settings: Settings, resume: str | None, quiet: bool) -> int:
+def chat(settings: Settings, resume: str | None, show: str, marks: bool, quiet: bool) -> int:
     """Talk with a pair of models. Ctrl-C stops an answer; /help lists the commands.
 
     \b
@@ -52,7 +54,7 @@ def chat(settings: Settings, resume: str | None, quiet: bool) -> int:
     session = Session(settings, quiet)
     names = f"{session.pair.base.name}, guided by {session.pair.aligned.name}"
     say(f"{names}.  {SHORT_HELP}", quiet)
-    talk = Conversation(session, quiet, autosave=last if typed else None)
+    talk = Conversation(session, quiet, last if typed else None, show, marks)
     if resume is not None:
         talk.read(last if resume == LAST else Path(resume))
     for line in _typed() if typed else _piped():

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import looking
 from .override import overridden
 from .session import Session
-from .terminal import Output, figures, interruptible, say
+from .shown import make_shown
+from .terminal import interruptible, say
 
 if TYPE_CHECKING:
+    from blendin_mlx.answering import Piece
+    from blendin_mlx.candidates import Position
     from blendin_mlx.statistics import Statistics
 
 VERSION = 1
@@ -33,14 +37,25 @@ class Conversation:
         session: the models and the settings.
         quiet: no closing lines.
         autosave: where each turn is kept, None to keep none.
+        show, marks: the text alone, or the blend (see :mod:`.shown`).
     """
 
-    def __init__(self, session: Session, quiet: bool = False, autosave: Path | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        quiet: bool = False,
+        autosave: Path | None = None,
+        show: str = "text",
+        marks: bool = False,
+    ) -> None:
         self.session = session
+        self.show = show
+        self.steps: list[Piece] = []  # of the last answer
         self.messages: list[dict[str, str]] = []
         self.turns: list[Statistics] = []
         self._quiet = quiet
         self._autosave = autosave
+        self._marks = marks
 
     def handle(self, line: str) -> None:
         """Answer a message, or carry out a command.
@@ -62,27 +77,73 @@ class Conversation:
     def ask(self, text: str) -> None:
         """Say something, and show what is answered; an interrupted answer is kept as it is."""
         self.messages.append({"role": "user", "content": text})
-        output = Output()
         try:
-            with interruptible() as interrupt:
-                for response in self.session.answer(self.messages, interrupt):
-                    output.write(response.text)
+            self._answer()
         except BaseException:
             self.messages.pop()
             raise
+
+    def answer_again(self, begun: Sequence[int]) -> None:
+        """Answer the last message once more, with this beginning (ids of the base)."""
+        asked = self.messages[:-1]
+        before, self.messages = self.messages, asked
+        try:
+            self._answer(begun)
+        except BaseException:
+            self.messages = before
+            raise
+
+    def look_at(self, index: int) -> Position:
+        """What was in question at a token of the last answer."""
+        from blendin_mlx.candidates import look_at
+
+        session = self.session
+        return look_at(
+            session.pair,
+            session.prompt(self.messages[:-1]),
+            [piece.step.id for piece in self.steps[:index]],
+            session.method,
+            projection=session.settings.projection,  # type: ignore[arg-type]
+        )
+
+    def _answer(self, begun: Sequence[int] = ()) -> None:
+        shown = make_shown(self.show, self._marks, self._quiet)
+        kept = self._kept_pieces(begun)
+        beginning = self.session.pair.base.vocabulary.bytes_of(begun).decode(errors="ignore")
+        steps = list(kept)
+        try:
+            shown.begin(beginning)
+            with interruptible() as interrupt:
+                for response in self.session.answer(self.messages, interrupt, begun=begun):
+                    shown.show(response)
+                    steps += response.pieces
         finally:
-            output.end()
-        say(figures(response.statistics), self._quiet)
+            shown.end()
+        shown.close(response)
+        self.steps = steps
         self.turns.append(response.statistics)
-        self.messages.append({"role": "assistant", "content": response.statistics.text})
+        text = beginning + response.statistics.text
+        self.messages.append({"role": "assistant", "content": text})
         if self._autosave is not None:
             self.write(self._autosave)
+
+    def _kept_pieces(self, begun: Sequence[int]) -> list[Piece]:
+        """The steps of the last answer that a beginning takes over; its last token is new."""
+        if not begun:
+            return []
+        from blendin_mlx.answering import Piece
+
+        *kept, last = self.steps[: len(begun)]
+        vocabulary = self.session.pair.base.vocabulary
+        written = vocabulary.bytes_of(begun[-1:]).decode(errors="ignore")
+        return [*kept, Piece(replace(last.step, id=begun[-1], is_stop=False), written)]
 
     def take_back(self) -> str:
         """Forget the last message and its answer; the message."""
         if not self.messages:
             raise click.UsageError("nothing was said yet")
         *self.messages, message, _ = self.messages
+        self.steps = []
         return message["content"]
 
     def write(self, file: Path) -> None:
@@ -119,6 +180,7 @@ class Conversation:
         if not isinstance(messages, list) or not all(map(_is_message, messages)):
             raise click.UsageError(f"{file} is damaged: its messages are none")
         self.messages = messages
+        self.steps = []
         self.session.configure(replace(self.session.settings, system=content.get("system")))
         say(f"{len(messages) // 2} turns from {file}", self._quiet)
 
@@ -152,6 +214,7 @@ def _help(chat: Conversation, argument: str) -> None:
 def _clear(chat: Conversation, argument: str) -> None:
     """forget the conversation"""
     chat.messages.clear()
+    chat.steps = []
 
 
 def _retry(chat: Conversation, argument: str) -> None:
@@ -252,6 +315,11 @@ COMMANDS: dict[str, Callable[[Conversation, str], None]] = {
     "edit": _edit,
     "system": _system,
     "set": _set,
+    "method": looking.method,
+    "dial": looking.dial,
+    "show": looking.show,
+    "why": looking.why,
+    "alt": looking.alt,
     "save": _save,
     "load": _load,
     "stats": _stats,
@@ -261,6 +329,11 @@ COMMANDS: dict[str, Callable[[Conversation, str], None]] = {
 ARGUMENTS = {
     "system": "[TEXT]",
     "set": "[OPTION VALUE]",
+    "method": "NAME",
+    "dial": "0..1",
+    "show": "text|blend",
+    "why": "[N|TEXT]",
+    "alt": "N K",
     "save": "FILE",
     "load": "FILE",
     "read": "FILE [QUESTION]",

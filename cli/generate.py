@@ -13,6 +13,8 @@ import click
 
 from .codes import INTERRUPTED
 from .options import Settings, blend_options
+from .session import Session
+from .shown import Shown, make_shown, show_options
 from .terminal import Output, figures, interruptible, say
 
 
@@ -25,9 +27,16 @@ from .terminal import Output, figures, interruptible, say
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Write every decision to this file, as JSON lines.",
 )
+@show_options
 @click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
 def generate(
-    prompt: str | None, settings: Settings, as_json: bool, trace: Path | None, quiet: bool
+    prompt: str | None,
+    settings: Settings,
+    as_json: bool,
+    trace: Path | None,
+    show: str,
+    marks: bool,
+    quiet: bool,
 ) -> int:
     """Answer one PROMPT: standard input, then the argument, joined.
 
@@ -41,25 +50,27 @@ def generate(
     text = read_prompt(prompt)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(_trace_file(trace)) if trace else None
-        return _answer(text, settings, as_json, file, quiet)
+        if as_json:
+            return _answer_as_json(text, settings, file, quiet)
+        return _answer(text, settings, file, make_shown(show, marks, quiet), quiet)
 
 
-def _answer(
-    text: str, settings: Settings, as_json: bool, trace: IO[str] | None, quiet: bool
-) -> int:
-    from .session import Session
-
+def _answer(text: str, settings: Settings, trace: IO[str] | None, shown: Shown, quiet: bool) -> int:
     session = Session(settings, quiet)
-    output = Output()
     with interruptible() as interrupt:
         for response in session.answer([{"role": "user", "content": text}], interrupt, trace):
-            if not as_json:
-                output.write(response.text)
-    if as_json:
-        output.write(json.dumps(session.result(response), ensure_ascii=False) + "\n")
-    output.end()
-    say(figures(response.statistics), quiet)
+            shown.show(response)
+    shown.close(response)
     return INTERRUPTED if response.finish_reason == "interrupted" else 0
+
+
+def _answer_as_json(text: str, settings: Settings, trace: IO[str] | None, quiet: bool) -> int:
+    session = Session(settings, quiet)
+    with interruptible() as interrupt:
+        *_, last = session.answer([{"role": "user", "content": text}], interrupt, trace)
+    Output().write(json.dumps(session.result(last), ensure_ascii=False) + "\n")
+    say(figures(last.statistics), quiet)
+    return INTERRUPTED if last.finish_reason == "interrupted" else 0
 
 
 def _trace_file(path: Path) -> IO[str]:

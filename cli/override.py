@@ -11,7 +11,15 @@ import click
 from .options import Settings
 
 # What stays: the models are loaded once, and so is what depends on them.
-FIXED = ("pair", "base", "aligned", "reference", "kv_bits", "draft", "num_draft_tokens")
+FIXED: tuple[str, ...] = (
+    "pair",
+    "base",
+    "aligned",
+    "reference",
+    "kv_bits",
+    "draft",
+    "num_draft_tokens",
+)
 FIXED += ("force", "wired_limit")
 
 

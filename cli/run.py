@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -18,8 +19,14 @@ from .terminal import Output, interruptible, say
 @click.command()
 @click.argument("file", type=click.File("rb"), metavar="IN.jsonl")
 @blend_options
+@click.option(
+    "--resume-from",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="OUT.jsonl",
+    help="Skip the lines that are answered there.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
-def run(file: IO[bytes], settings: Settings, quiet: bool) -> int:
+def run(file: IO[bytes], settings: Settings, resume_from: Path | None, quiet: bool) -> int:
     """Answer every line of IN.jsonl ("-" for standard input), in order.
 
     A line is an object with "prompt" or "messages", perhaps an "id", and options by their long
@@ -31,11 +38,15 @@ def run(file: IO[bytes], settings: Settings, quiet: bool) -> int:
     Examples:
       blendin run prompts.jsonl > answers.jsonl
       echo '{"prompt": "Say hello."}' | blendin run - | jq -r .text
+      blendin run prompts.jsonl --resume-from answers.jsonl >> answers.jsonl
     """
+    answered = _answered(resume_from) if resume_from else frozenset()
     session = Session(settings, quiet)
     output = Output()
     done = failed = 0
     for number, line in _lines(file):
+        if number in answered:
+            continue
         with interruptible() as interrupt:
             result = _answer(session, settings, line, interrupt)
         done, failed = done + 1, failed + ("error" in result)
@@ -44,8 +55,22 @@ def run(file: IO[bytes], settings: Settings, quiet: bool) -> int:
         output.write(json.dumps({"line": number, **result}, ensure_ascii=False) + "\n")
         if interrupt.pressed:
             return INTERRUPTED
-    say(f"{done} lines, {failed} of them bad", quiet)
+    skipped = f", {len(answered)} answered before" if answered else ""
+    say(f"{done} lines, {failed} of them bad{skipped}", quiet)
     return FAILURE if failed else 0
+
+
+def _answered(file: Path) -> frozenset[int]:
+    """Numbers of the lines that an earlier run answered to the end; a cut line is none."""
+    numbers = set()
+    for line in file.read_bytes().splitlines():
+        try:
+            result = json.loads(line)
+            done = "error" not in result and result["finish_reason"] != "interrupted"
+            numbers |= {int(result["line"])} if done else set()
+        except (ValueError, KeyError, TypeError):
+            continue
+    return frozenset(numbers)
 
 
 def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from blendin_mlx.answering import Response
     from blendin_mlx.methods import Method
     from blendin_mlx.model import LanguageModel, Pair
+    from blendin_mlx.prompts import PairPrompt
     from blendin_mlx.speculation import Drafting
 
 
@@ -114,6 +115,7 @@ class Session:
         self.settings = settings
         self._quiet = quiet
         self._said_off = False
+        self._dial = 1.0
         with unswallowed_interrupt():
             self._load(named, quiet)
 
@@ -136,9 +138,22 @@ class Session:
 
     def configure(self, settings: Settings) -> None:
         """Go on with other settings; the models stay."""
-        self.settings = settings
         self.method = make_method(settings)
+        self.settings = settings
+        self.turn_dial(self._dial)
         self.seed = self._seed()
+
+    def turn_dial(self, value: float) -> None:
+        """Scale the guide's weight from now on.
+
+        Raises:
+            ValueError: it is not from 0 to 1.
+        """
+        from blendin_mlx.dial import Dialled
+
+        turned = Dialled(make_method(self.settings), value)
+        self.method = turned.method if value == 1 else turned
+        self._dial = value
 
     def _drafting(self) -> Drafting:
         from blendin_mlx.speculation import Drafting
@@ -162,14 +177,21 @@ class Session:
         messages: list[dict[str, str]],
         should_stop: Callable[[], bool],
         trace: IO[str] | None = None,
+        begun: Sequence[int] = (),
     ) -> Iterator[Response]:
-        """Answer a conversation, writing the trace on the way."""
+        """Answer a conversation, writing the trace on the way.
+
+        Args:
+            begun: ids of the base that the answer begins with; they are not given again.
+        """
         from blendin_mlx.generation import stream_generate
         from blendin_mlx.trace import TraceWriter
 
-        if self.settings.system is not None:
-            messages = [{"role": "system", "content": self.settings.system}, *messages]
-        prompt = self._prompt(messages)
+        prompt = self.prompt(messages)
+        if begun:
+            from blendin_mlx.candidates import begun as with_beginning
+
+            prompt = with_beginning(self.pair, prompt, begun)
         responses = stream_generate(
             self.pair,
             prompt,
@@ -200,9 +222,12 @@ class Session:
             self._said_off = True
             say(f"drafting is off: {draft_off}", self._quiet)
 
-    def _prompt(self, messages: list[dict[str, str]]) -> Any:
+    def prompt(self, messages: list[dict[str, str]]) -> PairPrompt:
+        """What both models read of a conversation, the system prompt first."""
         from blendin_mlx.prompts import BaseTemplate, build_prompt
 
+        if self.settings.system is not None:
+            messages = [{"role": "system", "content": self.settings.system}, *messages]
         base, aligned = self.settings.base_template, self.settings.aligned_template
         return build_prompt(
             self.pair,

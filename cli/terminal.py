@@ -45,6 +45,13 @@ class Output:
             sys.stdout.buffer.flush()
             self._line_open = not text.endswith("\n")
 
+    def write_styled(self, styled: str, text: str) -> None:
+        """Write a text that was made harmless and styled already."""
+        if text:
+            sys.stdout.buffer.write(styled.encode())
+            sys.stdout.buffer.flush()
+            self._line_open = not text.endswith("\n")
+
     def end(self) -> None:
         """End the last line."""
         if self._line_open:

@@ -26,9 +26,9 @@ def asked(monkeypatch):
     seen = []
     answer = session.Session.answer
 
-    def recorded(self, messages, interrupt, trace=None):
+    def recorded(self, messages, interrupt, trace=None, begun=()):
         seen.append([dict(message) for message in messages])
-        return answer(self, messages, interrupt, trace)
+        return answer(self, messages, interrupt, trace, begun)
 
     monkeypatch.setattr(session.Session, "answer", recorded)
     return seen

@@ -164,3 +164,17 @@ def test_an_interrupted_answer_is_kept_and_is_the_last(lines, monkeypatch):
     found, code, _ = lines(*[{"prompt": "hi", "max_tokens": 12}] * 3)
     assert [answer["finish_reason"] for answer in found] == ["length", "interrupted"]
     assert code == 130
+
+
+def test_lines_that_were_answered_are_skipped(run, tiny, tmp_path):
+    given = tmp_path / "in.jsonl"
+    given.write_text("".join(f'{{"prompt": "{word}"}}\n' for word in ("one", "two", "three")))
+    whole = run("run", *tiny, "-m", 3, given).out.splitlines(keepends=True)
+    kept = tmp_path / "out.jsonl"
+    kept.write_bytes(whole[0] + b'{"line": 2, "error": "x"}\n' + whole[1][:20])
+    rest = run("run", *tiny, "-m", 3, given, "--resume-from", kept)
+    assert [json.loads(line)["line"] for line in rest.text.splitlines()] == [2, 3]
+    assert [json.loads(line)["text"] for line in rest.text.splitlines()] == [
+        json.loads(line)["text"] for line in whole[1:]
+    ]
+    assert "2 lines, 0 of them bad, 1 answered before" in rest.err

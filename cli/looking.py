@@ -1,0 +1,132 @@
+"""Chat commands that look into the last answer, and that turn the blend: /why, /alt, /dial, …"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from .blend_view import visible
+from .options import METHODS
+from .override import overridden
+from .shown import SHOW
+from .terminal import say
+
+if TYPE_CHECKING:
+    from blendin_mlx.candidates import Position
+    from blendin_mlx.step import Candidate
+
+    from .conversation import Conversation
+
+WIDTH = 30
+
+
+def why(chat: Conversation, argument: str) -> None:
+    """who wanted what at token N of the last answer, or where TEXT begins; alone: list them"""
+    if not argument:
+        _list_tokens(chat)
+        return
+    index = _token_index(chat, argument)
+    position = chat.look_at(index)
+    step = chat.steps[index].step
+    written = visible(chat.steps[index].text)
+    say(f"token {index}: {written}, {_decided(position, step.source)}")
+    columns = {
+        "base": [_shown(chat, one, "base") for one in position.base],
+        "aligned": [_shown(chat, one, "aligned") for one in position.aligned],
+        "blended": [_shown(chat, one, "base") for one in position.blended],
+    }
+    say("   " + "".join(f"{name:<{WIDTH}}" for name in columns))
+    for row in range(len(position.base)):
+        cells = (column[row] if row < len(column) else "" for column in columns.values())
+        say(f"{row + 1}  " + "".join(f"{cell:<{WIDTH}}" for cell in cells))
+
+
+def alt(chat: Conversation, argument: str) -> None:
+    """/alt N K takes candidate K of the blend at token N, and goes on from there"""
+    numbers = argument.split()
+    if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+        raise click.UsageError("say which token and which candidate: /alt 3 2")
+    index = _token_index(chat, numbers[0])
+    blended = chat.look_at(index).blended
+    rank = int(numbers[1])
+    if not 1 <= rank <= len(blended):
+        raise click.UsageError(f"a candidate is a number from 1 to {len(blended)}")
+    ids = [piece.step.id for piece in chat.steps[:index]]
+    chosen = blended[rank - 1].id
+    if chosen == chat.session.pair.base.vocabulary.stop:
+        raise click.UsageError("that candidate ends the answer; take another")
+    chat.answer_again([*ids, chosen])
+
+
+def dial(chat: Conversation, argument: str) -> None:
+    """weigh the guide less from now on: 0 is the base alone, 1 as the method says"""
+    try:
+        value = float(argument)
+    except ValueError:
+        raise click.UsageError("a dial goes from 0 to 1: /dial 0.5") from None
+    try:
+        chat.session.turn_dial(value)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def method(chat: Conversation, argument: str) -> None:
+    """change the method from now on"""
+    if argument not in METHODS:
+        raise click.UsageError(f"a method is one of {', '.join(METHODS)}")
+    try:
+        chat.session.configure(overridden(chat.session.settings, {"method": argument}))
+    except ValueError:  # an option of the other method is left at its default
+        settings = chat.session.settings
+        kept = replace(settings, method=argument, tau=None, alpha=None, bonus=None, beta=None)
+        chat.session.configure(kept)
+
+
+def show(chat: Conversation, argument: str) -> None:
+    """show the text alone, or the blend"""
+    if argument not in SHOW:
+        raise click.UsageError(f"what is shown is one of {', '.join(SHOW)}")
+    chat.show = argument
+
+
+def _list_tokens(chat: Conversation) -> None:
+    if not chat.steps:
+        raise click.UsageError("there is no answer yet")
+    parts = (f"{n}:{visible(piece.text)}" for n, piece in enumerate(chat.steps))
+    say("  ".join(parts))
+
+
+def _token_index(chat: Conversation, argument: str) -> int:
+    """The token of that number, or where that text begins."""
+    if not chat.steps:
+        raise click.UsageError("there is no answer yet")
+    if argument.isdecimal() and int(argument) < len(chat.steps):
+        return int(argument)
+    text = "".join(piece.text for piece in chat.steps)
+    start = -1 if argument.isdecimal() else text.find(argument)
+    end = 0
+    for index, piece in enumerate(chat.steps):
+        end += len(piece.text)
+        if 0 <= start < end:
+            return index
+    raise click.UsageError(
+        f"{argument!r} is no token of the last answer; they go from 0 to {len(chat.steps) - 1}"
+    )
+
+
+def _decided(position: Position, source: str) -> str:
+    if position.alpha is None:
+        return "the base decided; the guide could not be asked"
+    gate = "unsure" if position.unsure else "sure"
+    return f"decided by the {source}; the base was {gate}, α {position.alpha:.2f}"
+
+
+def _shown(chat: Conversation, candidate: Candidate, role: str) -> str:
+    pair = chat.session.pair
+    vocabulary = (pair.base if role == "base" else pair.aligned).vocabulary
+    if candidate.id == vocabulary.stop:
+        return f"{candidate.prob:.3f} (end)"
+    written = vocabulary.bytes_of([candidate.id]).decode(errors="replace")
+    return f"{candidate.prob:.3f} {visible(written)}"

@@ -1,0 +1,95 @@
+"""An answer on stdout as it streams: its text, or the blend."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .blend_view import BlendView, closing_line, decision, wants_marks
+from .terminal import Output, figures, say
+
+if TYPE_CHECKING:
+    from blendin_mlx.answering import Response
+
+SHOW = ("text", "blend")
+
+
+class Shown:
+    """The text of an answer, and the closing line.
+
+    Args:
+        quiet: no closing line.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._output = Output()
+        self._quiet = quiet
+
+    def begin(self, text: str) -> None:
+        """What the answer begins with by the user's wish."""
+        self._output.write(text)
+
+    def show(self, response: Response) -> None:
+        """The next part."""
+        self._output.write(response.text)
+
+    def end(self) -> None:
+        """End the last line."""
+        self._output.end()
+
+    def close(self, response: Response) -> None:
+        """What there is to say about the whole answer."""
+        self.end()
+        say(figures(response.statistics), self._quiet)
+
+
+class ShownBlend(Shown):
+    """Coloured by who decided, or marked where there are no colours."""
+
+    def __init__(self, quiet: bool = False, marks: bool = False) -> None:
+        super().__init__(quiet)
+        self._view = BlendView(marks or wants_marks())
+        self._alphas: list[float | None] = []
+        self._overrides = 0
+        self._text = ""
+        self._settled = 0
+
+    def show(self, response: Response) -> None:
+        """The settled tokens; a stop string takes what it cut off with it."""
+        self._text += response.text
+        for piece in response.pieces:
+            step, start = piece.step, self._settled
+            self._settled += len(piece.text)
+            who = decision(step.source, step.alpha, step.id, step.base.id)
+            self._alphas.append(step.alpha)
+            self._overrides += who == "override"
+            text = self._text[start : self._settled]
+            self._output.write_styled(self._view.piece(who, step.alpha, text), text)
+
+    def close(self, response: Response) -> None:
+        """The legend, α over the answer, and the figures."""
+        self.end()
+        if not self._quiet:
+            click.echo(self._view.legend(), err=True)
+        say(closing_line(self._alphas, self._overrides), self._quiet)
+        say(figures(response.statistics), self._quiet)
+
+
+def make_shown(show: str, marks: bool, quiet: bool) -> Shown:
+    """The way of showing that the options ask for."""
+    return ShownBlend(quiet, marks) if show == "blend" or marks else Shown(quiet)
+
+
+def show_options(command: Any) -> Any:
+    """How an answer is shown."""
+    command = click.option(
+        "--marks", is_flag=True, help="Show the blend with marks in place of colours."
+    )(command)
+    return click.option(
+        "--show",
+        type=click.Choice(SHOW),
+        default="text",
+        show_default=True,
+        help="The text alone, or coloured by who decided each token, deeper for a larger α.",
+    )(command)

@@ -1,0 +1,94 @@
+"""Looking into an answer while chatting, and the blend as it streams."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from blendin_cli.blend_view import MARKS
+
+TAU = ("--tau", "0.99")
+
+
+def said(result, beginning):
+    return [line for line in result.err.splitlines() if line.startswith(beginning)]
+
+
+def unmarked(text):
+    return re.sub("[" + "".join(sum(MARKS.values(), ())) + "]", "", text)
+
+
+def test_the_blend_has_the_same_text(run, tiny):
+    plain = run("generate", *tiny, *TAU, "-m", 20, "hi")
+    blend = run("generate", *tiny, *TAU, "-m", 20, "--show", "blend", "hi")
+    marks = run("generate", *tiny, *TAU, "-m", 20, "--marks", "hi")
+    assert unmarked(blend.text) == plain.text != blend.text == marks.text
+    assert "interventions in 20 tokens" in blend.err
+    assert "plain: base alone" in blend.err
+    assert (
+        "plain: base alone"
+        not in run("generate", *tiny, "-q", "-m", 2, "--show", "blend", "hi").err
+    )
+
+
+def test_a_stop_string_is_not_shown_in_the_blend(run, tiny):
+    plain = run("generate", *tiny, *TAU, "-m", 30, "-q", "hi").text
+    stop = plain[8:10]
+    cut = run("generate", *tiny, *TAU, "-m", 30, "-q", "--stop", stop, "hi").text
+    blend = run("generate", *tiny, *TAU, "-m", 30, "-q", "--stop", stop, "--marks", "hi").text
+    assert unmarked(blend) == cut
+    assert len(cut) < len(plain)
+
+
+def test_why_lists_tokens_and_shows_candidates(run, tiny):
+    result = run("chat", *tiny, *TAU, "-m", 4, stdin=b"hi\n/why\n/why 1\n/why 99\n")
+    assert said(result, "0:'")
+    assert said(result, "token 1: '")
+    assert len(said(result, "5  ")) == 1  # five candidates in each column
+    assert said(result, "'99' is no token of the last answer; they go from 0 to 3")
+    assert run("chat", *tiny, stdin=b"/why 0\n").code == 2
+
+
+def test_why_finds_a_text(run, tiny):
+    text = run("generate", *tiny, "-q", "-m", 6, "hi").text
+    result = run("chat", *tiny, "-m", 6, stdin=f"hi\n/why {text[3:5].strip()}\n".encode())
+    assert said(result, "token ")
+
+
+def test_another_candidate_is_taken(run, tiny):
+    first = run("chat", *tiny, *TAU, "-qm", 6, stdin=b"hi\n").text
+    same = run("chat", *tiny, *TAU, "-qm", 6, stdin=b"hi\n/alt 2 1\n").text.splitlines()
+    assert same[0] + "\n" == first
+    other = run("chat", *tiny, *TAU, "-qm", 6, stdin=b"hi\n/alt 2 2\n").text.splitlines()
+    assert other[1][:2] == other[0][:2]
+    assert other[1] != other[0]
+    assert run("chat", *tiny, "-qm", 2, stdin=b"hi\n/alt 0 9\n").code == 2
+    assert run("chat", *tiny, "-qm", 2, stdin=b"hi\n/alt\n").code == 2
+
+
+def test_the_dial_at_zero_is_the_base_alone(run, tiny):
+    base = run("generate", *tiny, *TAU, "-qm", 12, "--method", "base", "hi").text
+    turned = run("chat", *tiny, *TAU, "-qm", 12, stdin=b"/dial 0\nhi\n").text
+    assert turned == base
+    back = run("chat", *tiny, *TAU, "-qm", 12, stdin=b"/dial 0\n/dial 1\nhi\n").text
+    assert back == run("generate", *tiny, *TAU, "-qm", 12, "hi").text != base
+
+
+@pytest.mark.parametrize(
+    "line", ["/dial 2", "/dial x", "/method nope", "/show nope", "/method proxy-tuning"]
+)
+def test_what_cannot_be_turned(run, tiny, line):
+    result = run("chat", *tiny, "-m", 3, stdin=f"{line}\nhi\n".encode())
+    assert result.code == 2
+    assert said(result, "3 tokens")  # and the conversation goes on
+
+
+def test_the_method_changes_from_now_on(run, tiny):
+    expected = run("generate", *tiny, "-qm", 12, "--method", "aligned", "hi").text
+    assert run("chat", *tiny, "-qm", 12, stdin=b"/method aligned\nhi\n").text == expected
+
+
+def test_the_blend_can_be_shown_from_now_on(run, tiny):
+    result = run("chat", *tiny, *TAU, "-m", 8, stdin=b"/show blend\nhi\n")
+    assert "interventions in 8 tokens" in result.err
