@@ -101,7 +101,7 @@ def _after(context: Context, tokens: Sequence[int]) -> mx.array:
 
 
 def _likeliest(probs: mx.array, count: int) -> tuple[Candidate, ...]:
-    order: list[int] = mx.argsort(-probs[0])[:count].tolist()
+    order: Any = mx.argsort(-probs[0])[:count].tolist()
     return tuple(Candidate(token, _number(probs[0, token])) for token in order)
 
 

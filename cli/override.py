@@ -11,16 +11,10 @@ import click
 from .options import Settings
 
 # What stays: the models are loaded once, and so is what depends on them.
-FIXED: tuple[str, ...] = (
-    "pair",
-    "base",
-    "aligned",
-    "reference",
-    "kv_bits",
-    "draft",
-    "num_draft_tokens",
+FIXED = (
+    *("pair", "base", "aligned", "reference"),
+    *("kv_bits", "draft", "num_draft_tokens", "force", "wired_limit"),
 )
-FIXED += ("force", "wired_limit")
 
 
 def overridden(settings: Settings, given: Mapping[str, Any]) -> Settings:

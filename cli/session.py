@@ -41,11 +41,12 @@ def make_method(settings: Settings) -> Method:
     own_lambda = "threshold" if "threshold" in methods.option_names(name) else "bonus"
     given = {"tau": settings.tau, "alpha": settings.alpha, "beta": settings.beta}
     given[own_lambda] = settings.bonus
-    if methods.METHODS[name].needs_reference and settings.reference is None:
+    method = methods.make_method(name, **{k: v for k, v in given.items() if v is not None})
+    if method.needs_reference and settings.reference is None:
         raise click.UsageError(
             f"--method {name} needs the aligned model's unaligned twin: pass --reference MODEL"
         )
-    return methods.make_method(name, **{k: v for k, v in given.items() if v is not None})
+    return method
 
 
 def named_pair(pair: str | None, base: str | None, aligned: str | None) -> str | None:

@@ -68,7 +68,7 @@ def test_another_candidate_is_taken(run, tiny):
 
 
 def test_the_dial_at_zero_is_the_base_alone(run, tiny):
-    base = run("generate", *tiny, *TAU, "-qm", 12, "--method", "base", "hi").text
+    base = run("generate", *tiny, "-qm", 12, "--method", "base", "hi").text
     turned = run("chat", *tiny, *TAU, "-qm", 12, stdin=b"/dial 0\nhi\n").text
     assert turned == base
     back = run("chat", *tiny, *TAU, "-qm", 12, stdin=b"/dial 0\n/dial 1\nhi\n").text
