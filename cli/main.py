@@ -18,6 +18,7 @@ from .config import config, default_map
 from .doctor import doctor
 from .generate import generate
 from .models import models
+from .reference import reference
 from .run import run
 from .terminal import harmless
 from .trace import trace
@@ -70,6 +71,7 @@ cli.add_command(bench)
 cli.add_command(trace)
 cli.add_command(doctor)
 cli.add_command(config)
+cli.add_command(reference)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

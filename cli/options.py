@@ -160,7 +160,7 @@ def method_options(command: Command) -> Command:
         ),
         click.option(
             "--lambda",
-            "bonus",
+            "lambda",
             type=Number(min=0),
             help="The method's λ: blendin's agreement bonus [default: 0.1], or the threshold of "
             "kad [0.4] or confidence-bet [0.2].",
@@ -317,6 +317,7 @@ def blend_options(command: Command) -> Command:
 
     @wraps(command)
     def gathered(**values: Any) -> Any:
+        values["bonus"] = values.pop("lambda")  # a word of Python's
         settings = Settings(**{name: values.pop(name) for name in names})
         return command(settings=_with_recommended(settings), **values)
 

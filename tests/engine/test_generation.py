@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from blendin_mlx.candidates import look_at
 from blendin_mlx.errors import PromptError
 from blendin_mlx.generation import generate, make_prompt_cache, stream_generate
 from blendin_mlx.methods import make_method
 from blendin_mlx.model import Pair
-from blendin_mlx.prompts import build_prompt
+from blendin_mlx.prompts import PairPrompt, Prompt, build_prompt
+from blendin_models import load_pair
 from scripted import (
     CONTROL,
     OTHER_WORDS,
@@ -27,6 +29,7 @@ from scripted import (
     scripted_tokenizer,
     writes,
 )
+from tiny_folders import write_model
 
 SENTENCE = ("The", " sea", " is", " blue", " is", " wide", ".")
 AGREES = always({STOP: 0.6})
@@ -393,3 +396,37 @@ def test_a_pair_of_two_tokenizers_has_other_ids_for_the_same_text() -> None:
     one, other = scripted_tokenizer(), scripted_tokenizer(OTHER_WORDS, CONTROL[::-1], True)
     assert one.convert_tokens_to_ids(STOP) != other.convert_tokens_to_ids(STOP)
     assert one.encode("The sea") != other.encode("The sea")
+
+
+@pytest.mark.parametrize("draft", ["off", "lookup", "guide"])
+def test_a_prompt_of_one_token(tmp_path, draft):
+    """Nothing is left to prefill; the answer begins all the same, as the oracle has it."""
+    base, aligned = (write_model(tmp_path / name, n) for n, name in enumerate(("b", "a"), 1))
+    pair = load_pair(base=str(base), aligned=str(aligned))
+    token = pair.base.vocabulary.encode("a")[:1]
+    prompt = PairPrompt(Prompt("a", tuple(token)), Prompt("a", tuple(token)))
+    method = make_method("blendin", tau=0.9)
+    *_, last = stream_generate(pair, prompt, method=method, max_tokens=8, draft=draft)
+    assert last.statistics.token_ids == oracle_ids(pair, token, 8)
+
+
+def oracle_ids(pair, prompt, count):
+    """The answer without any cache: both models read everything anew for each token."""
+    written = []
+    for _ in range(count):
+        position = look_at(
+            pair,
+            PairPrompt(Prompt("", tuple(prompt)), Prompt("", tuple(prompt))),
+            written,
+            make_method("blendin", tau=0.9),
+        )
+        decides = position.blended if position.unsure else position.base
+        written.append(decides[0].id)
+    return written
+
+
+def test_a_prompt_of_spaces_is_a_prompt_or_refused(tmp_path):
+    base, aligned = (write_model(tmp_path / name, n) for n, name in enumerate(("b", "a"), 1))
+    pair = load_pair(base=str(base), aligned=str(aligned))
+    with pytest.raises(PromptError, match="empty"):
+        generate(pair, "   ", max_tokens=2)

@@ -1,0 +1,94 @@
+"""What is written about the commands is what they are: the reference, the README, completion."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blendin_cli.main import cli
+from blendin_cli.reference import as_markdown
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+SHORT = {
+    f"BLENDIN_{command}_MAX_TOKENS": "4" for command in ("GENERATE", "CHAT", "RUN", "BENCH")
+} | {"BLENDIN_BENCH_ROUNDS": "1"}
+
+
+def test_the_reference_is_that_of_the_program():
+    written = (ROOT / "docs" / "reference.md").read_text()
+    assert written == as_markdown(cli), "blendin reference > docs/reference.md"
+
+
+def test_every_command_has_help_and_options_say_what_they_do():
+    sections = as_markdown(cli).split("\n## ")[1:]
+    assert len(sections) > 15
+    for section in sections:
+        assert re.search(r"```\nUsage: blendin.*\n\n  [A-Z]", section), section
+
+
+def commands():
+    """The shell lines of the README that a user would paste."""
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE):
+        if language:
+            continue
+        for line in block.splitlines():
+            if re.match(r"(echo|cat|blendin) ", line) and "make" not in line:
+                yield line
+
+
+# What needs the network, or another model's gigabytes, is tested against a loopback hub.
+HERE = [line for line in commands() if "HuggingFaceTB" not in line and "pull" not in line]
+
+
+def test_the_readme_has_commands():
+    assert len(HERE) > 8
+
+
+@pytest.mark.parametrize("line", HERE)
+def test_a_command_of_the_readme_works_when_pasted(demo_folders, tmp_path, line):
+    shutil.copy(ROOT / "README.md", tmp_path)
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Say hello."}\n{"prompt": "Again."}\n')
+    (tmp_path / "answers.jsonl").write_text("")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, **SHORT, "PATH": path, "HF_HUB_OFFLINE": "1"}
+    if "trace" in line and "--trace" not in line:
+        first = "blendin generate -q --trace run.jsonl 'Why is the sky blue?'"
+        pasted(first, tmp_path, environment)
+    result = pasted(line, tmp_path, environment)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout or result.stderr
+
+
+def pasted(line, folder, environment):
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        cwd=folder,
+        env=environment,
+        input="What is the capital of France?\n" if "chat" in line else "",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_for_a_shell(shell):
+    environment = {**os.environ, "_BLENDIN_COMPLETE": f"{shell}_source"}
+    script = Path(sys.executable).with_name("blendin")
+    result = subprocess.run([script], env=environment, capture_output=True, text=True, check=True)
+    assert "_BLENDIN_COMPLETE" in result.stdout
+    words = {
+        "bash": {"COMP_WORDS": "blendin gen", "COMP_CWORD": "1"},
+        "zsh": {"COMP_WORDS": "blendin gen", "COMP_CWORD": "1"},
+        "fish": {"COMP_WORDS": "blendin gen", "COMP_CWORD": "gen"},
+    }[shell]
+    environment = {**os.environ, "_BLENDIN_COMPLETE": f"{shell}_complete", **words}
+    result = subprocess.run([script], env=environment, capture_output=True, text=True, check=True)
+    assert "generate" in result.stdout
