@@ -14,6 +14,7 @@ import click
 from .bench import bench
 from .chat import chat
 from .codes import FAILURE, INTERRUPTED, MEMORY, MODEL, PAIR, USAGE
+from .compare import compare
 from .config import config, default_map
 from .doctor import doctor
 from .generate import generate
@@ -66,6 +67,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
 cli.add_command(chat)
 cli.add_command(generate)
 cli.add_command(run)
+cli.add_command(compare)
 cli.add_command(models)
 cli.add_command(bench)
 cli.add_command(trace)

@@ -1,0 +1,94 @@
+"""``blendin compare``: one prompt, answered by each method in turn."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .codes import INTERRUPTED
+from .generate import read_prompt
+from .options import METHODS, Settings, blend_options
+from .session import Session
+from .terminal import Interrupt, Output, figures, harmless, interruptible, say
+
+if TYPE_CHECKING:
+    from blendin_mlx.answering import Response
+
+WIDE = 100  # columns of a terminal from which on answers stand side by side
+OWN_OPTIONS = ("tau", "alpha", "bonus", "beta")
+
+
+@click.command()
+@click.argument("prompt", required=False)
+@blend_options
+@click.option(
+    "--with",
+    "others",
+    type=click.Choice(METHODS),
+    multiple=True,
+    help="Another method to compare, at its defaults; may be repeated.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the texts.")
+@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+def compare(
+    prompt: str | None, settings: Settings, others: tuple[str, ...], as_json: bool, quiet: bool
+) -> int:
+    """Answer one PROMPT by the base alone, the aligned model alone, and the blend.
+
+    \b
+    Examples:
+      blendin compare "How do I boil an egg?"
+      blendin compare --with nudging --with ensemble -m 60 "Why is the sky blue?"
+      blendin compare --json "Why is the sky blue?" | jq '.answers[] | {method, text}'
+    """
+    text = read_prompt(prompt)
+    methods = dict.fromkeys(("base", "aligned", settings.method, *others))
+    session = Session(settings, quiet)
+    answers: dict[str, Response] = {}
+    with interruptible() as interrupt:
+        for method in methods:
+            if interrupt.pressed:
+                break
+            session.configure(_by(settings, method))
+            answers[method] = _answer(session, text, interrupt)
+            say(f"{method}: {figures(answers[method].statistics)}", quiet)
+    if as_json:
+        results = [{"method": name, **session.result(last)} for name, last in answers.items()]
+        Output().write(json.dumps({"prompt": text, "answers": results}, ensure_ascii=False) + "\n")
+    else:
+        _show({name: last.statistics.text for name, last in answers.items()})
+    return INTERRUPTED if interrupt.pressed else 0
+
+
+def _by(settings: Settings, method: str) -> Settings:
+    """The settings for another method, whose own options are at their defaults."""
+    if method == settings.method:
+        return settings
+    defaults: dict[str, Any] = dict.fromkeys(OWN_OPTIONS)
+    return replace(settings, method=method, **defaults)
+
+
+def _answer(session: Session, text: str, interrupt: Interrupt) -> Response:
+    *_, last = session.answer([{"role": "user", "content": text}], interrupt)
+    return last
+
+
+def _show(texts: dict[str, str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if not sys.stdout.isatty() or console.width < WIDE:
+        Output().write("\n\n".join(f"{name}:\n{text.strip()}" for name, text in texts.items()))
+        Output().write("\n")
+        return
+    table = Table(expand=True, show_lines=False)
+    for name in texts:
+        table.add_column(name, ratio=1)
+    table.add_row(*(Text(harmless(text.strip())) for text in texts.values()))
+    console.print(table)

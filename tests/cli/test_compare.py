@@ -1,0 +1,43 @@
+"""One prompt by several methods: the same answers as one by one, from models loaded once."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from blendin_cli import session
+
+
+def test_answers_are_those_of_generate(run, tiny, monkeypatch):
+    loads = []
+    load = session.load_pair
+    monkeypatch.setattr(session, "load_pair", lambda *a: loads.append(a) or load(*a))
+    tau = ("--tau", 0.9)
+    told = json.loads(
+        run("compare", *tiny, *tau, "-m", 8, "--with", "nudging", "--json", "hi").text
+    )
+    assert len(loads) == 1
+    assert told["prompt"] == "hi"
+    assert [one["method"] for one in told["answers"]] == ["base", "aligned", "blendin", "nudging"]
+    for one in told["answers"]:
+        options = tau if one["method"] == "blendin" else ()
+        alone = run("generate", *tiny, *options, "-m", 8, "--method", one["method"], "--json", "hi")
+        assert json.loads(alone.text)["token_ids"] == one["token_ids"]
+        assert one["blend"]["method"] == one["method"]
+
+
+def test_texts_come_with_their_method(run, tiny):
+    result = run("compare", *tiny, "-m", 4, "hi")
+    assert [line for line in result.text.splitlines() if line in ("base:", "aligned:", "blendin:")]
+    assert [line.split(":")[0] for line in result.err.splitlines()] == [
+        "base",
+        "aligned",
+        "blendin",
+    ]
+    assert run("compare", *tiny, "-q", "-m", 4, "hi").err == ""
+
+
+@pytest.mark.parametrize("arguments", [("--with", "nope", "hi"), ("",)])
+def test_bad_input(run, tiny, arguments):
+    assert run("compare", *tiny, *arguments).code == 2
