@@ -16,6 +16,7 @@ from .chat import chat
 from .codes import FAILURE, INTERRUPTED, MEMORY, MODEL, PAIR, USAGE
 from .compare import compare
 from .config import config, default_map
+from .diagnose import diagnose
 from .doctor import doctor
 from .generate import generate
 from .models import models
@@ -68,6 +69,7 @@ cli.add_command(chat)
 cli.add_command(generate)
 cli.add_command(run)
 cli.add_command(compare)
+cli.add_command(diagnose)
 cli.add_command(models)
 cli.add_command(bench)
 cli.add_command(trace)
