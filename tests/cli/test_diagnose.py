@@ -63,7 +63,7 @@ def test_the_verdict_follows_the_paper_s_line(asked, word):
 
 
 def test_what_straddles_the_line_is_undecided():
-    mixed = [replace(ONE, asked=(True,)), replace(ONE, asked=(False,) * 4)] * 3
+    mixed = [replace(ONE, asked=(True,) * 2), replace(ONE, asked=(False,) * 4)] * 3
     assert verdict(summarise("g", mixed, BASE))[0].startswith("undecided")
 
 
