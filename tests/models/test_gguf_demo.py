@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import regex
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 from mlx_lm.utils import _get_classes, load_model
@@ -132,8 +132,7 @@ class SlowTokenizer:
         self.merged = cache(self._merged)
 
     def encode(self, text: str) -> list[int]:
-        # SmolLM2 has no token for some bytes (below); the tokenizers library leaves those out.
-        return [self.ids[token] for token in self._tokens(text) if token in self.ids]
+        return [self.ids[token] for token in self._tokens(text)]
 
     @property
     def unknown_bytes(self) -> list[int]:
@@ -149,7 +148,10 @@ class SlowTokenizer:
                     yield from self.merged(word)
 
     def _merged(self, word: str) -> list[str]:
-        parts = [self.LETTERS[byte] for byte in word.encode()]
+        # SmolLM2 has no token for some bytes (below): the tokenizers library leaves those out
+        # before it merges, so what stood on either side of one may become one token.
+        letters = [self.LETTERS[byte] for byte in word.encode()]
+        parts = [letter for letter in letters if letter in self.ids]
         while len(parts) > 1:
             pairs = enumerate(pairwise(parts))
             ranked = [(self.ranks.get(pair, len(self.ranks)), at) for at, pair in pairs]
@@ -177,6 +179,7 @@ class TestSmolLM:
 
     @settings(max_examples=500, deadline=None)
     @given(text=TEXT)
+    @example(text="/\x06/")
     def test_tokens_agree_on_any_text(self, smollm: Any, slow: SlowTokenizer, text: str) -> None:
         ids = smollm.encode(text)
         assert ids == slow.encode(text)
