@@ -53,7 +53,7 @@ def compare(
         for method in methods:
             if interrupt.pressed:
                 break
-            session.configure(_by(settings, method))
+            session.configure(by_method(settings, method))
             answers[method] = _answer(session, text, interrupt)
             say(f"{method}: {figures(answers[method].statistics)}", quiet)
     if as_json:
@@ -64,7 +64,7 @@ def compare(
     return INTERRUPTED if interrupt.pressed else 0
 
 
-def _by(settings: Settings, method: str) -> Settings:
+def by_method(settings: Settings, method: str) -> Settings:
     """The settings for another method, whose own options are at their defaults."""
     if method == settings.method:
         return settings

@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .codes import INTERRUPTED
+from .compare import by_method
+from .diagnose_page import page
+from .diagnose_plot import draw, require_matplotlib
 from .options import Settings, blend_options
 from .session import Session
 from .terminal import Interrupt, interruptible, say
-from .verdict import Blended, Report, is_stable, ranked, summarise, verdict
+from .verdict import Alone, Blended, Report, is_stable, ranked, rows, summarise, verdict
 
 if TYPE_CHECKING:
     from blendin_mlx.answering import Response
     from blendin_mlx.step import Step
+
+TARGET = click.Path(dir_okay=False, writable=True, path_type=Path)
 
 
 @click.command()
@@ -35,6 +40,8 @@ if TYPE_CHECKING:
 )
 @click.option("--until", type=click.Choice(["stable"]), help="Stop when the rate is known to ±2 %.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array of reports, the best first.")
+@click.option("--html", type=TARGET, help="Also write a web page of it.")
+@click.option("--png", type=TARGET, help="Also draw it; needs the plot extra.")
 @click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
 def diagnose(
     settings: Settings,
@@ -42,6 +49,8 @@ def diagnose(
     prompts: Path | None,
     until: str | None,
     as_json: bool,
+    html: Path | None,
+    png: Path | None,
     quiet: bool,
 ) -> int:
     """Measure how a base and its guides get on, over a set of prompts.
@@ -50,14 +59,20 @@ def diagnose(
     Examples:
       blendin diagnose -m 64
       blendin diagnose --base X --aligned Y --guide Z --until stable
+      blendin diagnose --html guide.html --png guide.png
       blendin diagnose --prompts mine.txt --json | jq '.[0].verdict'
     """
     asked = read_prompts(prompts)
-    reports = []
+    if png is not None:
+        require_matplotlib()
+    reports, base = [], list[Alone]()
     with interruptible() as interrupt:
         for guide in (None, *guides):
             chosen = settings if guide is None else _with_guide(settings, guide)
-            report = _measure(Session(chosen, quiet), asked, until is not None, interrupt, quiet)
+            if interrupt.pressed:
+                break
+            session = Session(chosen, quiet)
+            report = _measure(session, asked, base, until is not None, interrupt, quiet)
             reports += [report] if report else []
     best = ranked(reports)
     if as_json:
@@ -65,6 +80,12 @@ def diagnose(
     else:
         for report in best:
             _print(report)
+    if best and html is not None:
+        html.write_text(page(best), encoding="utf-8")
+        say(f"wrote {html}", quiet)
+    if best and png is not None:
+        draw(best, png)
+        say(f"wrote {png}", quiet)
     return INTERRUPTED if interrupt.pressed else 0
 
 
@@ -105,30 +126,49 @@ def _with_guide(settings: Settings, guide: str) -> Settings:
 
 
 def _measure(
-    session: Session, prompts: Sequence[str], until_stable: bool, interrupt: Interrupt, quiet: bool
+    session: Session,
+    prompts: Sequence[str],
+    base: list[Alone],
+    until_stable: bool,
+    interrupt: Interrupt,
+    quiet: bool,
 ) -> Report | None:
-    """The report of one guide; None where not one prompt was answered."""
+    """The report of one guide; None where not one prompt was answered.
+
+    Args:
+        base: the base's own answers so far, which no guide changes; missing ones are added.
+    """
     name, settings = session.pair.aligned.name, session.settings
-    alone = replace(settings, method="base", tau=None, alpha=None, bonus=None, beta=None)
-    blended: list[Blended] = []
-    base: list[tuple[bool, float]] = []
+    blended, aligned = list[Blended](), list[Alone]()
     peak = 0
     for number, prompt in enumerate(prompts, 1):
-        session.configure(alone)
-        first = _answer(session, prompt, interrupt)
+        of_base = base[number - 1 : number] or [
+            _alone(session, settings, "base", prompt, interrupt)
+        ]
+        of_guide = _alone(session, settings, "aligned", prompt, interrupt)
         session.configure(settings)
-        second = _answer(session, prompt, interrupt)
+        answer = _answer(session, prompt, interrupt)
         if interrupt.pressed:
             break
-        last = first[-1].statistics
-        base.append((last.finish_reason == "length", last.tokens_per_s))
-        blended.append(counted(session, second))
-        peak = max(peak, second[-1].statistics.peak_bytes)
+        base[number - 1 : number] = of_base
+        aligned.append(of_guide)
+        blended.append(counted(session, answer))
+        peak = max(peak, answer[-1].statistics.peak_bytes)
         say(f"{name}: {number} of {len(prompts)} prompts", quiet)
         if until_stable and is_stable(blended):
             say(f"{name}: the rate is known to ±2 % after {number} prompts", quiet)
             break
-    return summarise(name, blended, base, peak) if blended else None
+    if not blended:
+        return None
+    return summarise(name, blended, base[: len(blended)], aligned, peak)
+
+
+def _alone(
+    session: Session, settings: Settings, method: str, prompt: str, interrupt: Interrupt
+) -> Alone:
+    session.configure(by_method(settings, method))
+    last = _answer(session, prompt, interrupt)[-1].statistics
+    return Alone(last.finish_reason == "length", last.tokens_per_s)
 
 
 def _answer(session: Session, prompt: str, should_stop: Callable[[], bool]) -> list[Response]:
@@ -159,22 +199,8 @@ def _guide_ends(step: Step, stop: int) -> bool:
 
 
 def _print(report: Report) -> None:
-    guide = "-" if report.guide_confidence is None else f"{report.guide_confidence:.2f}"
-    exact = "-" if report.exact_mass is None else f"{report.exact_mass:.2f}"
-    click.echo(f"{report.guide}, {report.prompts} prompts")
-    rows = {
-        "interventions": f"{report.rate:.1%} of the tokens ({report.low:.1%} to {report.high:.1%})",
-        "overrides": f"{report.override_rate:.1%} of the tokens",
-        "bursts": f"{report.mean_cascade:.1f} tokens, the longest {report.longest_cascade}",
-        "length limit": f"{report.hit_limit:.0%} of the answers; base {report.base_hit_limit:.0%}",
-        "ends lost": f"the base's in {report.base_ends_lost:.0%} of the answers, "
-        f"the guide's in {report.guide_ends_lost:.0%}",
-        "confidence": f"base {report.base_confidence:.2f}, guide {guide}",
-        "exact mass": exact,
-        "speed": f"{report.tokens_per_s:.1f} tokens/s; base {report.base_tokens_per_s:.1f}",
-        "memory": f"{report.peak_bytes / 1e9:.2f} GB at most",
-    }
-    for name, value in rows.items():
+    click.echo(report.guide)
+    for name, value in rows(report).items():
         click.echo(f"  {name:<14}{value}")
     for line in verdict(report):
         click.echo(f"  - {line}")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from .blend_view import recorded_decision, visible
-from .terminal import harmless
+from .pages import clean, render
 
 if TYPE_CHECKING:
     from blendin_mlx.trace import RecordedRun
@@ -19,13 +18,7 @@ WORDS = {"base": "base alone", "kept": "base's choice kept", "override": "base o
 
 def page(runs: list[tuple[str, RecordedRun]]) -> str:
     """The page for named runs, side by side."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string((files(__package__) / "trace_page.html").read_text("utf-8"))
-    return template.render(runs=[_run(name, recorded) for name, recorded in runs])
+    return render("trace_page.html", runs=[_run(name, recorded) for name, recorded in runs])
 
 
 def _run(name: str, recorded: RecordedRun) -> dict[str, Any]:
@@ -33,16 +26,16 @@ def _run(name: str, recorded: RecordedRun) -> dict[str, Any]:
     asked = sum(step["alpha"] is not None for step in recorded.steps)
     run, end = recorded.run, recorded.end or {}
     return {
-        "name": _clean(name),
-        "notes": [_clean(note) for note in recorded.notes],
-        "base": _clean(run["models"]["base"]["name"]),
-        "aligned": _clean(run["models"]["aligned"]["name"]),
+        "name": clean(name),
+        "notes": [clean(note) for note in recorded.notes],
+        "base": clean(run["models"]["base"]["name"]),
+        "aligned": clean(run["models"]["aligned"]["name"]),
         "prompt": _prompt(run),
         "tokens": tokens,
         "asked": asked,
         "rate": f"{asked / len(tokens):.1%}" if tokens else "0%",
         "overrides": [token for token in tokens if token["decided"] == "override"],
-        "finish": _clean(end.get("finish_reason", "cut off")),
+        "finish": clean(end.get("finish_reason", "cut off")),
         "settings": _settings(run),
         "timeline": _timeline(recorded.steps),
         "histogram": _histogram(recorded.steps, run.get("tau")),
@@ -51,14 +44,14 @@ def _run(name: str, recorded: RecordedRun) -> dict[str, Any]:
 
 def _prompt(run: dict[str, Any]) -> str:
     prompt = run.get("base_prompt")
-    return _clean(prompt.get("text", "")) if isinstance(prompt, dict) else ""
+    return clean(prompt.get("text", "")) if isinstance(prompt, dict) else ""
 
 
 def _settings(run: dict[str, Any]) -> list[tuple[str, str]]:
     apart = ("type", "models", "base_prompt", "aligned_prompt")
     shown = {key: value for key, value in run.items() if key not in apart and value is not None}
     return [
-        (_clean(key), _clean(value if isinstance(value, str) else json.dumps(value)))
+        (clean(key), clean(value if isinstance(value, str) else json.dumps(value)))
         for key, value in shown.items()
     ]
 
@@ -78,7 +71,7 @@ def _token(step: dict[str, Any]) -> dict[str, Any]:
     level = min(max(int(4 * (1 if alpha is None else alpha)), 0), 3)
     return {
         "index": step["index"],
-        "text": _clean(step["text"]),
+        "text": clean(step["text"]),
         "shown": visible(step["text"]),
         "decided": decided,
         "style": decided if decided == "base" else f"{decided} level{level}",
@@ -129,7 +122,3 @@ def _histogram(steps: list[dict[str, Any]], tau: Any) -> dict[str, Any]:
     ]
     marked = isinstance(tau, int | float) and 0 <= tau <= 1
     return {"bars": bars, "tau": tau if marked else None, "x": WIDTH * tau if marked else 0}
-
-
-def _clean(text: object) -> str:
-    return harmless(str(text)).encode(errors="replace").decode()

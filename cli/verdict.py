@@ -44,19 +44,34 @@ class Blended:
 
 
 @dataclass(frozen=True)
+class Alone:
+    """An answer of one model alone."""
+
+    hit_limit: bool
+    tokens_per_s: float
+
+
+@dataclass(frozen=True)
 class Report:
-    """A guide, as its answers show it. Rates are shares of tokens, or of answers."""
+    """A guide, as its answers show it. Rates are shares of tokens, or of answers.
+
+    Attributes:
+        rates: the intervention rate of each prompt; ``rate`` is that of all tokens together.
+        low, high: the 95 % interval of ``rate``.
+        cascades: lengths of the runs of interventions, in tokens.
+    """
 
     guide: str
     prompts: int
     rate: float
     low: float
     high: float
+    rates: tuple[float, ...]
     override_rate: float
-    longest_cascade: int
-    mean_cascade: float
+    cascades: tuple[int, ...]
     hit_limit: float
     base_hit_limit: float
+    guide_hit_limit: float
     base_ends_lost: float
     guide_ends_lost: float
     base_confidence: float
@@ -64,21 +79,35 @@ class Report:
     exact_mass: float | None
     tokens_per_s: float
     base_tokens_per_s: float
+    guide_tokens_per_s: float
     peak_bytes: int
+
+    @property
+    def longest_cascade(self) -> int:
+        return max(self.cascades, default=0)
+
+    @property
+    def mean_cascade(self) -> float:
+        return fmean(self.cascades) if self.cascades else 0.0
 
     def as_json(self) -> dict[str, Any]:
         """All figures and the verdict."""
-        return {**asdict(self), "verdict": verdict(self)}
+        bursts = {"longest_cascade": self.longest_cascade, "mean_cascade": self.mean_cascade}
+        return {**asdict(self), **bursts, "verdict": verdict(self)}
 
 
 def summarise(
-    guide: str, answers: Sequence[Blended], base: Sequence[tuple[bool, float]], peak_bytes: int = 0
+    guide: str,
+    answers: Sequence[Blended],
+    base: Sequence[Alone],
+    aligned: Sequence[Alone],
+    peak_bytes: int = 0,
 ) -> Report:
     """The report of a guide.
 
     Args:
         answers: blended ones, at least one.
-        base: of the base alone, whether each answer hit the limit, and its tokens/s.
+        base, aligned: those of either model alone, to the same prompts.
     """
     low, high = interval(answers)
     tokens = max(1, sum(len(answer.asked) for answer in answers))
@@ -91,18 +120,20 @@ def summarise(
         rate=rate(answers),
         low=low,
         high=high,
+        rates=tuple(rate([answer]) for answer in answers),
         override_rate=sum(answer.overrides for answer in answers) / tokens,
-        longest_cascade=max(runs, default=0),
-        mean_cascade=fmean(runs) if runs else 0.0,
+        cascades=tuple(runs),
         hit_limit=fmean(answer.hit_limit for answer in answers),
-        base_hit_limit=fmean(limited for limited, _ in base),
+        base_hit_limit=fmean(answer.hit_limit for answer in base),
+        guide_hit_limit=fmean(answer.hit_limit for answer in aligned),
         base_ends_lost=fmean(answer.base_ends_lost > 0 for answer in answers),
         guide_ends_lost=fmean(answer.guide_ends_lost > 0 for answer in answers),
         base_confidence=fmean(answer.base_confidence for answer in answers),
         guide_confidence=fmean(sure) if sure else None,
         exact_mass=fmean(exact) if exact else None,
         tokens_per_s=fmean(answer.tokens_per_s for answer in answers),
-        base_tokens_per_s=fmean(speed for _, speed in base),
+        base_tokens_per_s=fmean(answer.tokens_per_s for answer in base),
+        guide_tokens_per_s=fmean(answer.tokens_per_s for answer in aligned),
         peak_bytes=peak_bytes,
     )
 
@@ -131,6 +162,27 @@ def is_stable(answers: Sequence[Blended]) -> bool:
         return False
     low, high = interval(answers)
     return high - low <= 2 * STABLE
+
+
+def rows(report: Report) -> dict[str, str]:
+    """The figures as words, for a table."""
+    guide = "-" if report.guide_confidence is None else f"{report.guide_confidence:.2f}"
+    exact = "-" if report.exact_mass is None else f"{report.exact_mass:.2f}"
+    return {
+        "prompts": f"{report.prompts}",
+        "interventions": f"{report.rate:.1%} of the tokens ({report.low:.1%} to {report.high:.1%})",
+        "overrides": f"{report.override_rate:.1%} of the tokens",
+        "bursts": f"{report.mean_cascade:.1f} tokens, the longest {report.longest_cascade}",
+        "length limit": f"{report.hit_limit:.0%} of the answers; "
+        f"base alone {report.base_hit_limit:.0%}, guide alone {report.guide_hit_limit:.0%}",
+        "ends lost": f"the base's in {report.base_ends_lost:.0%} of the answers, "
+        f"the guide's in {report.guide_ends_lost:.0%}",
+        "confidence": f"base {report.base_confidence:.2f}, guide {guide}",
+        "exact mass": exact,
+        "speed": f"{report.tokens_per_s:.1f} tokens/s; base alone {report.base_tokens_per_s:.1f}, "
+        f"guide alone {report.guide_tokens_per_s:.1f}",
+        "memory": f"{report.peak_bytes / 1e9:.2f} GB at most",
+    }
 
 
 def verdict(report: Report) -> list[str]:

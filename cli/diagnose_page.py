@@ -1,0 +1,51 @@
+"""What ``blendin diagnose`` measured as one web page, guides side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from .pages import clean, render
+from .verdict import WARNING_RATE, Report, rows, verdict
+
+WIDTH = 600.0
+LONGEST = 12  # bursts of so many tokens and more share the last bar
+
+
+def page(reports: Sequence[Report]) -> str:
+    """The page, the best guide first; ``reports`` are ranked and at least one."""
+    names = [clean(report.guide) for report in reports]
+    facts = [rows(report) for report in reports]
+    return render(
+        "diagnose_page.html",
+        names=names,
+        facts=[(name, [clean(each[name]) for each in facts]) for name in facts[0]],
+        verdicts=[
+            (name, [clean(line) for line in verdict(report)])
+            for name, report in zip(names, reports, strict=True)
+        ],
+        strips=[
+            (name, _strip(report), _bursts(report))
+            for name, report in zip(names, reports, strict=True)
+        ],
+        line=WIDTH * WARNING_RATE,
+        longest=LONGEST,
+    )
+
+
+def _strip(report: Report) -> dict[str, Any]:
+    """Where a guide's rates stand on a line from 0 to 1."""
+    return {
+        "dots": [round(WIDTH * rate, 1) for rate in report.rates],
+        "rate": round(WIDTH * report.rate, 1),
+        "low": round(WIDTH * report.low, 1),
+        "high": round(WIDTH * report.high, 1),
+    }
+
+
+def _bursts(report: Report) -> list[tuple[int, int, float]]:
+    """Length, count and height (0 to 1) of the bars of burst lengths."""
+    counted = Counter(min(length, LONGEST) for length in report.cascades)
+    tallest = max(counted.values(), default=1)
+    return [(n, counted[n], counted[n] / tallest) for n in range(1, LONGEST + 1)]
