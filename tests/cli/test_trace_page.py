@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from browser import BROWSER, NEEDED, Page, browser
 from commands import Result
 from recorded_traces import HOSTILE, write_trace
 
 Run = Callable[..., Result]
-
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def test_the_page_fetches_nothing(run: Run, tmp_path: Path) -> None:
@@ -43,13 +40,68 @@ def test_a_trace_is_never_overwritten(run: Run, tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium on the PATH to render the page")
-def test_a_browser_shows_the_facts_of_a_token(run: Run, tmp_path: Path) -> None:
-    path = write_trace(tmp_path / "t.jsonl", HOSTILE)
-    run("trace", "html", path)
-    command = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    command += [f"--user-data-dir={tmp_path}/profile", f"file://{tmp_path}/t.html#r1t1"]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    facts = shown[shown.index('<aside id="facts"') :]
-    assert "base's choice kept" in facts
-    assert "<title>broken" not in shown
+with_browser = pytest.mark.skipif(BROWSER is None, reason=NEEDED)
+
+
+@with_browser
+def test_keys_and_mouse_show_the_facts_of_a_token(run: Run, tmp_path: Path) -> None:
+    run("trace", "html", write_trace(tmp_path / "t.jsonl", HOSTILE))
+    with browser(tmp_path / "profile") as page:
+        page.open(tmp_path / "t.html")
+        assert page.value("document.getElementById('facts').hidden")
+        page.press("Tab", 9)
+        assert "base alone" in facts(page)
+        page.press("ArrowRight", 39)
+        assert "base's choice kept" in facts(page)
+        page.press("End", 35)
+        assert "base overridden" in facts(page)
+        page.press("ArrowRight", 39)
+        assert "base overridden" in facts(page)
+        page.press("Home", 36)
+        assert "base alone" in facts(page)
+        page.hover("#r1t2")
+        assert "base overridden" in facts(page)
+        assert page.value("document.title") != "broken"
+
+
+@with_browser
+def test_a_link_to_a_token_leads_there(run: Run, tmp_path: Path) -> None:
+    run("trace", "html", write_trace(tmp_path / "t.jsonl"))
+    with browser(tmp_path / "profile") as page:
+        page.open(tmp_path / "t.html")
+        page.value("document.querySelector('td a').click()")
+        assert page.value("document.activeElement.id") == "r1t2"
+        assert "base overridden" in facts(page)
+
+
+@with_browser
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_stands_out_in_light_and_dark(run: Run, tmp_path: Path, dark: bool) -> None:
+    run("trace", "html", write_trace(tmp_path / "t.jsonl"))
+    with browser(tmp_path / "profile") as page:
+        page.open(tmp_path / "t.html", dark)
+        for shown in ("#r1t0", "#r1t1", "#r1t2", ".soft", "td"):
+            ink, paper = page.value(COLOURS.replace("SHOWN", shown))
+            assert contrast(ink, paper) >= 4.5, shown
+
+
+COLOURS = """(() => { let at = document.querySelector("SHOWN"), ink = getComputedStyle(at).color;
+  while (at.parentElement && getComputedStyle(at).backgroundColor === "rgba(0, 0, 0, 0)")
+    at = at.parentElement;
+  return [ink, getComputedStyle(at).backgroundColor]; })()"""
+
+
+def contrast(ink: str, paper: str) -> float:
+    """The ratio of two colours by the web's accessibility guidelines, 1 to 21."""
+    dim, bright = sorted(luminance(colour) for colour in (ink, paper))
+    return (bright + 0.05) / (dim + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def facts(page: Page) -> str:
+    return str(page.value("document.getElementById('facts').innerText"))
