@@ -79,6 +79,7 @@ class Report:
     exact_mass: float | None
     tokens_per_s: float
     base_tokens_per_s: float
+    guide_tokens_per_s: float
     peak_bytes: int
 
     @property
@@ -132,6 +133,7 @@ def summarise(
         exact_mass=fmean(exact) if exact else None,
         tokens_per_s=fmean(answer.tokens_per_s for answer in answers),
         base_tokens_per_s=fmean(answer.tokens_per_s for answer in base),
+        guide_tokens_per_s=fmean(answer.tokens_per_s for answer in aligned),
         peak_bytes=peak_bytes,
     )
 
@@ -177,7 +179,8 @@ def rows(report: Report) -> dict[str, str]:
         f"the guide's in {report.guide_ends_lost:.0%}",
         "confidence": f"base {report.base_confidence:.2f}, guide {guide}",
         "exact mass": exact,
-        "speed": f"{report.tokens_per_s:.1f} tokens/s; base alone {report.base_tokens_per_s:.1f}",
+        "speed": f"{report.tokens_per_s:.1f} tokens/s; base alone {report.base_tokens_per_s:.1f}, "
+        f"guide alone {report.guide_tokens_per_s:.1f}",
         "memory": f"{report.peak_bytes / 1e9:.2f} GB at most",
     }
 
