@@ -14,9 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .answering import PromptCache, Response
+    from .cache_file import load_prompt_cache, save_prompt_cache
     from .costs import Costs, measure
-    from .errors import BlendinError, NumericalError, PairError, PromptError
-    from .generation import generate, make_prompt_cache, stream_generate
+    from .errors import (
+        BlendinError,
+        NumericalError,
+        PairError,
+        PromptCacheError,
+        PromptError,
+    )
+    from .generation import generate, make_prompt_cache, read_beginning, stream_generate
     from .methods import METHODS, make_method
     from .model import LanguageModel, Pair
     from .prompts import BASE_TEMPLATES, BaseTemplate, PairPrompt, build_prompt
@@ -25,9 +32,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "answering": ("PromptCache", "Response"),
+    "cache_file": ("load_prompt_cache", "save_prompt_cache"),
     "costs": ("Costs", "measure"),
-    "errors": ("BlendinError", "NumericalError", "PairError", "PromptError"),
-    "generation": ("generate", "make_prompt_cache", "stream_generate"),
+    "errors": ("BlendinError", "NumericalError", "PairError", "PromptCacheError", "PromptError"),
+    "generation": ("generate", "make_prompt_cache", "read_beginning", "stream_generate"),
     "methods": ("METHODS", "make_method"),
     "model": ("LanguageModel", "Pair"),
     "prompts": ("BASE_TEMPLATES", "BaseTemplate", "PairPrompt", "build_prompt"),
@@ -50,14 +58,18 @@ __all__ = [
     "PairError",
     "PairPrompt",
     "PromptCache",
+    "PromptCacheError",
     "PromptError",
     "Response",
     "Step",
     "build_prompt",
     "generate",
+    "load_prompt_cache",
     "make_method",
     "make_prompt_cache",
     "measure",
+    "read_beginning",
+    "save_prompt_cache",
     "stream_generate",
 ]
 

@@ -140,7 +140,7 @@ class Context:
         (token, logits), self._ahead = self._ahead, None
         follows: list[int] = [*self.tokens, *token.tolist()]  # type: ignore[misc]
         if list(tokens[: len(follows)]) != follows:
-            for layer in _leaves(self._cache):
+            for layer in leaves(self._cache):
                 layer.trim(1)
             return
         self.passes += 1
@@ -201,7 +201,7 @@ class Context:
         """Bring the cache to ``length`` tokens or, where that is impossible, to fewer."""
         while self._snapshots and self._snapshots[-1][0] > length:
             self._snapshots.pop()
-        layers = _leaves(self._cache)
+        layers = leaves(self._cache)
         if self.can_trim():
             for layer in layers:
                 layer.trim(self._cached - length)
@@ -219,7 +219,7 @@ class Context:
 
     def _snapshot(self) -> None:
         """Remember the layers that may not be rewindable, as they are before this pass."""
-        layers = _leaves(self._cache)
+        layers = leaves(self._cache)
         if self._cached and not all(map(_always_trims, layers)):
             states = [None if _always_trims(layer) else _copied(layer.state) for layer in layers]
             self._snapshots.append((self._cached, states))
@@ -238,7 +238,7 @@ class Context:
 
     def can_trim(self, length: int = 0) -> bool:
         """Whether tokens can be forgotten without reading any again: now and at ``length``."""
-        return all(_trims_at(layer, length) for layer in _leaves(self._cache))
+        return all(_trims_at(layer, length) for layer in leaves(self._cache))
 
     @property
     def rewinds_by(self) -> Literal["trim", "snapshot"]:
@@ -246,7 +246,22 @@ class Context:
 
         From a copy, the tokens between it and where to go are read again.
         """
-        return "trim" if all(map(_always_trims, _leaves(self._cache))) else "snapshot"
+        return "trim" if all(map(_always_trims, leaves(self._cache))) else "snapshot"
+
+    def kept(self) -> tuple[list[int], list[Any]]:
+        """The tokens in the cache, and the state of every layer; :meth:`restore` takes them."""
+        self._end_early_pass()
+        return self.tokens[: self._cached], [layer.state for layer in leaves(self._cache)]
+
+    def restore(self, tokens: Sequence[int], states: Sequence[Any]) -> None:
+        """Put what :meth:`kept` gave of a context alike in place of what was read."""
+        self.rewind(0)
+        self.tokens = list(tokens)
+        self._cached = self._known = len(self.tokens)
+        self._snapshots.clear()
+        for layer, state in zip(leaves(self._cache), states, strict=True):
+            layer.state = state
+        self.passes = self.tokens_read = self.rereads = 0
 
     @property
     def nbytes(self) -> int:
@@ -254,7 +269,7 @@ class Context:
         return sum(layer.nbytes for layer in self._cache if not layer.empty())
 
 
-def _leaves(cache: Sequence[Any]) -> list[Any]:
+def leaves(cache: Sequence[Any]) -> list[Any]:
     """The caches of all layers; a layer may have several in a list."""
     return [leaf for layer in cache for leaf in getattr(layer, "caches", (layer,))]
 

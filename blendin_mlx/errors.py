@@ -15,5 +15,9 @@ class PairError(BlendinError):
     """These two models cannot be blended as they are (no chat template, unknown token bytes, …)."""
 
 
+class PromptCacheError(BlendinError):
+    """A file that keeps a prompt cache is damaged, or does not belong to this pair."""
+
+
 class NumericalError(BlendinError):
     """A model produced logits that are not finite."""

@@ -30,6 +30,7 @@ from .speculation import (
 )
 from .statistics import Statistics, describe_method
 from .stops import StopStrings
+from .text import common_prefix
 
 
 def make_prompt_cache(
@@ -41,6 +42,30 @@ def make_prompt_cache(
         Context(model, kv_bits=kv_bits, prefill_step_size=prefill_step_size) for model in models
     ]
     return PromptCache(*contexts)
+
+
+def read_beginning(
+    cache: PromptCache, prompts: Sequence[PairPrompt], progress: Progress | None = None
+) -> None:
+    """Read what all these prompts begin with, and no more, to go on from there with any of them.
+
+    A cache that cannot be rewound is of use again only where it ends before prompts differ.
+
+    Raises:
+        PromptError: it is longer than a context.
+
+    Example:
+        >>> read_beginning(cache, [build_prompt(pair, manual + q) for q in ("Why?", "How?")])
+    """
+    first, *others = prompts
+    for context in cache.contexts():
+        ids = [
+            list((prompt.base if context is cache.base else prompt.aligned).ids)
+            for prompt in (first, *others)
+        ]
+        shared = ids[0][: min(common_prefix(ids[0], other) for other in ids[1:])]
+        _check_room(context.model, len(shared))
+        context.prefill(context.move_to(shared), progress)
 
 
 def stream_generate(

@@ -52,6 +52,7 @@ def chat(settings: Settings, resume: str | None, show: str, marks: bool, quiet: 
     typed = sys.stdin.isatty()
     last = store.home() / "conversations" / "last.json"
     session = Session(settings, quiet)
+    session.keep_beginning()
     names = f"{session.pair.base.name}, guided by {session.pair.aligned.name}"
     say(f"{names}.  {SHORT_HELP}", quiet)
     talk = Conversation(session, quiet, last if typed else None, show, marks)

@@ -13,7 +13,7 @@ import click
 
 from .codes import INTERRUPTED
 from .options import Settings, blend_options
-from .session import Session
+from .session import Session, joined
 from .shown import Shown, make_shown, show_options
 from .terminal import Output, figures, interruptible, say
 
@@ -45,32 +45,46 @@ def generate(
       blendin generate "How do I boil an egg?"
       cat article.txt | blendin generate "Summarise this:"
       blendin generate --json "Why is the sky blue?" | jq .blend
+      cat manual.txt | blendin generate --prompt-cache manual.safetensors "How do I begin?"
       blendin generate --method nudging --tau 0.3 --temp 0.7 --seed 1 "Tell me a story"
     """
-    text = read_prompt(prompt)
+    parts = read_parts(prompt)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(_trace_file(trace)) if trace else None
         if as_json:
-            return _answer_as_json(text, settings, file, quiet)
-        return _answer(text, settings, file, make_shown(show, marks, quiet), quiet)
+            return _answer_as_json(parts, settings, file, quiet)
+        return _answer(parts, settings, file, make_shown(show, marks, quiet), quiet)
 
 
-def _answer(text: str, settings: Settings, trace: IO[str] | None, shown: Shown, quiet: bool) -> int:
-    session = Session(settings, quiet)
+def _answer(
+    parts: list[str], settings: Settings, trace: IO[str] | None, shown: Shown, quiet: bool
+) -> int:
+    session, messages = _session(parts, settings, quiet)
     with interruptible() as interrupt:
-        for response in session.answer([{"role": "user", "content": text}], interrupt, trace):
+        for response in session.answer(messages, interrupt, trace):
             shown.show(response)
     shown.close(response)
     return INTERRUPTED if response.finish_reason == "interrupted" else 0
 
 
-def _answer_as_json(text: str, settings: Settings, trace: IO[str] | None, quiet: bool) -> int:
-    session = Session(settings, quiet)
+def _answer_as_json(
+    parts: list[str], settings: Settings, trace: IO[str] | None, quiet: bool
+) -> int:
+    session, messages = _session(parts, settings, quiet)
     with interruptible() as interrupt:
-        *_, last = session.answer([{"role": "user", "content": text}], interrupt, trace)
+        *_, last = session.answer(messages, interrupt, trace)
     Output().write(json.dumps(session.result(last), ensure_ascii=False) + "\n")
     say(figures(last.statistics), quiet)
     return INTERRUPTED if last.finish_reason == "interrupted" else 0
+
+
+def _session(
+    parts: list[str], settings: Settings, quiet: bool
+) -> tuple[Session, list[dict[str, str]]]:
+    """The loaded models, and what they are asked; what comes before the question may be kept."""
+    session = Session(settings, quiet)
+    session.keep_beginning(*parts[:-1])
+    return session, [{"role": "user", "content": joined(*parts)}]
 
 
 def _trace_file(path: Path) -> IO[str]:
@@ -82,7 +96,12 @@ def _trace_file(path: Path) -> IO[str]:
 
 
 def read_prompt(argument: str | None) -> str:
-    """Standard input where it is no terminal, then the argument, joined by an empty line.
+    """The parts of :func:`read_parts`, joined by an empty line."""
+    return joined(*read_parts(argument))
+
+
+def read_parts(argument: str | None) -> list[str]:
+    """Standard input where it is no terminal, then the argument; one of them at least.
 
     Raises:
         click.UsageError: nothing was given, or what was given is not UTF-8.
@@ -92,10 +111,10 @@ def read_prompt(argument: str | None) -> str:
         parts.append(_decoded(sys.stdin.buffer.read(), "standard input").strip("\n"))
     if argument is not None and argument != "-":
         parts.append(_decoded(os.fsencode(argument), "the prompt argument"))
-    text = "\n\n".join(part for part in parts if part.strip())
-    if not text:
+    parts = [part for part in parts if part.strip()]
+    if not parts:
         raise click.UsageError("the prompt is empty; give it as an argument or on standard input")
-    return text
+    return parts
 
 
 def _decoded(data: bytes, where: str) -> str:

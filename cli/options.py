@@ -119,6 +119,7 @@ class Settings:
     seed: int | None
     stop: tuple[str, ...]
     kv_bits: int | None
+    prompt_cache: Path | None
     draft: str
     num_draft_tokens: int | None
     force: bool
@@ -299,6 +300,13 @@ def speed_options(command: Command) -> Command:
             type=click.Choice(["4", "8"]),
             callback=_whole,
             help="Quantize both caches to so many bits.  [default: off]",
+        ),
+        click.option(
+            "--prompt-cache",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Keep what both models read of the system prompt, and of standard input where "
+            "the prompt is an argument too: made once, read again by later commands.",
         ),
         click.option("--force", is_flag=True, help="Load a pair that seems too large for here."),
         click.option(

@@ -13,7 +13,7 @@ from .options import Settings
 # What stays: the models are loaded once, and so is what depends on them.
 FIXED = (
     *("pair", "base", "aligned", "reference"),
-    *("kv_bits", "draft", "num_draft_tokens", "force", "wired_limit"),
+    *("kv_bits", "prompt_cache", "draft", "num_draft_tokens", "force", "wired_limit"),
 )
 
 

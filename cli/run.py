@@ -42,6 +42,7 @@ def run(file: IO[bytes], settings: Settings, resume_from: Path | None, quiet: bo
     """
     answered = _answered(resume_from) if resume_from else frozenset()
     session = Session(settings, quiet)
+    session.keep_beginning()
     output = Output()
     done = failed = 0
     for number, line in _lines(file):

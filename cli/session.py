@@ -15,7 +15,7 @@ from .options import Settings
 from .terminal import progress, say, unswallowed_interrupt
 
 if TYPE_CHECKING:
-    from blendin_mlx.answering import Response
+    from blendin_mlx.answering import PromptCache, Response
     from blendin_mlx.methods import Method
     from blendin_mlx.model import LanguageModel, Pair
     from blendin_mlx.prompts import PairPrompt
@@ -134,8 +134,41 @@ class Session:
             self.pair.reference = load_reference(settings.reference, quiet)
         self.load_s = time.perf_counter() - started
         self.seed = self._seed()
-        self.cache = make_prompt_cache(self.pair, kv_bits=settings.kv_bits)
+        self.cache = self._kept_cache() or make_prompt_cache(self.pair, kv_bits=settings.kv_bits)
         self.drafting = self._drafting()
+
+    def _kept_cache(self) -> PromptCache | None:
+        """What the file of ``--prompt-cache`` keeps, None where there is none yet."""
+        from blendin_mlx.cache_file import load_prompt_cache
+
+        path = self.settings.prompt_cache
+        if path is None or not path.exists():
+            return None
+        return load_prompt_cache(path, self.pair, kv_bits=self.settings.kv_bits)
+
+    def keep_beginning(self, *documents: str) -> None:
+        """Read the system prompt, and documents, into the file of ``--prompt-cache``.
+
+        A file that is there already stays as it is; one that keeps something else is named.
+        """
+        from blendin_mlx.cache_file import save_prompt_cache
+        from blendin_mlx.generation import read_beginning
+
+        path = self.settings.prompt_cache
+        if path is None:
+            return
+        made = path.exists()
+        read = [len(context.tokens) for context in self.cache.contexts()]
+        prompts = [
+            self.prompt([{"role": "user", "content": joined(*documents, question)}])
+            for question in ("Why?", "1 or 2?")
+        ]
+        with progress(self._quiet) as report:
+            read_beginning(self.cache, prompts, lambda done, of: report("prompt, tokens", done, of))
+        if not made:
+            save_prompt_cache(path, self.cache)
+        elif read != [len(context.tokens) for context in self.cache.contexts()]:
+            say(f"{path} keeps another beginning; remove it to have it made anew", self._quiet)
 
     def configure(self, settings: Settings) -> None:
         """Go on with other settings; the models stay."""
@@ -269,6 +302,11 @@ class Session:
         if self.pair.reference is not None:
             models["reference"] = self.pair.reference.name
         return {**result, "models": models, "seed": self.seed, "token_ids": token_ids}
+
+
+def joined(*parts: str) -> str:
+    """The parts of a prompt, an empty line between them."""
+    return "\n\n".join(parts)
 
 
 def _source(path: Path) -> str:

@@ -1,0 +1,72 @@
+"""``--prompt-cache FILE``: what is kept, used again, and refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from blendin_mlx.context import Context
+
+DOCUMENT = b"the cat sat on the mat and the dog ran to the hat\n" * 8
+
+
+def asked(run, tiny, *arguments, stdin=DOCUMENT):
+    result = run("generate", *tiny, "-m", 8, "--json", *arguments, stdin=stdin)
+    assert result.code == 0, result.err
+    return json.loads(result.text), result.err
+
+
+def test_a_document_is_read_once(run, tiny, tmp_path, monkeypatch):
+    read = []
+    prefill = Context.prefill
+    monkeypatch.setattr(
+        Context, "prefill", lambda self, ids, *more: (read.append(ids), prefill(self, ids, *more))
+    )
+    file = tmp_path / "kept.safetensors"
+    plain, _ = asked(run, tiny, "who ran?")
+    asked(run, tiny, "--prompt-cache", file, "where?")
+    written = file.stat().st_mtime_ns
+    longest = max(map(len, read))
+    read.clear()
+    again, said = asked(run, tiny, "--prompt-cache", file, "who ran?")
+    assert again["token_ids"] == plain["token_ids"]
+    assert max(map(len, read)) < longest / 4
+    assert file.stat().st_mtime_ns == written
+    assert "another beginning" not in said
+
+
+def test_the_system_prompt_of_a_chat_is_kept(run, tiny, tmp_path):
+    file = tmp_path / "kept.safetensors"
+    options = ["chat", *tiny, "-m", 8, "-q", "--system", DOCUMENT.decode()]
+    plain = run(*options, stdin=b"who ran?\n")
+    made = run(*options, "--prompt-cache", file, stdin=b"who ran?\n")
+    again = run(*options, "--prompt-cache", file, stdin=b"who ran?\n")
+    assert plain.out == made.out == again.out
+    assert file.exists()
+
+
+def test_another_document_is_answered_and_said(run, tiny, tmp_path):
+    file = tmp_path / "kept.safetensors"
+    asked(run, tiny, "--prompt-cache", file, "who?")
+    other = b"an egg is boiled in hot water\n" * 4
+    plain, _ = asked(run, tiny, "who?", stdin=other)
+    got, said = asked(run, tiny, "--prompt-cache", file, "who?", stdin=other)
+    assert got["token_ids"] == plain["token_ids"]
+    assert "another beginning; remove it" in said
+
+
+@pytest.mark.parametrize("content", [b"", b"no cache", DOCUMENT])
+def test_no_prompt_cache_is_one_line(run, tiny, tmp_path, content):
+    file = tmp_path / "kept.safetensors"
+    file.write_bytes(content)
+    result = run("generate", *tiny, "--prompt-cache", file, "hi")
+    assert result.code == 1
+    assert "kept.safetensors is no prompt cache" in result.error()
+    assert file.read_bytes() == content
+
+
+def test_a_folder_that_is_missing_is_one_line(run, tiny, tmp_path):
+    result = run("generate", *tiny, "--prompt-cache", tmp_path / "no" / "kept", "hi")
+    assert result.code == 1
+    assert "there is no such folder" in result.error()
