@@ -44,9 +44,7 @@ def make_prompt_cache(
     return PromptCache(*contexts)
 
 
-def read_beginning(
-    cache: PromptCache, prompts: Sequence[PairPrompt], progress: Progress | None = None
-) -> None:
+def read_beginning(cache: PromptCache, prompts: Sequence[PairPrompt]) -> None:
     """Read what all these prompts begin with, and no more, to go on from there with any of them.
 
     A cache that cannot be rewound is of use again only where it ends before prompts differ.
@@ -65,7 +63,7 @@ def read_beginning(
         ]
         shared = ids[0][: min(common_prefix(ids[0], other) for other in ids[1:])]
         _check_room(context.model, len(shared))
-        context.prefill(context.move_to(shared), progress)
+        context.prefill(context.move_to(shared))
 
 
 def stream_generate(

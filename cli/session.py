@@ -163,10 +163,10 @@ class Session:
             self.prompt([{"role": "user", "content": joined(*documents, question)}])
             for question in ("Why?", "1 or 2?")
         ]
-        with progress(self._quiet) as report:
-            read_beginning(self.cache, prompts, lambda done, of: report("prompt, tokens", done, of))
+        read_beginning(self.cache, prompts)
         if not made:
             save_prompt_cache(path, self.cache)
+            say(f"{path} keeps {len(self.cache.base.tokens)} tokens of the prompt", self._quiet)
         elif read != [len(context.tokens) for context in self.cache.contexts()]:
             say(f"{path} keeps another beginning; remove it to have it made anew", self._quiet)
 
