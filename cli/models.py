@@ -105,14 +105,20 @@ def suggest(as_json: bool) -> None:
     show_default=True,
     help="How long the longest conversation will be.",
 )
+@click.option(
+    "--kv-bits",
+    type=click.Choice(["4", "8"]),
+    help="Both caches are quantized to so many bits.  [default: off]",
+)
 @AS_JSON
-def check(names: tuple[str, ...], tokens: int, as_json: bool) -> None:
+def check(names: tuple[str, ...], tokens: int, kv_bits: str | None, as_json: bool) -> None:
     """Check a pair before its weights are read: files, vocabularies, limits, memory.
 
     \b
     Examples:
       blendin models check demo
       blendin models check HuggingFaceTB/SmolLM2-360M smollm2-135m-instruct --tokens 8192
+      blendin models check demo --kv-bits 8
     """
     from blendin_models.memory import recommended
     from blendin_models.pair import check_pair, open_pair
@@ -122,7 +128,8 @@ def check(names: tuple[str, ...], tokens: int, as_json: bool) -> None:
         raise click.UsageError("name a pair, or a base and an aligned model")
     with progress() as report:
         pair, base, aligned = (None, *names) if len(names) == 2 else (names[0], None, None)
-        checked = check_pair(pair, base, aligned, report, tokens=tokens, force=True)
+        bits = None if kv_bits is None else int(kv_bits)
+        checked = check_pair(pair, base, aligned, report, tokens=tokens, force=True, kv_bits=bits)
     related = relation(open_pair(checked))
     about = about_check(checked, related, tokens, recommended())
     if as_json:

@@ -70,6 +70,7 @@ def load_pair(
     quiet: bool,
     tokens: int = LONGEST_PROMPT,
     force: bool = False,
+    kv_bits: int | None = None,
 ) -> Pair:
     """Load two models, with progress and what there is to say about this machine."""
     from blendin_mlx import backend
@@ -78,7 +79,7 @@ def load_pair(
     if backend.BLAS.notice:
         say(backend.BLAS.notice, quiet)
     with progress(quiet) as report:
-        return load(pair, base, aligned, report, tokens=tokens, force=force)
+        return load(pair, base, aligned, report, tokens=tokens, force=force, kv_bits=kv_bits)
 
 
 def load_reference(name: str, quiet: bool) -> LanguageModel:
@@ -127,7 +128,9 @@ class Session:
         self.method = make_method(settings)
         started = time.perf_counter()
         tokens = settings.max_tokens + LONGEST_PROMPT
-        self.pair = load_pair(named, settings.base, settings.aligned, quiet, tokens, settings.force)
+        self.pair = load_pair(
+            named, settings.base, settings.aligned, quiet, tokens, settings.force, settings.kv_bits
+        )
         if settings.wired_limit:
             _keep_resident()
         if settings.reference is not None:

@@ -36,6 +36,7 @@ def check_pair(
     *,
     tokens: int = TOKENS,
     force: bool = False,
+    kv_bits: int | None = None,
 ) -> CheckedPair:
     """Find both models, fetching them where need be, and check them before a weight is read.
 
@@ -43,16 +44,19 @@ def check_pair(
         pair: a name of the catalogue; with it, ``base`` or ``aligned`` replaces its side.
         tokens: how long the longest conversation will be.
         force: go on where the memory does not suffice.
+        kv_bits: what both caches will be quantized to, 4 or 8; None for not at all.
 
     Raises:
         ModelError: a model is unknown, missing or damaged.
         MemoryNeededError: both do not fit.
-        ValueError: one side is not named.
+        ValueError: one side is not named, or ``kv_bits`` is neither 4 nor 8.
     """
     from .loading import check_folder
     from .memory import check_memory
-    from .preflight import inspect
+    from .preflight import KV_BITS, inspect
 
+    if kv_bits not in (None, *KV_BITS):
+        raise ValueError(f"kv_bits must be 4 or 8, not {kv_bits}")
     if pair is not None:
         entry = catalogue.find_pair(pair)
         base, aligned = base or entry.base, aligned or entry.aligned
@@ -66,7 +70,7 @@ def check_pair(
     for one in located:
         with repair_named(one):
             reports.append(inspect(one.folder, tokenizer=False))  # opened right after this
-    need = check_memory(reports[0], reports[1], tokens, force)
+    need = check_memory(reports[0], reports[1], tokens, force, kv_bits)
     return CheckedPair(first, second, (reports[0], reports[1]), need)
 
 
@@ -88,13 +92,14 @@ def load_pair(
     *,
     tokens: int = TOKENS,
     force: bool = False,
+    kv_bits: int | None = None,
 ) -> Pair:
     """Load both models of a catalogue pair, or of two names (see :func:`check_pair`).
 
     Raises:
         ModelError: a model is unknown, missing or damaged.
         MemoryNeededError: both do not fit.
-        ValueError: one side is not named.
+        ValueError: one side is not named, or ``kv_bits`` is neither 4 nor 8.
 
     Example:
         >>> load_pair("demo")
@@ -104,7 +109,7 @@ def load_pair(
 
     from .loading import evaluate_weights
 
-    checked = check_pair(pair, base, aligned, progress, tokens=tokens, force=force)
+    checked = check_pair(pair, base, aligned, progress, tokens=tokens, force=force, kv_bits=kv_bits)
     opened = open_pair(checked)
     for model in (opened.base, opened.aligned):
         evaluate_weights(model.network, progress and partial(progress, f"{model.name}, load"))

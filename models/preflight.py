@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from blendin_mlx.backend import is_cpu, mx
+from blendin_mlx.context import KV_GROUP
 from blendin_mlx.model import CONTEXT_KEYS
 
 from .errors import ModelError, first_line
@@ -16,6 +17,7 @@ from .loading import check_folder, load_network, to_float32
 from .weights import read_folder
 
 KIND = re.compile(r"[\w-]+\Z")
+KV_BITS = (8, 4)  # what a cache can be quantized to, the more exact first
 
 
 @dataclass(frozen=True)
@@ -27,17 +29,21 @@ class CacheCost:
         windows: (tokens, bytes per token) of each layer that keeps only the last ones.
         fixed: bytes that do not depend on the length.
         known: False where an architecture does not tell; the rest is 0 then.
+        quantized: (bits, bytes of each token) in place of ``per_token``; none where the heads are
+            of a width that cannot be quantized.
     """
 
     per_token: int = 0
     windows: tuple[tuple[int, int], ...] = ()
     fixed: int = 0
     known: bool = True
+    quantized: tuple[tuple[int, int], ...] = ()
 
-    def bytes(self, tokens: int) -> int:
-        """Bytes of the cache after that many tokens."""
+    def bytes(self, tokens: int, kv_bits: int | None = None) -> int:
+        """Bytes of the cache after that many tokens, quantized to ``kv_bits`` unless None."""
         kept = sum(min(tokens, window) * each for window, each in self.windows)
-        return tokens * self.per_token + kept + self.fixed
+        per_token = dict(self.quantized).get(kv_bits or 0, self.per_token)
+        return tokens * per_token + kept + self.fixed
 
 
 @dataclass(frozen=True)
@@ -157,8 +163,8 @@ def _cache_cost(network: Any) -> CacheCost:
 def _sum_layers(layers: list[Any]) -> CacheCost:
     from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, RotatingKVCache
 
-    per_token, fixed, known = 0, 0, True
-    windows = []
+    fixed, known = 0, True
+    windows, plain = [], []
     for layer in layers:
         for cache in layer.caches if isinstance(layer, CacheList) else (layer,):
             if isinstance(cache, ArraysCache):
@@ -166,10 +172,27 @@ def _sum_layers(layers: list[Any]) -> CacheCost:
             elif isinstance(cache, RotatingKVCache):
                 windows.append((cache.max_size, _token_bytes(cache)))
             elif isinstance(cache, KVCache):
-                per_token += _token_bytes(cache)
+                plain.append(cache)
             else:
                 known = False
-    return CacheCost(per_token, tuple(windows), fixed, known)
+    per_token = sum(map(_token_bytes, plain))
+    return CacheCost(per_token, tuple(windows), fixed, known, _quantized(layers, plain))
+
+
+def _quantized(layers: list[Any], plain: list[Any]) -> tuple[tuple[int, int], ...]:
+    """Bytes of each token for every choice of bits, as a :class:`Context` quantizes its layers."""
+    chosen = [cache for cache in plain if any(cache is layer for layer in layers)]
+    parts = [part for cache in chosen for part in (cache.keys, cache.values)]
+    if any(part.shape[-1] % KV_GROUP for part in parts):
+        return ()
+    left = sum(_token_bytes(cache) for cache in plain if not any(cache is c for c in chosen))
+    return tuple((bits, left + sum(_part_bytes(part, bits) for part in parts)) for bits in KV_BITS)
+
+
+def _part_bytes(part: mx.array, bits: int) -> int:
+    """Of each token's keys or values: their bits, and a scale and a bias of each group."""
+    numbers = part.shape[1] * part.shape[-1]
+    return numbers * bits // 8 + 2 * numbers // KV_GROUP * part.dtype.size
 
 
 def _token_bytes(cache: Any) -> int:

@@ -41,6 +41,18 @@ def test_a_longer_answer_needs_more(run, tiny, monkeypatch):
     assert asked[1] - asked[0] == 1000
 
 
+def test_quantized_caches_need_less(run, tiny, monkeypatch):
+    needs = []
+    check = memory.check_memory
+    monkeypatch.setattr(memory, "check_memory", lambda *a: needs.append(check(*a)) or needs[-1])
+    for bits in ([], ["--kv-bits", 8], ["--kv-bits", 4]):
+        assert run("generate", *tiny, *bits, "-m", 2, "hi").code == 0
+    told = run("models", "check", tiny[1], tiny[3], "--json", "--tokens", 4098, "--kv-bits", 8)
+    # of 32 numbers of 32 bits: 32 of 8 bits, or 4, and a scale and a bias
+    assert [need.caches / needs[0].caches for need in needs] == [1, 40 / 128, 24 / 128, 40 / 128]
+    assert json.loads(told.text)["caches_bytes"] == needs[1].caches
+
+
 def test_check_tells_what_can_be_known(run, tiny, no_weights):
     told = json.loads(run("models", "check", tiny[1], tiny[3], "--json").text)
     assert (told["vocabularies"], told["shared_tokens"], told["fits"]) == ("same", 1.0, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,24 @@ def test_a_refusal_has_the_figures_and_what_would_fit(monkeypatch, room, advice)
     assert f"{room / 1e9:.1f} GB are free here" in line
     assert advice in line
     assert memory.check_memory(BASE, ALIGNED, 2000, force=True).total == 13_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("room", "kv_bits", "advice"),
+    [
+        (12_000_000_000, None, "; --kv-bits 8 or 1024 tokens would fit, "),
+        (10_200_000_000, None, "; --kv-bits 4 would fit, "),
+        (10_200_000_000, 8, "; --kv-bits 4 or 1024 tokens would fit, "),
+        (9_500_000_000, 4, "; 1024 tokens would fit, "),
+    ],
+)
+def test_a_quantized_cache_is_advised_where_it_fits(monkeypatch, room, kv_bits, advice):
+    cost = CacheCost(per_token=1_000_000, quantized=((8, 312_500), (4, 187_500)))
+    base, aligned = replace(BASE, cache=cost), replace(ALIGNED, cache=cost)
+    monkeypatch.setattr(memory, "recommended", lambda: room)
+    with pytest.raises(MemoryNeededError) as raised:
+        memory.check_memory(base, aligned, 2000, kv_bits=kv_bits)
+    assert advice in str(raised.value)
 
 
 def test_the_device_recommends_something():

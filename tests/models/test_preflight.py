@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blendin_mlx.backend import is_cpu, mx
+from blendin_mlx.context import Context
+from blendin_mlx.model import LanguageModel
 from blendin_models.errors import ModelError
-from blendin_models.preflight import CacheCost, inspect
+from blendin_models.preflight import CacheCost, _cache_cost, inspect
 from blendin_models.weights import read_header
 from tiny import SHAPES, network
 from tiny_folders import VOCABULARY, write_model
@@ -59,8 +61,25 @@ def test_what_a_llama_takes(tmp_path):
     assert (report.model_type, report.context_limit) == ("llama", 4096)
     assert report.has_chat_template
     # 2 layers, keys and values, 1 head of 32, 4 bytes each
-    assert report.cache == CacheCost(per_token=2 * 2 * 32 * 4)
+    # quantized, a scale and a bias of each 32 besides
+    quantized = ((8, 2 * 2 * (32 + 8)), (4, 2 * 2 * (16 + 8)))
+    assert report.cache == CacheCost(per_token=2 * 2 * 32 * 4, quantized=quantized)
     assert not inspect(write_model(tmp_path / "raw", 1, chat_template=False)).has_chat_template
+
+
+@pytest.mark.parametrize("kv_bits", [None, 8, 4])
+@pytest.mark.parametrize("architecture", sorted(SHAPES))
+def test_a_cache_takes_what_was_told(architecture, kv_bits):
+    """Of so many tokens that no layer has room to spare: a multiple of the step they grow by."""
+    made = network(architecture, VOCABULARY, 1, 1.0)
+    cost = _cache_cost(made)
+    context = Context(LanguageModel(made, None), kv_bits=kv_bits)
+    if kv_bits and not cost.quantized:
+        with pytest.raises(ValueError, match="kv_bits cannot be used"):
+            context.prefill([1])
+        return
+    context.prefill([7] * 512)
+    assert cost.bytes(512, kv_bits) == context.nbytes
 
 
 def test_a_window_stops_growing():
