@@ -44,7 +44,7 @@ class Response:
     Attributes:
         text: what can be shown now; empty while bytes or a possible stop string are withheld.
         pieces: the steps that were settled. Their text is that of ``text``, but for what a stop
-            string cut off.
+            string, or a turn marker that a limit cut off, takes away.
         finish_reason: set in the last response only.
         statistics: counts so far; complete in the last response.
     """
@@ -193,7 +193,9 @@ class Answering:
         if answer.finish():  # it belongs to the last token that writes
             last = max(n for n, (step, _) in enumerate(self._held) if not step.is_stop)
             self._held[last:] = [(step, len(answer.text)) for step, _ in self._held[last:]]
-        end = len(answer.text) if shown is None else shown
+        if shown is None:
+            shown = len(answer.text) if reason == "stop" else self.stops.end_of(answer.text)
+        end = max(shown, self.shown)
         text = answer.text[self.shown : end]
         pieces = tuple(self._piece(decoder, *held) for held in self._held)
         statistics = self.statistics

@@ -53,6 +53,12 @@ class StopStrings:
         end = len(text) - held
         return _without_breaks(text, end) if self._markers else end
 
+    def end_of(self, text: str) -> int:
+        """Where to end a text that nothing will follow: before a marker that it only began."""
+        line = text.rfind("\n") + 1
+        begun = line < len(text) and any(mark.startswith(text[line:]) for mark in self._markers)
+        return _without_breaks(text, line) if begun else len(text)
+
     @property
     def longest(self) -> int:
         """Length of the longest stop string."""

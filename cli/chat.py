@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .codes import USAGE
-from .conversation import COMMANDS, SHORT_HELP, Conversation, Leave
+from .conversation import COMMANDS, SHORT_HELP, Conversation, Leave, kept_in
 from .options import Settings, blend_options
 from .session import Session
 from .shown import show_options
@@ -51,13 +51,16 @@ def chat(settings: Settings, resume: str | None, show: str, marks: bool, quiet: 
     code = 0
     typed = sys.stdin.isatty()
     last = store.home() / "conversations" / "last.json"
+    resumed = last if resume == LAST else None if resume is None else Path(resume)
+    if resumed is not None:
+        kept_in(resumed)  # what is wrong with it is said before the models are loaded
     session = Session(settings, quiet)
     session.keep_beginning()
     names = f"{session.pair.base.name}, guided by {session.pair.aligned.name}"
     say(f"{names}.  {SHORT_HELP}", quiet)
     talk = Conversation(session, quiet, last if typed else None, show, marks)
-    if resume is not None:
-        talk.read(last if resume == LAST else Path(resume))
+    if resumed is not None:
+        talk.read(resumed)
     for line in _typed() if typed else _piped():
         try:
             talk.handle(line)

@@ -170,19 +170,30 @@ class Conversation:
         Raises:
             click.UsageError: the file is missing, or holds no conversation of this version.
         """
-        content = _read_json(file)
-        if content.get("type") != "blendin conversation":
-            raise click.UsageError(f"{file} holds no conversation")
-        if content.get("version") != VERSION:
-            found = content.get("version")
-            raise click.UsageError(f"{file} is of version {found!r}; this program reads {VERSION}")
-        messages = content.get("messages")
-        if not isinstance(messages, list) or not all(map(_is_message, messages)):
-            raise click.UsageError(f"{file} is damaged: its messages are none")
+        content = kept_in(file)
+        messages = content["messages"]
         self.messages = messages
         self.steps = []
         self.session.configure(replace(self.session.settings, system=content.get("system")))
         say(f"{len(messages) // 2} turns from {file}", self._quiet)
+
+
+def kept_in(file: Path) -> dict[str, Any]:
+    """The conversation of a file.
+
+    Raises:
+        click.UsageError: the file is missing, or holds no conversation of this version.
+    """
+    content = _read_json(file)
+    if content.get("type") != "blendin conversation":
+        raise click.UsageError(f"{file} holds no conversation")
+    if content.get("version") != VERSION:
+        found = content.get("version")
+        raise click.UsageError(f"{file} is of version {found!r}; this program reads {VERSION}")
+    messages = content.get("messages")
+    if not isinstance(messages, list) or not all(map(_is_message, messages)):
+        raise click.UsageError(f"{file} is damaged: its messages are none")
+    return content
 
 
 def _read_json(file: Path) -> dict[str, Any]:

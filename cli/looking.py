@@ -37,10 +37,10 @@ def why(chat: Conversation, argument: str) -> None:
         "aligned": [_shown(chat, one, "aligned") for one in position.aligned],
         "blended": [_shown(chat, one, "base") for one in position.blended],
     }
-    say("   " + "".join(f"{name:<{WIDTH}}" for name in columns))
+    say(("   " + "".join(f"{name:<{WIDTH}}" for name in columns)).rstrip())
     for row in range(len(position.base)):
         cells = (column[row] if row < len(column) else "" for column in columns.values())
-        say(f"{row + 1}  " + "".join(f"{cell:<{WIDTH}}" for cell in cells))
+        say((f"{row + 1}  " + "".join(f"{cell:<{WIDTH}}" for cell in cells)).rstrip())
 
 
 def alt(chat: Conversation, argument: str) -> None:

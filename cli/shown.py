@@ -31,8 +31,10 @@ class Shown:
         self._output.write(text)
 
     def show(self, response: Response) -> None:
-        """The next part."""
+        """The next part; after the last one whatever is said begins a line."""
         self._output.write(response.text)
+        if response.finish_reason:
+            self.end()
 
     def end(self) -> None:
         """End the last line."""
@@ -66,6 +68,8 @@ class ShownBlend(Shown):
             self._overrides += who == "override"
             text = self._text[start : self._settled]
             self._output.write_styled(self._view.piece(who, step.alpha, text), text)
+        if response.finish_reason:
+            self.end()
 
     def close(self, response: Response) -> None:
         """The legend, α over the answer, and the figures."""

@@ -125,9 +125,11 @@ def verify(name: str, progress: Progress | None = None) -> int:
         own = kept.folder.parent == store.models_folder()
         problems = manifest.problems(kept.folder, report) if own else _damaged(kept.folder, report)
         if problems:
+            in_pair = name in catalogue.pairs() and kept.name in catalogue.models()
+            damaged = kept.name if in_pair else name  # the other one of a pair may be whole
             raise ModelError(
                 f"{kept.name}: {'; '.join(problems)}; "
-                f"repair it: blendin models remove {name} && blendin models pull {name}"
+                f"repair it: blendin models remove {damaged} && blendin models pull {damaged}"
             )
     return len(found)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 
 import pytest
 
@@ -99,6 +100,18 @@ def test_that_drafting_does_not_pay_is_said_once(run, tiny, monkeypatch):
     assert result.err.count("drafting is off: it does not pay") == 1
     quiet = run("chat", *tiny, "--draft", "auto", "-qm", 6, stdin=b"one\ntwo\n")
     assert quiet.err == ""
+
+
+@pytest.mark.parametrize("show", ["text", "blend"])
+def test_why_drafting_is_off_begins_a_line(run, tiny, monkeypatch, show):
+    from blendin_mlx.costs import Costs
+    from blendin_models import tuning
+
+    monkeypatch.setattr(tuning, "kept_costs", lambda pair: Costs(((1, 1.0), (9, 9.0)), 1.0))
+    as_on_a_terminal = lambda line, quiet: sys.stdout.buffer.write(line.encode())  # noqa: E731
+    monkeypatch.setattr("blendin_cli.session.say", as_on_a_terminal)
+    result = run("generate", *tiny, "--draft", "auto", "--show", show, "-m", 6, "hi")
+    assert "\ndrafting is off" in result.text
 
 
 def test_json_object(run, tiny):

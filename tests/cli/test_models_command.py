@@ -94,6 +94,14 @@ def test_verify_says_what_is_wrong_and_how_to_repair_it(run, home):
     assert "has no record" in run("models", "verify", NAMES[1]).error()
 
 
+def test_of_a_pair_only_the_damaged_model_is_to_be_fetched_again(run, home):
+    folder = home / "models" / NAMES[1]
+    manifest.write(folder, manifest.Manifest("somewhere"))
+    (folder / "config.json").write_text("{ }")
+    repair = f"blendin models remove {NAMES[1]} && blendin models pull {NAMES[1]}"
+    assert run("models", "verify", "demo").error().endswith(repair)
+
+
 def test_import_a_gguf_file(run, home, tmp_path):
     file = tmp_path / "Tiny.gguf"
     config = gguf_samples.tiny_config("llama")

@@ -299,6 +299,12 @@ class TestStopStrings:
         assert (got.text.encode(), got.finish_reason) == (expected, "stop")
         assert_whole(got)
 
+    def test_a_marker_that_a_limit_cut_off_is_not_shown(self) -> None:
+        base = writes("The", " sea", "\n\n", b"#", " ", "# Query:")
+        got = answer(scripted_pair(base, always({" sea": 0.6})), max_tokens=5)
+        assert (got.text, got.statistics.text, got.finish_reason) == (*2 * ("The sea",), "length")
+        assert got.pieces_text == "The sea\n\n# "
+
     def test_a_marker_within_a_line_ends_nothing(self) -> None:
         got = answer(scripted_pair(writes("The", " ", "# Query:", "."), AGREES))
         assert (got.text, got.finish_reason) == ("The # Query:.", "stop")

@@ -114,6 +114,14 @@ def test_line_breaks_before_a_possible_marker_are_withheld() -> None:
     assert StopStrings(["END"]).showable("Yes.\n\n") == 6
 
 
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [("Yes.\n\n# Que", 4), ("# Q", 0), ("Yes. # Que", 10), ("Yes.\n# Quiz", 11), ("Yes.\n", 5)],
+)
+def test_a_text_that_is_cut_off_ends_before_a_marker_it_began(text: str, end: int) -> None:
+    assert StopStrings(["Que"], markers=["# Query:"]).end_of(text) == end
+
+
 @pytest.mark.parametrize(("stops", "markers"), [([""], []), ([], [""]), ([], ["\n"])])
 def test_an_empty_stop_string_is_refused(stops: list[str], markers: list[str]) -> None:
     with pytest.raises(ValueError, match="must not be empty"):
