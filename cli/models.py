@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from .models_table import about_check, about_model, about_pair, kept_models, model_line, print_about
+from .models_table import (
+    about_check,
+    about_kept,
+    about_model,
+    about_pair,
+    kept_models,
+    model_line,
+    print_about,
+)
 from .terminal import progress, say
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
@@ -60,14 +68,20 @@ def _fits(pair: dict[str, Any]) -> str:
 @click.argument("name")
 @AS_JSON
 def show(name: str, as_json: bool) -> None:
-    """Show a pair, or one model: where it is, what it was made from, its licence and size."""
-    from blendin_models import catalogue
+    """Show a pair, or one model: where it is, what it was made from, its licence and size.
+
+    NAME is a pair, a model, or the id of a hub repo that is here.
+    """
+    from blendin_models import catalogue, upkeep
+    from blendin_models.resolve import REPO_ID
 
     kept = {model["name"]: model for model in kept_models()}
     if name in catalogue.pairs():
         about = about_pair(catalogue.pairs()[name])
     elif name in kept:
         about = kept[name]
+    elif REPO_ID.match(name):
+        about = about_kept(upkeep.find(name)[0])
     else:
         about = about_model(catalogue.find_models(name)[0])
     if as_json:

@@ -86,17 +86,19 @@ def kept_models() -> list[dict[str, Any]]:
     from blendin_models import catalogue, upkeep
 
     known = catalogue.models()
-    return [
-        {
-            "name": kept.name,
-            "path": str(kept.folder),
-            "bytes": kept.bytes,
-            "source": kept.source,
-            "revision": kept.revision,
-        }
-        for kept in (*upkeep.imported(), *upkeep.snapshots())
-        if kept.name not in known
-    ]
+    here = (*upkeep.imported(), *upkeep.snapshots())
+    return [about_kept(kept) for kept in here if kept.name not in known]
+
+
+def about_kept(kept: Any) -> dict[str, Any]:
+    """A model that is here, as an object."""
+    return {
+        "name": kept.name,
+        "path": str(kept.folder),
+        "bytes": kept.bytes,
+        "source": kept.source,
+        "revision": kept.revision,
+    }
 
 
 def model_line(model: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -81,8 +82,16 @@ def find(name: str) -> list[Kept]:
     found = [one for one in imported() if one.name in names or one.source in repos]
     found += [one for one in snapshots() if one.name in repos] if repos else []
     if not found:
-        raise ModelError(f"{name} is not installed; see blendin models list")
+        raise ModelError(f"{name} is not installed; {_near(name)}see blendin models list")
     return found
+
+
+def _near(name: str) -> str:
+    """What may have been meant by a name that nothing has."""
+    known = [*catalogue.pairs(), *catalogue.models(), *(kept.name for kept in imported())]
+    if name in known or not (near := difflib.get_close_matches(name, known, n=1)):
+        return ""
+    return f"did you mean {near[0]}? "
 
 
 def _repo(name: str) -> set[str]:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils import _cache_manager
 
 import gguf_samples
 from blendin_models import manifest
@@ -22,7 +23,8 @@ NAMES = ("gemma-3-270m", "smollm2-135m-instruct")
 def home(tmp_path, monkeypatch):
     """A cache folder with the second model of the demo pair in it."""
     monkeypatch.setenv("BLENDIN_HOME", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "no hub cache"))
+    for module in (_cache_manager, constants):
+        monkeypatch.setattr(module, "HF_HUB_CACHE", str(tmp_path / "no hub cache"))
     folder = tmp_path / "models" / NAMES[1]
     folder.mkdir(parents=True)
     for file in ("config.json", "tokenizer.json"):
@@ -56,6 +58,16 @@ def test_show_a_model_has_its_path(run, home):
     assert told["bytes"] == 3_000_004
     missing = json.loads(run("models", "show", NAMES[0], "--json").text)
     assert (missing["installed"], missing["path"], missing["bytes"]) == (False, None, None)
+
+
+def test_show_a_hub_repo_that_is_here(run, home):
+    folder = write_model(home / "models" / "someone--model-c0ffee00-4bit-g64", 1)
+    manifest.write(folder, manifest.Manifest("someone/model", "c0ffee00"))
+    shown = json.loads(run("models", "show", "someone/model", "--json").text)
+    assert (shown["path"], shown["revision"]) == (str(folder), "c0ffee00")
+    missing = run("models", "show", "someone/other")
+    assert missing.code == 3
+    assert "someone/other is not installed" in missing.error()
 
 
 def test_what_is_in_no_pair_is_listed_after_them(run, home):

@@ -19,8 +19,9 @@ REPO = "someone/model"
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("BLENDIN_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    # The second module copies from the first when imported, so it must be before that is changed.
     monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path
 
 
@@ -60,6 +61,20 @@ def test_nothing_is_here():
     for name in ("demo", REPO, "mine"):
         with pytest.raises(ModelError, match=f"{name} is not installed; see blendin models list"):
             upkeep.find(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("dem", "demo"), ("gema-3-270m", "gemma-3-270m"), ("someone-model", "")]
+)
+def test_a_name_that_is_nearly_right_is_suggested(name, meant):
+    with pytest.raises(ModelError) as refused:
+        upkeep.find(name)
+    assert (f"did you mean {meant}?" in str(refused.value)) == bool(meant)
+
+
+def test_an_imported_model_is_suggested_too(quantized):
+    with pytest.raises(ModelError, match=f"did you mean {quantized.name}"):
+        upkeep.verify(quantized.name.replace("-c0ffee00", ""))
 
 
 def test_a_repo_is_its_snapshot_and_what_was_made_of_it(quantized, snapshot):
