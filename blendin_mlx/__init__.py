@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .answering import PromptCache, Response
     from .cache_file import load_prompt_cache, save_prompt_cache
+    from .constraint import JsonConstraint
     from .costs import Costs, measure
     from .errors import (
         BlendinError,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         PairError,
         PromptCacheError,
         PromptError,
+        SchemaError,
     )
     from .generation import generate, make_prompt_cache, read_beginning, stream_generate
     from .methods import METHODS, make_method
@@ -33,8 +35,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "answering": ("PromptCache", "Response"),
     "cache_file": ("load_prompt_cache", "save_prompt_cache"),
+    "constraint": ("JsonConstraint",),
     "costs": ("Costs", "measure"),
-    "errors": ("BlendinError", "NumericalError", "PairError", "PromptCacheError", "PromptError"),
+    "errors": (
+        *("BlendinError", "NumericalError", "PairError", "PromptCacheError", "PromptError"),
+        "SchemaError",
+    ),
     "generation": ("generate", "make_prompt_cache", "read_beginning", "stream_generate"),
     "methods": ("METHODS", "make_method"),
     "model": ("LanguageModel", "Pair"),
@@ -52,6 +58,7 @@ __all__ = [
     "Candidate",
     "Costs",
     "Drafting",
+    "JsonConstraint",
     "LanguageModel",
     "NumericalError",
     "Pair",
@@ -61,6 +68,7 @@ __all__ = [
     "PromptCacheError",
     "PromptError",
     "Response",
+    "SchemaError",
     "Step",
     "build_prompt",
     "generate",

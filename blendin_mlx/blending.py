@@ -100,6 +100,16 @@ def without(probs: mx.array, token: int) -> mx.array:
     return mx.where(mx.arange(probs.shape[-1]) == token, 0.0, probs)
 
 
+def restricted(probs: mx.array, allowed: mx.array) -> mx.array:
+    """``[..., V]`` with the mass of the tokens ``allowed`` ``[V]`` alone, scaled to 1.
+
+    Where they have no mass at all, they share it evenly.
+    """
+    kept = mx.where(allowed, probs, 0.0)
+    total = kept.sum(axis=-1, keepdims=True)
+    return mx.where(total == 0, allowed / allowed.sum(), kept / total)
+
+
 def blend_weight(
     base_confidence: mx.array, aligned_confidence: mx.array, agreement: mx.array, bonus: float
 ) -> mx.array:

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from . import blending
 from .backend import is_cpu, mx
 from .choosing import Chooser
+from .constraint import JsonConstraint
 from .context import Context
 from .errors import NumericalError
 from .guide import Guide
@@ -71,6 +72,8 @@ class Decoder:
         overlap: without speculation, start the base's next pass before this token is read back,
             and throw it away where the guide decides otherwise. For a GPU, which waits for
             neither; by default just there.
+        constraint: which tokens may be taken, from whatever distribution decides. The gate looks
+            at the base as it is. Nothing but STOP ends such an answer: the policy is ``blend``.
 
     Raises:
         NumericalError: while iterating, where a model's logits are not finite.
@@ -88,6 +91,7 @@ class Decoder:
         speculation: Speculation | None = None,
         max_tokens: int = sys.maxsize,
         overlap: bool | None = None,
+        constraint: JsonConstraint | None = None,
     ) -> None:
         if stop_policy not in get_args(StopPolicy):
             known = ", ".join(get_args(StopPolicy))
@@ -96,13 +100,15 @@ class Decoder:
         self.guide = guide if method.asks else None
         self.method = method
         self.chooser = chooser or Chooser()
-        self.stop_policy = stop_policy
+        self.stop_policy: StopPolicy = "blend" if constraint else stop_policy
         self.vocabulary = base.model.vocabulary
         self.answer = AnswerText(self.vocabulary)
         self.takebacks = 0
         self._prompt = list(prompt)
         self._speculation = speculation
         self._max_tokens = max_tokens
+        self._constraint = constraint
+        self._takes_top = self.chooser.is_greedy and constraint is None
         self._overlaps = (not is_cpu() if overlap is None else overlap) and speculation is None
         self._banned: int | None = None
 
@@ -132,10 +138,11 @@ class Decoder:
     def _decide(self) -> Step:
         view = self._run_base()
         row = [view.confidence, view.token, self._unsure(view)]
-        chosen = view.token if self.chooser.is_greedy else self._choose(view.probs)
+        probs = self._permitted(view.probs)
+        chosen = view.token if self._takes_top else self._choose(probs)
         if self._overlaps and len(self.answer.ids) + 1 < self._max_tokens:
             self.base.begin(chosen)
-        (confidence, top, unsure), choice = self._read(row, view.probs, chosen)
+        (confidence, top, unsure), choice = self._read(row, probs, chosen)
         self._check_finite(confidence, self.base)
         base = Candidate(int(top), confidence)
         banned, self._banned = self._banned, None
@@ -154,7 +161,7 @@ class Decoder:
         return View(probs, *blending.top(probs))
 
     def _unsure(self, view: View) -> mx.array:
-        return self.method.unsure(view, self.chooser.is_greedy)
+        return self.method.unsure(view, self._takes_top)
 
     def _draft(self) -> list[int]:
         if self._speculation is None:
@@ -163,6 +170,11 @@ class Decoder:
         limit = self.base.model.context_limit or sys.maxsize
         room = min(self._max_tokens - written, limit - len(self._prompt) - written) - 1
         return self._speculation.draft(self.answer, room)
+
+    def _permitted(self, probs: mx.array) -> mx.array:
+        if self._constraint is None:
+            return probs
+        return self._constraint.permit(probs, self.answer.ids)
 
     def _choose(self, probs: mx.array) -> mx.array:
         return self.chooser.choose(probs, self._tokens())
@@ -220,6 +232,7 @@ class Decoder:
         assert self.guide is not None
         target = self.method.target(view, advice)
         probs = target.probs if banned is None else blending.without(target.probs, banned)
+        probs = self._permitted(probs)
         row = [advice.confidence, advice.token, target.alpha, advice.exact_mass, advice.prefix_mass]
         (confidence, token, *shares), choice = self._read(row, probs, self._choose(probs))
         self._check_finite(confidence, self.guide.context)

@@ -19,5 +19,9 @@ class PromptCacheError(BlendinError):
     """A file that keeps a prompt cache is damaged, or does not belong to this pair."""
 
 
+class SchemaError(BlendinError):
+    """Answers cannot be held to this JSON schema."""
+
+
 class NumericalError(BlendinError):
     """A model produced logits that are not finite."""

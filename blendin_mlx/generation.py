@@ -11,6 +11,7 @@ from typing import Any
 
 from .answering import Answering, PromptCache, Response
 from .choosing import Chooser, LogitsProcessor, Sampler
+from .constraint import JsonConstraint
 from .context import Context, Progress
 from .costs import measure
 from .decoding import Decoder, StopPolicy
@@ -82,6 +83,7 @@ def stream_generate(
     kv_bits: int | None = None,
     prompt_progress_callback: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
+    constraint: JsonConstraint | None = None,
 ) -> Iterator[Response]:
     """Answer a prompt with a pair, piece by piece.
 
@@ -101,11 +103,14 @@ def stream_generate(
         kv_bits: quantize new caches to 4 or 8 bits.
         prompt_progress_callback: called with tokens read and tokens to read.
         should_stop: asked before each token and each step of the prefill.
+        constraint: what the answer has to be. It ends where that allows an end, or at a limit:
+            no stop string, turn or stop policy ends it before.
 
     Raises:
         PromptError: an empty prompt, or one longer than a context.
         PairError: these models cannot be blended.
         NumericalError: logits that are not finite.
+        SchemaError: the base's tokens cannot write what the constraint wants.
         ValueError: an option out of range.
 
     Example:
@@ -114,6 +119,8 @@ def stream_generate(
     """
     if max_tokens < 1:
         raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
+    if constraint is not None and stop:
+        raise ValueError("an answer held to a JSON schema ends with its JSON; leave out stop")
     if isinstance(method, str):
         method = make_method(method)
     if not isinstance(prompt, PairPrompt):
@@ -132,11 +139,11 @@ def stream_generate(
         cache,
         Statistics(
             method=describe_method(method),
-            stop_policy=stop_policy,
+            stop_policy="blend" if constraint else stop_policy,
             base_prompt_tokens=len(base_ids),
             aligned_prompt_tokens=len(prompt.aligned.ids),
         ),
-        StopStrings(stop, prompt.stops),
+        StopStrings(stop, () if constraint else prompt.stops),
         max_tokens,
         drafting,
         should_stop or (lambda: False),
@@ -149,7 +156,15 @@ def stream_generate(
         unread += [(context, list(prompt.aligned.ids[:-1])) for context in readers]
     speculation = _speculation(drafting, pair, cache.base, base_ids, guide)
     decoder = Decoder(
-        cache.base, base_ids, guide, method, chooser, stop_policy, speculation, max_tokens
+        cache.base,
+        base_ids,
+        guide,
+        method,
+        chooser,
+        stop_policy,
+        speculation,
+        max_tokens,
+        constraint=constraint,
     )
     return answering.stream(decoder, unread)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from . import blending
 from .backend import mx
+from .constraint import JsonConstraint
 from .context import HEAD_ROWS, Context
 from .decoding import SURE_OF_STOP
 from .guide import Guide, Reference
@@ -52,6 +53,7 @@ def verify(pair: Pair, records: Sequence[Record], tolerance: float = TOLERANCE) 
 
     Raises:
         TraceError: there is no ``run`` record first, or a setting is not known.
+        SchemaError: answers cannot be held to the recorded JSON schema here.
     """
     if not records or records[0]["type"] != "run":
         raise TraceError("a trace begins with a run record")
@@ -112,7 +114,10 @@ class _Replay:
     def __init__(self, pair: Pair, run: Record, ids: Sequence[int]) -> None:
         self.pair = pair
         self.method = _method(run)
-        self.policy = run["stop_policy"]
+        self.constraint: JsonConstraint | None = None
+        if run.get("json_schema") is not None:
+            self.constraint = JsonConstraint(pair.base.vocabulary, run["json_schema"])
+        self.policy = "blend" if self.constraint else run["stop_policy"]
         self.greedy = run.get("temp", 0) == 0 and run.get("repetition_penalty") is None
         self.vocabulary = pair.base.vocabulary
         self.answer = AnswerText(self.vocabulary)
@@ -140,6 +145,13 @@ class _Replay:
                 probs = self.vocabulary.distribution(logits[row : row + 1])
                 yield View(probs, *blending.top(probs))
 
+    def _permitted(self, probs: mx.array) -> mx.array:
+        return self.constraint.permit(probs, self.answer.ids) if self.constraint else probs
+
+    def _unsure(self, view: View) -> bool:
+        takes_top = self.greedy and self.constraint is None
+        return bool(_item(self.method.unsure(view, takes_top)))
+
     def expect(self, index: int, step: Record) -> Record:
         """What the record should say, given the token that it says was chosen."""
         view = next(self.views)
@@ -159,7 +171,7 @@ class _Replay:
     def _decided(self, view: View, advice: Advice | None, step: Record) -> Record:
         if step["alpha"] is not None and advice is not None:
             return self._blended(view, advice, step)
-        unsure = _item(self.method.unsure(view, self.greedy))
+        unsure = self._unsure(view)
         readable = self.guide is not None and self.guide.can_read(self.answer)
         forced = self.policy == "base" and _item(view.token) == self.vocabulary.stop
         nothing = ("aligned", "exact_mass", "prefix_mass", "instead_of")
@@ -172,7 +184,8 @@ class _Replay:
         if checks and over is not None and over >= SURE_OF_STOP and self._line(step, view):
             ended = {"id": self.vocabulary.stop, "source": "aligned", "prob": over}
             return {**expected, **ended, "stop_prob": over, "gap": 2 * over - 1}
-        chosen = self._choice(view.probs, step["id"], self.vocabulary.stop if forced else None)
+        stop = self.vocabulary.stop if forced else None
+        chosen = self._choice(self._permitted(view.probs), step["id"], stop)
         if checks and over is not None:
             chosen["stop_prob"] = over
         return {**expected, **chosen, "source": "base"}
@@ -192,10 +205,10 @@ class _Replay:
         target = self.method.target(view, advice)
         banned = step["instead_of"]
         probs = target.probs if banned is None else blending.without(target.probs, banned)
-        opened = _item(self.method.unsure(view, self.greedy)) or banned is not None
+        opened = self._unsure(view) or banned is not None
         token = _item(advice.token)
         return {
-            **self._choice(probs, step["id"]),
+            **self._choice(self._permitted(probs), step["id"]),
             "source": "aligned" if self.method.name == "aligned" else "blend",
             "aligned": candidate_record(token, _item(advice.confidence), self.pair.aligned),
             "alpha": _item(target.alpha) if opened else None,

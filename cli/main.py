@@ -125,11 +125,12 @@ def _report(error: Exception) -> int:
 def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, click.ClickException):
         return error.format_message(), error.exit_code
-    from blendin_mlx.errors import BlendinError, PairError, PromptError
+    from blendin_mlx.errors import BlendinError, PairError, PromptError, SchemaError
     from blendin_models.errors import MemoryNeededError, ModelError
 
     if isinstance(error, BlendinError):
-        codes = {MemoryNeededError: MEMORY, ModelError: MODEL, PairError: PAIR, PromptError: USAGE}
+        codes = {MemoryNeededError: MEMORY, ModelError: MODEL, PairError: PAIR}
+        codes |= {PromptError: USAGE, SchemaError: USAGE}
         return str(error), next(
             (c for kind, c in codes.items() if isinstance(error, kind)), FAILURE
         )

@@ -120,6 +120,7 @@ class Settings:
     stop: tuple[str, ...]
     kv_bits: int | None
     prompt_cache: Path | None
+    json_schema: Path | None
     draft: str
     num_draft_tokens: int | None
     force: bool
@@ -274,6 +275,12 @@ def sampling_options(command: Command) -> Command:
             help="For sampling; one is drawn and reported if absent.",
         ),
         click.option("--stop", multiple=True, help="End before this string; may be repeated."),
+        click.option(
+            "--json-schema",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Write JSON as this schema has it, and end with it; needs the json extra.",
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from .terminal import progress, say, unswallowed_interrupt
 
 if TYPE_CHECKING:
     from blendin_mlx.answering import PromptCache, Response
+    from blendin_mlx.constraint import JsonConstraint
     from blendin_mlx.methods import Method
     from blendin_mlx.model import LanguageModel, Pair
     from blendin_mlx.prompts import PairPrompt
@@ -126,6 +128,7 @@ class Session:
 
         settings = self.settings
         self.method = make_method(settings)
+        self.schema = read_schema(settings.json_schema)
         started = time.perf_counter()
         tokens = settings.max_tokens + LONGEST_PROMPT
         self.pair = load_pair(
@@ -176,6 +179,8 @@ class Session:
     def configure(self, settings: Settings) -> None:
         """Go on with other settings; the models stay."""
         self.method = make_method(settings)
+        if settings.json_schema != self.settings.json_schema:  # a pipe can be read but once
+            self.schema = read_schema(settings.json_schema)
         self.settings = settings
         self.turn_dial(self._dial)
         self.seed = self._seed()
@@ -229,6 +234,7 @@ class Session:
             from blendin_mlx.candidates import begun as with_beginning
 
             prompt = with_beginning(self.pair, prompt, begun)
+        constraint = self._constraint(begun)
         responses = stream_generate(
             self.pair,
             prompt,
@@ -240,6 +246,7 @@ class Session:
             draft=self.drafting,
             prompt_cache=self.cache,
             should_stop=should_stop,
+            constraint=constraint,
             **self._sampling(),
         )
         writer = TraceWriter(trace, self.pair) if trace else None
@@ -252,7 +259,22 @@ class Session:
                     writer.step(piece)
                 if response.finish_reason:
                     writer.end(self.result(response))
-        self._say_once(response.statistics.draft_off)
+        said = response.statistics
+        cut = response.finish_reason != "stop"
+        if constraint and cut and not constraint.is_complete(said.token_ids):
+            say("the answer ended before its JSON was complete", self._quiet)
+        self._say_once(said.draft_off)
+
+    def _constraint(self, begun: Sequence[int]) -> JsonConstraint | None:
+        from blendin_mlx.constraint import JsonConstraint
+        from blendin_mlx.errors import SchemaError
+
+        if self.schema is None:
+            return None
+        try:
+            return JsonConstraint(self.pair.base.vocabulary, self.schema, begun)
+        except SchemaError as error:  # a chat goes on
+            raise click.UsageError(str(error)) from None
 
     def _say_once(self, draft_off: str | None) -> None:
         if draft_off and not self._said_off:
@@ -294,7 +316,8 @@ class Session:
             for name, value in asdict(self.settings).items()
             if name not in ("pair", "base", "aligned", "reference", "bonus", "beta")
         }
-        return {**kept, **describe_method(self.method), "seed": self.seed}
+        own = {"seed": self.seed, "json_schema": self.schema}
+        return {**kept, **describe_method(self.method), **own}
 
     def result(self, response: Response) -> dict[str, Any]:
         """The ``--json`` object of a finished answer."""
@@ -310,6 +333,27 @@ class Session:
 def joined(*parts: str) -> str:
     """The parts of a prompt, an empty line between them."""
     return "\n\n".join(parts)
+
+
+def read_schema(path: Path | None) -> Any:
+    """The JSON schema in a file, found usable; None without one.
+
+    Raises:
+        click.UsageError: it is not UTF-8, no JSON, or no schema that answers can be held to.
+    """
+    from blendin_mlx.constraint import check_schema
+    from blendin_mlx.errors import SchemaError
+
+    if path is None:
+        return None
+    try:
+        schema = json.loads(_source(path))
+        check_schema(schema)
+    except SchemaError as error:
+        raise click.UsageError(f"--json-schema {path}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"--json-schema {path} is not JSON: {error}") from None
+    return schema
 
 
 def _source(path: Path) -> str:
