@@ -62,6 +62,9 @@ def alt(chat: Conversation, argument: str) -> None:
 
 def dial(chat: Conversation, argument: str) -> None:
     """weigh the guide less from now on: 0 is the base alone, 1 as the method says"""
+    if not argument:
+        say(f"the dial is at {chat.session.dial:g}")
+        return
     try:
         value = float(argument)
     except ValueError:

@@ -185,6 +185,11 @@ class Session:
         self.turn_dial(self._dial)
         self.seed = self._seed()
 
+    @property
+    def dial(self) -> float:
+        """How much of the guide's weight counts, from 0 to 1."""
+        return self._dial
+
     def turn_dial(self, value: float) -> None:
         """Scale the guide's weight from now on.
 

@@ -75,6 +75,11 @@ def test_the_dial_at_zero_is_the_base_alone(run, tiny):
     assert back == run("generate", *tiny, *TAU, "-qm", 12, "hi").text != base
 
 
+def test_the_dial_tells_where_it_is(run, tiny):
+    said = run("chat", *tiny, "-q", stdin=b"/dial\n/dial 0.3\n/dial\n").err
+    assert said.splitlines() == ["the dial is at 1", "the dial is at 0.3"]
+
+
 @pytest.mark.parametrize(
     "line", ["/dial 2", "/dial x", "/method nope", "/show nope", "/method proxy-tuning"]
 )
