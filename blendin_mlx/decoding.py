@@ -34,6 +34,8 @@ StopPolicy = Literal["blend", "base", "either", "guide"]
 SURE_OF_STOP = 0.5
 # Under the policy `guide`, how many ends of one answer may be taken back.
 MAX_TAKEBACKS = 8
+# How near a top token's probability is to that of all tokens where they are alike.
+LEVEL = 1e-5
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Decoder:
             at the base as it is. Nothing but STOP ends such an answer: the policy is ``blend``.
 
     Raises:
-        NumericalError: while iterating, where a model's logits are not finite.
+        NumericalError: while iterating, where a model's logits are not finite, or all alike.
         ValueError: an unknown stop policy.
     """
 
@@ -143,7 +145,7 @@ class Decoder:
         if self._overlaps and len(self.answer.ids) + 1 < self._max_tokens:
             self.base.begin(chosen)
         (confidence, top, unsure), choice = self._read(row, probs, chosen)
-        self._check_finite(confidence, self.base)
+        self._check_sound(confidence, self.base)
         base = Candidate(int(top), confidence)
         banned, self._banned = self._banned, None
         if self.stop_policy == "base" and base.id == self.vocabulary.stop:
@@ -235,9 +237,9 @@ class Decoder:
         probs = self._permitted(probs)
         row = [advice.confidence, advice.token, target.alpha, advice.exact_mass, advice.prefix_mass]
         (confidence, token, *shares), choice = self._read(row, probs, self._choose(probs))
-        self._check_finite(confidence, self.guide.context)
+        self._check_sound(confidence, self.guide.context)
         if self.guide.reference is not None:  # the other two are finite
-            self._check_finite(choice.prob, self.guide.reference.context)
+            self._check_sound(choice.prob, self.guide.reference.context)
         consulted = _Consulted(Candidate(int(token), confidence), *shares)
         source: Source = "aligned" if self.method.name == "aligned" else "blend"
         return replace(self._step(base, choice, source, consulted), instead_of=banned)
@@ -284,7 +286,7 @@ class Decoder:
         assert self.guide is not None
         advice = self.guide.advise(self.answer)
         confidence, over = _read_back([advice.confidence, advice.stop_prob])
-        self._check_finite(confidence, self.guide.context)
+        self._check_sound(confidence, self.guide.context)
         return advice, over
 
     def _may_take_back(self) -> bool:
@@ -314,12 +316,18 @@ class Decoder:
             return True
         return self.guide is not None and self.guide.is_full(self.answer)
 
-    def _check_finite(self, confidence: float, context: Context) -> None:
+    def _check_sound(self, confidence: float, context: Context) -> None:
+        vocabulary = context.model.vocabulary
         if not math.isfinite(confidence):
-            raise NumericalError(
-                f"{context.model.name} produced logits that are not finite at token "
-                f"{len(self.answer.ids)} of the answer; its weights may be damaged"
-            )
+            wrong = "logits that are not finite"
+        elif math.isclose(confidence, len(vocabulary.stop_ids) / vocabulary.size, rel_tol=LEVEL):
+            wrong = "the same logit for every token"  # STOP leads, if there are several of them
+        else:
+            return
+        raise NumericalError(
+            f"{context.model.name} produced {wrong} at token {len(self.answer.ids)} of the answer; "
+            "its weights may be damaged"
+        )
 
 
 def _read_back(row: Sequence[mx.array]) -> list[float]:

@@ -24,4 +24,4 @@ class SchemaError(BlendinError):
 
 
 class NumericalError(BlendinError):
-    """A model produced logits that are not finite."""
+    """A model produced logits that are not finite, or all alike."""

@@ -109,7 +109,7 @@ def stream_generate(
     Raises:
         PromptError: an empty prompt, or one longer than a context.
         PairError: these models cannot be blended.
-        NumericalError: logits that are not finite.
+        NumericalError: logits that are not finite, or all alike.
         SchemaError: the base's tokens cannot write what the constraint wants.
         ValueError: an option out of range.
 

@@ -101,6 +101,7 @@ def _prompt_session() -> PromptSession[str]:
     from prompt_toolkit.history import FileHistory
     from prompt_toolkit.key_binding import KeyBindings
     from prompt_toolkit.output import create_output
+    from prompt_toolkit.utils import is_dumb_terminal
 
     from blendin_models import store
 
@@ -116,8 +117,9 @@ def _prompt_session() -> PromptSession[str]:
         completer=WordCompleter([f"/{name}" for name in COMMANDS], sentence=True),
         complete_while_typing=False,
         key_bindings=bindings,
-        # Where stdout goes into a pipe, the prompt is shown on stderr.
-        output=create_output(always_prefer_tty=True),
+        # Where stdout goes into a pipe, the prompt is shown on stderr. A dumb terminal gets a plain
+        # prompt, which prompt_toolkit sees to if it chooses the output.
+        output=None if is_dumb_terminal() else create_output(always_prefer_tty=True),
     )
 
 

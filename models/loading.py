@@ -55,7 +55,7 @@ def open_model(folder: Path, name: str | None = None, revision: str | None = Non
         ModelError: as :func:`load_model`.
     """
     check_folder(folder)
-    with _open_files_limit():
+    with open_files_limit():
         from mlx_lm.tokenizer_utils import load as load_tokenizer
 
     with _explained(folder):
@@ -82,7 +82,7 @@ def _explained(folder: Path) -> Iterator[None]:
 
 def load_network(folder: Path) -> tuple[Any, dict[str, Any]]:
     """The network of a folder, its weights not read yet, and its config."""
-    with _open_files_limit():
+    with open_files_limit():
         from mlx_lm.utils import load_model
 
     network, config = load_model(folder, lazy=True)
@@ -90,7 +90,7 @@ def load_network(folder: Path) -> tuple[Any, dict[str, Any]]:
 
 
 @contextmanager
-def _open_files_limit() -> Iterator[None]:
+def open_files_limit() -> Iterator[None]:
     """mlx-lm sets both limits of open files when imported, which a system may refuse.
 
     Within this, the soft limit alone is raised, as far as the hard one lets it.

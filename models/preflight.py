@@ -13,7 +13,7 @@ from blendin_mlx.context import KV_GROUP
 from blendin_mlx.model import CONTEXT_KEYS
 
 from .errors import ModelError, first_line
-from .loading import check_folder, load_network, to_float32
+from .loading import check_folder, load_network, open_files_limit, to_float32
 from .weights import read_folder
 
 KIND = re.compile(r"[\w-]+\Z")
@@ -97,7 +97,8 @@ def inspect(folder: Path, tokenizer: bool = True) -> Preflight:
 
 
 def _check_architecture(file: Path, config: dict[str, Any]) -> None:
-    from mlx_lm.utils import _get_classes
+    with open_files_limit():
+        from mlx_lm.utils import _get_classes
 
     kind = config["model_type"]
     try:

@@ -15,8 +15,15 @@ VOCABULARY = 300
 CONTEXT = 4096
 
 
-def write_model(folder: Path, seed: int, *, chat_template: bool = True, **config: Any) -> Path:
-    """Write a llama that goes on for ever: greedy, it writes ASCII and never ends by itself.
+def write_model(
+    folder: Path,
+    seed: int,
+    *,
+    chat_template: bool = True,
+    architecture: str = "llama",
+    **config: Any,
+) -> Path:
+    """Write a model that goes on for ever: greedy, it writes ASCII and never ends by itself.
 
     Args:
         seed: different seeds want different things.
@@ -25,7 +32,7 @@ def write_model(folder: Path, seed: int, *, chat_template: bool = True, **config
     from mlx.utils import tree_flatten
 
     folder.mkdir(parents=True)
-    model = network("llama", VOCABULARY, seed, sharpness=8.0)
+    model = network(architecture, VOCABULARY, seed, sharpness=8.0)
     model.lm_head.weight = model.lm_head.weight * _writable(_write_tokenizer(folder, chat_template))
     mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(model.parameters())))
     made = {"vocab_size": VOCABULARY, "eos_token_id": SPECIAL.index("<|end|>"), **config}

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
-import re
-import select
-import signal
-import struct
-import sys
-import termios
-import time
-
 import pytest
 
 from blendin_cli import chat, session
 from blendin_cli.conversation import COMMANDS, SHORT_HELP
-from commands import DEADLINE_S
+from terminals import PROMPT, Terminal
 
 
 @pytest.fixture
@@ -196,66 +185,19 @@ def test_stats_count_all_answers(run, tiny):
     assert both.startswith("2 answers, 6 tokens, ")
 
 
-class Terminal:
-    """The other side of a pty."""
-
-    def __init__(self, arguments: list[str], home: str) -> None:
-        self.seen = ""
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:  # pragma: no cover - the child becomes the command
-            os.environ.update(
-                BLENDIN_HOME=home, TERM="xterm", PROMPT_TOOLKIT_NO_CPR="1", HF_HUB_OFFLINE="1"
-            )
-            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
-            os.execv(sys.executable, [sys.executable, "-m", "blendin_cli", "chat", *arguments])
-
-    def type(self, text: str) -> None:
-        os.write(self.fd, text.encode())
-
-    def until(self, pattern: str) -> str:
-        """Read until the pattern shows; what came before it is used up."""
-        deadline = time.monotonic() + DEADLINE_S
-        while not (found := re.search(pattern, self.seen, re.DOTALL)):
-            ready, _, _ = select.select([self.fd], [], [], deadline - time.monotonic())
-            assert ready, f"{pattern} never came, but {self.seen!r}"
-            self.seen += os.read(self.fd, 4096).decode(errors="replace")
-        self.seen = self.seen[found.end() :]
-        return found[0]
-
-    def leave(self) -> int:
-        """The exit code, once everything was said."""
-        try:
-            while os.read(self.fd, 4096):
-                pass
-        except OSError:  # how Linux says that the other side is closed
-            pass
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
-PROMPT = r">[ \x08]"  # prompt_toolkit moves the cursor in place of writing the space
-
-
 @pytest.fixture
 def terminals(tiny, tmp_path):
     """``terminals("--resume")``: a chat on a terminal of its own, over one home."""
     opened = []
 
     def start(*options):
-        opened.append(Terminal([*tiny, "-m", "3000", *options], str(tmp_path / "home")))
+        arguments = ["chat", *tiny, "-m", "3000", *options]
+        opened.append(Terminal(arguments, str(tmp_path / "home")))
         return opened[-1]
 
     yield start
     for terminal in opened:
-        close(terminal)
-
-
-def close(opened):
-    try:
-        os.kill(opened.pid, signal.SIGKILL)
-        os.waitpid(opened.pid, 0)
-    except (ProcessLookupError, ChildProcessError):
-        pass
-    os.close(opened.fd)
+        terminal.close()
 
 
 def test_terminal_session(terminals):

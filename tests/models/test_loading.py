@@ -142,6 +142,6 @@ def test_a_refused_limit_is_let_be(monkeypatch):
 
     monkeypatch.setattr(resource, "setrlimit", refused)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (64, 4096))
-    with loading._open_files_limit():
+    with loading.open_files_limit():
         resource.setrlimit(resource.RLIMIT_NOFILE, (2048, 4096))
     assert resource.setrlimit is refused

@@ -1,0 +1,135 @@
+"""Ctrl-C in every phase; how long each takes to notice it, ``benchmarks/interrupts.py`` measures.
+
+While ``generate`` writes: ``tests/cli/test_process.py`` (the text is kept, the JSON and the trace
+are whole, twice breaks off, ignored in the background).
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from running import UNTIL_SIGNAL, WAITING, blendin, interrupted, pair
+from terminals import PROMPT, Terminal
+from tiny_folders import write_model
+
+IMPORTING = """
+import sys
+def watch(event, told):
+    if event == "import" and told[0] == {module!r} and not waited:
+        waited.append(told)
+        until_signal()
+waited = []
+sys.addaudithook(watch)
+"""
+LOADING = """
+from blendin_models import loading
+def held(network, progress=None, evaluate=loading.evaluate_weights):
+    until_signal()
+    evaluate(network, progress)
+loading.evaluate_weights = held
+"""
+# Each step of a prefill is told; the third one waits.
+PREFILL = """
+import os
+from blendin_mlx.context import Context
+steps = []
+def held(self, ids, forward=Context._forward):
+    if len(ids) > 64:
+        os.write(2, b"[step]")
+        steps.append(len(ids))
+        if len(steps) == 3:
+            until_signal()
+    return forward(self, ids)
+Context._forward = held
+"""
+LONG_PROMPT = "hi " * 900
+
+
+@pytest.fixture
+def models(tmp_path):
+    base = write_model(tmp_path / "base", 1, chat_template=False)
+    return pair(base, write_model(tmp_path / "aligned", 2))
+
+
+@pytest.fixture
+def typed(models, tmp_path):
+    """``typed(code)``: a chat on a terminal."""
+    opened = []
+
+    def start(code=""):
+        arguments = ["chat", *models, "-m", "3000", "--tau", ".9", "--draft", "off"]
+        opened.append(Terminal(arguments, str(tmp_path / "home"), code=code))
+        return opened[-1]
+
+    yield start
+    for terminal in opened:
+        terminal.close()
+
+
+@pytest.mark.parametrize("module", ["mlx.core", "mlx_lm.utils", "transformers"])
+def test_while_importing(models, module):
+    ended = interrupted("generate", *models, "hi", code=IMPORTING.format(module=module))
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", WAITING)
+
+
+def test_while_loading(models):
+    ended = interrupted("generate", *models, "hi", code=LOADING)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", WAITING)
+
+
+def test_in_a_long_prefill_no_further_step_is_taken(models):
+    ended = interrupted("generate", *models, "-q", LONG_PROMPT, code=PREFILL)
+    assert (ended.returncode, ended.stdout) == (130, b"")
+    assert ended.stderr == 3 * b"[step]" + WAITING
+
+
+def test_a_chat_that_is_loading_ends(typed):
+    terminal = typed(UNTIL_SIGNAL + LOADING)
+    terminal.until(r"\[waiting\]")
+    terminal.type("\x03")
+    assert terminal.leave() == 130
+    assert "Traceback" not in terminal.seen
+
+
+def test_a_chat_stops_reading_a_long_message_and_goes_on(typed, models, tmp_path):
+    (tmp_path / "long.txt").write_text(LONG_PROMPT)
+    terminal = typed(UNTIL_SIGNAL + PREFILL)
+    terminal.until(PROMPT)
+    terminal.type(f"/read {tmp_path}/long.txt\r")
+    terminal.until(r"\[waiting\]")
+    terminal.type("\x03")
+    assert "[step]" not in terminal.until("end: interrupted")
+    assert_in_step(terminal, models, tmp_path)
+
+
+def test_a_chat_stops_answering_and_goes_on(typed, models, tmp_path):
+    terminal = typed()
+    terminal.until(PROMPT)
+    terminal.type("hello\r")
+    terminal.until("hello")
+    terminal.until("[a-zA-Z ]{30}")  # the answer streams
+    terminal.type("\x03")
+    terminal.until("end: interrupted")
+    assert_in_step(terminal, models, tmp_path)
+
+
+def assert_in_step(terminal, models, tmp_path):
+    """The next answer is the one that the same conversation gets from caches made anew."""
+    files = [tmp_path / name for name in ("stopped.json", "went on.json", "anew.json")]
+    stopped, went_on, anew = files
+    commands = (f"/save {stopped}", "/set max-tokens 40", "second", f"/save {went_on}")
+    for line, end in zip(commands, ("kept in", "", "end: length", "kept in"), strict=True):
+        terminal.until(PROMPT)
+        terminal.type(f"{line}\r")
+        terminal.until(end)
+    terminal.until(PROMPT)
+    terminal.type("\x04")
+    assert terminal.leave() == 0
+    chat = ("chat", *models, "-qm", "40", "--tau", ".9", "--resume", stopped)
+    assert blendin(*chat, stdin=f"second\n/save {anew}\n".encode()).returncode == 0
+    before, one, other = (json.loads(file.read_text())["messages"] for file in files)
+    assert one == other
+    assert one[: len(before)] == before
+    assert len(one[-1]["content"]) > 40

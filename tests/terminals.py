@@ -1,0 +1,105 @@
+"""A terminal with the command on it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import sys
+import termios
+import time
+from collections.abc import Sequence
+
+DEADLINE_S = 60
+PROMPT = r">[ \x08]"  # prompt_toolkit moves the cursor in place of writing the space
+
+
+class Terminal:
+    """The other side of a pty.
+
+    Args:
+        arguments: of the ``blendin`` command.
+        home: the folder where it keeps what it keeps.
+        columns: how wide the terminal is.
+        term: what kind it says it is.
+        code: Python that runs before the command does.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        home: str,
+        columns: int = 80,
+        term: str = "xterm",
+        code: str = "",
+    ) -> None:
+        self.seen = ""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:  # pragma: no cover - the child becomes the command
+            os.environ.update(
+                BLENDIN_HOME=home, TERM=term, PROMPT_TOOLKIT_NO_CPR="1", HF_HUB_OFFLINE="1"
+            )
+            set_size(0, columns)
+            os.execv(sys.executable, command(arguments, code))
+
+    def type(self, text: str) -> None:
+        os.write(self.fd, text.encode())
+
+    def resize(self, columns: int) -> None:
+        """Make it so wide; whatever runs on it gets a SIGWINCH."""
+        set_size(self.fd, columns)
+
+    def until(self, pattern: str) -> str:
+        """Read until the pattern shows; what came before it is used up.
+
+        Returns:
+            What was read up to the end of the pattern.
+        """
+        deadline = time.monotonic() + DEADLINE_S
+        while not (found := re.search(pattern, self.seen, re.DOTALL)):
+            more = self._read(deadline, f"{pattern} never came, but {self.seen!r}")
+            self.seen += more.decode(errors="replace")
+        read, self.seen = self.seen[: found.end()], self.seen[found.end() :]
+        return read
+
+    def _read(self, deadline: float, otherwise: str = "the command goes on") -> bytes:
+        ready, _, _ = select.select([self.fd], [], [], max(0, deadline - time.monotonic()))
+        assert ready, otherwise
+        return os.read(self.fd, 4096)
+
+    def leave(self) -> int:
+        """The exit code, once everything was said; ``seen`` has it."""
+        read = b""
+        deadline = time.monotonic() + DEADLINE_S
+        try:
+            while select.select([self.fd], [], [], max(0, deadline - time.monotonic()))[0]:
+                read += os.read(self.fd, 4096)
+        except OSError:  # how Linux says that the other side is closed
+            pass
+        else:
+            raise AssertionError(f"it does not end, but {self.seen + read.decode()!r}")
+        self.seen += read.decode(errors="replace")
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def close(self) -> None:
+        """End the command if it still runs."""
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+        os.close(self.fd)
+
+
+def command(arguments: Sequence[str], code: str = "") -> list[str]:
+    """The ``blendin`` command as a process, after some Python of the test's own."""
+    run = ["-c", f"{code}\nfrom blendin_cli.main import main\nmain()"] if code else ["-m"]
+    return [sys.executable, *run, *([] if code else ["blendin_cli"]), *arguments]
+
+
+def set_size(fd: int, columns: int) -> None:
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
