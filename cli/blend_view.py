@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import click
 
-from .terminal import harmless
+from .terminal import counted, harmless
 
 Decision = Literal["base", "kept", "override"]
 
@@ -109,8 +109,8 @@ def closing_line(alphas: Sequence[float | None], overrides: int) -> str:
     asked = sum(alpha is not None for alpha in alphas)
     rate = asked / len(alphas) if alphas else 0.0
     return (
-        f"α {sparkline(alphas)} {asked} interventions in {len(alphas)} tokens ({rate:.1%}), "
-        f"{overrides} overrides"
+        f"α {sparkline(alphas)} {counted(asked, 'intervention')} in "
+        f"{counted(len(alphas), 'token')} ({rate:.1%}), {counted(overrides, 'override')}"
     )
 
 

@@ -15,7 +15,7 @@ from . import looking
 from .override import overridden
 from .session import Session
 from .shown import make_shown
-from .terminal import interruptible, say
+from .terminal import counted, interruptible, say
 
 if TYPE_CHECKING:
     from blendin_mlx.answering import Piece
@@ -293,8 +293,9 @@ def _stats(chat: Conversation, argument: str) -> None:
     asked = sum(turn.interventions for turn in chat.turns)
     rate = asked / tokens if tokens else 0.0
     say(
-        f"{len(chat.turns)} answers, {tokens} tokens, {tokens / seconds if seconds else 0:.1f} "
-        f"tokens/s, {asked} interventions ({rate:.1%})"
+        f"{counted(len(chat.turns), 'answer')}, {counted(tokens, 'token')}, "
+        f"{tokens / seconds if seconds else 0:.1f} tokens/s, "
+        f"{counted(asked, 'intervention')} ({rate:.1%})"
     )
 
 

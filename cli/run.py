@@ -13,7 +13,7 @@ from .codes import FAILURE, INTERRUPTED
 from .options import Settings, blend_options
 from .override import overridden
 from .session import Session
-from .terminal import Output, interruptible, say
+from .terminal import Output, counted, interruptible, say
 
 
 @click.command()
@@ -57,7 +57,7 @@ def run(file: IO[bytes], settings: Settings, resume_from: Path | None, quiet: bo
         if interrupt.pressed:
             return INTERRUPTED
     skipped = f", {len(answered)} answered before" if answered else ""
-    say(f"{done} lines, {failed} of them bad{skipped}", quiet)
+    say(f"{counted(done, 'line')}, {failed} of them bad{skipped}", quiet)
     return FAILURE if failed else 0
 
 

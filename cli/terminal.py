@@ -169,12 +169,17 @@ def _bars() -> Iterator[Any]:
         yield report
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things: ``1 token``, ``2 tokens``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def figures(statistics: Statistics) -> str:
     """The closing line: tokens, speed, interventions, weight, why it ended."""
     parts = [
-        f"{statistics.completion_tokens} tokens",
+        counted(statistics.completion_tokens, "token"),
         f"{statistics.tokens_per_s:.1f} tokens/s",
-        f"{statistics.interventions} interventions ({statistics.intervention_rate:.1%})",
+        f"{counted(statistics.interventions, 'intervention')} ({statistics.intervention_rate:.1%})",
     ]
     if statistics.mean_alpha is not None:
         parts.append(f"mean α {statistics.mean_alpha:.2f}")
@@ -182,5 +187,5 @@ def figures(statistics: Statistics) -> str:
         parts.append(f"{statistics.accepted} of {statistics.drafted} drafted tokens taken")
     for model, use in (("base", statistics.base), ("guide", statistics.aligned)):
         if use.rereads:  # its cache could not be rewound, or text was split anew
-            parts.append(f"{use.rereads} tokens read again by the {model}")
+            parts.append(f"{counted(use.rereads, 'token')} read again by the {model}")
     return ", ".join([*parts, f"end: {statistics.finish_reason}"])

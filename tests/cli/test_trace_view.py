@@ -19,7 +19,7 @@ def test_the_answer_is_marked_by_who_decided(run: Run, tmp_path: Path) -> None:
     lines = result.text.splitlines()
     assert (result.code, result.err) == (0, "")
     assert lines[0] == "Plain ‹kept› «over»"
-    assert "α ·▂█ 2 interventions in 3 tokens (66.7%), 1 overrides" in lines
+    assert "α ·▂█ 2 interventions in 3 tokens (66.7%), 1 override" in lines
     assert lines[-1] == "    2  'wish' → ' over'  α 0.90  base 0.30  guide 0.80"
 
 
