@@ -61,8 +61,11 @@ def _answer(
 ) -> int:
     session, messages = _session(parts, settings, quiet)
     with interruptible() as interrupt:
-        for response in session.answer(messages, interrupt, trace):
-            shown.show(response)
+        try:
+            for response in session.answer(messages, interrupt, trace):
+                shown.show(response)
+        finally:  # whatever is said next begins a line
+            shown.end()
     shown.close(response)
     return INTERRUPTED if response.finish_reason == "interrupted" else 0
 

@@ -26,7 +26,7 @@ def test_a_base_that_overflows_is_named_with_the_position(tmp_path, good, value)
     ended = blendin("generate", *pair(bad, good), "hi")
     said = the_line(ended, 1)
     assert said.startswith("blendin: bad produced logits that are not finite at token 3 ")
-    assert ended.stdout == b" one two three"
+    assert ended.stdout == b" one two three\n"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -36,7 +36,7 @@ def test_so_is_a_guide_once_it_is_asked(tmp_path, value):
     ended = blendin("generate", *pair(base, bad), "hi")
     said = the_line(ended, 1)
     assert said.startswith("blendin: bad produced logits that are not finite at token 5 ")
-    assert ended.stdout == b" one two three four five"
+    assert ended.stdout == b" one two three four five\n"  # the message begins a line
 
 
 @pytest.mark.parametrize("which", ["base", "guide"])
