@@ -113,7 +113,7 @@ def test_interrupt_while_the_prompt_is_awaited(run, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("blendin_cli.generate.read_prompt", interrupted)
+    monkeypatch.setattr("blendin_cli.generate.read_parts", interrupted)
     assert run("generate") == Result(130, b"", "")
 
 
