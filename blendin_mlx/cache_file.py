@@ -23,11 +23,10 @@ from .backend import mx
 from .context import Context
 from .errors import PromptCacheError
 from .generation import make_prompt_cache
-from .model import LanguageModel, Pair
+from .model import MODEL_ROLES, LanguageModel, Pair
 
 FORMAT = "blendin prompt cache"
 VERSION = "1"
-ROLES = ("base", "aligned", "reference")
 FINGERPRINT_VALUES = 32  # of each array of weights
 
 Arrays = dict[str, mx.array]
@@ -44,7 +43,7 @@ def save_prompt_cache(path: Path, cache: PromptCache) -> None:
     """
     arrays: Arrays = {}
     metadata = {"format": FORMAT, "version": VERSION}
-    for role, context in zip(ROLES, cache.contexts(), strict=False):
+    for role, context in zip(MODEL_ROLES, cache.contexts(), strict=False):
         tokens, states = context.kept()
         parts = _flat(states)
         arrays[f"{role}.tokens"] = mx.array(tokens, dtype=mx.int32)
@@ -77,7 +76,7 @@ def load_prompt_cache(path: Path, pair: Pair, *, kv_bits: int | None = None) -> 
     if metadata.pop("digest", None) != _digest(arrays, metadata):
         raise PromptCacheError(f"{path} was changed or damaged; remove it to have it made anew")
     cache = make_prompt_cache(pair, kv_bits=kv_bits)
-    for role, context in zip(ROLES, cache.contexts(), strict=False):
+    for role, context in zip(MODEL_ROLES, cache.contexts(), strict=False):
         try:
             _restore(role, context, arrays, metadata)
         except (KeyError, TypeError, ValueError) as error:

@@ -15,6 +15,7 @@ from .vocabulary import Vocabulary
 
 # Where configs keep the longest sequence a model was made for.
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+MODEL_ROLES = ("base", "aligned", "reference")
 
 
 @dataclass

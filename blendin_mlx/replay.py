@@ -21,7 +21,7 @@ from .methods import Advice, Method, View, make_method, option_names
 from .model import Pair
 from .projection import ProjectionRule
 from .text import AnswerText
-from .trace import Record, TraceError, candidate_record
+from .trace import Record, TraceError, candidate_record, is_run
 
 TOLERANCE = 1e-3
 # Two tokens that close may change places from one summation order to another.
@@ -55,7 +55,7 @@ def verify(pair: Pair, records: Sequence[Record], tolerance: float = TOLERANCE) 
         TraceError: there is no ``run`` record first, or a setting is not known.
         SchemaError: answers cannot be held to the recorded JSON schema here.
     """
-    if not records or records[0]["type"] != "run":
+    if not records or not is_run(records[0]):
         raise TraceError("a trace begins with a run record")
     steps = [record for record in records if record["type"] == "step"]
     try:
@@ -63,9 +63,9 @@ def verify(pair: Pair, records: Sequence[Record], tolerance: float = TOLERANCE) 
         for index, step in enumerate(steps):
             if wrong := _compare(step, replay.expect(index, step), tolerance):
                 return Mismatch(index, *wrong)
+        return _compare_end(records, steps)
     except (KeyError, TypeError, IndexError) as error:
         raise TraceError(f"the trace lacks or garbles a value: {error}") from error
-    return _compare_end(records, steps)
 
 
 def _compare_end(records: Sequence[Record], steps: Sequence[Record]) -> Mismatch | None:

@@ -117,7 +117,7 @@ def read_trace(path: Path) -> Iterator[Record]:
             try:
                 record = json.loads(line.decode())
                 record["type"]
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise TraceError(f"{path}:{number} is no trace record") from None
             yield record
 
@@ -150,7 +150,7 @@ def read_run(path: Path) -> RecordedRun:
         first = next(records, None)
     except TraceError:
         first = None
-    if first is None or first["type"] != "run" or not _is_run(first):
+    if first is None or not is_run(first):
         raise TraceError(f"{path} is no trace: it does not begin with a run record")
     recorded = RecordedRun(first)
     if first.get("version") != version("blendin-mlx"):
@@ -176,10 +176,13 @@ def _read_steps(path: Path, records: Iterator[Record], recorded: RecordedRun) ->
         recorded.notes.append(f"{error}; shown up to there")
 
 
-def _is_run(record: Record) -> bool:
+def is_run(record: Record) -> bool:
+    """Whether a record begins a run: it names both models."""
     models = record.get("models")
-    names = isinstance(models, dict) and [models.get("base"), models.get("aligned")]
-    return bool(names) and all(isinstance(m, dict) and "name" in m for m in names or [])
+    if record["type"] != "run" or not isinstance(models, dict):
+        return False
+    named = (models.get("base"), models.get("aligned"), *models.values())
+    return all(isinstance(one, dict) and isinstance(one.get("name"), str) for one in named)
 
 
 def _is_step(record: Record) -> bool:
@@ -205,4 +208,4 @@ def _is_candidate(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and abs(value) < math.inf

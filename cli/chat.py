@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,9 +112,17 @@ def _prompt_session() -> PromptSession[str]:
     def new_line(event: Any) -> None:
         event.current_buffer.insert_text("\n")
 
-    store.home().mkdir(parents=True, exist_ok=True)
+    class KeptWhereItCan(FileHistory):
+        """A disk that is full or read-only costs the history, not the conversation."""
+
+        def store_string(self, string: str) -> None:
+            with suppress(OSError):
+                super().store_string(string)
+
+    with suppress(OSError):
+        store.home().mkdir(parents=True, exist_ok=True)
     return PromptSession(
-        history=FileHistory(str(store.home() / "history")),
+        history=KeptWhereItCan(str(store.home() / "history")),
         completer=WordCompleter([f"/{name}" for name in COMMANDS], sentence=True),
         complete_while_typing=False,
         key_bindings=bindings,

@@ -74,24 +74,28 @@ class Conversation:
             raise click.UsageError(f"/{name} is no command. {SHORT_HELP}")
         COMMANDS[name](self, argument.strip())
 
-    def ask(self, text: str) -> None:
-        """Say something, and show what is answered; an interrupted answer is kept as it is."""
-        self.messages.append({"role": "user", "content": text})
-        try:
-            self._answer()
-        except BaseException:
-            self.messages.pop()
-            raise
+    def ask(self, text: str, instead: bool = False) -> None:
+        """Say something, and show what is answered; an interrupted answer is kept as it is.
+
+        Args:
+            instead: in place of the last message.
+        """
+        before = self.messages[:-2] if instead else self.messages
+        self._answer([*before, {"role": "user", "content": text}])
 
     def answer_again(self, begun: Sequence[int]) -> None:
         """Answer the last message once more, with this beginning (ids of the base)."""
-        asked = self.messages[:-1]
-        before, self.messages = self.messages, asked
-        try:
-            self._answer(begun)
-        except BaseException:
-            self.messages = before
-            raise
+        self._answer(self.messages[:-1], begun)
+
+    def last_message(self) -> str:
+        """What was said last.
+
+        Raises:
+            click.UsageError: nothing was said yet.
+        """
+        if not self.messages:
+            raise click.UsageError("nothing was said yet")
+        return self.messages[-2]["content"]
 
     def look_at(self, index: int) -> Position:
         """What was in question at a token of the last answer."""
@@ -106,7 +110,8 @@ class Conversation:
             projection=session.settings.projection,  # type: ignore[arg-type]
         )
 
-    def _answer(self, begun: Sequence[int] = ()) -> None:
+    def _answer(self, asked: list[dict[str, str]], begun: Sequence[int] = ()) -> None:
+        """Show what is answered; where that fails, the conversation is as it was."""
         shown = make_shown(self.show, self._marks, self._quiet)
         kept = self._kept_pieces(begun)
         beginning = self.session.pair.base.vocabulary.bytes_of(begun).decode(errors="ignore")
@@ -114,7 +119,7 @@ class Conversation:
         try:
             shown.begin(beginning)
             with interruptible() as interrupt:
-                for response in self.session.answer(self.messages, interrupt, begun=begun):
+                for response in self.session.answer(asked, interrupt, begun=begun):
                     shown.show(response)
                     steps += response.pieces
         finally:
@@ -123,9 +128,18 @@ class Conversation:
         self.steps = steps
         self.turns.append(response.statistics)
         text = beginning + response.statistics.text
-        self.messages.append({"role": "assistant", "content": text})
-        if self._autosave is not None:
+        self.messages = [*asked, {"role": "assistant", "content": text}]
+        self._keep()
+
+    def _keep(self) -> None:
+        """Keep the conversation for ``--resume``; said once where that cannot be done."""
+        if self._autosave is None:
+            return
+        try:
             self.write(self._autosave)
+        except click.UsageError as error:
+            self._autosave = None
+            say(f"{error.format_message()}; this conversation is not kept for --resume")
 
     def _kept_pieces(self, begun: Sequence[int]) -> list[Piece]:
         """The steps of the last answer that a beginning takes over; its last token is new."""
@@ -140,11 +154,10 @@ class Conversation:
 
     def take_back(self) -> str:
         """Forget the last message and its answer; the message."""
-        if not self.messages:
-            raise click.UsageError("nothing was said yet")
-        *self.messages, message, _ = self.messages
+        message = self.last_message()
+        self.messages = self.messages[:-2]
         self.steps = []
-        return message["content"]
+        return message
 
     def write(self, file: Path) -> None:
         """Keep the conversation in a file."""
@@ -175,7 +188,7 @@ class Conversation:
         self.messages = messages
         self.steps = []
         self.session.configure(replace(self.session.settings, system=content.get("system")))
-        say(f"{len(messages) // 2} turns from {file}", self._quiet)
+        say(f"{counted(len(messages) // 2, 'turn')} from {file}", self._quiet)
 
 
 def kept_in(file: Path) -> dict[str, Any]:
@@ -230,7 +243,7 @@ def _clear(chat: Conversation, argument: str) -> None:
 
 def _retry(chat: Conversation, argument: str) -> None:
     """answer the last message again"""
-    chat.ask(chat.take_back())
+    chat.ask(chat.last_message(), instead=True)
 
 
 def _undo(chat: Conversation, argument: str) -> None:
@@ -242,12 +255,10 @@ def _edit(chat: Conversation, argument: str) -> None:
     """change the last message in $EDITOR, and answer it"""
     if not sys.stdin.isatty():
         raise click.UsageError("/edit needs a terminal")
-    last = chat.messages[-2]["content"] if chat.messages else ""
+    last = chat.last_message() if chat.messages else ""
     changed = click.edit(last, require_save=False)
     if changed and changed.strip():
-        if chat.messages:
-            chat.take_back()
-        chat.ask(changed.strip())
+        chat.ask(changed.strip(), instead=True)
 
 
 def _system(chat: Conversation, argument: str) -> None:

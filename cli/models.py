@@ -157,19 +157,16 @@ def check(names: tuple[str, ...], tokens: int, kv_bits: str | None, as_json: boo
 @click.option(
     "--bits",
     type=click.Choice(["2", "3", "4", "5", "6", "8"]),
-    default="4",
-    show_default=True,
-    help="Quantize an unquantized model of the hub to so many bits.",
+    help="Quantize an unquantized model of the hub to so many bits; it is used so from then on."
+    "  [default: 4, or as the catalogue has it]",
 )
 @click.option(
     "--group-size",
     type=click.Choice(["32", "64", "128"]),
-    default="64",
-    show_default=True,
-    help="Weights that share a scale.",
+    help="Weights that share a scale.  [default: 64]",
 )
 @QUIET
-def pull(names: tuple[str, ...], bits: str, group_size: str, quiet: bool) -> None:
+def pull(names: tuple[str, ...], bits: str | None, group_size: str | None, quiet: bool) -> None:
     """Fetch models: names of pairs or models, or hub repo ids (OWNER/NAME, OWNER/NAME@REVISION)."""
     from blendin_models import catalogue
     from blendin_models.convert import Quantization
@@ -181,8 +178,10 @@ def pull(names: tuple[str, ...], bits: str, group_size: str, quiet: bool) -> Non
         for name in names
         for model in ((pairs[name].base, pairs[name].aligned) if name in pairs else (name,))
     ]
+    said = bits is not None or group_size is not None
+    quantization = Quantization(int(bits or 4), int(group_size or 64)) if said else None
     with progress(quiet) as report:
-        found = locate_all(wanted, report, Quantization(int(bits), int(group_size)))
+        found = locate_all(wanted, report, quantization)
     for located in found:
         kept = "" if located.folder.name == located.name else f" in {located.folder}"
         say(f"{located.name} is ready{kept}", quiet)

@@ -57,7 +57,7 @@ def about_model(entry: Any) -> dict[str, Any]:
 
 def about_check(checked: Any, related: Any, tokens: int, room: int) -> dict[str, Any]:
     """What can be known of a pair before its weights are read, as an object."""
-    sides = zip(("base", "aligned"), (checked.base, checked.aligned), checked.reports, strict=True)
+    sides = zip(("base", "aligned"), checked.models, checked.reports, strict=True)
     return {
         "vocabularies": related.kind,
         "shared_tokens": round(related.shared, 4),

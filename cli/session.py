@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from blendin_mlx.answering import PromptCache, Response
     from blendin_mlx.constraint import JsonConstraint
     from blendin_mlx.methods import Method
-    from blendin_mlx.model import LanguageModel, Pair
+    from blendin_mlx.model import Pair
     from blendin_mlx.prompts import PairPrompt
     from blendin_mlx.speculation import Drafting
 
@@ -32,7 +32,7 @@ def make_method(settings: Settings) -> Method:
 
     Raises:
         ValueError: an option that the method does not have.
-        click.UsageError: it needs a reference model, and none is named.
+        click.UsageError: it needs a reference model, and there is none.
     """
     from blendin_mlx import methods
 
@@ -73,26 +73,36 @@ def load_pair(
     tokens: int = LONGEST_PROMPT,
     force: bool = False,
     kv_bits: int | None = None,
+    reference: str | None = None,
 ) -> Pair:
-    """Load two models, with progress and what there is to say about this machine."""
+    """Load the models, with progress and what there is to say about this machine."""
     from blendin_mlx import backend
     from blendin_models import load_pair as load
 
     if backend.BLAS.notice:
         say(backend.BLAS.notice, quiet)
     with progress(quiet) as report:
-        return load(pair, base, aligned, report, tokens=tokens, force=force, kv_bits=kv_bits)
+        return load(
+            pair,
+            base,
+            aligned,
+            report,
+            reference=reference,
+            tokens=tokens,
+            force=force,
+            kv_bits=kv_bits,
+        )
 
 
-def load_reference(name: str, quiet: bool) -> LanguageModel:
-    """Load the aligned model's unaligned twin, with progress."""
-    from blendin_models.loading import load_model
-    from blendin_models.resolve import locate, repair_named
+def known_reference(settings: Settings) -> str | None:
+    """The reference model of a catalogue pair, where the method needs one."""
+    from blendin_mlx import methods
+    from blendin_models import catalogue
 
-    with progress(quiet) as report:
-        found = locate(name, report)
-        with repair_named(found):
-            return load_model(found.folder, found.name, found.revision, report)
+    if not methods.make_method(settings.method).needs_reference or settings.aligned is not None:
+        return None
+    pair = catalogue.pairs().get(settings.pair or "demo")
+    return pair.reference if pair else None
 
 
 def _keep_resident() -> None:
@@ -126,18 +136,25 @@ class Session:
     def _load(self, named: str | None, quiet: bool) -> None:
         from blendin_mlx.generation import make_prompt_cache
 
+        if self.settings.reference is None:
+            self.settings = replace(self.settings, reference=known_reference(self.settings))
         settings = self.settings
         self.method = make_method(settings)
         self.schema = read_schema(settings.json_schema)
         started = time.perf_counter()
         tokens = settings.max_tokens + LONGEST_PROMPT
         self.pair = load_pair(
-            named, settings.base, settings.aligned, quiet, tokens, settings.force, settings.kv_bits
+            named,
+            settings.base,
+            settings.aligned,
+            quiet,
+            tokens,
+            settings.force,
+            settings.kv_bits,
+            settings.reference,
         )
         if settings.wired_limit:
             _keep_resident()
-        if settings.reference is not None:
-            self.pair.reference = load_reference(settings.reference, quiet)
         self.load_s = time.perf_counter() - started
         self.seed = self._seed()
         self.cache = self._kept_cache() or make_prompt_cache(self.pair, kv_bits=settings.kv_bits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -40,19 +40,17 @@ def verify(file: Path, tolerance: float, quiet: bool) -> int:
       blendin trace verify run.jsonl
     """
     from blendin_mlx import replay
-    from blendin_mlx.trace import TraceError, read_trace
+    from blendin_mlx.model import MODEL_ROLES
+    from blendin_mlx.trace import TraceError, is_run, read_trace
     from blendin_models import load_pair
 
-    from .session import load_reference
-
     records = list(read_trace(file))
-    if not records or records[0]["type"] != "run":
-        raise TraceError(f"{file} does not begin with a run record")
+    if not records or not is_run(records[0]):
+        raise TraceError(f"{file} is no trace: it does not begin with a run record")
     with progress(quiet) as report:
         models = records[0]["models"]
-        pair = load_pair(None, models["base"]["name"], models["aligned"]["name"], report)
-    if "reference" in models:
-        pair.reference = load_reference(models["reference"]["name"], quiet)
+        found = {role: _found(models[role]) for role in MODEL_ROLES if role in models}
+        pair = load_pair(progress=report, **found)
     mismatch = replay.verify(pair, records, tolerance)
     if mismatch is not None:
         click.echo(f"{file}: {mismatch}", err=True)
@@ -60,6 +58,12 @@ def verify(file: Path, tolerance: float, quiet: bool) -> int:
     steps = sum(record["type"] == "step" for record in records)
     say(f"{file}: all {steps} steps follow", quiet)
     return 0
+
+
+def _found(model: dict[str, Any]) -> str:
+    """Where a recorded model is: the folder that it was read from, else wherever its name says."""
+    path = model.get("path")
+    return path if isinstance(path, str) and Path(path).is_dir() else str(model["name"])
 
 
 @trace.command()

@@ -76,10 +76,12 @@ class HubModel(ModelEntry):
     Attributes:
         repo: the repo id.
         revision: a branch, tag or commit, the repo's main one if None.
+        bits: what its weights are quantized to, unless they are already.
     """
 
     repo: str
     revision: str | None = None
+    bits: int = 4
 
     @property
     def origin(self) -> str:

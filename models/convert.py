@@ -44,6 +44,16 @@ class Quantization:
             raise ValueError(f"group size must be one of {GROUP_SIZES}, not {self.group_size}")
 
 
+def quantization_of(folder: Path) -> Quantization | None:
+    """How a folder that :func:`convert` made was quantized; None for any other folder.
+
+    Raises:
+        ModelError: its record cannot be read.
+    """
+    record = manifest.read(folder)
+    return Quantization(**record.quantization) if record and record.quantization else None
+
+
 def is_quantized(folder: Path) -> bool:
     """Whether the config of a model says that its weights are quantized."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

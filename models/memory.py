@@ -1,8 +1,8 @@
-"""Whether a pair and its caches fit into the memory of this device."""
+"""Whether the models of a pair and their caches fit into the memory of this device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -28,11 +28,10 @@ class Need:
         return self.weights + self.caches
 
 
-def need(base: Preflight, aligned: Preflight, tokens: int, kv_bits: int | None = None) -> Need:
-    """What both models and both caches take after that many tokens; one folder counts once."""
-    same = base.folder.resolve() == aligned.folder.resolve()
-    weights = base.memory_bytes + (0 if same else aligned.memory_bytes)
-    return Need(weights, sum(one.cache.bytes(tokens, kv_bits) for one in (base, aligned)))
+def need(models: Sequence[Preflight], tokens: int, kv_bits: int | None = None) -> Need:
+    """What models and their caches take after that many tokens; one folder counts once."""
+    weights = {one.folder.resolve(): one.memory_bytes for one in models}
+    return Need(sum(weights.values()), sum(one.cache.bytes(tokens, kv_bits) for one in models))
 
 
 def recommended() -> int:
@@ -45,48 +44,45 @@ def recommended() -> int:
 
 
 def check_memory(
-    base: Preflight,
-    aligned: Preflight,
-    tokens: int,
-    force: bool = False,
-    kv_bits: int | None = None,
+    models: Sequence[Preflight], tokens: int, force: bool = False, kv_bits: int | None = None
 ) -> Need:
     """Refuse a pair that does not fit, with the figures and with what would fit.
 
     Args:
+        models: the base, the aligned model, and a reference model if there is one.
         tokens: how long the longest conversation will be.
         force: go on all the same.
-        kv_bits: what both caches are quantized to, None for not at all.
+        kv_bits: what the caches are quantized to, None for not at all.
 
     Raises:
         MemoryNeededError: it does not fit.
     """
-    wanted, room = need(base, aligned, tokens, kv_bits), recommended()
+    wanted, room = need(models, tokens, kv_bits), recommended()
     if wanted.total > room and not force:
+        who = "both models" if len(models) == 2 else "the three models"
         raise MemoryNeededError(
-            f"both models need {_gb(wanted.weights)} and their caches {_gb(wanted.caches)} for "
+            f"{who} need {_gb(wanted.weights)} and their caches {_gb(wanted.caches)} for "
             f"{tokens} tokens, and {_gb(room)} are free here; "
-            f"{_advice(base, aligned, tokens, kv_bits, room)}, or --force"
+            f"{_advice(models, tokens, kv_bits, room)}, or --force"
         )
     return wanted
 
 
-def _advice(
-    base: Preflight, aligned: Preflight, tokens: int, kv_bits: int | None, room: int
-) -> str:
+def _advice(models: Sequence[Preflight], tokens: int, kv_bits: int | None, room: int) -> str:
     fit = []
-    if base.cache.quantized and aligned.cache.quantized:
+    if all(one.cache.quantized for one in models):
         smaller = [bits for bits in KV_BITS if kv_bits is None or bits < kv_bits]
-        enough = [n for n in smaller if need(base, aligned, tokens, n).total <= room]
-        fit += [f"--kv-bits {bits}" for bits in enough[:1]]
-    shorter = [n for n in STEPS if n < tokens and need(base, aligned, n, kv_bits).total <= room]
+        fit += [f"--kv-bits {n}" for n in smaller if need(models, tokens, n).total <= room][:1]
+    shorter = [n for n in STEPS if n < tokens and need(models, n, kv_bits).total <= room]
     fit += [f"{length} tokens" for length in shorter[:1]]
     if fit:
         return f"{' or '.join(fit)} would fit"
-    rest = room - base.memory_bytes - base.cache.bytes(min(tokens, STEPS[-1]), kv_bits)
-    if rest > 0:
-        return f"a guide of up to {_gb(rest)} would fit, or fewer bits"
-    return "choose a smaller base or fewer bits"
+    base, *guides = models
+    rest = room - need([base], min(tokens, STEPS[-1]), kv_bits).total
+    if rest <= 0:
+        return "choose a smaller base or fewer bits"
+    guide = "a guide" if len(guides) == 1 else "a guide and its reference"
+    return f"{guide} of up to {_gb(rest)} would fit, or fewer bits"
 
 
 def _gb(count: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import catalogue
@@ -20,11 +21,15 @@ TOKENS = 4096  # the longest conversation that is reckoned with, if nothing else
 
 @dataclass(frozen=True)
 class CheckedPair:
-    """Two models that can be loaded, and what they take together."""
+    """Models that can be loaded, and what they take together.
 
-    base: Located
-    aligned: Located
-    reports: tuple[Preflight, Preflight]
+    Attributes:
+        models: the base, the aligned model, and its reference if there is one.
+        reports: of each of them.
+    """
+
+    models: tuple[Located, ...]
+    reports: tuple[Preflight, ...]
     need: Need
 
 
@@ -34,21 +39,23 @@ def check_pair(
     aligned: str | None = None,
     progress: Progress | None = None,
     *,
+    reference: str | None = None,
     tokens: int = TOKENS,
     force: bool = False,
     kv_bits: int | None = None,
 ) -> CheckedPair:
-    """Find both models, fetching them where need be, and check them before a weight is read.
+    """Find the models, fetching them where need be, and check them before a weight is read.
 
     Args:
         pair: a name of the catalogue; with it, ``base`` or ``aligned`` replaces its side.
+        reference: the aligned model's unaligned twin, for methods that need one.
         tokens: how long the longest conversation will be.
         force: go on where the memory does not suffice.
-        kv_bits: what both caches will be quantized to, 4 or 8; None for not at all.
+        kv_bits: what the caches will be quantized to, 4 or 8; None for not at all.
 
     Raises:
         ModelError: a model is unknown, missing or damaged.
-        MemoryNeededError: both do not fit.
+        MemoryNeededError: they do not fit.
         ValueError: one side is not named, or ``kv_bits`` is neither 4 nor 8.
     """
     from .loading import check_folder
@@ -62,26 +69,29 @@ def check_pair(
         base, aligned = base or entry.base, aligned or entry.aligned
     if base is None or aligned is None:
         raise ValueError("name a pair, or both a base and an aligned model")
-    first, second = located = locate_all((base, aligned), progress)
-    for one in located:  # both, before the first of them takes its time
+    names = (base, aligned) if reference is None else (base, aligned, reference)
+    located = locate_all(names, progress)
+    for one in located:  # all, before the first of them takes its time
         with repair_named(one):
             check_folder(one.folder)
     reports = []
     for one in located:
         with repair_named(one):
             reports.append(inspect(one.folder, tokenizer=False))  # opened right after this
-    need = check_memory(reports[0], reports[1], tokens, force, kv_bits)
-    return CheckedPair(first, second, (reports[0], reports[1]), need)
+    need = check_memory(reports, tokens, force, kv_bits)
+    return CheckedPair(tuple(located), tuple(reports), need)
 
 
 def open_pair(checked: CheckedPair) -> Pair:
-    """Both models with their tokenizers; their weights are read when they are first needed."""
+    """The models with their tokenizers; their weights are read when they are first needed."""
     from blendin_mlx.model import Pair
 
-    base = _open(checked.base)
-    if checked.base.folder.resolve() == checked.aligned.folder.resolve():
-        return Pair(base=base, aligned=base)
-    return Pair(base=base, aligned=_open(checked.aligned))
+    opened: dict[Path, LanguageModel] = {}
+    for one in checked.models:
+        folder = one.folder.resolve()
+        opened[folder] = opened.get(folder) or _open(one)  # one folder, one model
+    base, aligned, *twin = (opened[one.folder.resolve()] for one in checked.models)
+    return Pair(base, aligned, twin[0] if twin else None)
 
 
 def load_pair(
@@ -90,6 +100,7 @@ def load_pair(
     aligned: str | None = None,
     progress: Progress | None = None,
     *,
+    reference: str | None = None,
     tokens: int = TOKENS,
     force: bool = False,
     kv_bits: int | None = None,
@@ -98,7 +109,7 @@ def load_pair(
 
     Raises:
         ModelError: a model is unknown, missing or damaged.
-        MemoryNeededError: both do not fit.
+        MemoryNeededError: they do not fit.
         ValueError: one side is not named, or ``kv_bits`` is neither 4 nor 8.
 
     Example:
@@ -109,9 +120,18 @@ def load_pair(
 
     from .loading import evaluate_weights
 
-    checked = check_pair(pair, base, aligned, progress, tokens=tokens, force=force, kv_bits=kv_bits)
+    checked = check_pair(
+        pair,
+        base,
+        aligned,
+        progress,
+        reference=reference,
+        tokens=tokens,
+        force=force,
+        kv_bits=kv_bits,
+    )
     opened = open_pair(checked)
-    for model in (opened.base, opened.aligned):
+    for model in filter(None, (opened.base, opened.aligned, opened.reference)):
         evaluate_weights(model.network, progress and partial(progress, f"{model.name}, load"))
     return opened
 

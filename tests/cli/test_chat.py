@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import click
 import pytest
 
 from blendin_cli import chat, session
@@ -138,7 +139,7 @@ def test_a_conversation_is_kept_and_taken_up(run, tiny, asked, tmp_path):
     assert first.err == f"kept in {file}\n"
     result = run("chat", *tiny, "-m", 3, "--resume", file, stdin=b"second\n")
     assert [m["content"] for m in asked[-1]] == ["first", first.text.strip("\n"), "second"]
-    assert f"1 turns from {file}" in told(result)
+    assert f"1 turn from {file}" in told(result)
     again = run("chat", *tiny, "-qm", 3, stdin=f"/load {file}\nsecond\n".encode())
     assert asked[-1] == asked[-2]
     assert again.text == result.text
@@ -235,7 +236,7 @@ def test_history_and_the_last_conversation_outlive_the_session(terminals):
     first.type("\x04")
     assert first.leave() == 0
     second = terminals("-m", "3", "--resume")
-    second.until("1 turns from ")
+    second.until("1 turn from ")
     second.until(PROMPT)
     second.type("\x1b[A")  # the arrow up
     second.until("remember me")
@@ -249,6 +250,48 @@ def test_history_and_the_last_conversation_outlive_the_session(terminals):
     second.until(PROMPT)
     second.type("\x03")
     assert second.leave() == 0
+
+
+def test_a_home_that_cannot_be_written_costs_the_history_alone(terminals, tmp_path):
+    """As on a disk that is full: the conversation goes on, with what was said in it."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "conversations").write_text("no folder")
+    (home / "history").symlink_to(tmp_path / "gone" / "history")
+    terminal = terminals("-m", "3")
+    terminal.until(PROMPT)
+    terminal.type("hello\r")
+    terminal.until("end: length")
+    terminal.until("cannot be written.{1,60}is not kept for --resume")
+    terminal.until(PROMPT)
+    terminal.type("more\r")
+    terminal.until("end: length")
+    assert "kept" not in terminal.until(PROMPT)  # it was said once
+    terminal.type("/undo\r")
+    terminal.until("taken back: more")
+    terminal.until(PROMPT)
+    terminal.type("/undo\r")
+    terminal.until("taken back: hello")
+    terminal.until(PROMPT)
+    terminal.type("\x04")
+    assert terminal.leave() == 0
+
+
+def test_an_answer_that_fails_leaves_the_conversation_as_it_was(run, tiny, asked, monkeypatch):
+    """A retry too: the earlier answer stays."""
+    answer = session.Session.answer
+    failing = iter([False, True, True, False])
+
+    def fails(self, *arguments, **options):
+        if next(failing):
+            raise click.UsageError("it broke")
+        return answer(self, *arguments, **options)
+
+    monkeypatch.setattr(session.Session, "answer", fails)
+    result = run("chat", *tiny, "-m", 3, stdin=b"first\n/retry\nsecond\nthird\n")
+    assert result.err.count("it broke") == 2
+    first = result.text.splitlines()[0]
+    assert [message["content"] for message in asked[-1]] == ["first", first, "third"]
 
 
 def test_a_message_may_have_many_lines(terminals):

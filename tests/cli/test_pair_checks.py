@@ -8,7 +8,8 @@ from contextlib import suppress
 import pytest
 
 from blendin_cli import session
-from blendin_models import catalogue, loading, memory
+from blendin_models import catalogue, loading, memory, pair
+from blendin_models.errors import ModelError
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_force_goes_on(run, tiny, monkeypatch):
 def test_a_longer_answer_needs_more(run, tiny, monkeypatch):
     asked = []
     check = memory.check_memory
-    monkeypatch.setattr(memory, "check_memory", lambda *a: asked.append(a[2]) or check(*a))
+    monkeypatch.setattr(memory, "check_memory", lambda *a: asked.append(a[1]) or check(*a))
     run("generate", *tiny, "-m", 2, "hi")
     run("generate", *tiny, "-m", 1002, "--stop", "t", "hi")
     assert asked[1] - asked[0] == 1000
@@ -51,6 +52,35 @@ def test_quantized_caches_need_less(run, tiny, monkeypatch):
     # of 32 numbers of 32 bits: 32 of 8 bits, or 4, and a scale and a bias
     assert [need.caches / needs[0].caches for need in needs] == [1, 40 / 128, 24 / 128, 40 / 128]
     assert json.loads(told.text)["caches_bytes"] == needs[1].caches
+
+
+def test_a_reference_model_is_reckoned_with(run, tiny, monkeypatch):
+    needs = []
+    check = memory.check_memory
+    monkeypatch.setattr(memory, "check_memory", lambda *a: needs.append(check(*a)) or needs[-1])
+    assert run("generate", *tiny, "-m", 2, "hi").code == 0
+    twin = ("--method", "proxy-tuning", "--reference", tiny[3])
+    assert run("generate", *tiny, *twin, "-m", 2, "hi").code == 0
+    assert needs[1].weights == needs[0].weights  # the aligned model once more: read once
+    assert needs[1].caches > needs[0].caches
+
+
+def test_the_reference_of_a_catalogue_pair_is_used_where_the_method_needs_one(run, monkeypatch):
+    asked = []
+
+    def locate_all(names, progress):
+        asked.append(names)
+        raise ModelError("far enough")
+
+    monkeypatch.setattr(pair, "locate_all", locate_all)
+    for method in ("proxy-tuning", "blendin"):
+        run("generate", "--pair", "smollm2-large", "--method", method, "hi")
+    named = ("smollm2-1.7b", "smollm2-360m-instruct")
+    assert asked == [(*named, "smollm2-360m"), named]
+    other = ("--aligned", "smollm2-135m-instruct")  # whose twin that is not
+    told = run("generate", "--pair", "smollm2-large", *other, "--method", "proxy-tuning", "hi")
+    assert (told.code, len(asked)) == (2, 2)
+    assert "pass --reference MODEL" in told.error()
 
 
 def test_check_tells_what_can_be_known(run, tiny, no_weights):

@@ -66,11 +66,23 @@ def test_another_version_is_said_in_one_line(run: Run, tmp_path: Path) -> None:
     assert "written by version 9.9" in line
 
 
-@pytest.mark.parametrize("command", ["view", "html"])
-@pytest.mark.parametrize("content", ["", "hello\n", '{"type": "step"}\n', '{"type": "run"}\n'])
+@pytest.mark.parametrize("command", ["view", "html", "verify"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "hello\n",
+        "[" * 100_000,
+        '{"type": "step"}\n',
+        '{"type": "run"}\n',
+        '{"type": "run", "models": {"base": {"name": "a"}, "aligned": {"name": 3}}}\n',
+    ],
+    ids=["empty", "text", "deep", "step", "run", "name"],
+)
 def test_what_is_no_trace_is_refused(command: str, content: str, run: Run, tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text(content)
     result = run("trace", command, path)
     assert result.code == 1
+    assert f"{path}" in result.error()
     assert "is no trace" in result.error()

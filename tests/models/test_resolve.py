@@ -94,11 +94,37 @@ def test_an_unquantized_repo_is_quantized_once_and_kept(hub):
     assert hub.asked == [("look up", "someone/model", None), ("fetch", "someone/model")]
 
 
-def test_a_choice_of_bits_is_kept_beside(hub):
-    (found,) = resolve.locate_all(["someone/model"], quantization=Quantization(8, 32))
-    assert found.folder.name.endswith("-8bit-g32")
-    assert resolve.locate(found.folder.name).folder == found.folder  # by its own name
-    assert resolve.locate("someone/model").folder.name.endswith("-4bit-g64")
+def test_a_choice_of_bits_holds_from_then_on(hub):
+    """The more exact one of two; both can be had by their own names."""
+    chosen = [Quantization(4, 32), Quantization(8, 32), Quantization(4, 64)]
+    for quantization in chosen:
+        (found,) = resolve.locate_all(["someone/model"], quantization=quantization)
+        assert found.folder.name.endswith(f"-{quantization.bits}bit-g{quantization.group_size}")
+        assert resolve.locate(found.folder.name).folder == found.folder
+    assert resolve.locate("someone/model").folder.name.endswith("-8bit-g32")
+    store.remove(resolve.locate("someone/model").folder.name)
+    assert resolve.locate("someone/model").folder.name.endswith("-4bit-g32")
+
+
+def test_another_revision_is_quantized_by_itself(hub):
+    resolve.locate_all(["someone/model"], quantization=Quantization(8, 32))
+    hub.repos["someone/model"] = hub.repos["someone/model"].with_name("beef" + 36 * "0")
+    hub.here.clear()
+    assert resolve.locate("someone/model").folder.name == "someone--model-beef0000-4bit-g64"
+
+
+def test_the_catalogue_says_what_a_model_is_quantized_to(hub, monkeypatch):
+    entry = catalogue.HubModel(
+        name="mine",
+        license="MIT",
+        tokenizer="t",
+        parameters=1,
+        bytes=4,
+        repo="someone/model",
+        bits=8,
+    )
+    monkeypatch.setattr(catalogue, "models", lambda: {"mine": entry})
+    assert resolve.locate("mine").folder.name.endswith("-8bit-g64")
 
 
 def test_a_quantized_repo_is_used_as_it_is(hub):
