@@ -49,8 +49,8 @@ def verify(file: Path, tolerance: float, quiet: bool) -> int:
         raise TraceError(f"{file} is no trace: it does not begin with a run record")
     with progress(quiet) as report:
         models = records[0]["models"]
-        found = {role: _found(models[role]) for role in MODEL_ROLES if role in models}
-        pair = load_pair(progress=report, **found)
+        base, aligned, *twin = [_found(models[role]) for role in MODEL_ROLES if role in models]
+        pair = load_pair(None, base, aligned, report, reference=twin[0] if twin else None)
     mismatch = replay.verify(pair, records, tolerance)
     if mismatch is not None:
         click.echo(f"{file}: {mismatch}", err=True)
