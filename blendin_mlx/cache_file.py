@@ -66,13 +66,6 @@ def load_prompt_cache(path: Path, pair: Pair, *, kv_bits: int | None = None) -> 
         >>> cache = load_prompt_cache(Path("manual.safetensors"), pair)
     """
     arrays, metadata = _read(path)
-    if metadata.get("format") != FORMAT:
-        raise PromptCacheError(f"{path} is no prompt cache")
-    if metadata.get("version") != VERSION:
-        raise PromptCacheError(
-            f"{path} is a prompt cache of version {metadata.get('version')}, this is {VERSION}; "
-            "remove it to have it made anew"
-        )
     if metadata.pop("digest", None) != _digest(arrays, metadata):
         raise PromptCacheError(f"{path} was changed or damaged; remove it to have it made anew")
     cache = make_prompt_cache(pair, kv_bits=kv_bits)
@@ -83,6 +76,16 @@ def load_prompt_cache(path: Path, pair: Pair, *, kv_bits: int | None = None) -> 
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise PromptCacheError(f"{path} is of no use to the {role} model: {reason}") from None
     return cache
+
+
+def check_prompt_cache(path: Path) -> None:
+    """Look at a file's header alone: is it a prompt cache that this version can read?
+
+    Raises:
+        PromptCacheError: it is none, or of another version.
+        OSError: it cannot be read.
+    """
+    _header(path)
 
 
 def _restore(role: str, context: Context, arrays: Arrays, metadata: Mapping[str, str]) -> None:
@@ -198,6 +201,17 @@ def _write(path: Path, arrays: Arrays, metadata: dict[str, str]) -> None:
 
 def _read(path: Path) -> tuple[Arrays, dict[str, str]]:
     """Arrays and metadata, once the header was found to describe the file that it heads."""
+    metadata = _header(path)
+    try:
+        arrays: Any = mx.load(str(path), format="safetensors")
+        mx.eval(arrays)
+    except (RuntimeError, ValueError) as error:
+        raise PromptCacheError(f"{path} is no prompt cache: {error}") from None
+    return dict(arrays), metadata
+
+
+def _header(path: Path) -> dict[str, str]:
+    """The metadata of a prompt cache of this version."""
     from safetensors import SafetensorError, safe_open
 
     with path.open("rb"):  # what is missing or locked says so as any file does
@@ -205,8 +219,13 @@ def _read(path: Path) -> tuple[Arrays, dict[str, str]]:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
-        arrays: Any = mx.load(str(path), format="safetensors")
-        mx.eval(arrays)
-    except (SafetensorError, RuntimeError, ValueError) as error:
+    except SafetensorError as error:
         raise PromptCacheError(f"{path} is no prompt cache: {error}") from None
-    return dict(arrays), metadata
+    if metadata.get("format") != FORMAT:
+        raise PromptCacheError(f"{path} is no prompt cache")
+    if metadata.get("version") != VERSION:
+        raise PromptCacheError(
+            f"{path} is a prompt cache of version {metadata.get('version')}, this is {VERSION}; "
+            "remove it to have it made anew"
+        )
+    return metadata

@@ -254,13 +254,19 @@ class Context:
         return self.tokens[: self._cached], [layer.state for layer in leaves(self._cache)]
 
     def restore(self, tokens: Sequence[int], states: Sequence[Any]) -> None:
-        """Put what :meth:`kept` gave of a context alike in place of what was read."""
+        """Put what :meth:`kept` gave of a context alike in place of what was read.
+
+        Raises:
+            ValueError: a layer that keeps another number of tokens.
+        """
         self.rewind(0)
         self.tokens = list(tokens)
         self._cached = self._known = len(self.tokens)
         self._snapshots.clear()
         for layer, state in zip(leaves(self._cache), states, strict=True):
             layer.state = state
+            if not _holds(layer, len(tokens)):
+                raise ValueError(f"a layer does not keep {len(tokens)} tokens")
         self.passes = self.tokens_read = self.rereads = 0
 
     @property
@@ -272,6 +278,15 @@ class Context:
 def leaves(cache: Sequence[Any]) -> list[Any]:
     """The caches of all layers; a layer may have several in a list."""
     return [leaf for layer in cache for leaf in getattr(layer, "caches", (layer,))]
+
+
+def _holds(layer: Any, count: int) -> bool:
+    """Whether a layer's cache was filled with so many tokens, as far as it counts them."""
+    if type(layer).__name__ not in ("KVCache", "QuantizedKVCache", "RotatingKVCache"):
+        return True
+    parts = [p[0] if isinstance(p, tuple | list) else p for p in (layer.keys, layer.values)]
+    kept = min(count, getattr(layer, "max_size", count))
+    return bool(layer.offset == count and all(part.shape[2] >= kept for part in parts))
 
 
 def _always_trims(layer: Any) -> bool:

@@ -1,7 +1,21 @@
-"""``python -m blendin_cli``."""
+"""The ``blendin`` command, and ``python -m blendin_cli``.
+
+Everything else is imported inside :func:`main`, where Ctrl-C ends it without a traceback.
+"""
 
 from __future__ import annotations
 
-from .main import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command and leave with its exit code."""
+    try:
+        from .main import main as command
+    except KeyboardInterrupt:
+        sys.exit(130)
+    command()
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,6 @@ two hues stay apart for colour-blind eyes; without colour, marks stand in for th
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -15,12 +14,13 @@ from typing import Any, Literal
 
 import click
 
-from .terminal import counted, harmless
+from .terminal import counted, harmless, is_plain
 
-Decision = Literal["base", "kept", "override"]
+# "end": the base was sure, and the guide found the answer over.
+Decision = Literal["base", "kept", "override", "end"]
 
-# 256-colour backgrounds under black letters, from α = 0 to α = 1 in four equal steps.
-SHADES = {"kept": (195, 153, 111, 75), "override": (230, 223, 215, 208)}
+# 256-colour backgrounds under black letters, ever darker from α = 0 to α = 1.
+SHADES = {"kept": (195, 153, 111, 69), "override": (230, 223, 215, 208)}
 MARKS = {"kept": ("‹", "›"), "override": ("«", "»")}
 BLACK = 16
 BARS = "▁▂▃▄▅▆▇█"
@@ -29,8 +29,8 @@ SPARK_WIDTH = 60
 
 def decision(source: str, alpha: float | None, token: int, wish: int) -> Decision:
     """Who decided: ``token`` was written where ``wish`` was the base's top token."""
-    if source == "base" or (alpha is None and source != "aligned"):
-        return "base"
+    if alpha is None:
+        return "end" if source == "aligned" else "base"
     return "kept" if token == wish else "override"
 
 
@@ -39,10 +39,14 @@ def recorded_decision(step: dict[str, Any]) -> Decision:
     return decision(step["source"], step["alpha"], step["id"], step["base"]["id"])
 
 
+def level(alpha: float | None) -> int:
+    """Which of four shades is meant; None counts as 1."""
+    return min(max(int(4 * (1 if alpha is None else alpha)), 0), 3)
+
+
 def wants_marks() -> bool:
     """Whether stdout is no place for colours."""
-    plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
-    return plain or not sys.stdout.isatty()
+    return is_plain() or not sys.stdout.isatty()
 
 
 class BlendView:
@@ -60,11 +64,11 @@ class BlendView:
     def piece(self, decided: Decision, alpha: float | None, text: str) -> str:
         """The text of one token, made harmless and styled; ``alpha`` None counts as 1."""
         shown = harmless(text).encode(errors="replace").decode()
-        if decided == "base" or not shown:
+        if decided in ("base", "end") or not shown:
             return shown
         if self.marks:
             return _marked(decided, shown)
-        shade = SHADES[decided][min(int(4 * (1 if alpha is None else alpha)), 3)]
+        shade = SHADES[decided][level(alpha)]
         return "\n".join(
             click.style(line, fg=BLACK, bg=shade) if line else "" for line in shown.split("\n")
         )

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .codes import USAGE
-from .conversation import COMMANDS, SHORT_HELP, Conversation, Leave, kept_in
+from . import saved
+from .chat_commands import COMMANDS, SHORT_HELP, Leave, handle
+from .codes import INTERRUPTED, USAGE
+from .conversation import Conversation
+from .explaining import explain
 from .options import Settings, blend_options
 from .session import Session
 from .shown import show_options
@@ -46,34 +49,52 @@ def chat(settings: Settings, resume: str | None, show: str, marks: bool, quiet: 
 
     Without a terminal, each line of standard input is a message.
     """
-    from blendin_mlx.errors import PromptError
     from blendin_models import store
 
-    code = 0
     typed = sys.stdin.isatty()
-    last = store.home() / "conversations" / "last.json"
-    resumed = last if resume == LAST else None if resume is None else Path(resume)
-    if resumed is not None:
-        kept_in(resumed)  # what is wrong with it is said before the models are loaded
+    folder = store.home() / "conversations"
+    resumed = None
+    if resume is not None:  # what is wrong with it is said before the models are loaded
+        resumed = saved.last_file(folder) if resume == LAST else Path(resume)
+        saved.read(resumed)
     session = Session(settings, quiet)
     session.keep_beginning()
     names = f"{session.pair.base.name}, guided by {session.pair.aligned.name}"
     say(f"{names}.  {SHORT_HELP}", quiet)
-    talk = Conversation(session, quiet, last if typed else None, show, marks)
+    talk = Conversation(session, quiet, folder if typed else None, show, marks)
     if resumed is not None:
-        talk.read(resumed)
-    for line in _typed() if typed else _piped():
+        talk.read(resumed, keep_system=settings.system is not None)
+    return _converse(talk, _typed()) if typed else _read_aloud(talk)
+
+
+def _converse(talk: Conversation, lines: Iterator[str]) -> int:
+    """Handle what is typed; whatever goes wrong with a line, the conversation goes on."""
+    from blendin_mlx.errors import BlendinError, PromptError
+
+    for line in lines:
         try:
-            talk.handle(line)
+            handle(talk, line)
         except Leave:
             break
-        except click.ClickException as error:
-            say(error.format_message())
-            code = code if typed else USAGE
-        except PromptError as error:
-            if not typed:
-                raise
-            say(f"{error}, or /clear")
+        except (click.ClickException, BlendinError, ValueError, OSError, RuntimeError) as error:
+            also = ", or /clear" if isinstance(error, PromptError) else ""
+            say(f"{explain(error)[0]}{also}")
+    return 0
+
+
+def _read_aloud(talk: Conversation) -> int:
+    """Handle the lines of standard input; Ctrl-C ends it with what was answered so far."""
+    code = 0
+    for line in _piped():
+        try:
+            handle(talk, line)
+        except Leave:
+            break
+        except (click.ClickException, ValueError) as error:
+            say(explain(error)[0])
+            code = USAGE
+        if talk.turns and talk.turns[-1].finish_reason == "interrupted":
+            return INTERRUPTED
     return code
 
 
@@ -114,6 +135,12 @@ def _prompt_session() -> PromptSession[str]:
 
     class KeptWhereItCan(FileHistory):
         """A disk that is full or read-only costs the history, not the conversation."""
+
+        def load_history_strings(self) -> list[str]:
+            try:
+                return list(super().load_history_strings())
+            except OSError:
+                return []
 
         def store_string(self, string: str) -> None:
             with suppress(OSError):

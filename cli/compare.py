@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from .codes import INTERRUPTED
 from .generate import read_prompt
 from .options import METHODS, Settings, blend_options
-from .session import Session
-from .terminal import Interrupt, Output, figures, harmless, interruptible, say
+from .session import Session, make_method, with_method, with_reference
+from .terminal import (
+    Interrupt,
+    Output,
+    figures,
+    harmless,
+    interruptible,
+    say,
+    unswallowed_interrupt,
+)
 
 if TYPE_CHECKING:
     from blendin_mlx.answering import Response
 
 WIDE = 100  # columns of a terminal from which on answers stand side by side
-OWN_OPTIONS = ("tau", "alpha", "bonus", "beta")
 
 
 @click.command()
@@ -30,7 +36,7 @@ OWN_OPTIONS = ("tau", "alpha", "bonus", "beta")
     "others",
     type=click.Choice(METHODS),
     multiple=True,
-    help="Another method to compare, at its defaults; may be repeated.",
+    help="Another method to compare, with the options that it has too; may be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the texts.")
 @click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
@@ -47,13 +53,17 @@ def compare(
     """
     text = read_prompt(prompt)
     methods = dict.fromkeys(("base", "aligned", settings.method, *others))
+    with unswallowed_interrupt():
+        settings = with_reference(settings, methods)
+        for method in methods:  # what one of them cannot do is said before the models are loaded
+            make_method(with_method(settings, method))
     session = Session(settings, quiet)
     answers: dict[str, Response] = {}
     with interruptible() as interrupt:
         for method in methods:
             if interrupt.pressed:
                 break
-            session.configure(by_method(settings, method))
+            session.configure(with_method(settings, method))
             answers[method] = _answer(session, text, interrupt)
             say(f"{method}: {figures(answers[method].statistics)}", quiet)
     if as_json:
@@ -62,14 +72,6 @@ def compare(
     else:
         _show({name: last.statistics.text for name, last in answers.items()})
     return INTERRUPTED if interrupt.pressed else 0
-
-
-def by_method(settings: Settings, method: str) -> Settings:
-    """The settings for another method, whose own options are at their defaults."""
-    if method == settings.method:
-        return settings
-    defaults: dict[str, Any] = dict.fromkeys(OWN_OPTIONS)
-    return replace(settings, method=method, **defaults)
 
 
 def _answer(session: Session, text: str, interrupt: Interrupt) -> Response:

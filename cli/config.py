@@ -19,6 +19,8 @@ from typing import Any
 
 import click
 
+from .override import as_given
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -48,12 +50,8 @@ def settings_of(group: click.Group) -> dict[str, dict[str, Setting]]:
     Raises:
         click.UsageError: a file that cannot be read, or a key that no command has.
     """
-    options = {
-        name: _options(command)
-        for name, command in group.commands.items()
-        if not isinstance(command, click.Group)
-    }
-    anywhere = {key: name for known in options.values() for key, name in known.items()}
+    options = {name: _options(group.commands[name]) for name in configured(group)}
+    anywhere = {key: option for known in options.values() for key, option in known.items()}
     found: dict[str, dict[str, Setting]] = {name: {} for name in options}
     for file in filter(Path.is_file, files()):
         content = _read(file)
@@ -64,15 +62,33 @@ def settings_of(group: click.Group) -> dict[str, dict[str, Setting]]:
         for command, known in options.items():
             own = _checked(tables.get(command, {}), known, set(), f"{file} [{command}]")
             shared = {key: value for key, value in common.items() if key in known}
-            for key, value in {**shared, **own}.items():
-                found[command][known[key]] = Setting(value, file)
+            both = {**shared, **own}.items()
+            _add(found[command], {str(known[key].name): Setting(v, file) for key, v in both})
     return found
 
 
-def _options(command: click.Command) -> dict[str, str]:
-    """From the long names of a command's options to the names of their parameters."""
+def configured(group: click.Group) -> list[str]:
+    """The commands that take settings from files: those that run models."""
+    own = {"doctor", "reference"}
+    return [
+        name
+        for name, one in group.commands.items()
+        if not isinstance(one, click.Group) and name not in own
+    ]
+
+
+def _add(found: dict[str, Setting], nearer: dict[str, Setting]) -> None:
+    """The settings of a nearer file; a pair named there comes before models named farther away."""
+    if "pair" in nearer:
+        for name in ("base", "aligned", "reference"):
+            found.pop(name, None)
+    found.update(nearer)
+
+
+def _options(command: click.Command) -> dict[str, click.Option]:
+    """The options of a command by their long names."""
     return {
-        name.lstrip("-"): parameter.name
+        name.lstrip("-"): parameter
         for parameter in command.params
         if isinstance(parameter, click.Option) and parameter.name
         for name in parameter.opts
@@ -81,7 +97,7 @@ def _options(command: click.Command) -> dict[str, str]:
 
 
 def _checked(
-    content: dict[str, Any], known: dict[str, str], besides: set[str], where: str
+    content: dict[str, Any], known: dict[str, click.Option], besides: set[str], where: str
 ) -> dict[str, Any]:
     """The settings of a table with their keys as options are spelled."""
     settings = {}
@@ -93,14 +109,19 @@ def _checked(
             near = difflib.get_close_matches(option, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise click.UsageError(f"{where}: {key!r} is no option{hint}")
-        settings[option] = value
+        if getattr(known[option].type, "writable", False):
+            raise click.UsageError(f"{where}: {key!r} names a file to write: say it as an option")
+        try:
+            settings[option] = as_given(known[option], key, value)
+        except ValueError as error:
+            raise click.UsageError(f"{where}: {error}") from None
     return settings
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise click.UsageError(f"{file} cannot be read: {error}") from None
     return content
 
@@ -115,7 +136,12 @@ def default_map(group: click.Group) -> dict[str, dict[str, Any]]:
 
 @click.group()
 def config() -> None:
-    """Show the settings that files and the environment make."""
+    """Show the settings that files and the environment make.
+
+    \b
+    Example:
+      blendin config show
+    """
 
 
 @config.command()
@@ -129,6 +155,11 @@ def show(ctx: click.Context, everything: bool, as_json: bool) -> None:
     Files, the later one wins; then the environment, then the command line:
       config.toml in the user's config folder (BLENDIN_CONFIG names another)
       blendin.toml in the working directory
+
+    \b
+    Examples:
+      blendin config show
+      blendin config show --all --json | jq '.[] | select(.option == "--tau")'
     """
     group = ctx.find_root().command
     assert isinstance(group, click.Group)

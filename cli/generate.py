@@ -7,15 +7,18 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import click
 
-from .codes import INTERRUPTED
+from .codes import FAILURE, INTERRUPTED
 from .options import Settings, blend_options
 from .session import Session, joined
 from .shown import Shown, make_shown, show_options
 from .terminal import Output, figures, interruptible, say
+
+if TYPE_CHECKING:
+    from blendin_mlx.answering import Response
 
 
 @click.command()
@@ -67,7 +70,7 @@ def _answer(
         finally:  # whatever is said next begins a line
             shown.end()
     shown.close(response)
-    return INTERRUPTED if response.finish_reason == "interrupted" else 0
+    return _code(session, response)
 
 
 def _answer_as_json(
@@ -78,7 +81,14 @@ def _answer_as_json(
         *_, last = session.answer(messages, interrupt, trace)
     Output().write(json.dumps(session.result(last), ensure_ascii=False) + "\n")
     say(figures(last.statistics), quiet)
-    return INTERRUPTED if last.finish_reason == "interrupted" else 0
+    return _code(session, last)
+
+
+def _code(session: Session, last: Response) -> int:
+    """The exit code of an answer: half a JSON document is a failure."""
+    if last.finish_reason == "interrupted":
+        return INTERRUPTED
+    return FAILURE if session.cut_json else 0
 
 
 def _session(

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from .blend_view import visible
 from .options import METHODS
-from .override import overridden
+from .session import SPELLED, with_method
 from .shown import SHOW
 from .terminal import say
 
 if TYPE_CHECKING:
     from blendin_mlx.candidates import Position
-    from blendin_mlx.step import Candidate
+    from blendin_mlx.step import Candidate, Step
 
     from .conversation import Conversation
 
@@ -29,9 +28,8 @@ def why(chat: Conversation, argument: str) -> None:
         return
     index = _token_index(chat, argument)
     position = chat.look_at(index)
-    step = chat.steps[index].step
-    written = visible(chat.steps[index].text)
-    say(f"token {index}: {written}, {_decided(position, step.source)}")
+    piece = chat.steps[index]
+    say(f"token {index}: {visible(piece.text)}, {_decided(piece.step, position)}")
     columns = {
         "base": [_shown(chat, one, "base") for one in position.base],
         "aligned": [_shown(chat, one, "aligned") for one in position.aligned],
@@ -55,9 +53,20 @@ def alt(chat: Conversation, argument: str) -> None:
         raise click.UsageError(f"a candidate is a number from 1 to {len(blended)}")
     ids = [piece.step.id for piece in chat.steps[:index]]
     chosen = blended[rank - 1].id
-    if chosen == chat.session.pair.base.vocabulary.stop:
+    vocabulary = chat.session.pair.base.vocabulary
+    if chosen == vocabulary.stop:
         raise click.UsageError("that candidate ends the answer; take another")
+    if not _is_text(vocabulary.bytes_of([*ids, chosen])):
+        raise click.UsageError("that candidate is part of a character; take another")
     chat.answer_again([*ids, chosen])
+
+
+def _is_text(written: bytes) -> bool:
+    try:
+        written.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def dial(chat: Conversation, argument: str) -> None:
@@ -79,12 +88,13 @@ def method(chat: Conversation, argument: str) -> None:
     """change the method from now on"""
     if argument not in METHODS:
         raise click.UsageError(f"a method is one of {', '.join(METHODS)}")
-    try:
-        chat.session.configure(overridden(chat.session.settings, {"method": argument}))
-    except ValueError:  # an option of the other method is left at its default
-        settings = chat.session.settings
-        kept = replace(settings, method=argument, tau=None, alpha=None, bonus=None, beta=None)
-        chat.session.configure(kept)
+    before = chat.session.settings
+    chat.session.configure(with_method(before, argument))
+    now = chat.session.settings
+    names = ("tau", "alpha", "bonus", "beta")
+    lost = [SPELLED[n][2:] for n in names if getattr(before, n) != getattr(now, n)]
+    if lost:
+        say(f"{argument} goes without {' and '.join(lost)}, set for {before.method}")
 
 
 def show(chat: Conversation, argument: str) -> None:
@@ -95,20 +105,15 @@ def show(chat: Conversation, argument: str) -> None:
 
 
 def _list_tokens(chat: Conversation) -> None:
-    if not chat.steps:
-        raise click.UsageError("there is no answer yet")
     parts = (f"{n}:{visible(piece.text)}" for n, piece in enumerate(chat.steps))
     say("  ".join(parts))
 
 
 def _token_index(chat: Conversation, argument: str) -> int:
     """The token of that number, or where that text begins."""
-    if not chat.steps:
-        raise click.UsageError("there is no answer yet")
     if argument.isdecimal() and int(argument) < len(chat.steps):
         return int(argument)
-    text = "".join(piece.text for piece in chat.steps)
-    start = -1 if argument.isdecimal() else text.find(argument)
+    start = "".join(piece.text for piece in chat.steps).find(argument)
     end = 0
     for index, piece in enumerate(chat.steps):
         end += len(piece.text)
@@ -119,11 +124,16 @@ def _token_index(chat: Conversation, argument: str) -> int:
     )
 
 
-def _decided(position: Position, source: str) -> str:
+def _decided(step: Step, position: Position) -> str:
+    """Who decided, as it was recorded; where nobody asked the guide, what it would have weighed."""
+    if step.alpha is not None:
+        choice = "kept" if step.id == step.base.id else "overrode"
+        return f"α {step.alpha:.2f}: the {step.source} {choice} the base's choice"
+    if step.source == "aligned":
+        return f"the guide found the answer over, P(end) {step.stop_prob:.2f}"
     if position.alpha is None:
         return "the base decided; the guide could not be asked"
-    gate = "unsure" if position.unsure else "sure"
-    return f"decided by the {source}; the base was {gate}, α {position.alpha:.2f}"
+    return f"the base was sure and decided; the guide would have had α {position.alpha:.2f}"
 
 
 def _shown(chat: Conversation, candidate: Candidate, role: str) -> str:

@@ -13,18 +13,21 @@ import click
 
 from .bench import bench
 from .chat import chat
-from .codes import FAILURE, INTERRUPTED, MEMORY, MODEL, PAIR, USAGE
+from .codes import INTERRUPTED, USAGE
 from .compare import compare
-from .config import config, default_map
+from .config import config, configured, default_map
 from .diagnose import diagnose
 from .doctor import doctor
+from .explaining import explain
 from .generate import generate
 from .models import models
+from .plain import add_plain
 from .reference import reference
 from .run import run
 from .terminal import harmless
 from .trace import trace
 
+HELP = f"{__name__}.help"  # whether help is asked for
 # Older releases of click show the help themselves.
 NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
@@ -34,6 +37,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """The exit code of a command, or what it returned."""
+        ctx.meta[HELP] = not set(ctx.help_option_names).isdisjoint(ctx.args)
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -61,8 +65,11 @@ def cli(ctx: click.Context, debug: bool) -> None:
     Try it:  blendin chat --pair demo
              echo "How do I boil an egg?" | blendin generate --pair demo
     """
-    if ctx.invoked_subcommand != "config":  # which has to work where a file is wrong
+    try:
         ctx.default_map = default_map(cli)
+    except click.UsageError:  # what takes no settings, and help, work where a file is wrong
+        if ctx.invoked_subcommand in configured(cli) and not ctx.meta[HELP]:
+            raise
 
 
 cli.add_command(chat)
@@ -76,6 +83,7 @@ cli.add_command(trace)
 cli.add_command(doctor)
 cli.add_command(config)
 cli.add_command(reference)
+add_plain(cli)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -108,7 +116,7 @@ def _replace_closed_streams() -> None:
 
 def _report(error: Exception) -> int:
     """Say in one line what is wrong; return the exit code."""
-    message, code = _explain(error)
+    message, code = explain(error)
     where = ""
     if isinstance(error, click.UsageError) and error.ctx is not None:
         where = f" (see {error.ctx.command_path} --help)"
@@ -120,27 +128,6 @@ def _report(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         _quiet()  # what is still buffered cannot be written either
     return code
-
-
-def _explain(error: Exception) -> tuple[str, int]:
-    if isinstance(error, click.ClickException):
-        return error.format_message(), error.exit_code
-    from blendin_mlx.errors import BlendinError, PairError, PromptError, SchemaError
-    from blendin_models.errors import MemoryNeededError, ModelError
-
-    if isinstance(error, BlendinError):
-        codes = {MemoryNeededError: MEMORY, ModelError: MODEL, PairError: PAIR}
-        codes |= {PromptError: USAGE, SchemaError: USAGE}
-        return str(error), next(
-            (c for kind, c in codes.items() if isinstance(error, kind)), FAILURE
-        )
-    if isinstance(error, ValueError):
-        return str(error), USAGE
-    if isinstance(error, OSError):
-        about = f"{error.filename}: " if error.filename else "cannot write or read: "
-        return f"{about}{error.strerror or error}", FAILURE
-    kind = type(error).__name__
-    return f"unexpected {kind}: {error}; blendin --debug … shows where", FAILURE
 
 
 def _quiet() -> int:

@@ -23,6 +23,8 @@ BASE_TEMPLATES = ("query", "transcript", "plain", "chat")
 PROJECTIONS = ("prefix", "shared")
 DRAFTS = ("auto", "guide", "lookup", "off")
 
+_NEAREST = 3
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -120,7 +122,7 @@ class Settings:
     stop: tuple[str, ...]
     kv_bits: int | None
     prompt_cache: Path | None
-    json_schema: Path | None
+    json_schema: Path | dict[str, Any] | None
     draft: str
     num_draft_tokens: int | None
     force: bool
@@ -334,12 +336,44 @@ def blend_options(command: Command) -> Command:
     def gathered(**values: Any) -> Any:
         values["bonus"] = values.pop("lambda")  # a word of Python's
         settings = Settings(**{name: values.pop(name) for name in names})
-        return command(settings=_with_recommended(settings), **values)
+        return command(settings=_with_recommended(_as_meant(settings)), **values)
 
     decorated: Any = gathered
     for group in (speed_options, sampling_options, prompt_options, method_options, pair_options):
         decorated = group(decorated)
     return decorated  # type: ignore[no-any-return]
+
+
+def _as_meant(settings: Settings) -> Settings:
+    """What was set far away gives way to what was said nearby.
+
+    A pair named on the command line comes before models named in a file. An option of methods that
+    is set in a file or in the environment is for those methods that have it.
+    """
+    changes: dict[str, Any] = {}
+    if settings.pair is not None:
+        models = ("base", "aligned", "reference")
+        changes |= {name: None for name in models if _nearness(name) < _nearness("pair")}
+    own = {"tau": "tau", "alpha": "alpha", "beta": "beta", "bonus": "lambda"}
+    far = [
+        name
+        for name, parameter in own.items()
+        if getattr(settings, name) is not None and _nearness(parameter) < _NEAREST
+    ]
+    if far:
+        from .session import lacking
+
+        changes |= dict.fromkeys(lacking(settings.method, far))
+    return replace(settings, **changes)
+
+
+def _nearness(parameter: str) -> int:
+    """How near to the user a value was set: the command line is the nearest."""
+    from click.core import ParameterSource
+
+    order = ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, ParameterSource.ENVIRONMENT
+    source = click.get_current_context().get_parameter_source(parameter)
+    return order.index(source) if source in order else _NEAREST
 
 
 def _with_recommended(settings: Settings) -> Settings:

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from .options import Settings
+from .options import Alpha, DraftTokens, Settings
 
+NUMBERS = (click.types.IntParamType, click.types.FloatParamType, Alpha, DraftTokens)
 # What stays: the models are loaded once, and so is what depends on them.
 FIXED = (
     *("pair", "base", "aligned", "reference"),
@@ -18,10 +19,10 @@ FIXED = (
 
 
 def overridden(settings: Settings, given: Mapping[str, Any]) -> Settings:
-    """The settings with some options changed, by their long names.
+    """The settings with some options changed, by their long names; None means the default.
 
     Raises:
-        ValueError: a name that is no option, or one that stays.
+        ValueError: a name that is no option, one that stays, or a value that is none.
         click.ClickException: a value that the option does not take.
     """
     ctx = click.get_current_context()
@@ -37,5 +38,30 @@ def overridden(settings: Settings, given: Mapping[str, Any]) -> Settings:
         if name is None or name in FIXED or name not in Settings.__dataclass_fields__:
             raise ValueError(f"{key!r} is no option that can be changed here")
         assert option is not None
-        values[name] = option.process_value(ctx, value)
+        if name == "json_schema" and isinstance(value, dict):  # the schema itself
+            values[name] = value
+        elif value is None:
+            unsaid = click.Context(ctx.command, ctx.parent, ctx.info_name)
+            values[name] = option.handle_parse_result(unsaid, {}, [])[0]
+        else:
+            values[name] = option.process_value(ctx, as_given(option, key, value))
     return replace(settings, **values)
+
+
+def as_given(option: click.Parameter, key: str, value: Any) -> Any:
+    """A value of JSON or TOML as an option takes it: one text stands for a list of one.
+
+    Raises:
+        ValueError: a table or a list where a single value belongs, or a truth where none does.
+    """
+    if option.multiple:
+        several = value if isinstance(value, list) else [value]
+        if all(isinstance(one, str) for one in several):
+            return several
+        raise ValueError(f"{key!r} must be a text or a list of texts")
+    is_flag = isinstance(option, click.Option) and option.is_flag
+    if is_flag and isinstance(value, bool | str):
+        return value
+    if is_flag or isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{key!r} must be {'true or false' if is_flag else 'a text or a number'}")
+    return value if isinstance(option.type, NUMBERS) else str(value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -41,6 +43,8 @@ def run(file: IO[bytes], settings: Settings, resume_from: Path | None, quiet: bo
       blendin run prompts.jsonl --resume-from answers.jsonl >> answers.jsonl
     """
     answered = _answered(resume_from) if resume_from else frozenset()
+    if resume_from:
+        _mend_end(resume_from)
     session = Session(settings, quiet)
     session.keep_beginning()
     output = Output()
@@ -69,9 +73,19 @@ def _answered(file: Path) -> frozenset[int]:
             result = json.loads(line)
             done = "error" not in result and result["finish_reason"] != "interrupted"
             numbers |= {int(result["line"])} if done else set()
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     return frozenset(numbers)
+
+
+def _mend_end(file: Path) -> None:
+    """Where answers are appended to this file: what a cut line left of itself is taken away."""
+    stdout = sys.__stdout__.fileno() if sys.__stdout__ else -1
+    if stdout < 0 or not os.path.samestat(os.fstat(stdout), file.stat()):
+        return
+    content = file.read_bytes()
+    if content and not content.endswith(b"\n"):
+        os.truncate(file, content.rfind(b"\n") + 1)
 
 
 def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
@@ -89,6 +103,7 @@ def _answer(
     """The result object of a line, or what is wrong with it."""
     from blendin_mlx.errors import BlendinError
 
+    kept: dict[str, Any] = {}
     try:
         given = _parsed(line)
         kept = {"id": given.pop("id")} if "id" in given else {}
@@ -96,16 +111,16 @@ def _answer(
         session.configure(overridden(settings, given))
         *_, last = session.answer(messages, should_stop)
     except (ValueError, BlendinError) as error:
-        return {"error": str(error)}
+        return {**kept, "error": str(error)}
     except click.ClickException as error:
-        return {"error": error.format_message()}
+        return {**kept, "error": error.format_message()}
     return {**kept, **session.result(last)}
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
         given = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"no JSON: {error}") from None
     if isinstance(given, dict):
         return given

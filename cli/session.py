@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -27,28 +27,72 @@ if TYPE_CHECKING:
 LONGEST_PROMPT = 4096  # tokens that memory is reckoned for besides the answer
 
 
+# How a user spells what the engine calls an option of a method.
+SPELLED = {"tau": "--tau", "alpha": "--alpha", "beta": "--beta"}
+SPELLED |= {"bonus": "--lambda", "threshold": "--lambda"}
+
+
 def make_method(settings: Settings) -> Method:
     """The method with the options that were given.
 
     Raises:
-        ValueError: an option that the method does not have.
-        click.UsageError: it needs a reference model, and there is none.
+        click.UsageError: an option that the method does not have, or it needs a reference model and
+            there is none.
+        ValueError: an option out of range.
     """
     from blendin_mlx import methods
 
     name = settings.method
     if settings.alpha is not None and name == "blendin":
         name = "fixed"  # a constant weight in place of the formula
-    # What --lambda sets is another thing in each method.
-    own_lambda = "threshold" if "threshold" in methods.option_names(name) else "bonus"
-    given = {"tau": settings.tau, "alpha": settings.alpha, "beta": settings.beta}
-    given[own_lambda] = settings.bonus
-    method = methods.make_method(name, **{k: v for k, v in given.items() if v is not None})
+    known = methods.option_names(name)
+    given = _method_options(settings, name)
+    if unknown := [SPELLED[option] for option in given if option not in known]:
+        has = " and ".join(sorted(SPELLED[option] for option in known)) or "no option of its own"
+        raise click.UsageError(f"--method {name} has {has}; it does not take {unknown[0]}")
+    method = methods.make_method(name, **given)
     if method.needs_reference and settings.reference is None:
         raise click.UsageError(
             f"--method {name} needs the aligned model's unaligned twin: pass --reference MODEL"
         )
     return method
+
+
+def _method_options(settings: Settings, name: str) -> dict[str, float]:
+    """What is set of a method's options, by the engine's names."""
+    values = {"tau": settings.tau, "alpha": settings.alpha, "beta": settings.beta}
+    values[_own_lambda(name)] = settings.bonus
+    return {option: value for option, value in values.items() if value is not None}
+
+
+def _own_lambda(name: str) -> str:
+    """What --lambda sets is another thing in each method."""
+    from blendin_mlx import methods
+
+    return "threshold" if "threshold" in methods.option_names(name) else "bonus"
+
+
+def lacking(method: str, names: Sequence[str]) -> list[str]:
+    """Those of some settings of methods that this one does not have."""
+    from blendin_mlx import methods
+
+    known = methods.option_names(method)
+    known |= {"alpha"} if method == "blendin" else set()  # see make_method
+    return [
+        name for name in names if (_own_lambda(method) if name == "bonus" else name) not in known
+    ]
+
+
+def with_method(settings: Settings, method: str) -> Settings:
+    """The settings for another method; what it does not have is left at its default."""
+    if method == settings.method:
+        return settings
+    lost = lacking(method, ("tau", "alpha", "beta", "bonus"))
+    if _own_lambda(method) != _own_lambda(settings.method):
+        lost.append("bonus")
+    if settings.method == "fixed" and method == "blendin":
+        lost.append("alpha")  # which would make it the other one
+    return replace(settings, method=method, **dict.fromkeys(lost))
 
 
 def named_pair(pair: str | None, base: str | None, aligned: str | None) -> str | None:
@@ -94,15 +138,16 @@ def load_pair(
         )
 
 
-def known_reference(settings: Settings) -> str | None:
-    """The reference model of a catalogue pair, where the method needs one."""
-    from blendin_mlx import methods
+def with_reference(settings: Settings, methods: Iterable[str]) -> Settings:
+    """With the reference model of the catalogue's pair, where one of the methods needs it."""
+    from blendin_mlx.methods import make_method as plain
     from blendin_models import catalogue
 
-    if not methods.make_method(settings.method).needs_reference or settings.aligned is not None:
-        return None
     pair = catalogue.pairs().get(settings.pair or "demo")
-    return pair.reference if pair else None
+    own = settings.reference is not None or settings.aligned is not None
+    if own or pair is None or not any(plain(name).needs_reference for name in methods):
+        return settings
+    return replace(settings, reference=pair.reference)
 
 
 def _keep_resident() -> None:
@@ -114,11 +159,14 @@ def _keep_resident() -> None:
 
 
 class Session:
-    """Two loaded models and how to blend them.
+    """Loaded models and how to blend them.
 
     Args:
         settings: the options of the command.
         quiet: say nothing on stderr.
+
+    Attributes:
+        cut_json: the last answer was to be JSON and ended before it was complete.
 
     Raises:
         click.UsageError: one side of a pair is not named.
@@ -130,17 +178,17 @@ class Session:
         self._quiet = quiet
         self._said_off = False
         self._dial = 1.0
+        self.cut_json = False
         with unswallowed_interrupt():
             self._load(named, quiet)
 
     def _load(self, named: str | None, quiet: bool) -> None:
         from blendin_mlx.generation import make_prompt_cache
 
-        if self.settings.reference is None:
-            self.settings = replace(self.settings, reference=known_reference(self.settings))
-        settings = self.settings
+        self.settings = settings = with_reference(self.settings, [self.settings.method])
         self.method = make_method(settings)
         self.schema = read_schema(settings.json_schema)
+        check_usable(settings)
         started = time.perf_counter()
         tokens = settings.max_tokens + LONGEST_PROMPT
         self.pair = load_pair(
@@ -180,8 +228,11 @@ class Session:
         path = self.settings.prompt_cache
         if path is None:
             return
+        if not documents and self.settings.system is None:
+            say("--prompt-cache: no system prompt and no document is there to keep", self._quiet)
+            return
         made = path.exists()
-        read = [len(context.tokens) for context in self.cache.contexts()]
+        before = self._read_tokens()
         prompts = [
             self.prompt([{"role": "user", "content": joined(*documents, question)}])
             for question in ("Why?", "1 or 2?")
@@ -190,15 +241,19 @@ class Session:
         if not made:
             save_prompt_cache(path, self.cache)
             say(f"{path} keeps {len(self.cache.base.tokens)} tokens of the prompt", self._quiet)
-        elif read != [len(context.tokens) for context in self.cache.contexts()]:
+        elif before != self._read_tokens():
             say(f"{path} keeps another beginning; remove it to have it made anew", self._quiet)
+
+    def _read_tokens(self) -> list[list[int]]:
+        return [list(context.tokens) for context in self.cache.contexts()]
 
     def configure(self, settings: Settings) -> None:
         """Go on with other settings; the models stay."""
-        self.method = make_method(settings)
+        method = make_method(settings)
+        check_usable(settings)
         if settings.json_schema != self.settings.json_schema:  # a pipe can be read but once
             self.schema = read_schema(settings.json_schema)
-        self.settings = settings
+        self.method, self.settings = method, settings
         self.turn_dial(self._dial)
         self.seed = self._seed()
 
@@ -283,8 +338,9 @@ class Session:
                     writer.end(self.result(response))
         said = response.statistics
         cut = response.finish_reason != "stop"
-        if constraint and cut and not constraint.is_complete(said.token_ids):
-            say("the answer ended before its JSON was complete", self._quiet)
+        self.cut_json = bool(constraint and cut and not constraint.is_complete(said.token_ids))
+        if self.cut_json:
+            say("the answer ended before its JSON was complete; a larger --max-tokens may help")
         self._say_once(said.draft_off)
 
     def _constraint(self, begun: Sequence[int]) -> JsonConstraint | None:
@@ -303,19 +359,26 @@ class Session:
             self._said_off = True
             say(f"drafting is off: {draft_off}", self._quiet)
 
-    def prompt(self, messages: list[dict[str, str]]) -> PairPrompt:
-        """What both models read of a conversation, the system prompt first."""
+    def prompt(
+        self, messages: list[dict[str, str]], settings: Settings | None = None
+    ) -> PairPrompt:
+        """What both models read of a conversation, the system prompt first.
+
+        Args:
+            settings: others than those that hold now.
+        """
         from blendin_mlx.prompts import BaseTemplate, build_prompt
 
-        if self.settings.system is not None:
-            messages = [{"role": "system", "content": self.settings.system}, *messages]
-        base, aligned = self.settings.base_template, self.settings.aligned_template
+        settings = settings or self.settings
+        if settings.system is not None:
+            messages = [{"role": "system", "content": settings.system}, *messages]
+        base, aligned = settings.base_template, settings.aligned_template
         return build_prompt(
             self.pair,
             messages,
             base_template=BaseTemplate(_source(base)) if isinstance(base, Path) else base,
             aligned_template=_source(aligned) if aligned else None,
-            thinking=self.settings.thinking,
+            thinking=settings.thinking,
         )
 
     def _sampling(self) -> dict[str, Any]:
@@ -357,8 +420,28 @@ def joined(*parts: str) -> str:
     return "\n\n".join(parts)
 
 
-def read_schema(path: Path | None) -> Any:
-    """The JSON schema in a file, found usable; None without one.
+def check_usable(settings: Settings) -> None:
+    """Refuse, before the models are loaded, what can be seen to be of no use then.
+
+    Raises:
+        click.UsageError: options that cannot go together, or a file that cannot be written.
+        PromptCacheError: a file that is there and no prompt cache.
+    """
+    from blendin_mlx.cache_file import check_prompt_cache
+
+    if settings.json_schema is not None and settings.stop:
+        raise click.UsageError("--stop cannot be used with --json-schema: the JSON is the end")
+    path = settings.prompt_cache
+    if path is None:
+        return
+    if path.exists():
+        check_prompt_cache(path)
+    elif not path.absolute().parent.is_dir():
+        raise click.UsageError(f"--prompt-cache {path}: there is no folder {path.parent}")
+
+
+def read_schema(given: Path | dict[str, Any] | None) -> Any:
+    """The JSON schema in a file, or given outright, found usable; None without one.
 
     Raises:
         click.UsageError: it is not UTF-8, no JSON, or no schema that answers can be held to.
@@ -366,15 +449,16 @@ def read_schema(path: Path | None) -> Any:
     from blendin_mlx.constraint import check_schema
     from blendin_mlx.errors import SchemaError
 
-    if path is None:
+    if given is None:
         return None
+    where = f"--json-schema {given}" if isinstance(given, Path) else "json_schema"
     try:
-        schema = json.loads(_source(path))
+        schema = json.loads(_source(given)) if isinstance(given, Path) else given
         check_schema(schema)
     except SchemaError as error:
-        raise click.UsageError(f"--json-schema {path}: {error}") from None
+        raise click.UsageError(f"{where}: {error}") from None
     except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"--json-schema {path} is not JSON: {error}") from None
+        raise click.UsageError(f"{where} is not JSON: {error}") from None
     return schema
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +11,7 @@ from .blend_view import BlendView, closing_line, decision, wants_marks
 from .terminal import Output, figures, say
 
 if TYPE_CHECKING:
-    from blendin_mlx.answering import Response
+    from blendin_mlx.answering import Piece, Response
 
 SHOW = ("text", "blend")
 
@@ -26,9 +27,9 @@ class Shown:
         self._output = Output()
         self._quiet = quiet
 
-    def begin(self, text: str) -> None:
+    def begin(self, pieces: Sequence[Piece]) -> None:
         """What the answer begins with by the user's wish."""
-        self._output.write(text)
+        self._output.write("".join(piece.text for piece in pieces))
 
     def show(self, response: Response) -> None:
         """The next part; after the last one whatever is said begins a line."""
@@ -57,10 +58,20 @@ class ShownBlend(Shown):
         self._text = ""
         self._settled = 0
 
+    def begin(self, pieces: Sequence[Piece]) -> None:
+        """What the answer begins with, as it was decided; a token chosen by the user too."""
+        self._text += "".join(piece.text for piece in pieces)
+        self._write(pieces)
+
     def show(self, response: Response) -> None:
         """The settled tokens; a stop string takes what it cut off with it."""
         self._text += response.text
-        for piece in response.pieces:
+        self._write(response.pieces)
+        if response.finish_reason:
+            self.end()
+
+    def _write(self, pieces: Iterable[Piece]) -> None:
+        for piece in pieces:
             step, start = piece.step, self._settled
             self._settled += len(piece.text)
             who = decision(step.source, step.alpha, step.id, step.base.id)
@@ -68,8 +79,6 @@ class ShownBlend(Shown):
             self._overrides += who == "override"
             text = self._text[start : self._settled]
             self._output.write_styled(self._view.piece(who, step.alpha, text), text)
-        if response.finish_reason:
-            self.end()
 
     def close(self, response: Response) -> None:
         """The legend, α over the answer, and the figures."""

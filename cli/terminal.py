@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -114,10 +115,15 @@ def unswallowed_interrupt() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
+def is_plain() -> bool:
+    """Whether neither colours nor anything that moves is wanted."""
+    return "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+
+
 def say(line: str, quiet: bool = False) -> None:
     """One line for a person, on stderr."""
     if not quiet:
-        click.secho(harmless(line), err=True, dim=True)
+        click.secho(harmless(line), err=True, dim=not is_plain())
 
 
 @contextmanager
@@ -125,7 +131,7 @@ def progress(quiet: bool = False) -> Iterator[Any]:
     """A callback ``(what, done, total)``: bars on a terminal, else a line for what takes long."""
     if quiet:
         yield lambda what, done, total: None
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and not is_plain():
         with _bars() as report:
             yield report
     else:

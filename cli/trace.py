@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .terminal import progress, say
+from .terminal import harmless, progress, say
 
 if TYPE_CHECKING:
     from blendin_mlx.trace import RecordedRun
@@ -18,7 +18,13 @@ EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.group()
 def trace() -> None:
-    """Look at recorded runs, and check them."""
+    """Look at recorded runs, and check them.
+
+    \b
+    Examples:
+      blendin generate "Why is the sky blue?" --trace run.jsonl
+      blendin trace view run.jsonl
+    """
 
 
 @trace.command()
@@ -93,13 +99,24 @@ def view(file: Path, marks: bool, quiet: bool) -> None:
     pairs = list(zip(decided, recorded.steps, strict=True))
     overrides = [step for who, step in pairs if who == "override"]
     lines = ["".join(shown.piece(who, s["alpha"], s["text"]) for who, s in pairs), ""]
-    lines += [shown.legend()]
+    lines += [_about(recorded, decided[-1:] == ["end"]), shown.legend()]
     lines += [closing_line([step["alpha"] for step in recorded.steps], len(overrides))]
     if overrides:
         lines += ["", "overrides (token, the base's wish → what was written):"]
         lines += [override_line(step) for step in overrides]
-    sys.stdout.buffer.write(("\n".join(lines) + "\n").encode())
+    sys.stdout.buffer.write(("\n".join(lines) + "\n").encode(errors="replace"))
     sys.stdout.buffer.flush()
+
+
+def _about(recorded: RecordedRun, by_guide: bool) -> str:
+    """Who answered, how, and why that ended, in one line."""
+    run = recorded.run
+    names = {"method": "method", "tau": "τ", "alpha": "α", "temp": "temperature", "seed": "seed"}
+    how = [f"{word} {run[key]}" for key, word in names.items() if run.get(key) is not None]
+    ended = (recorded.end or {}).get("finish_reason", "cut off")
+    models = f"{run['models']['base']['name']}, guided by {run['models']['aligned']['name']}"
+    wish = ", as the guide wished" if by_guide else ""
+    return harmless(f"{models}; {', '.join([*how, f'end: {ended}'])}{wish}")
 
 
 @trace.command()

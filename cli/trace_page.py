@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from .blend_view import recorded_decision, visible
+from .blend_view import level, recorded_decision, visible
 from .pages import clean, render
+from .terminal import counted
 
 if TYPE_CHECKING:
     from blendin_mlx.trace import RecordedRun
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 BINS = 20
 WIDTH, HEIGHT = 600.0, 100.0
 WORDS = {"base": "base alone", "kept": "base's choice kept", "override": "base overridden"}
+WORDS |= {"end": "guide: the answer is over"}
 
 
 def page(runs: list[tuple[str, RecordedRun]]) -> str:
@@ -22,9 +24,11 @@ def page(runs: list[tuple[str, RecordedRun]]) -> str:
 
 
 def _run(name: str, recorded: RecordedRun) -> dict[str, Any]:
-    tokens = [_token(step) for step in recorded.steps]
+    tokens = [{**_token(step), "place": n} for n, step in enumerate(recorded.steps)]
     asked = sum(step["alpha"] is not None for step in recorded.steps)
+    overrides = [token for token in tokens if token["decided"] == "override"]
     run, end = recorded.run, recorded.end or {}
+    rate = f"{asked / len(tokens):.1%}" if tokens else "0%"
     return {
         "name": clean(name),
         "notes": [clean(note) for note in recorded.notes],
@@ -32,10 +36,11 @@ def _run(name: str, recorded: RecordedRun) -> dict[str, Any]:
         "aligned": clean(run["models"]["aligned"]["name"]),
         "prompt": _prompt(run),
         "tokens": tokens,
-        "asked": asked,
-        "rate": f"{asked / len(tokens):.1%}" if tokens else "0%",
-        "overrides": [token for token in tokens if token["decided"] == "override"],
+        "counts": f"{counted(len(tokens), 'token')}, {counted(asked, 'intervention')} ({rate}), "
+        f"{counted(len(overrides), 'override')}",
+        "overrides": overrides,
         "finish": clean(end.get("finish_reason", "cut off")),
+        "by_guide": bool(tokens) and tokens[-1]["decided"] == "end",
         "settings": _settings(run),
         "timeline": _timeline(recorded.steps),
         "histogram": _histogram(recorded.steps, run.get("tau")),
@@ -68,13 +73,12 @@ def _token(step: dict[str, Any]) -> dict[str, Any]:
     named = {"alpha": "α", "prob": "probability", "gap": "lead over the next"}
     named |= {"gate_margin": "distance to τ", "stop_prob": "P(end)", "exact_mass": "exact mass"}
     facts += [(words, f"{step[key]:.3f}") for key, words in named.items() if _known(step, key)]
-    level = min(max(int(4 * (1 if alpha is None else alpha)), 0), 3)
     return {
         "index": step["index"],
         "text": clean(step["text"]),
         "shown": visible(step["text"]),
         "decided": decided,
-        "style": decided if decided == "base" else f"{decided} level{level}",
+        "style": "base" if decided in ("base", "end") else f"{decided} level{level(alpha)}",
         "label": ", ".join(f"{key} {value}" for key, value in facts),
         "facts": json.dumps(facts, ensure_ascii=False),
         "wish": visible(step["base"]["text"]),

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+import signal
+
 import click
 import pytest
 
-from blendin_cli import chat, session
-from blendin_cli.conversation import COMMANDS, SHORT_HELP
+from blendin_cli import session
+from blendin_cli.chat_commands import COMMANDS, SHORT_HELP
+from blendin_mlx import prompts
+from blendin_mlx.errors import NumericalError
+from blendin_mlx.prompts import build_prompt
+from commands import DEADLINE_S
 from terminals import PROMPT, Terminal
+
+chat = importlib.import_module("blendin_cli.chat")
 
 
 @pytest.fixture
@@ -92,9 +102,20 @@ def test_conversation_longer_than_the_context_is_an_error_in_a_pipe(run, tiny):
     assert "whose context holds 4096" in result.error()
 
 
-def test_conversation_longer_than_the_context_goes_on_when_typed(run, tiny, asked, monkeypatch):
-    monkeypatch.setattr(chat, "_typed", lambda: iter(["one", "hi " * 4000, "two"]))
-    result = run("chat", *tiny, "-qm", 2, terminal=True)
+@pytest.fixture
+def typed(run, tiny, tmp_path, monkeypatch):
+    """``typed("hello", "/quit", options=())``: a chat whose lines come as from a terminal."""
+    monkeypatch.setenv("BLENDIN_HOME", str(tmp_path / "home"))
+
+    def chatted(*lines, options=()):
+        monkeypatch.setattr(chat, "_typed", lambda: iter(lines))
+        return run("chat", *tiny, "-qm", 2, *options, terminal=True)
+
+    return chatted
+
+
+def test_conversation_longer_than_the_context_goes_on_when_typed(typed, asked):
+    result = typed("one", "hi " * 4000, "two")
     assert result.code == 0
     (line,) = result.err.splitlines()
     assert line.endswith("whose context holds 4096; shorten it, or /clear")
@@ -126,11 +147,23 @@ def test_options_are_changed_and_shown(run, tiny, monkeypatch):
     assert len(result.text.split()) <= 2
 
 
-def test_the_system_prompt_is_set_and_shown(run, tiny, asked):
-    given = []
-    result = run("chat", *tiny, "-qm", 2, stdin=b"/system\n/system Be kind.\n/system\nhi\n")
-    assert result.err.splitlines() == ["no system prompt", "Be kind."]
-    assert given == []
+def test_the_system_prompt_is_set_shown_and_cleared(run, tiny, asked, monkeypatch):
+    read = []
+    monkeypatch.setattr(prompts, "build_prompt", lambda pair, messages, **options: (
+        read.append(messages) or build_prompt(pair, messages, **options)))  # fmt: skip
+    lines = b"/system\n/system Be kind.\n/system\nhi\n/set system\n/system\nho\n"
+    result = run("chat", *tiny, "-qm", 2, stdin=lines)
+    assert result.err.splitlines() == ["no system prompt", "Be kind.", "no system prompt"]
+    assert read[0][0] == {"role": "system", "content": "Be kind."}
+    assert [message["role"] for message in read[-1]] == ["user", "assistant", "user"]
+
+
+def test_an_option_goes_back_to_its_default(run, tiny):
+    lines = b"/set max-tokens 3\n/set stop e\n/set max-tokens\n/set\n"
+    result = run("chat", *tiny, "-q", "-m", 7, stdin=lines)
+    assert "max_tokens               7\n" not in result.err  # that was the option's value
+    assert "max_tokens               512\n" in result.err
+    assert "stop                     ('e',)\n" in result.err
 
 
 def test_a_conversation_is_kept_and_taken_up(run, tiny, asked, tmp_path):
@@ -146,6 +179,15 @@ def test_a_conversation_is_kept_and_taken_up(run, tiny, asked, tmp_path):
     assert not list(file.parent.glob(".*"))
 
 
+USER = {"role": "user", "content": "hi"}
+ASSISTANT = {"role": "assistant", "content": "ho"}
+
+
+def kept(messages, system=None):
+    content = {"type": "blendin conversation", "version": 1, "messages": messages}
+    return json.dumps({**content, "system": system})
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -155,6 +197,11 @@ def test_a_conversation_is_kept_and_taken_up(run, tiny, asked, tmp_path):
         ('{"type": "blendin conversation", "version": 9}', "is of version 9; this program reads 1"),
         ('{"type": "blendin conversation", "version": 1, "messages": [3]}', "is damaged"),
         ('{"type": "blendin conversation", "version": 1}', "is damaged"),
+        ("[" * 100_000, "holds no conversation: "),
+        (kept([USER]), "is damaged: its messages are no turns"),
+        (kept([USER, {"role": "bot", "content": "x"}]), "is damaged: its messages are no turns"),
+        (kept([USER, USER]), "is damaged: its messages are no turns"),
+        (kept([USER, ASSISTANT], system=5), "is damaged: its system prompt"),
     ],
 )
 def test_a_file_that_holds_no_conversation_is_one_line(run, tiny, tmp_path, content, said):
@@ -177,6 +224,85 @@ def test_a_file_is_read_with_a_question(run, tiny, asked, tmp_path):
     assert "none cannot be read: No such file" in missing
     assert "bad is not UTF-8 text: byte 1" in bad
     assert empty.startswith("name a file: ")
+
+
+def test_names_of_files_may_have_spaces(run, tiny, asked, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my notes.txt").write_text("some notes")
+    lines = b'/read "my notes.txt" What?\n/save my talk.json\n/save .\n/read ~nobodyx/f\n'
+    result = run("chat", *tiny, "-qm", 2, stdin=lines)
+    assert asked[0][0]["content"] == "some notes\n\nWhat?"
+    assert json.loads((tmp_path / "my talk.json").read_text())["messages"]
+    assert ". cannot be written: it is a folder" in result.err
+    assert "~nobodyx/f: " in result.err
+    assert result.code == 2
+
+
+def test_an_explicit_system_prompt_comes_before_the_kept_one(run, tiny, tmp_path):
+    file = tmp_path / "talk.json"
+    file.write_text(kept([USER, ASSISTANT], system="Be kind."))
+    shown = b"/system\n"
+    assert "Be kind." in run("chat", *tiny, "-q", "--resume", file, stdin=shown).err
+    terse = run("chat", *tiny, "-q", "--resume", file, "--system", "Be terse.", stdin=shown).err
+    assert terse == "Be terse.\n"
+
+
+def test_what_was_undone_or_cleared_is_not_lost_and_does_not_come_back(typed, asked, tmp_path):
+    typed("first", "second", "/undo", "/clear", "third")
+    folder = tmp_path / "home" / "conversations"
+    talks = [json.loads(file.read_text())["messages"] for file in folder.glob("*.json")]
+    said = [[message["content"] for message in talk[::2]] for talk in talks]
+    assert sorted(said) == [["first"], ["third"]]
+    typed("fourth", options=["--resume"])
+    assert [message["content"] for message in asked[-1][::2]] == ["third", "fourth"]
+    assert len(list(folder.glob("*.json"))) == 2  # it goes on in its own file
+
+
+def test_nothing_to_go_on_with_is_one_line(typed):
+    refused = typed(options=["--resume"])
+    assert refused.code == 2
+    assert "there is no conversation to go on with" in refused.error()
+
+
+@pytest.mark.parametrize(
+    "error", [NumericalError("NaN"), ValueError("no"), OSError(5, "I/O"), RuntimeError("memory")]
+)
+def test_a_typed_conversation_survives_an_answer_that_fails(typed, monkeypatch, error):
+    answer = session.Session.answer
+    failing = iter([False, True, False])
+
+    def fails(self, *arguments, **options):
+        if next(failing):
+            raise error
+        return answer(self, *arguments, **options)
+
+    monkeypatch.setattr(session.Session, "answer", fails)
+    result = typed("one", "two", "three")
+    assert result.code == 0
+    assert len(result.text.splitlines()) == 2
+
+
+def test_options_that_cannot_hold_are_said_and_the_chat_goes_on(typed, tmp_path):
+    (tmp_path / "broken.jinja").write_text("{% for %}")
+    lines = ("/set base-template chat", "hi", "/set base-template query")
+    lines += (f"/set aligned-template {tmp_path}/broken.jinja", "hi", "/set aligned-template", "hi")
+    result = typed(*lines)
+    assert result.code == 0
+    assert len(result.err.splitlines()) == 2
+    assert len(result.text.splitlines()) == 1
+
+
+def test_an_interrupt_ends_a_conversation_in_a_pipe(start, tiny):
+    process = start("chat", *tiny, "-qm", "3000")
+    process.stdin.write(b"first\nsecond\n")
+    process.stdin.close()
+    process.stdin = None
+    assert process.stdout.read(20)  # it answers
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 130
+    assert out.count(b"\n") == 1  # what was said so far, and nothing of the second answer
+    assert b"Traceback" not in err
 
 
 def test_stats_count_all_answers(run, tiny):
@@ -250,6 +376,29 @@ def test_history_and_the_last_conversation_outlive_the_session(terminals):
     second.until(PROMPT)
     second.type("\x03")
     assert second.leave() == 0
+
+
+def test_a_history_that_cannot_be_read_is_none(terminals, tmp_path):
+    (tmp_path / "home" / "history").mkdir(parents=True)
+    terminal = terminals("-m", "3")
+    terminal.until(PROMPT)
+    terminal.type("hello\r")
+    terminal.until("end: length")
+    terminal.until(PROMPT)
+    terminal.type("\x04")
+    assert terminal.leave() == 0
+    assert "Traceback" not in terminal.seen
+
+
+def test_ctrl_c_while_looking_into_an_answer_keeps_the_chat(typed, monkeypatch):
+    def pressed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("blendin_mlx.candidates.look_at", pressed)
+    result = typed("hi", "/why 1", "hello")
+    assert result.code == 0
+    assert result.err == "stopped\n"
+    assert len(result.text.splitlines()) == 2
 
 
 def test_a_home_that_cannot_be_written_costs_the_history_alone(terminals, tmp_path):

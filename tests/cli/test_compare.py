@@ -21,7 +21,7 @@ def test_answers_are_those_of_generate(run, tiny, monkeypatch):
     assert told["prompt"] == "hi"
     assert [one["method"] for one in told["answers"]] == ["base", "aligned", "blendin", "nudging"]
     for one in told["answers"]:
-        options = tau if one["method"] == "blendin" else ()
+        options = tau if one["method"] in ("blendin", "nudging") else ()
         alone = run("generate", *tiny, *options, "-m", 8, "--method", one["method"], "--json", "hi")
         assert json.loads(alone.text)["token_ids"] == one["token_ids"]
         assert one["blend"]["method"] == one["method"]
@@ -41,3 +41,10 @@ def test_texts_come_with_their_method(run, tiny):
 @pytest.mark.parametrize("arguments", [("--with", "nope", "hi"), ("",)])
 def test_bad_input(run, tiny, arguments):
     assert run("compare", *tiny, *arguments).code == 2
+
+
+def test_what_a_method_lacks_is_said_before_models_are_loaded(run, tiny, monkeypatch):
+    monkeypatch.setattr(session, "load_pair", lambda *_: pytest.fail("the models were loaded"))
+    result = run("compare", *tiny, "--with", "proxy-tuning", "hi")
+    assert result.code == 2
+    assert "pass --reference MODEL" in result.error()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 
 import pytest
@@ -89,6 +90,9 @@ def test_show_says_where_each_value_comes_from(run, own, local, monkeypatch):
         ("tau = 3", "Invalid value for '--tau': 3.0 is not in the range 0<=x<=1"),
         ('tau = "much"', "Invalid value for '--tau'"),
         ("tau = nan", "is no finite number"),
+        ("tau = [1]", "'tau' must be a text or a number"),
+        ('trace = "precious.txt"', "'trace' names a file to write"),
+        ('[diagnose]\nhtml = "precious.txt"', "'html' names a file to write"),
     ],
 )
 def test_a_mistake_is_one_line(run, tiny, local, text, said):
@@ -101,3 +105,47 @@ def test_a_mistake_is_one_line(run, tiny, local, text, said):
 def test_what_is_no_text_is_one_line(run, local):
     local.write_bytes(b"\xff\xfe")
     assert "blendin.toml cannot be read: " in run("generate", "hi").error()
+
+
+def test_help_and_what_takes_no_settings_work_where_a_file_is_wrong(run, local):
+    local.write_text("tau = ")
+    assert run("generate", "--help").code == 0
+    assert run("doctor").code == 0
+    assert run("models", "list").code == 0
+    assert run("config", "show").code == 2
+
+
+def test_a_text_stands_for_a_list_of_one(run, tiny, local):
+    local.write_text('stop = "e"')
+    told = json.loads(run("generate", *tiny, "--json", "-q", "-m", 60, "hi").text)
+    assert told["finish_reason"] == "stop_string"
+
+
+def test_a_pair_comes_before_models_that_are_set_farther_away(run, tiny, own, local, monkeypatch):
+    seen = []
+    generate = importlib.import_module("blendin_cli.generate")
+    monkeypatch.setattr(generate, "Session", lambda settings, *_: seen.append(settings) or 1 / 0)
+    models = f'base = "{tiny[1]}"\naligned = "{tiny[3]}"\n'
+    asked = []
+    for text, user, options in [
+        (models, "", ("--pair", "demo")),
+        ('pair = "demo"', models, ()),
+        (models, 'pair = "demo"', ()),
+        ('pair = "demo"', "", tiny),
+    ]:
+        local.write_text(text)
+        own.write_text(user)
+        run("generate", *options, "hi")
+        asked.append((seen[-1].pair, seen[-1].base, seen[-1].aligned))
+    assert asked == [("demo", None, None)] * 2 + [("demo", tiny[1], tiny[3])] * 2
+
+
+@pytest.mark.parametrize("method", ["base", "ensemble", "kad", "nudging"])
+def test_options_of_methods_in_a_file_are_for_those_that_have_them(run, tiny, local, method):
+    local.write_text("tau = 0.3\nalpha = 0.3\nlambda = 0.3")
+    told = blend(run, tiny, "--method", method)
+    assert told["tau"] == (0.3 if method == "nudging" else None)
+    assert told.get("lambda") == (0.3 if method == "kad" else None)
+    refused = run("generate", *tiny, "--method", method, "--beta", 0.3, "hi")
+    assert refused.code == 2
+    assert "it does not take --beta" in refused.error()

@@ -66,11 +66,14 @@ def test_a_line_of_run_has_its_own(run, tiny, schema, tmp_path):
 
 
 def test_an_answer_that_was_cut_off_is_told(run, tiny, schema):
-    result = run("generate", *tiny, "--json-schema", schema, "-m", 3, "--json", "hi")
+    result = run("generate", *tiny, "--json-schema", schema, "-m", 3, "--json", "-q", "hi")
     assert json.loads(result.text)["finish_reason"] == "length"
-    assert "ended before its JSON was complete" in result.err
+    assert "ended before its JSON was complete" in result.err  # in spite of -q
+    assert result.code == 1
+    assert run("generate", *tiny, "--json-schema", schema, "-m", 3, "hi").code == 1
     result = run("generate", *tiny, "--json-schema", schema, "--json", "hi")
     assert "ended before" not in result.err
+    assert result.code == 0
 
 
 def test_a_trace_keeps_the_schema_and_verifies(run, tiny, schema, tmp_path):
@@ -115,7 +118,7 @@ def test_a_missing_file_is_one_line(run, tiny, tmp_path):
 def test_a_stop_string_is_refused(run, tiny, schema):
     result = run("generate", *tiny, "--json-schema", schema, "--stop", "x", "hi")
     assert result.code == 2
-    assert "leave out stop" in result.error()
+    assert "--stop cannot be used with --json-schema" in result.error()
 
 
 def test_without_llguidance_one_line_names_the_extra(run, tiny, schema, monkeypatch):

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from blendin_cli import session
 from blendin_mlx.context import Context
 
 DOCUMENT = b"the cat sat on the mat and the dog ran to the hat\n" * 8
@@ -68,5 +69,37 @@ def test_no_prompt_cache_is_one_line(run, tiny, tmp_path, content):
 
 def test_a_folder_that_is_missing_is_one_line(run, tiny, tmp_path):
     result = run("generate", *tiny, "--prompt-cache", tmp_path / "no" / "kept", "hi")
-    assert result.code == 1
-    assert "there is no such folder" in result.error()
+    assert result.code == 2
+    assert "there is no folder" in result.error()
+
+
+@pytest.fixture
+def unloaded(monkeypatch):
+    """The models must not be needed to say what is wrong."""
+    monkeypatch.setattr(session, "load_pair", lambda *_: pytest.fail("the models were loaded"))
+
+
+def test_what_is_wrong_with_the_file_is_said_before_models_are_loaded(
+    run, tiny, tmp_path, unloaded
+):
+    (tmp_path / "kept").write_bytes(b"garbage")
+    assert run("generate", *tiny, "--prompt-cache", tmp_path / "kept", "hi").code == 1
+    assert run("generate", *tiny, "--prompt-cache", tmp_path / "no" / "kept", "hi").code == 2
+
+
+def test_another_document_of_the_same_length_is_told(run, tiny, tmp_path):
+    file = tmp_path / "kept.safetensors"
+    cache = ("--prompt-cache", file, "-m", 2, "Why?")
+    assert run("generate", *tiny, *cache, stdin=b"the cat sat on the dog").code == 0
+    said = run("generate", *tiny, *cache, stdin=b"the cat sat on the dog").err
+    assert "another beginning" not in said
+    assert (
+        "another beginning" in run("generate", *tiny, *cache, stdin=b"the dog sat on the cat").err
+    )
+
+
+def test_where_nothing_is_to_be_kept_no_file_is_made(run, tiny, tmp_path):
+    file = tmp_path / "kept.safetensors"
+    result = run("generate", *tiny, "--prompt-cache", file, "-m", 2, "hi")
+    assert (result.code, file.exists()) == (0, False)
+    assert "no system prompt and no document" in result.err

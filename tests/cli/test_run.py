@@ -75,6 +75,15 @@ def test_messages_are_a_conversation_and_an_id_comes_back(lines):
         (b"nonsense", "no JSON"),
         (b"\xff\xfe{", "no JSON"),
         (b"[1]", "no JSON object"),
+        (b"[" * 100_000, "no JSON"),
+        ({"prompt": "a", "tau": [1]}, "'tau' must be a text or a number"),
+        ({"prompt": "a", "max_tokens": {}}, "'max_tokens' must be"),
+        ({"prompt": "a", "max_tokens": True}, "'max_tokens' must be"),
+        ({"prompt": "a", "base_template": [1]}, "'base_template' must be"),
+        ({"prompt": "a", "base_template": 5}, "neither a file nor one of"),
+        ({"prompt": "a", "thinking": 3}, "'thinking' must be true or false"),
+        ({"prompt": "a", "stop": 3}, "'stop' must be a text or a list of texts"),
+        ({"prompt": "a", "json_schema": {"type": 3}}, "json_schema: "),
         ({}, '"prompt" or "messages"'),
         ({"prompt": "a", "messages": []}, '"prompt" or "messages"'),
         ({"prompt": 5}, "must be a string"),
@@ -178,3 +187,45 @@ def test_lines_that_were_answered_are_skipped(run, tiny, tmp_path):
         json.loads(line)["text"] for line in whole[1:]
     ]
     assert "2 lines, 0 of them bad, 1 answered before" in rest.err
+
+
+def test_a_stop_string_may_stand_alone_and_a_schema_in_the_line(lines):
+    found, code, _ = lines(
+        {"prompt": "hi", "stop": "e", "max_tokens": 40},
+        {"prompt": "hi", "json_schema": {"enum": ["yes"]}},
+        {"prompt": "hi", "tau": None, "max_tokens": 2},
+    )
+    assert code == 0
+    assert found[0]["finish_reason"] == "stop_string"
+    assert found[1]["text"] == '"yes"'
+    assert found[2]["blend"]["tau"] == 0.4
+
+
+def test_a_bad_line_keeps_its_id(lines):
+    (found,), _, _ = lines({"prompt": 5, "id": "seven"})
+    assert found["id"] == "seven"
+    assert "error" in found
+
+
+@pytest.mark.parametrize("cut", [20, None])
+def test_answers_that_are_appended_mend_what_was_cut(start, tiny, tmp_path, cut):
+    given, kept = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    given.write_text("".join(f'{{"prompt": "{word}"}}\n' for word in ("one", "two", "three")))
+    whole = start("run", *tiny, "-qm", "3", given).communicate(timeout=DEADLINE_S)[0]
+    first, second, third = whole.splitlines(keepends=True)
+    kept.write_bytes(first + second[:cut])
+    with kept.open("ab") as appended:
+        process = start("run", *tiny, "-qm", "3", given, "--resume-from", kept, stdout=appended)
+        assert process.wait(timeout=DEADLINE_S) == 0
+    found = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert [(one["line"], one["text"]) for one in found] == [
+        (n, json.loads(line)["text"]) for n, line in enumerate((first, second, third), 1)
+    ]
+
+
+def test_a_file_that_is_only_read_is_left_as_it_is(run, tiny, tmp_path):
+    given, kept = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    given.write_text('{"prompt": "one"}\n')
+    kept.write_text('{"line": 1, "tex')
+    assert run("run", *tiny, "-qm", 3, given, "--resume-from", kept).code == 0
+    assert kept.read_text() == '{"line": 1, "tex'

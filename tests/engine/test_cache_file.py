@@ -142,6 +142,25 @@ def test_what_was_changed_is_refused(pair, tmp_path, change):
         load_prompt_cache(file, pair)
 
 
+@pytest.mark.parametrize("kv_bits", [None, 8])
+def test_a_cache_shorter_than_its_tokens_is_refused_whatever_its_digest(pair, tmp_path, kv_bits):
+    from blendin_mlx.cache_file import _digest
+
+    file = tmp_path / "kept.safetensors"
+    kept(pair, file, kv_bits=kv_bits)
+
+    def cut(arrays, metadata):
+        for name, array in arrays.items():
+            if name.startswith("base.0") and array.ndim == 4:
+                arrays[name] = array[:, :, :5]
+        del metadata["digest"]
+        metadata["digest"] = _digest(arrays, metadata)
+
+    rewritten(file, cut)
+    with pytest.raises(PromptCacheError, match=r"of no use to the base model: .* tokens"):
+        load_prompt_cache(file, pair, kv_bits=kv_bits)
+
+
 def test_another_version_says_so(pair, tmp_path):
     file = tmp_path / "kept.safetensors"
     kept(pair, file)

@@ -1,0 +1,49 @@
+"""``--plain``, which every command has: text alone, as on a terminal that can do nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+
+def add_plain(command: click.Command) -> None:
+    """Give a command the option, or all commands of a group."""
+    if isinstance(command, click.Group):
+        for one in command.commands.values():
+            add_plain(one)
+    else:
+        command.params.append(_option())
+
+
+def _option() -> click.Option:
+    return click.Option(
+        ["--plain"],
+        is_flag=True,
+        expose_value=False,
+        callback=_make_plain,
+        help="Neither colours nor progress bars, as with TERM=dumb.",
+    )
+
+
+def _make_plain(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+    if value:
+        ctx.with_resource(_dumb_terminal())
+
+
+@contextmanager
+def _dumb_terminal() -> Iterator[None]:
+    """What every library that draws on terminals looks at, until the command ends."""
+    before = {name: os.environ.get(name) for name in ("NO_COLOR", "TERM")}
+    os.environ.update(NO_COLOR="1", TERM="dumb")
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
