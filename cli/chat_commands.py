@@ -82,7 +82,7 @@ def _system(chat: Conversation, argument: str) -> None:
 
 
 def _set(chat: Conversation, argument: str) -> None:
-    """change an option, as /set tau 0.3; /set tau goes back to the default, /set shows them all"""
+    """change an option, as /set tau 0.3; /set tau makes it as it was, /set shows them all"""
     name, _, value = argument.partition(" ")
     if not name:
         for key, current in asdict(chat.session.settings).items():
@@ -90,7 +90,8 @@ def _set(chat: Conversation, argument: str) -> None:
         return
     try:
         given = {name: value.strip() or None}
-        chat.session.configure(overridden(chat.session.settings, given))
+        session = chat.session
+        session.configure(overridden(session.settings, given, session.began))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 

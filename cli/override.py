@@ -18,8 +18,14 @@ FIXED = (
 )
 
 
-def overridden(settings: Settings, given: Mapping[str, Any]) -> Settings:
-    """The settings with some options changed, by their long names; None means the default.
+def overridden(
+    settings: Settings, given: Mapping[str, Any], began: Settings | None = None
+) -> Settings:
+    """The settings with some options changed, by their long names.
+
+    Args:
+        given: the values; None means what the command began with.
+        began: the settings that it began with, if they are others.
 
     Raises:
         ValueError: a name that is no option, one that stays, or a value that is none.
@@ -41,8 +47,7 @@ def overridden(settings: Settings, given: Mapping[str, Any]) -> Settings:
         if name == "json_schema" and isinstance(value, dict):  # the schema itself
             values[name] = value
         elif value is None:
-            unsaid = click.Context(ctx.command, ctx.parent, ctx.info_name)
-            values[name] = option.handle_parse_result(unsaid, {}, [])[0]
+            values[name] = getattr(began or settings, name)
         else:
             values[name] = option.process_value(ctx, as_given(option, key, value))
     return replace(settings, **values)

@@ -166,6 +166,7 @@ class Session:
         quiet: say nothing on stderr.
 
     Attributes:
+        began: the settings at the start.
         cut_json: the last answer was to be JSON and ended before it was complete.
 
     Raises:
@@ -188,6 +189,7 @@ class Session:
         self.settings = settings = with_reference(self.settings, [self.settings.method])
         self.method = make_method(settings)
         self.schema = read_schema(settings.json_schema)
+        self.began = settings
         check_usable(settings)
         started = time.perf_counter()
         tokens = settings.max_tokens + LONGEST_PROMPT

@@ -158,11 +158,11 @@ def test_the_system_prompt_is_set_shown_and_cleared(run, tiny, asked, monkeypatc
     assert [message["role"] for message in read[-1]] == ["user", "assistant", "user"]
 
 
-def test_an_option_goes_back_to_its_default(run, tiny):
-    lines = b"/set max-tokens 3\n/set stop e\n/set max-tokens\n/set\n"
+def test_an_option_goes_back_to_where_it_was(run, tiny):
+    lines = b"/set max-tokens 3\n/set stop e\n/set max-tokens\n/set tau 0.3\n/set tau\n/set\n"
     result = run("chat", *tiny, "-q", "-m", 7, stdin=lines)
-    assert "max_tokens               7\n" not in result.err  # that was the option's value
-    assert "max_tokens               512\n" in result.err
+    assert "max_tokens               7\n" in result.err
+    assert "tau                      None\n" in result.err
     assert "stop                     ('e',)\n" in result.err
 
 
