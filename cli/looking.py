@@ -29,7 +29,9 @@ def why(chat: Conversation, argument: str) -> None:
     index = _token_index(chat, argument)
     position = chat.look_at(index)
     piece = chat.steps[index]
-    say(f"token {index}: {visible(piece.text)}, {_decided(piece.step, position)}")
+    assert chat.last is not None
+    decided = _decided(piece.step, position, chat.last.method.asks)
+    say(f"token {index}: {visible(piece.text)}, {decided}")
     columns = {
         "base": [_shown(chat, one, "base") for one in position.base],
         "aligned": [_shown(chat, one, "aligned") for one in position.aligned],
@@ -124,13 +126,15 @@ def _token_index(chat: Conversation, argument: str) -> int:
     )
 
 
-def _decided(step: Step, position: Position) -> str:
+def _decided(step: Step, position: Position, asks: bool) -> str:
     """Who decided, as it was recorded; where nobody asked the guide, what it would have weighed."""
     if step.alpha is not None:
         choice = "kept" if step.id == step.base.id else "overrode"
         return f"α {step.alpha:.2f}: the {step.source} {choice} the base's choice"
     if step.source == "aligned":
         return f"the guide found the answer over, P(end) {step.stop_prob:.2f}"
+    if not asks:
+        return "the base decides alone"
     if position.alpha is None:
         return "the base decided; the guide could not be asked"
     return f"the base was sure and decided; the guide would have had α {position.alpha:.2f}"

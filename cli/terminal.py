@@ -123,7 +123,8 @@ def is_plain() -> bool:
 def say(line: str, quiet: bool = False) -> None:
     """One line for a person, on stderr."""
     if not quiet:
-        click.secho(harmless(line), err=True, dim=not is_plain())
+        shown = harmless(line)
+        click.echo(shown if is_plain() else click.style(shown, dim=True), err=True)
 
 
 @contextmanager

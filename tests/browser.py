@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import fcntl
 import json
 import os
@@ -30,13 +29,15 @@ class Page:
         self._session: str | None = None
         self._number = 0
 
-    def open(self, file: Path, dark: bool = False) -> None:
-        """Show a file, waiting until its scripts have run."""
+    def open(self, file: Path, dark: bool = False, width: int = 800) -> None:
+        """Show a file, as wide as that, waiting until its scripts have run."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
+        size = {"width": width, "height": 600, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
         self.call("Page.enable")
         self.call("Page.navigate", url=f"file://{file}")
         self._answer(lambda message: message.get("method") == "Page.loadEventFired")
@@ -72,15 +73,6 @@ class Page:
             f"(() => {{ const b = {box}; return [b.x+b.width/2, b.y+b.height/2] }})()"
         )
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-
-    def screenshot(self) -> bytes:
-        """A PNG of all that the page shows."""
-        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        return base64.b64decode(shot["data"])
-
-    def printed(self) -> bytes:
-        """A PDF of the page on paper."""
-        return base64.b64decode(self.call("Page.printToPDF", printBackground=False)["data"])
 
     def _answer(self, wanted: Any) -> dict[str, Any]:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,13 @@ def step(index: int, text: str, token: int, wish: int, alpha: float | None) -> d
     }
 
 
-def write_trace(path: Path, middle: str = " kept", written_by: str | None = None) -> Path:
-    """A run of three tokens: the base's, one kept, one overridden."""
+def write_trace(
+    path: Path,
+    middle: str = " kept",
+    written_by: str | None = None,
+    more: Sequence[dict[str, Any]] = (),
+) -> Path:
+    """A run of three tokens: the base's, one kept, one overridden; and ``more`` steps."""
     models = {"base": {"name": "big"}, "aligned": {"name": "small"}}
     records = [
         {"type": "run", "version": written_by or version("blendin-mlx"), "models": models}
@@ -39,6 +45,7 @@ def write_trace(path: Path, middle: str = " kept", written_by: str | None = None
         step(0, "Plain", 1, 1, None),
         step(1, middle, 2, 2, 0.2),
         step(2, " over", 3, 4, 0.9),
+        *more,
         {"type": "end", "finish_reason": "stop"},
     ]
     path.write_text("".join(json.dumps(record) + "\n" for record in records))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
+import click
 import pytest
 
+from blendin_cli import looking
 from blendin_cli.blend_view import MARKS
 
 TAU = ("--tau", "0.99")
@@ -56,6 +59,51 @@ def test_why_finds_a_text(run, tiny):
     assert said(result, "token ")
 
 
+def test_a_number_that_is_no_token_is_looked_for_as_text(run, tiny, monkeypatch):
+    pieces = [SimpleNamespace(text=text) for text in ("in ", "19", "84")]
+    chat = SimpleNamespace(steps=pieces)
+    assert looking._token_index(chat, "1984") == 1
+    assert looking._token_index(chat, "2") == 2
+    with pytest.raises(click.UsageError):
+        looking._token_index(chat, "2001")
+
+
+@pytest.mark.parametrize("change", ["/dial 0", "/set tau 0", "/set system Be odd", "/method base"])
+def test_why_tells_what_held_when_it_was_answered(run, tiny, change):
+    lines = b"hi\n/why 2\n%b\n/why 2\n" % change.encode()
+    told = run("chat", *tiny, *TAU, "-m", 4, stdin=lines).err.splitlines()
+    first, second = (n for n, line in enumerate(told) if line.startswith("token 2: "))
+    assert told[first : first + 7] == told[second : second + 7]
+    assert re.search(r"α 0\.\d\d: the blend (kept|overrode) the base's choice", told[first])
+
+
+def test_why_tells_what_a_guide_that_was_not_asked_would_have_weighed(run, tiny):
+    told = run("chat", *tiny, "--tau", 0.001, "-m", 4, stdin=b"hi\n/why 1\n")
+    assert "the base was sure and decided; the guide would have had α 0." in told.err
+    told = run("chat", *tiny, "--method", "base", "-m", 4, stdin=b"hi\n/why 1\n")
+    assert ", the base decides alone\n" in told.err
+
+
+def test_another_candidate_in_the_blend_keeps_what_was_decided_before(run, tiny):
+    result = run("chat", *tiny, *TAU, "-qm", 6, "--marks", stdin=b"hi\n/alt 3 2\n")
+    first, other = result.text.splitlines()
+    marks = list(re.finditer("[‹«][^›»]*[›»]|.", first))
+    before = "".join(m[0] for m in marks[:2])
+    assert other.startswith(before)
+    whole = run("chat", *tiny, *TAU, "-m", 6, "--marks", stdin=b"hi\n/alt 3 2\n").err
+    assert whole.count("interventions in 6 tokens") + whole.count("interventions in 10 tokens") == 2
+
+
+def test_part_of_a_character_is_no_other_candidate(run, tiny, monkeypatch):
+    assert looking._is_text("é".encode())
+    assert not looking._is_text("é".encode()[:1])
+    alone = run("chat", *tiny, "-qm", 4, stdin=b"hi\n").text
+    monkeypatch.setattr(looking, "_is_text", lambda written: False)
+    result = run("chat", *tiny, "-qm", 4, stdin=b"hi\n/alt 1 2\n")
+    assert result.text == alone
+    assert "part of a character" in result.err
+
+
 def test_another_candidate_is_taken(run, tiny):
     first = run("chat", *tiny, *TAU, "-qm", 6, stdin=b"hi\n").text
     same = run("chat", *tiny, *TAU, "-qm", 6, stdin=b"hi\n/alt 2 1\n").text.splitlines()
@@ -87,6 +135,14 @@ def test_what_cannot_be_turned(run, tiny, line):
     result = run("chat", *tiny, "-m", 3, stdin=f"{line}\nhi\n".encode())
     assert result.code == 2
     assert said(result, "3 tokens")  # and the conversation goes on
+
+
+def test_another_method_keeps_the_options_that_it_has_too(run, tiny):
+    lines = b"/set tau 0.3\n/set lambda 0.2\n/method nudging\n/set\n"
+    told = run("chat", *tiny, "-q", stdin=lines).err
+    assert "nudging goes without lambda, set for blendin" in told
+    assert "tau                      0.3\n" in told
+    assert "lambda                   None\n" in told
 
 
 def test_the_method_changes_from_now_on(run, tiny):

@@ -6,6 +6,7 @@ import contextlib
 import io
 import signal
 import sys
+import unicodedata
 from itertools import pairwise
 
 import pytest
@@ -33,6 +34,10 @@ HOSTILE = {
     "annotation": "\ufff9a\ufffb",
 }
 
+# Marks that are seen, though Unicode counts them as formats.
+SEEN = {0x6DD, 0x70F, 0x8E2, 0x890, 0x891, 0x110BD, 0x110CD, *range(0x600, 0x606)}
+SEEN |= set(range(0x13430, 0x13440))  # how hieroglyphs are arranged
+
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_text_is_made_harmless(text):
@@ -40,6 +45,17 @@ def test_hostile_text_is_made_harmless(text):
     assert "\ufffd" in shown
     kept = [char for char in text if char in shown]
     assert all(char.isprintable() for char in kept)
+
+
+def test_nothing_but_text_newline_and_tab_survives():
+    """Of all characters: what controls, reorders or hides is replaced, each by itself."""
+    for code in (*range(0xD800), *range(0xE000, 0x110000)):
+        shown = harmless(chr(code))
+        unseen = unicodedata.category(chr(code)) in ("Cc", "Cf", "Zl", "Zp")
+        if unseen and code not in SEEN and chr(code) not in "\t\n":
+            assert shown == "\ufffd", hex(code)
+        elif not unseen:
+            assert shown in (chr(code), "\ufffd"), hex(code)
 
 
 @pytest.mark.parametrize("text", ["plain\n\ttext", "naïve 日本語 العربية", "emoji 🥚", "a\u0301"])

@@ -105,3 +105,12 @@ def luminance(colour: str) -> float:
 
 def facts(page: Page) -> str:
     return str(page.value("document.getElementById('facts').innerText"))
+
+
+@with_browser
+@pytest.mark.parametrize("width", [320, 600])
+def test_a_narrow_page_does_not_scroll_sideways(run: Run, tmp_path: Path, width: int) -> None:
+    run("trace", "html", write_trace(tmp_path / "t.jsonl"))
+    with browser(tmp_path / "profile") as page:
+        page.open(tmp_path / "t.html", width=width)
+        assert page.value("document.documentElement.scrollWidth") <= width

@@ -9,7 +9,7 @@ import pytest
 
 from blendin_cli.blend_view import BlendView, sparkline
 from commands import Result
-from recorded_traces import HOSTILE, write_trace
+from recorded_traces import HOSTILE, step, write_trace
 
 Run = Callable[..., Result]
 
@@ -86,3 +86,44 @@ def test_what_is_no_trace_is_refused(command: str, content: str, run: Run, tmp_p
     assert result.code == 1
     assert f"{path}" in result.error()
     assert "is no trace" in result.error()
+
+
+ENDED = {**step(3, "", 0, 7, None), "source": "aligned", "stop_prob": 0.9}
+
+
+def test_an_end_that_the_guide_wished_is_no_override(run: Run, tmp_path: Path) -> None:
+    path = write_trace(tmp_path / "t.jsonl", more=[ENDED])
+    told = run("trace", "view", path).text
+    assert "1 override" in told
+    assert "(nothing)" not in told
+    assert "end: stop, as the guide wished" in told
+    run("trace", "html", path)
+    page = (tmp_path / "t.html").read_text()
+    assert "1 override, end: stop, as the guide wished" in page
+    assert "guide: the answer is over" in page
+
+
+def test_who_answered_and_how_is_told(run: Run, tmp_path: Path) -> None:
+    told = run("trace", "view", write_trace(tmp_path / "t.jsonl")).text
+    assert "big, guided by small; method blendin, τ 0.4, end: stop" in told
+
+
+@pytest.mark.parametrize("name", ["alpha", "prob"])
+@pytest.mark.parametrize("value", [-5, 7, 10**400], ids=["low", "high", "huge"])
+def test_a_value_out_of_range_is_shown_or_named(
+    name: str, value: int, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_trace(tmp_path / "t.jsonl", more=[{**step(3, "x", 5, 5, 0.5), name: value}])
+    monkeypatch.setattr("blendin_cli.blend_view.wants_marks", lambda: False)
+    for command in ("view", "html"):
+        result = run("trace", command, path)
+        assert result.code == 0
+        assert ("t.jsonl:5 is no step" in result.err) == (value == 10**400)
+
+
+def test_indices_may_begin_anywhere(run: Run, tmp_path: Path) -> None:
+    path = write_trace(tmp_path / "t.jsonl", more=[step(100, "x", 5, 6, 0.5)])
+    run("trace", "html", path)
+    page = (tmp_path / "t.html").read_text()
+    assert 'href="#r1t3">100<' in page
+    assert 'id="r1t3"' in page
