@@ -12,6 +12,7 @@ from .context import Context
 from .generation import make_guide, make_prompt_cache
 from .methods import Method, View
 from .prompts import PairPrompt, Prompt
+from .shortlist import likeliest
 from .step import Candidate
 from .text import AnswerText
 
@@ -63,7 +64,7 @@ def look_at(
     vocabulary = pair.base.vocabulary
     probs = vocabulary.distribution(_after(cache.base, [*prompt.base.ids, *ids]))
     view = View(probs, *top(probs))
-    base = _likeliest(probs, count)
+    base = likeliest(probs, count)
     answer = AnswerText(vocabulary)
     for token in ids:
         answer.append(token)
@@ -71,12 +72,12 @@ def look_at(
     if guide is None or not guide.can_read(answer):
         return Position(base, (), base, None, False)
     advice = guide.advise(answer)
-    own = pair.aligned.vocabulary.distribution(cache.aligned.after(guide.sequence(answer)))
+    assert advice.own_probs is not None
     target = method.target(view, advice)
     return Position(
         base=base,
-        aligned=_likeliest(own, count),
-        blended=_likeliest(target.probs, count),
+        aligned=likeliest(advice.own_probs, count),
+        blended=likeliest(target.probs, count),
         alpha=_number(target.alpha),
         unsure=bool(method.unsure(view, True).item()),
     )
@@ -98,11 +99,6 @@ def begun(pair: Pair, prompt: PairPrompt, ids: Sequence[int]) -> PairPrompt:
 def _after(context: Context, tokens: Sequence[int]) -> mx.array:
     context.prefill(list(tokens[:-1]))
     return context.after(list(tokens))
-
-
-def _likeliest(probs: mx.array, count: int) -> tuple[Candidate, ...]:
-    order: Any = mx.argsort(-probs[0])[:count].tolist()
-    return tuple(Candidate(token, _number(probs[0, token])) for token in order)
 
 
 def _number(value: mx.array) -> float:

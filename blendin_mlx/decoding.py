@@ -21,6 +21,7 @@ from .context import Context
 from .errors import NumericalError
 from .guide import Guide
 from .methods import Advice, Method, View
+from .shortlist import Shortlist
 from .speculation import Speculation
 from .step import Candidate, Source, Step
 from .text import AnswerText
@@ -74,6 +75,7 @@ class Decoder:
         overlap: without speculation, start the base's next pass before this token is read back,
             and throw it away where the guide decides otherwise. For a GPU, which waits for
             neither; by default just there.
+        candidates: how many of the likeliest tokens of each distribution a step names.
         constraint: which tokens may be taken, from whatever distribution decides. The gate looks
             at the base as it is. Nothing but STOP ends such an answer: the policy is ``blend``.
 
@@ -94,6 +96,7 @@ class Decoder:
         max_tokens: int = sys.maxsize,
         overlap: bool | None = None,
         constraint: JsonConstraint | None = None,
+        candidates: int = 0,
     ) -> None:
         if stop_policy not in get_args(StopPolicy):
             known = ", ".join(get_args(StopPolicy))
@@ -113,11 +116,12 @@ class Decoder:
         self._takes_top = self.chooser.is_greedy and constraint is None
         self._overlaps = (not is_cpu() if overlap is None else overlap) and speculation is None
         self._banned: int | None = None
+        self._shortlist = Shortlist(candidates)
 
     def __iter__(self) -> Generator[Step, None, None]:
         try:
             while True:
-                step = self._decide()
+                step = self._shortlist.added_to(self._decide())
                 if self._speculation:
                     self._speculation.decided(step)
                 if not step.is_stop:
@@ -160,6 +164,7 @@ class Decoder:
         tokens = self._tokens()
         draft = [] if self.base.knows(tokens) else self._draft()
         probs = self.vocabulary.distribution(self.base.after(tokens, draft))
+        self._shortlist.see("base", probs)
         return View(probs, *blending.top(probs))
 
     def _unsure(self, view: View) -> mx.array:
@@ -210,8 +215,7 @@ class Decoder:
 
     def _intervene(self, view: View, base: Candidate) -> Step:
         """The gate is open: the method's target decides."""
-        assert self.guide is not None
-        advice = self.guide.advise(self.answer)
+        advice = self._advise()
         step = self._blend(view, base, advice)
         if step.is_stop and self._may_take_back():
             (over,) = _read_back([advice.stop_prob])
@@ -235,6 +239,7 @@ class Decoder:
         target = self.method.target(view, advice)
         probs = target.probs if banned is None else blending.without(target.probs, banned)
         probs = self._permitted(probs)
+        self._shortlist.see("blend", probs)
         row = [advice.confidence, advice.token, target.alpha, advice.exact_mass, advice.prefix_mass]
         (confidence, token, *shares), choice = self._read(row, probs, self._choose(probs))
         self._check_sound(confidence, self.guide.context)
@@ -284,10 +289,16 @@ class Decoder:
     def _check_end(self) -> tuple[Advice, float]:
         """Ask the guide whether the answer so far is over: its advice and P_g(STOP)."""
         assert self.guide is not None
-        advice = self.guide.advise(self.answer)
+        advice = self._advise()
         confidence, over = _read_back([advice.confidence, advice.stop_prob])
         self._check_sound(confidence, self.guide.context)
         return advice, over
+
+    def _advise(self) -> Advice:
+        assert self.guide is not None
+        advice = self.guide.advise(self.answer)
+        self._shortlist.see("aligned", advice.own_probs)
+        return advice
 
     def _may_take_back(self) -> bool:
         return self.stop_policy == "guide" and self.takebacks < MAX_TAKEBACKS

@@ -84,6 +84,7 @@ def stream_generate(
     prompt_progress_callback: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
     constraint: JsonConstraint | None = None,
+    candidates: int = 0,
 ) -> Iterator[Response]:
     """Answer a prompt with a pair, piece by piece.
 
@@ -105,6 +106,8 @@ def stream_generate(
         should_stop: asked before each token and each step of the prefill.
         constraint: what the answer has to be. It ends where that allows an end, or at a limit:
             no stop string, turn or stop policy ends it before.
+        candidates: how many of the likeliest tokens of each distribution each step names (see
+            :class:`.step.Candidates`); it costs a few milliseconds a token.
 
     Raises:
         PromptError: an empty prompt, or one longer than a context.
@@ -119,6 +122,8 @@ def stream_generate(
     """
     if max_tokens < 1:
         raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
+    if candidates < 0:
+        raise ValueError(f"candidates must not be negative, not {candidates}")
     if constraint is not None and stop:
         raise ValueError("an answer held to a JSON schema ends with its JSON; leave out stop")
     if isinstance(method, str):
@@ -165,6 +170,7 @@ def stream_generate(
         speculation,
         max_tokens,
         constraint=constraint,
+        candidates=candidates,
     )
     return answering.stream(decoder, unread)
 

@@ -121,4 +121,5 @@ class Guide:
             prefix_mass=carried.prefix_mass,
             stop_prob=probs[..., vocabulary.stop],
             reference_probs=self.reference and self.reference.probs_after(tokens),
+            own_probs=probs,
         )

@@ -41,6 +41,7 @@ class Advice(NamedTuple):
     prefix_mass: mx.array  # [...], mass that went by the longest prefix
     stop_prob: mx.array  # [...], P_g(STOP)
     reference_probs: mx.array | None = None  # [..., V], P_a, where a method needs it
+    own_probs: mx.array | None = None  # [..., V_g], P_g over the guide's own vocabulary
 
 
 class Target(NamedTuple):

@@ -18,8 +18,9 @@ from .context import HEAD_ROWS, Context
 from .decoding import SURE_OF_STOP
 from .guide import Guide, Reference
 from .methods import Advice, Method, View, make_method, option_names
-from .model import Pair
+from .model import LanguageModel, Pair
 from .projection import ProjectionRule
+from .shortlist import likeliest
 from .text import AnswerText
 from .trace import Record, TraceError, candidate_record, is_run
 
@@ -90,6 +91,8 @@ def _compare(step: Record, expected: Record, tolerance: float) -> tuple[str, Any
 
 def _flat(record: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in record.items():
+        if isinstance(value, list) and value:
+            value = dict(enumerate(value))
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
         else:
@@ -159,6 +162,8 @@ class _Replay:
         asked = step["alpha"] is not None or step["stop_check"]
         advice = self.guide.advise(self.answer) if self.guide and asked else None
         expected = self._decided(view, advice, step)
+        if "candidates" in step:
+            expected["candidates"] = self._candidates(view, advice, step)
         before = len(self.answer.text)
         if token != self.vocabulary.stop:
             self.answer.append(token)
@@ -167,6 +172,23 @@ class _Replay:
         expected |= {"index": index, "base": base, "text": self.answer.text[before:]}
         expected["gate_margin"] = None if tau is None else base["prob"] - tau
         return expected
+
+    def _candidates(self, view: View, advice: Advice | None, step: Record) -> Record:
+        """The likeliest tokens of each distribution that was at hand, as many as are recorded."""
+        recorded, pair = step.get("candidates", {}), self.pair
+        lists: Record = {"base": _ranked(view.probs, recorded.get("base"), pair.base)}
+        lists |= {"aligned": [], "blend": []}
+        if advice is not None and advice.own_probs is not None:
+            lists["aligned"] = _ranked(advice.own_probs, recorded.get("aligned"), pair.aligned)
+            if step["alpha"] is not None:
+                probs = self._deciding(self.method.target(view, advice).probs, step)
+                lists["blend"] = _ranked(probs, recorded.get("blend"), pair.base)
+        return lists
+
+    def _deciding(self, probs: mx.array, step: Record) -> mx.array:
+        """The distribution of a target, less what could not be taken."""
+        banned = step["instead_of"]
+        return self._permitted(probs if banned is None else blending.without(probs, banned))
 
     def _decided(self, view: View, advice: Advice | None, step: Record) -> Record:
         if step["alpha"] is not None and advice is not None:
@@ -203,12 +225,10 @@ class _Replay:
 
     def _blended(self, view: View, advice: Advice, step: Record) -> Record:
         target = self.method.target(view, advice)
-        banned = step["instead_of"]
-        probs = target.probs if banned is None else blending.without(target.probs, banned)
-        opened = self._unsure(view) or banned is not None
+        opened = self._unsure(view) or step["instead_of"] is not None
         token = _item(advice.token)
         return {
-            **self._choice(self._permitted(probs), step["id"]),
+            **self._choice(self._deciding(target.probs, step), step["id"]),
             "source": "aligned" if self.method.name == "aligned" else "blend",
             "aligned": candidate_record(token, _item(advice.confidence), self.pair.aligned),
             "alpha": _item(target.alpha) if opened else None,
@@ -233,6 +253,18 @@ class _Replay:
             "gap": _item(blending.gap(probs, chosen)),
             "stop_prob": _item(probs[0, self.vocabulary.stop]),
         }
+
+
+def _ranked(probs: mx.array, recorded: Any, model: LanguageModel) -> list[Record]:
+    """The likeliest tokens; of two that are as likely, the recorded one."""
+    given = recorded or [{"id": -1}]
+    ranked = []
+    for one, other in zip(likeliest(probs, len(given)), given, strict=False):
+        token = other["id"]
+        known = 0 <= token < probs.shape[-1]
+        alike = known and abs(_item(probs[0, token]) - one.prob) < NEAR_TIE
+        ranked.append(candidate_record(token if alike else one.id, one.prob, model))
+    return ranked
 
 
 def _item(value: mx.array) -> Any:

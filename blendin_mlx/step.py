@@ -17,6 +17,21 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """The likeliest tokens at a position, the likeliest first.
+
+    Attributes:
+        base: by the base.
+        aligned: by the aligned model, ids of its own; empty where it was not asked.
+        blend: by the distribution that decided; empty where that is the base's.
+    """
+
+    base: tuple[Candidate, ...] = ()
+    aligned: tuple[Candidate, ...] = ()
+    blend: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True)
 class Step:
     """One decided position.
 
@@ -37,6 +52,7 @@ class Step:
         is_stop: the answer ends here.
         stop_check: the guide was asked only whether the answer is over.
         instead_of: the token that an end taken back would have begun with; it was not allowed.
+        candidates: the likeliest tokens of each distribution, where they were asked for.
     """
 
     index: int
@@ -54,6 +70,7 @@ class Step:
     stop_check: bool = False
     instead_of: int | None = None
     prefix_mass: float | None = None
+    candidates: Candidates | None = None
 
     @property
     def is_intervention(self) -> bool:

@@ -66,7 +66,7 @@ class TraceWriter:
 
 def step_record(step: Step, text: str, pair: Pair) -> Record:
     """A step as an object; ``text`` is what its token completed."""
-    return {
+    record = {
         "type": "step",
         "index": step.index,
         "id": step.id,
@@ -85,6 +85,14 @@ def step_record(step: Step, text: str, pair: Pair) -> Record:
         "stop_check": step.stop_check,
         "instead_of": step.instead_of,
     }
+    if step.candidates is None:
+        return record
+    models = {"base": pair.base, "aligned": pair.aligned, "blend": pair.base}
+    lists = {
+        role: [candidate_record(one.id, one.prob, model) for one in getattr(step.candidates, role)]
+        for role, model in models.items()
+    }
+    return {**record, "candidates": lists}
 
 
 def candidate_record(token: int, prob: float, model: LanguageModel) -> Record:
@@ -193,6 +201,11 @@ def _is_step(record: Record) -> bool:
     if any(name not in record for name in optional):
         return False
     if not all(record[name] is None or _is_number(record[name]) for name in optional[:-1]):
+        return False
+    lists = record.get("candidates", {})
+    if not isinstance(lists, dict) or not all(isinstance(one, list) for one in lists.values()):
+        return False
+    if not all(_is_candidate(one) for several in lists.values() for one in several):
         return False
     candidates = [record.get("base"), *([record["aligned"]] if record["aligned"] else [])]
     return _is_number(record.get("prob")) and all(map(_is_candidate, candidates))

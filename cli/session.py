@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from blendin_mlx.speculation import Drafting
 
 
+CANDIDATES = 5  # of each distribution, in a trace
 LONGEST_PROMPT = 4096  # tokens that memory is reckoned for besides the answer
 
 
@@ -326,6 +327,7 @@ class Session:
             prompt_cache=self.cache,
             should_stop=should_stop,
             constraint=constraint,
+            candidates=CANDIDATES if trace else 0,
             **self._sampling(),
         )
         writer = TraceWriter(trace, self.pair) if trace else None

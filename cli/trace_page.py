@@ -66,10 +66,8 @@ def _token(step: dict[str, Any]) -> dict[str, Any]:
     facts = [
         ("token", f"{step['index']}  {visible(step['text'])}"),
         ("decided by", WORDS[decided]),
-        ("base's top", _candidate(step["base"])),
     ]
-    if step.get("aligned"):
-        facts.append(("guide's top", _candidate(step["aligned"])))
+    facts += _rankings(step)
     named = {"alpha": "α", "prob": "probability", "gap": "lead over the next"}
     named |= {"gate_margin": "distance to τ", "stop_prob": "P(end)", "exact_mass": "exact mass"}
     facts += [(words, f"{step[key]:.3f}") for key, words in named.items() if _known(step, key)]
@@ -86,6 +84,18 @@ def _token(step: dict[str, Any]) -> dict[str, Any]:
         "base_prob": f"{step['base']['prob']:.2f}",
         "guide_prob": f"{step['aligned']['prob']:.2f}" if step.get("aligned") else "",
     }
+
+
+def _rankings(step: dict[str, Any]) -> list[tuple[str, str]]:
+    """The likeliest tokens of each; the top one alone where the trace has no more."""
+    tops = {"base": [step["base"]], "aligned": [step["aligned"]] if step.get("aligned") else []}
+    lists = {**tops, **step.get("candidates", {})}
+    words = {"base": "base's choice", "aligned": "guide's choice", "blend": "blend's choice"}
+    return [
+        (word, "\n".join(map(_candidate, lists[role])))
+        for role, word in words.items()
+        if lists.get(role)
+    ]
 
 
 def _known(step: dict[str, Any], key: str) -> bool:

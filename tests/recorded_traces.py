@@ -31,6 +31,11 @@ def step(index: int, text: str, token: int, wish: int, alpha: float | None) -> d
     }
 
 
+def ranked(*tokens: tuple[str, float]) -> list[dict[str, Any]]:
+    """Candidates of a step, by their texts and probabilities."""
+    return [{"id": n, "text": text, "prob": prob} for n, (text, prob) in enumerate(tokens)]
+
+
 def write_trace(
     path: Path,
     middle: str = " kept",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from browser import BROWSER, NEEDED, Page, browser
 from commands import Result
-from recorded_traces import HOSTILE, write_trace
+from recorded_traces import HOSTILE, ranked, step, write_trace
 
 Run = Callable[..., Result]
 
@@ -114,3 +115,21 @@ def test_a_narrow_page_does_not_scroll_sideways(run: Run, tmp_path: Path, width:
     with browser(tmp_path / "profile") as page:
         page.open(tmp_path / "t.html", width=width)
         assert page.value("document.documentElement.scrollWidth") <= width
+
+
+def test_the_facts_of_a_token_name_the_top_candidates(run: Run, tmp_path: Path) -> None:
+    lists = {
+        "base": ranked((" so", 0.5), (" be", 0.25)),
+        "aligned": ranked((" or", 0.75)),
+        "blend": [],
+    }
+    more = [{**step(3, " so", 0, 0, None), "candidates": lists}]
+    run("trace", "html", write_trace(tmp_path / "t.jsonl", more=more))
+    page = html.unescape((tmp_path / "t.html").read_text())
+    assert r"""["base's choice", "' so'  0.500\n' be'  0.250"]""" in page
+    assert r"""["guide's choice", "' or'  0.750"]""" in page
+    assert page.count("blend's choice") == 0
+    assert run("trace", "view", tmp_path / "t.jsonl").code == 0
+    more[0]["candidates"] = {"base": [{"id": "no"}]}
+    broken = run("trace", "html", write_trace(tmp_path / "t.jsonl", more=more))
+    assert "t.jsonl:5 is no step" in broken.err

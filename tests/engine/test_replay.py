@@ -31,7 +31,7 @@ def record(
     method = make_method(name)
     writer.run(prompt, {**describe_method(method), "stop_policy": policy, "temp": 0.0})
     responses = stream_generate(
-        pair, prompt, method=method, max_tokens=max_tokens, stop_policy=policy
+        pair, prompt, method=method, max_tokens=max_tokens, stop_policy=policy, candidates=3
     )
     for response in responses:
         for piece in response.pieces:
@@ -75,6 +75,33 @@ def test_a_trace_of_every_method_follows(tiny_pair: Callable[..., Pair], name: s
         changed[0][letter] = 0.9
         interventions = any(one.get("alpha") is not None for one in records)
         assert (verify(pair, changed) is not None) == interventions
+
+
+@pytest.mark.parametrize("role", ["base", "aligned", "blend"])
+def test_candidates_are_those_of_each_distribution(pair: Pair, trace: Records, role: str) -> None:
+    step = trace[first(trace, "blend")]
+    probs = [one["prob"] for one in step["candidates"][role]]
+    assert len(probs) == 3
+    assert probs == sorted(probs, reverse=True)
+    top = {"base": step["base"]["id"], "aligned": step["aligned"]["id"], "blend": step["id"]}
+    assert step["candidates"][role][0]["id"] == top[role]
+    for name, value in (("prob", probs[1] - 0.01), ("id", step["candidates"][role][2]["id"])):
+        changed = copy.deepcopy(trace)
+        changed[first(trace, "blend")]["candidates"][role][1][name] = value
+        mismatch = verify(pair, changed)
+        assert mismatch is not None
+        assert mismatch.field.startswith(f"candidates.{role}.1")
+    changed = copy.deepcopy(trace)
+    changed[first(trace, "blend")]["candidates"][role] = []
+    assert verify(pair, changed) is not None
+
+
+def test_a_guide_that_was_not_asked_has_no_candidates(pair: Pair, trace: Records) -> None:
+    index = first(trace, "base")
+    assert trace[index]["candidates"]["blend"] == []
+    changed = copy.deepcopy(trace)
+    changed[index]["candidates"]["blend"] = trace[index]["candidates"]["base"]
+    assert verify(pair, changed) is not None
 
 
 def first(records: Records, source: str) -> int:
