@@ -97,7 +97,7 @@ class Terminal:
 
 def command(arguments: Sequence[str], code: str = "") -> list[str]:
     """The ``blendin`` command as a process, after some Python of the test's own."""
-    run = ["-c", f"{code}\nfrom blendin_cli.main import main\nmain()"] if code else ["-m"]
+    run = ["-c", f"{code}\nfrom blendin_cli.__main__ import main\nmain()"] if code else ["-m"]
     return [sys.executable, *run, *([] if code else ["blendin_cli"]), *arguments]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from blendin_cli.config import default_map
 from blendin_cli.main import cli
 from blendin_cli.reference import as_markdown
 
@@ -26,21 +27,29 @@ def test_the_reference_is_that_of_the_program():
     assert written == as_markdown(cli), "blendin reference > docs/reference.md"
 
 
-def test_every_command_has_help_and_options_say_what_they_do():
+def test_every_command_has_help_and_examples():
     sections = as_markdown(cli).split("\n## ")[1:]
     assert len(sections) > 15
     for section in sections:
         assert re.search(r"```\nUsage: blendin.*\n\n  [A-Z]", section), section
+        assert re.search(r"Examples?:\n|Try it: ", section), section
+
+
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
 def commands():
     """The shell lines of the README that a user would paste."""
-    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE):
-        if language:
-            continue
-        for line in block.splitlines():
-            if re.match(r"(echo|cat|blendin) ", line) and "make" not in line:
-                yield line
+    for language, block in BLOCKS:
+        for line in block.splitlines() if not language else ():
+            command = line.removeprefix("$ ")
+            if re.match(r"(echo|cat|blendin) ", command) and "make" not in command:
+                yield command
+
+
+def environment():
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, **SHORT, "PATH": path, "HF_HUB_OFFLINE": "1"}
 
 
 # What needs the network, or another model's gigabytes, is tested against a loopback hub.
@@ -56,21 +65,49 @@ def test_a_command_of_the_readme_works_when_pasted(demo_folders, tmp_path, line)
     shutil.copy(ROOT / "README.md", tmp_path)
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "Say hello."}\n{"prompt": "Again."}\n')
     (tmp_path / "answers.jsonl").write_text("")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, **SHORT, "PATH": path, "HF_HUB_OFFLINE": "1"}
+    (tmp_path / "six.txt").write_text("Say hello.\n")
     if "trace" in line and "--trace" not in line:
-        first = "blendin generate -q --trace run.jsonl 'Why is the sky blue?'"
-        pasted(first, tmp_path, environment)
-    result = pasted(line, tmp_path, environment)
+        pasted("blendin generate -q --trace run.jsonl 'Why is the sky blue?'", tmp_path)
+    result = pasted(line, tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout or result.stderr
 
 
-def pasted(line, folder, environment):
+def test_the_python_of_the_readme_works(demo_folders):
+    (program,) = [block for language, block in BLOCKS if language == "python"]
+    line = [sys.executable, "-c", program]
+    result = subprocess.run(line, env=environment(), capture_output=True, text=True, check=True)
+    assert "Paris" in result.stdout
+    assert result.stdout.endswith("of the tokens were interventions\n")
+
+
+def test_the_chat_of_the_readme_works(demo_folders):
+    (typed,) = [
+        re.findall("^> (.*)$", block, re.MULTILINE) for _, block in BLOCKS if "/why" in block
+    ]
+    assert len(typed) == 3
+    line = [sys.executable, "-m", "blendin_cli", "chat"]
+    lines = "\n".join(typed) + "\n"
+    result = subprocess.run(
+        line, env=environment(), input=lines, capture_output=True, text=True, check=True
+    )
+    assert len(result.stdout.splitlines()) == 2  # the answer, and the one that /alt leads to
+    assert "token 3: " in result.stderr
+
+
+def test_the_settings_of_the_readme_are_settings(tmp_path, monkeypatch):
+    tables = [block for language, block in BLOCKS if language == "toml"]
+    (settings,) = [block for block in tables if "[chat]" in block]
+    (tmp_path / "blendin.toml").write_text(settings)
+    monkeypatch.chdir(tmp_path)
+    assert default_map(cli)["chat"]["system"] == "Answer in one sentence."
+
+
+def pasted(line, folder):
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", line],
         cwd=folder,
-        env=environment,
+        env=environment(),
         input="What is the capital of France?\n" if "chat" in line else "",
         capture_output=True,
         text=True,
@@ -80,15 +117,15 @@ def pasted(line, folder, environment):
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_for_a_shell(shell):
-    environment = {**os.environ, "_BLENDIN_COMPLETE": f"{shell}_source"}
+    asked = {**os.environ, "_BLENDIN_COMPLETE": f"{shell}_source"}
     script = Path(sys.executable).with_name("blendin")
-    result = subprocess.run([script], env=environment, capture_output=True, text=True, check=True)
+    result = subprocess.run([script], env=asked, capture_output=True, text=True, check=True)
     assert "_BLENDIN_COMPLETE" in result.stdout
     words = {
         "bash": {"COMP_WORDS": "blendin gen", "COMP_CWORD": "1"},
         "zsh": {"COMP_WORDS": "blendin gen", "COMP_CWORD": "1"},
         "fish": {"COMP_WORDS": "blendin gen", "COMP_CWORD": "gen"},
     }[shell]
-    environment = {**os.environ, "_BLENDIN_COMPLETE": f"{shell}_complete", **words}
-    result = subprocess.run([script], env=environment, capture_output=True, text=True, check=True)
+    asked = {**os.environ, "_BLENDIN_COMPLETE": f"{shell}_complete", **words}
+    result = subprocess.run([script], env=asked, capture_output=True, text=True, check=True)
     assert "generate" in result.stdout

@@ -68,7 +68,7 @@ def typed(models, tmp_path):
         terminal.close()
 
 
-@pytest.mark.parametrize("module", ["mlx.core", "mlx_lm.utils", "transformers"])
+@pytest.mark.parametrize("module", ["click", "mlx.core", "mlx_lm.utils", "transformers"])
 def test_while_importing(models, module):
     ended = interrupted("generate", *models, "hi", code=IMPORTING.format(module=module))
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", WAITING)
