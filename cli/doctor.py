@@ -39,7 +39,7 @@ def examine() -> dict[str, Any]:
     import psutil
 
     from blendin_mlx import backend
-    from blendin_models import catalogue, store, upkeep
+    from blendin_models import catalogue, inventory, store
 
     blas = backend.BLAS
     memory = psutil.virtual_memory()
@@ -54,10 +54,16 @@ def examine() -> dict[str, Any]:
         "cache": str(store.home()),
         "models": {
             **{model.name: f"blendin models pull {model.name}" for model in demo},
-            **{kept.name: "here" for kept in upkeep.imported()},
+            **{kept.name: _state(kept) for kept in inventory.imported()},
         },
         "advice": _advice(blas.notice),
     }
+
+
+def _state(kept: Any) -> str:
+    if kept.problem is None:
+        return "here"
+    return f"damaged, {kept.problem}; blendin models remove {kept.name}"
 
 
 def _version(name: str) -> str:

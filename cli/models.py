@@ -13,6 +13,7 @@ from .models_table import (
     about_kept,
     about_model,
     about_pair,
+    kept_line,
     kept_models,
     model_line,
     print_about,
@@ -43,10 +44,11 @@ def list_models(as_json: bool) -> None:
 
     Models that are here but in no pair follow: imported ones, and quantized ones from the hub.
     """
-    from blendin_models import catalogue
+    from blendin_models import catalogue, inventory
 
-    pairs = [about_pair(entry) for entry in catalogue.pairs().values()]
-    kept = kept_models()
+    here = inventory.everything()
+    pairs = [about_pair(entry, here) for entry in catalogue.pairs().values()]
+    kept = kept_models(here)
     if as_json:
         _echo_json([*pairs, *kept])
         return
@@ -55,7 +57,7 @@ def list_models(as_json: bool) -> None:
         for role in ("base", "aligned"):
             click.echo(f"  {role:<8} {model_line(pair[role])}")
     for model in kept:
-        click.echo(f"{model['name']}  {model['bytes'] / 1e6:.0f} MB  {model['source']}")
+        click.echo(kept_line(model))
 
 
 def _fits(pair: dict[str, Any]) -> str:
@@ -72,38 +74,36 @@ def show(name: str, as_json: bool) -> None:
 
     NAME is a pair, a model, or the id of a hub repo that is here.
     """
-    from blendin_models import catalogue, upkeep
-    from blendin_models.resolve import REPO_ID
+    from blendin_models import catalogue, store, upkeep
+    from blendin_models.located import REPO_ID
 
-    kept = {model["name"]: model for model in kept_models()}
     if name in catalogue.pairs():
         about = about_pair(catalogue.pairs()[name])
-    elif name in kept:
-        about = kept[name]
-    elif REPO_ID.match(name):
-        about = about_kept(upkeep.find(name)[0])
+    elif name in catalogue.models():
+        about = about_model(catalogue.models()[name])
+    elif REPO_ID.match(name) or (store.NAME.match(name) and store.model_folder(name).is_dir()):
+        about = about_kept(upkeep.used(name))
     else:
-        about = about_model(catalogue.find_models(name)[0])
-    if as_json:
-        _echo_json(about)
-    else:
-        print_about(about)
+        about = about_model(catalogue.find_models(name)[0])  # says what is near
+    _echo(about, as_json)
 
 
 @models.command()
 @AS_JSON
 def suggest(as_json: bool) -> None:
     """Suggest pairs: those that are here or fit this machine, one tokenizer first."""
-    from blendin_models import catalogue
+    from blendin_models import catalogue, inventory
+    from blendin_models.space import readable
 
-    pairs = [about_pair(entry) for entry in catalogue.pairs().values()]
+    here = inventory.everything()
+    pairs = [about_pair(entry, here) for entry in catalogue.pairs().values()]
     able = [pair for pair in pairs if pair["installed"] or pair["fits"]]
     able.sort(key=lambda p: (not p["installed"], not p["one_tokenizer"], p["download_bytes"]))
     if as_json:
         _echo_json(able)
         return
     for pair in able:
-        state = "here" if pair["installed"] else f"{pair['download_bytes'] / 1e9:.1f} GB to fetch"
+        state = "here" if pair["installed"] else f"{readable(pair['download_bytes'])} to fetch"
         tokenizer = "one tokenizer" if pair["one_tokenizer"] else "two tokenizers"
         click.echo(f"{pair['name']:<16} {state:<16} {tokenizer:<15} {pair['description']}")
         if pair["note"]:
@@ -115,9 +115,7 @@ def suggest(as_json: bool) -> None:
 @click.option(
     "--tokens",
     type=click.IntRange(min=1),
-    default=4096,
-    show_default=True,
-    help="How long the longest conversation will be.",
+    help="How long the longest conversation will be.  [default: 4096, or less where a model ends]",
 )
 @click.option(
     "--kv-bits",
@@ -125,7 +123,7 @@ def suggest(as_json: bool) -> None:
     help="Both caches are quantized to so many bits.  [default: off]",
 )
 @AS_JSON
-def check(names: tuple[str, ...], tokens: int, kv_bits: str | None, as_json: bool) -> None:
+def check(names: tuple[str, ...], tokens: int | None, kv_bits: str | None, as_json: bool) -> None:
     """Check a pair before its weights are read: files, vocabularies, limits, memory.
 
     \b
@@ -134,8 +132,8 @@ def check(names: tuple[str, ...], tokens: int, kv_bits: str | None, as_json: boo
       blendin models check HuggingFaceTB/SmolLM2-360M smollm2-135m-instruct --tokens 8192
       blendin models check demo --kv-bits 8
     """
-    from blendin_models.memory import recommended
-    from blendin_models.pair import check_pair, open_pair
+    from blendin_models.memory import need, recommended
+    from blendin_models.pair import TOKENS, check_pair, open_pair, require_usable
     from blendin_models.relation import relation
 
     if len(names) > 2:
@@ -143,13 +141,14 @@ def check(names: tuple[str, ...], tokens: int, kv_bits: str | None, as_json: boo
     with progress() as report:
         pair, base, aligned = (None, *names) if len(names) == 2 else (names[0], None, None)
         bits = None if kv_bits is None else int(kv_bits)
-        checked = check_pair(pair, base, aligned, report, tokens=tokens, force=True, kv_bits=bits)
-    related = relation(open_pair(checked))
-    about = about_check(checked, related, tokens, recommended())
-    if as_json:
-        _echo_json(about)
-    else:
-        print_about(about)
+        wanted = tokens or TOKENS
+        checked = check_pair(pair, base, aligned, report, tokens=wanted, force=True, kv_bits=bits)
+    if tokens is None:
+        tokens = min([TOKENS, *(r.context_limit for r in checked.reports if r.context_limit)])
+    opened = open_pair(checked)
+    needed = need(checked.reports, tokens, bits)
+    _echo(about_check(checked, needed, relation(opened), tokens, recommended()), as_json)
+    require_usable(checked, opened, tokens, bits)
 
 
 @models.command()
@@ -165,11 +164,18 @@ def check(names: tuple[str, ...], tokens: int, kv_bits: str | None, as_json: boo
     type=click.Choice(["32", "64", "128"]),
     help="Weights that share a scale.  [default: 64]",
 )
+@AS_JSON
 @QUIET
-def pull(names: tuple[str, ...], bits: str | None, group_size: str | None, quiet: bool) -> None:
-    """Fetch models: names of pairs or models, or hub repo ids (OWNER/NAME, OWNER/NAME@REVISION)."""
+def pull(
+    names: tuple[str, ...], bits: str | None, group_size: str | None, as_json: bool, quiet: bool
+) -> None:
+    """Fetch models: names of pairs or models, or hub repo ids (OWNER/NAME, OWNER/NAME@REVISION).
+
+    Of a branch that is here already the newest commit is fetched.
+    """
     from blendin_models import catalogue
     from blendin_models.convert import Quantization
+    from blendin_models.preflight import inspect_located
     from blendin_models.resolve import locate_all
 
     pairs = catalogue.pairs()
@@ -181,47 +187,79 @@ def pull(names: tuple[str, ...], bits: str | None, group_size: str | None, quiet
     said = bits is not None or group_size is not None
     quantization = Quantization(int(bits or 4), int(group_size or 64)) if said else None
     with progress(quiet) as report:
-        found = locate_all(wanted, report, quantization)
+        found = locate_all(wanted, report, quantization, update=True)
     for located in found:
+        inspect_located(located)
         kept = "" if located.folder.name == located.name else f" in {located.folder}"
         say(f"{located.name} is ready{kept}", quiet)
+    if as_json:
+        _echo_json([_about_located(located) for located in found])
 
 
 @models.command()
 @click.argument("name")
+@AS_JSON
 @QUIET
-def remove(name: str, quiet: bool) -> None:
-    """Delete a model, or both models of a pair, from the cache."""
+def remove(name: str, as_json: bool, quiet: bool) -> None:
+    """Delete a model, both models of a pair, or a hub repo (or one @REVISION) from the cache."""
     from blendin_models import upkeep
+    from blendin_models.space import readable
 
+    removed = []
     for model, freed in upkeep.remove(name):
-        say(f"{model} removed, {freed / 1e6:.0f} MB freed", quiet)
+        say(f"{model} removed, {readable(freed)} freed", quiet)
+        removed.append({"name": model, "freed_bytes": freed})
+    if as_json:
+        _echo_json(removed)
 
 
 @models.command()
 @click.argument("name")
+@AS_JSON
 @QUIET
-def verify(name: str, quiet: bool) -> None:
+def verify(name: str, as_json: bool, quiet: bool) -> None:
     """Check every file of a model, or of a pair, against what was recorded of it (SHA-256)."""
     from blendin_models import upkeep
 
     with progress(quiet) as report:
-        upkeep.verify(name, report)
+        verified = upkeep.verify(name, report)
+    if as_json:
+        _echo_json([{**about_kept(one.kept), "problems": one.problems} for one in verified])
+    upkeep.require_whole(name, verified)
     say(f"{name} is as it was fetched", quiet)
 
 
 @models.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--name", help="The name to keep it by.  [default: that of the file]")
+@AS_JSON
 @QUIET
-def import_model(file: Path, name: str | None, quiet: bool) -> None:
+def import_model(file: Path, name: str | None, as_json: bool, quiet: bool) -> None:
     """Import a GGUF file: llama, qwen2, qwen3, gemma2 and gemma3 (text) architectures."""
     from blendin_models.install import import_file
+    from blendin_models.resolve import locate
 
     name = name or file.stem.lower()
     with progress(quiet) as report:
         folder = import_file(file, name, report)
     say(f"{name} is ready in {folder}", quiet)
+    if as_json:
+        _echo_json(_about_located(locate(name)))
+
+
+def _about_located(located: Any) -> dict[str, Any]:
+    return {
+        "name": located.name,
+        "path": str(located.folder),
+        "revision": located.revision,
+    }
+
+
+def _echo(about: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _echo_json(about)
+    else:
+        print_about(about)
 
 
 def _echo_json(content: Any) -> None:

@@ -9,12 +9,16 @@ import click
 BYTES_OF_A_WEIGHT = {"cpu": 4.0, "gpu": 0.6}  # float32; 4 bits with their scales
 
 
-def about_pair(entry: Any) -> dict[str, Any]:
-    """A pair of the catalogue as an object."""
+def about_pair(entry: Any, here: Any = None) -> dict[str, Any]:
+    """A pair of the catalogue as an object.
+
+    Args:
+        here: what is on this machine (``inventory.everything()``), if it was looked up already.
+    """
     from blendin_mlx.backend import is_cpu
     from blendin_models.memory import recommended
 
-    base, aligned = (about_model(model) for model in entry.models)
+    base, aligned = (about_model(model, here) for model in entry.models)
     weight = BYTES_OF_A_WEIGHT["cpu" if is_cpu() else "gpu"]
     memory = int(weight * sum(model.parameters for model in entry.models))
     missing = [model["download_bytes"] for model in (base, aligned) if not model["installed"]]
@@ -23,6 +27,7 @@ def about_pair(entry: Any) -> dict[str, Any]:
         "description": entry.description,
         "note": entry.note,
         "recommended": entry.recommended,
+        "reference": entry.reference,
         "one_tokenizer": entry.one_tokenizer,
         "installed": not missing,
         "download_bytes": sum(missing),
@@ -33,20 +38,21 @@ def about_pair(entry: Any) -> dict[str, Any]:
     }
 
 
-def about_model(entry: Any) -> dict[str, Any]:
+def about_model(entry: Any, here: Any = None) -> dict[str, Any]:
     """A model of the catalogue as an object."""
     from blendin_models import upkeep
     from blendin_models.errors import ModelError
 
     try:
-        kept = upkeep.find(entry.name)[0]
+        kept = upkeep.used(entry.name, here)
     except ModelError:
         kept = None
     return {
         "name": entry.name,
         "license": entry.license,
         "gated": entry.gated,
-        "installed": kept is not None,
+        "installed": kept is not None and kept.problem is None,
+        "problem": kept.problem if kept else None,
         "path": str(kept.folder) if kept else None,
         "bytes": kept.bytes if kept else None,
         "revision": kept.revision if kept else None,
@@ -55,17 +61,18 @@ def about_model(entry: Any) -> dict[str, Any]:
     }
 
 
-def about_check(checked: Any, related: Any, tokens: int, room: int) -> dict[str, Any]:
+def about_check(checked: Any, need: Any, related: Any, tokens: int, room: int) -> dict[str, Any]:
     """What can be known of a pair before its weights are read, as an object."""
     sides = zip(("base", "aligned"), checked.models, checked.reports, strict=True)
     return {
         "vocabularies": related.kind,
         "shared_tokens": round(related.shared, 4),
         "tokens": tokens,
-        "weights_bytes": checked.need.weights,
-        "caches_bytes": checked.need.caches,
+        "weights_bytes": need.weights,
+        "caches_bytes": need.caches,
+        "caches_known": all(report.cache.known for report in checked.reports),
         "recommended_bytes": room,
-        "fits": checked.need.total <= room,
+        "fits": need.total <= room,
         **{
             role: {
                 "name": located.name,
@@ -81,12 +88,11 @@ def about_check(checked: Any, related: Any, tokens: int, room: int) -> dict[str,
     }
 
 
-def kept_models() -> list[dict[str, Any]]:
+def kept_models(here: Any) -> list[dict[str, Any]]:
     """Models that are here and in no pair: imported, quantized, or cached from the hub."""
-    from blendin_models import catalogue, upkeep
+    from blendin_models import catalogue
 
     known = catalogue.models()
-    here = (*upkeep.imported(), *upkeep.snapshots())
     return [about_kept(kept) for kept in here if kept.name not in known]
 
 
@@ -98,17 +104,25 @@ def about_kept(kept: Any) -> dict[str, Any]:
         "bytes": kept.bytes,
         "source": kept.source,
         "revision": kept.revision,
+        "problem": kept.problem,
     }
+
+
+def kept_line(model: dict[str, Any]) -> str:
+    """A model that is here and in no pair, in one line."""
+    damaged = f"  (damaged: {model['problem']})" if model["problem"] else ""
+    return f"{model['name']}  {model['bytes'] / 1e6:.0f} MB  {model['source']}{damaged}"
 
 
 def model_line(model: dict[str, Any]) -> str:
     """A model of a pair in one line."""
-    state = (
-        f"here, {model['bytes'] / 1e6:.0f} MB"
-        if model["installed"]
-        else f"not here, {model['download_bytes'] / 1e6:.0f} MB to fetch"
-    )
-    return f"{model['name']:<24} {state:<27} {model['license']}"
+    if model["installed"]:
+        state = f"here, {model['bytes'] / 1e6:.0f} MB"
+    else:
+        damaged = "damaged" if model["problem"] else "not here"
+        state = f"{damaged}, {model['download_bytes'] / 1e6:.0f} MB to fetch"
+    gated = "; gated" if model["gated"] else ""
+    return f"{model['name']:<24} {state:<27} {model['license']}{gated}"
 
 
 def print_about(about: dict[str, Any], indent: str = "") -> None:

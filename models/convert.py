@@ -6,12 +6,12 @@ import contextlib
 import io
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import manifest
+from .building import building
 from .errors import ModelError, first_line
 
 BITS = (2, 3, 4, 5, 6, 8)
@@ -51,14 +51,19 @@ def quantization_of(folder: Path) -> Quantization | None:
         ModelError: its record cannot be read.
     """
     record = manifest.read(folder)
-    return Quantization(**record.quantization) if record and record.quantization else None
+    try:
+        return Quantization(**record.quantization) if record and record.quantization else None
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{folder / manifest.FILE} is damaged: {first_line(error)}") from None
 
 
-def is_quantized(folder: Path) -> bool:
-    """Whether the config of a model says that its weights are quantized."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    text = config.get("text_config") or {}
-    return any("quantization" in part or "quantization_config" in part for part in (config, text))
+def converted_bytes(weights: int, besides: int, quantization: Quantization) -> int:
+    """About what a quantized copy takes of weights that have 16 bits, and the files besides them.
+
+    Each group has a scale and a bias of 16 bits; what cannot be quantized is little.
+    """
+    bits = quantization.bits + 2 * 16 / quantization.group_size
+    return int(1.05 * weights * min(1.0, bits / 16)) + besides
 
 
 def convert(
@@ -79,26 +84,19 @@ def convert(
     Raises:
         ModelError: it cannot be loaded, quantized or written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for left in target.parent.glob(f".{target.name}.*"):  # by one that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        _write(source, building, quantization, progress)
-        manifest.write(building, record)
-        building.chmod(0o755)  # mkdtemp's folders are their owner's only
-        shutil.rmtree(target, ignore_errors=True)
-        building.replace(target)
+        with building(target) as folder:
+            _write(source, folder, quantization, progress)
+            manifest.write(folder, record)
+            shutil.rmtree(target, ignore_errors=True)  # whatever is there is no complete model
     except ModelError:
         raise
     except Exception as error:
         raise ModelError(f"{source} cannot be quantized: {first_line(error)}") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)  # nothing is left of it after a success
 
 
 def _write(
-    source: Path, building: Path, quantization: Quantization, progress: Progress | None
+    source: Path, target: Path, quantization: Quantization, progress: Progress | None
 ) -> None:
     from mlx_lm.utils import quantize_model, save_model
 
@@ -113,6 +111,6 @@ def _write(
     for pattern in BESIDES:
         for file in source.glob(pattern):
             if file.name not in ("config.json", "model.safetensors.index.json"):
-                shutil.copy(file, building / file.name)
-    save_model(building, network)
-    (building / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+                shutil.copy(file, target / file.name)
+    save_model(target, network)
+    (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

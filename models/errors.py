@@ -9,6 +9,10 @@ class ModelError(BlendinError):
     """A model is missing, incomplete, damaged, or of a kind that cannot be loaded."""
 
 
+class UnsuitableError(ModelError):
+    """A model is of a kind that is never loaded; fetching it again cannot help."""
+
+
 class MemoryNeededError(ModelError):
     """Both models and their caches need more memory than the device has to give."""
 

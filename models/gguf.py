@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from . import manifest
+from .building import building
 from .errors import ModelError
 from .gguf_config import model_config
 from .gguf_file import GgufFile, read_gguf
@@ -55,19 +54,12 @@ def import_gguf(
         )
     _complete(config, file, wanted, vocabulary)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
-            _write_tokenizer(building, file, vocabulary, config)
-            write_weights(file, wanted, building / "model.safetensors", progress)
-            _write_json(building / "config.json", config)
+        with building(target) as folder:
+            _write_tokenizer(folder, file, vocabulary, config)
+            write_weights(file, wanted, folder / "model.safetensors", progress)
+            _write_json(folder / "config.json", config)
             if record is not None:
-                manifest.write(building, record)
-            building.chmod(0o755)  # mkdtemp's folders are their owner's only
-            building.replace(target)
-        finally:
-            # Nothing is left to remove after a success: the folder has moved.
-            shutil.rmtree(building, ignore_errors=True)
+                manifest.write(folder, record)
     except OSError as error:
         raise ModelError(f"{target}: cannot be written ({error.strerror})") from error
 

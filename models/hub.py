@@ -6,13 +6,13 @@ costs is the file that was on its way; the next download starts it again, and sa
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import hub_files
-from .errors import ModelError
+from . import hub_files, space, store
+from .checksums import SHA256
+from .errors import ModelError, UnsuitableError
 from .hub_errors import (
     LOG,
     download_may_pass,
@@ -22,8 +22,9 @@ from .hub_errors import (
     try_again,
     warn_of_plain_http,
 )
-from .hub_files import COMMIT, MAIN, SHA256, HubFile, Snapshot
+from .hub_files import COMMIT, MAIN, HubFile, Snapshot
 from .packages import Progress
+from .space import Wanted
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
@@ -42,6 +43,18 @@ def kept(repo: str, revision: str | None = None) -> Path | None:
         if not snapshot.missing:
             return snapshot.folder
     return None
+
+
+def commits(repo: str, revision: str | None = None) -> list[str]:
+    """The commits that a branch, tag or commit stands for on this machine, best first."""
+    return hub_files.commits(repo, _checked_revision(repo, revision))
+
+
+def is_offline() -> bool:
+    """Whether nothing may be asked of the hub."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
 
 
 def look_up(repo: str, revision: str | None = None) -> Snapshot:
@@ -90,10 +103,14 @@ def _snapshot(repo: str, asked: str, info: ModelInfo) -> Snapshot:
                 raise ValueError(f"no size or no SHA-256 of {one.rfilename}")
             files.append(HubFile(one.rfilename, size, sha256))
     if not any(hub_files.is_weights(file.name) for file in files):
-        raise ModelError(
+        raise UnsuitableError(
             f"{repo} has no {hub_files.WEIGHTS}; no other kind of weights is loaded from the hub"
         )
-    files.sort(key=lambda file: (file.sha256 is not None, file.name))
+    if lacking := [name for name in store.REQUIRED if name not in {file.name for file in files}]:
+        raise UnsuitableError(
+            f"{repo} has no {' and no '.join(lacking)}, so it cannot be loaded; choose another repo"
+        )
+    files.sort(key=lambda f: (hub_files.is_weights(f.name), f.sha256 is not None, f.name))
     return Snapshot(repo, commit, tuple(files), asked)
 
 
@@ -105,12 +122,17 @@ def _refuse_odd_name(repo: str, name: str) -> None:
         )
 
 
-def fetch(snapshots: Sequence[Snapshot], progress: Progress | None = None) -> list[Path]:
+def fetch(
+    snapshots: Sequence[Snapshot],
+    progress: Progress | None = None,
+    before_weights: Callable[[], None] | None = None,
+) -> list[Path]:
     """Fetch what is missing of some repos, and check it.
 
     Args:
         snapshots: all that is needed, so that it is known to fit the disk before the first byte.
         progress: called with what is fetched, bytes done and bytes in all, over all repos.
+        before_weights: called when all other files are here; it may raise what is wrong with them.
 
     Returns:
         The folder of each snapshot.
@@ -119,36 +141,35 @@ def fetch(snapshots: Sequence[Snapshot], progress: Progress | None = None) -> li
         ModelError: a file could not be had, or is not what the hub says.
     """
     _sweep(snapshots, say=True)
-    missing = {snapshot: snapshot.missing for snapshot in snapshots}
-    lacking = sum(file.bytes for files in missing.values() for file in files)
-    _require_space(lacking, [snapshot.repo for snapshot in missing])
-    what = " + ".join(snapshot.repo.rpartition("/")[2] for snapshot in missing)
-    total = sum(snapshot.bytes for snapshot in missing)
-    done = total - lacking
-    for snapshot, files in missing.items():
-        for file in files:
-            _fetch_file(snapshot, file, _counter(progress, what, done, done + file.bytes, total))
-            done += file.bytes
+    missing = [(snapshot, file) for snapshot in snapshots for file in snapshot.missing]
+    missing.sort(key=lambda one: hub_files.is_weights(one[1].name))
+    space.require(wanted(snapshots))
+    what = " + ".join(snapshot.repo.rpartition("/")[2] for snapshot in snapshots)
+    total = sum(snapshot.bytes for snapshot in snapshots)
+    done = total - sum(file.bytes for _, file in missing)
+    for snapshot, file in missing:
+        if before_weights and hub_files.is_weights(file.name):
+            before_weights()
+            before_weights = None
+        _fetch_file(snapshot, file, _counter(progress, what, done, done + file.bytes, total))
+        done += file.bytes
+    for snapshot in snapshots:
         hub_files.make_findable(snapshot)
     _sweep(snapshots, say=False)
     return [snapshot.folder for snapshot in snapshots]
+
+
+def wanted(snapshots: Sequence[Snapshot]) -> list[Wanted]:
+    """The room that is needed for what is missing of some repos."""
+    cache = hub_files.cache()
+    lacking = [(one.repo, sum(file.bytes for file in one.missing)) for one in snapshots]
+    return [Wanted(repo, size, cache, "HF_HOME") for repo, size in lacking]
 
 
 def _sweep(snapshots: Sequence[Snapshot], say: bool) -> None:
     for repo in dict.fromkeys(snapshot.repo for snapshot in snapshots):
         if hub_files.sweep(repo) and say:
             LOG.warning("%s: a download was cut off; the file it was at starts again", repo)
-
-
-def _require_space(wanted: int, repos: list[str]) -> None:
-    cache = hub_files.cache()
-    folder = next(path for path in (cache, *cache.parents) if path.exists())
-    free = shutil.disk_usage(folder).free
-    if wanted > free:
-        raise ModelError(
-            f"{' and '.join(repos)} need {wanted / 1e9:.2f} GB more in {cache}, where "
-            f"{free / 1e9:.2f} GB are free; free some, or name another folder with HF_HOME"
-        )
 
 
 def _counter(

@@ -1,33 +1,31 @@
 """A hub repo on this machine: its files in the hub's cache, what is known of them, what is whole.
 
-The cache is huggingface_hub's own (``HF_HOME``), shared with every other program that uses it. Two
-things are remembered in our home: what the hub listed, and which large files had the SHA-256 that
-the hub has on record.
+The cache is huggingface_hub's own (``HF_HOME``), shared with every other program that uses it. What
+the hub listed is remembered in our home.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from . import manifest, store
+from . import store
+from .building import locked
+from .checksums import SHA256, blob_of, is_as_recorded, read_json, replace_file
 
 # Weights that are loaded, and what goes with them. Never code, never pickles, never sub-folders.
 WEIGHTS = "model*.safetensors"
 WANTED = (WEIGHTS, "*.json", "*.jinja", "*.txt", "tokenizer.model")
 INDEX = "model.safetensors.index.json"
 # Without these no snapshot that somebody else fetched is taken for complete.
-EXPECTED = ("config.json", "tokenizer_config.json")
-TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+EXPECTED = (*store.REQUIRED, "tokenizer_config.json")
 MAIN = "main"
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
-SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True)
@@ -92,46 +90,37 @@ def repo_folder(repo: str) -> Path:
     return cache() / f"models--{repo.replace('/', '--')}"
 
 
-def is_whole(folder: Path, file: HubFile) -> bool:
-    """Whether a file is there, has its size and, if it is on record, its SHA-256."""
-    path = folder / file.name
+def snapshot_folders() -> list[Path]:
+    """The folders of all snapshots that the cache has of models."""
+    folders = cache().glob("models--*--*/snapshots/*")
+    return sorted(path for path in folders if COMMIT.match(path.name) and path.is_dir())
+
+
+def repo_of(snapshot: Path) -> str:
+    """The repo that a folder of the cache belongs to."""
+    return snapshot.parents[1].name.removeprefix("models--").replace("--", "/", 1)
+
+
+def is_there(folder: Path, file: HubFile) -> bool:
+    """Whether a file is there and has its size."""
     try:
-        if path.stat().st_size != file.bytes:
-            return False
-        return file.sha256 is None or _has_sha256(path.resolve(), file.sha256)
+        return (folder / file.name).stat().st_size == file.bytes
     except OSError:
         return False
 
 
-def _has_sha256(blob: Path, sha256: str) -> bool:
-    """Hash a file, unless it was found right before and is as it was then."""
-    about = blob.stat()
-    fact = [about.st_size, about.st_mtime_ns, sha256]
-    if _verified().get(str(blob)) == fact:
-        return True
-    if manifest.sha256(blob) != sha256:
-        return False
-    facts = {path: known for path, known in _verified().items() if Path(path).exists()}
-    _write(_facts_file(), json.dumps({**facts, str(blob): fact}, indent=1))
-    return True
-
-
-def _facts_file() -> Path:
-    return store.home() / "verified.json"
-
-
-def _verified() -> dict[str, list[object]]:
-    facts = _read(_facts_file())
-    return facts if isinstance(facts, dict) else {}
+def is_whole(folder: Path, file: HubFile, anew: bool = False) -> bool:
+    """Whether a file is there, has its size and the hash on record (``anew``: hashed again)."""
+    with contextlib.suppress(OSError):
+        return is_there(folder, file) and is_as_recorded(folder / file.name, file.sha256, anew)
+    return False
 
 
 def discard(path: Path) -> None:
-    """Delete a file of a snapshot and what it points to."""
-    while path.is_symlink():
-        target = path.parent / os.readlink(path)
-        path.unlink(missing_ok=True)
-        path = target
+    """Delete a file of a snapshot and the blob it points to."""
+    blob = blob_of(path)
     path.unlink(missing_ok=True)
+    blob.unlink(missing_ok=True)
 
 
 def known(repo: str, asked: str) -> Iterator[Snapshot]:
@@ -145,8 +134,7 @@ def known(repo: str, asked: str) -> Iterator[Snapshot]:
         yield last
     commit = asked if COMMIT.match(asked) else _commit_of(repo, asked)
     if commit is not None and (last is None or last.revision != commit):
-        folder = repo_folder(repo) / "snapshots" / commit
-        yield _listed(repo, commit) or Snapshot(repo, commit, tuple(_judged(folder)), asked)
+        yield _listed(repo, commit) or judged(repo, commit)
 
 
 def _commit_of(repo: str, asked: str) -> str | None:
@@ -158,14 +146,42 @@ def _commit_of(repo: str, asked: str) -> str | None:
 
 
 def _judged(folder: Path) -> Iterator[HubFile]:
-    index = _read(folder / INDEX)
+    index = read_json(folder / INDEX)
     weights = index.get("weight_map") if isinstance(index, dict) else None
     shards = map(str, weights.values()) if isinstance(weights, dict) else ["model.safetensors"]
-    tokenizer = next((name for name in TOKENIZERS if (folder / name).exists()), TOKENIZERS[0])
-    for name in (*EXPECTED, tokenizer, *dict.fromkeys(shards)):
-        blob = (folder / name).resolve()
-        size = blob.stat().st_size if blob.is_file() else -1
-        yield HubFile(name, size, blob.name if SHA256.match(blob.name) else None)
+    for name in dict.fromkeys((*EXPECTED, *shards, *_others(folder))):
+        path = folder / name
+        size = path.stat().st_size if path.is_file() else -1
+        own = blob_of(path).name
+        yield HubFile(name, size, own if SHA256.match(own) else None)
+
+
+def _others(folder: Path) -> list[str]:
+    """What else of the wanted kinds is there; weights only as the index has them."""
+    names = sorted(path.name for path in folder.glob("*"))
+    return [name for name in names if is_wanted(name) and not is_weights(name)]
+
+
+def commits(repo: str, asked: str) -> list[str]:
+    """The commits that a branch, tag or commit stands for here, best first."""
+    return [snapshot.revision for snapshot in known(repo, asked)]
+
+
+def listed(repo: str, commit: str) -> Snapshot | None:
+    """What the hub listed for a commit, under whichever name it was asked for."""
+    listings = (store.home() / "hub").glob(f"{repo}@*.json".replace("/", "--"))
+    keys = sorted(path.stem.rpartition("@")[2] for path in listings)
+    for key in (commit, *keys):
+        snapshot = _listed(repo, key)
+        if snapshot is not None and snapshot.revision == commit:
+            return snapshot
+    return None
+
+
+def judged(repo: str, commit: str) -> Snapshot:
+    """What a snapshot must hold by its own index, where nothing was listed."""
+    folder = repo_folder(repo) / "snapshots" / commit
+    return Snapshot(repo, commit, tuple(_judged(folder)), commit)
 
 
 def remember(snapshot: Snapshot) -> None:
@@ -177,22 +193,24 @@ def make_findable(snapshot: Snapshot) -> None:
     """Let a complete snapshot be found by its commit, and by the branch or tag it was asked by."""
     _write_listing(snapshot, snapshot.revision)
     if snapshot.asked != snapshot.revision:
-        _write(repo_folder(snapshot.repo) / "refs" / snapshot.asked, snapshot.revision)
+        replace_file(repo_folder(snapshot.repo) / "refs" / snapshot.asked, snapshot.revision)
 
 
 def _write_listing(snapshot: Snapshot, key: str) -> None:
     files = [astuple(file) for file in snapshot.files]
     content = {"revision": snapshot.revision, "files": files}
-    _write(_listing_file(snapshot.repo, key), json.dumps(content, indent=1))
+    replace_file(_listing_file(snapshot.repo, key), json.dumps(content, indent=1))
 
 
 def _listed(repo: str, key: str) -> Snapshot | None:
-    content = _read(_listing_file(repo, key))
+    content = read_json(_listing_file(repo, key))
     try:
         files = tuple(HubFile(*file) for file in content["files"])  # type: ignore[index]
-        return Snapshot(repo, content["revision"], files, key)  # type: ignore[index]
+        revision = content["revision"]  # type: ignore[index]
+        sound = COMMIT.match(revision) and all(Path(f.name) and f.bytes >= 0 for f in files)
     except (TypeError, KeyError):
         return None
+    return Snapshot(repo, revision, files, key) if sound else None
 
 
 def _listing_file(repo: str, key: str) -> Path:
@@ -205,35 +223,8 @@ def sweep(repo: str) -> int:
     locks = cache() / ".locks" / repo_folder(repo).name
     for part in (repo_folder(repo) / "blobs").glob("*.incomplete"):
         with contextlib.suppress(OSError):  # held by another process, or a cache that is read-only
-            with _lock(locks / f"{part.name.partition('.')[0]}.lock"):
+            # what huggingface_hub holds while it writes a blob
+            with locked(locks / f"{part.name.partition('.')[0]}.lock", wait=False):
                 part.unlink()
             swept += 1
     return swept
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """What huggingface_hub holds while it writes a blob; at once or never."""
-    import fcntl
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-
-
-def _read(path: Path) -> object:
-    try:
-        content: object = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content
-
-
-def _write(path: Path, content: str) -> None:
-    """Replace a small file; where that cannot be, it is not there and costs time later."""
-    part = path.with_name(f"{path.name}.part")  # one name: what a kill leaves is used again
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(content, encoding="utf-8")
-        os.replace(part, path)

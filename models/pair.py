@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from . import catalogue
 from .install import Progress
-from .resolve import Located, locate_all, repair_named
+from .located import Located, repair_named
+from .resolve import locate_all
 
 if TYPE_CHECKING:
     from blendin_mlx.model import LanguageModel, Pair
@@ -60,7 +61,7 @@ def check_pair(
     """
     from .loading import check_folder
     from .memory import check_memory
-    from .preflight import KV_BITS, inspect
+    from .preflight import KV_BITS, inspect_located
 
     if kv_bits not in (None, *KV_BITS):
         raise ValueError(f"kv_bits must be 4 or 8, not {kv_bits}")
@@ -74,12 +75,31 @@ def check_pair(
     for one in located:  # all, before the first of them takes its time
         with repair_named(one):
             check_folder(one.folder)
-    reports = []
-    for one in located:
-        with repair_named(one):
-            reports.append(inspect(one.folder, tokenizer=False))  # opened right after this
+    # Tokenizers are opened right after this.
+    reports = [inspect_located(one, tokenizer=False) for one in located]
     need = check_memory(reports, tokens, force, kv_bits)
     return CheckedPair(tuple(located), tuple(reports), need)
+
+
+def require_usable(
+    checked: CheckedPair, opened: Pair, tokens: int, kv_bits: int | None = None
+) -> None:
+    """Refuse a pair that cannot hold a conversation of that length as it is.
+
+    Raises:
+        PairError: the aligned model has no chat template, or a model reads fewer tokens.
+        MemoryNeededError: they do not fit.
+    """
+    from blendin_mlx.errors import PairError
+
+    from .memory import check_memory
+
+    opened.require_chat_template()
+    for one, report in zip(checked.models, checked.reports, strict=True):
+        limit = report.context_limit
+        if limit is not None and tokens > limit:
+            raise PairError(f"{one.name} reads {limit} tokens at most, not {tokens}")
+    check_memory(checked.reports, tokens, kv_bits=kv_bits)
 
 
 def open_pair(checked: CheckedPair) -> Pair:
@@ -104,12 +124,18 @@ def load_pair(
     tokens: int = TOKENS,
     force: bool = False,
     kv_bits: int | None = None,
+    needs_chat_template: bool = False,
 ) -> Pair:
     """Load both models of a catalogue pair, or of two names (see :func:`check_pair`).
+
+    Args:
+        needs_chat_template: refuse an aligned model without one before any weight is read; False
+            where prompts will come with a template of their own.
 
     Raises:
         ModelError: a model is unknown, missing or damaged.
         MemoryNeededError: they do not fit.
+        PairError: the aligned model has no chat template, and one is needed.
         ValueError: one side is not named, or ``kv_bits`` is neither 4 nor 8.
 
     Example:
@@ -131,6 +157,8 @@ def load_pair(
         kv_bits=kv_bits,
     )
     opened = open_pair(checked)
+    if needs_chat_template:
+        opened.require_chat_template()
     for model in filter(None, (opened.base, opened.aligned, opened.reference)):
         evaluate_weights(model.network, progress and partial(progress, f"{model.name}, load"))
     return opened

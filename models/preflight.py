@@ -12,8 +12,10 @@ from blendin_mlx.backend import is_cpu, mx
 from blendin_mlx.context import KV_GROUP
 from blendin_mlx.model import CONTEXT_KEYS
 
-from .errors import ModelError, first_line
+from .configs import read_config, text_part
+from .errors import ModelError, UnsuitableError, first_line
 from .loading import check_folder, load_network, open_files_limit, to_float32
+from .located import Located, repair_named
 from .weights import read_folder
 
 KIND = re.compile(r"[\w-]+\Z")
@@ -78,8 +80,12 @@ def inspect(folder: Path, tokenizer: bool = True) -> Preflight:
     """
     check_folder(folder)
     tensors = read_folder(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(folder)
     _check_architecture(folder / "config.json", config)
+    layers = text_part(config).get("num_hidden_layers")
+    if isinstance(layers, int) and layers > len(tensors):  # building them might take for ever
+        file = folder / "config.json"
+        raise ModelError(f"{file} does not fit the weights: it has {layers} layers")
     if tokenizer:
         _check_tokenizer(folder / "tokenizer.json")
     network = _fitted(folder)
@@ -96,6 +102,22 @@ def inspect(folder: Path, tokenizer: bool = True) -> Preflight:
     )
 
 
+def inspect_located(located: Located, tokenizer: bool = True) -> Preflight:
+    """Check a model that was found (see :func:`inspect`); the error says how to get it anew."""
+    with repair_named(located):
+        return inspect(located.folder, tokenizer)
+
+
+def check_description(folder: Path) -> None:
+    """Check what comes before any weight: the config, the architecture, the tokenizer.
+
+    Raises:
+        ModelError: naming the file that is damaged or of a kind that cannot be loaded.
+    """
+    _check_architecture(folder / "config.json", read_config(folder))
+    _check_tokenizer(folder / "tokenizer.json")
+
+
 def _check_architecture(file: Path, config: dict[str, Any]) -> None:
     with open_files_limit():
         from mlx_lm.utils import _get_classes
@@ -106,7 +128,7 @@ def _check_architecture(file: Path, config: dict[str, Any]) -> None:
             raise ValueError(kind)
         _get_classes(config)
     except Exception as error:  # an import error, a missing class, a config of odd types
-        raise ModelError(
+        raise UnsuitableError(
             f"{file} is of a {kind!r} model, which the installed mlx-lm does not know; "
             "update mlx-lm, or choose another model"
         ) from error
@@ -131,8 +153,10 @@ def _fitted(folder: Path) -> Any:
 
 
 def _has_chat_template(folder: Path) -> bool:
-    if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
-        return True
+    """As the tokenizer will have one: not from ``chat_template.json``, which is a processor's."""
+    own = folder / "chat_template.jinja"
+    if own.is_file():
+        return own.stat().st_size > 0
     file = folder / "tokenizer_config.json"
     if not file.is_file():
         return False
@@ -140,11 +164,15 @@ def _has_chat_template(folder: Path) -> bool:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         raise ModelError(f"{file} is no valid JSON") from None
-    return isinstance(settings, dict) and bool(settings.get("chat_template"))
+    template = settings.get("chat_template") if isinstance(settings, dict) else None
+    if isinstance(template, list):  # several by name
+        named = [one for one in template if isinstance(one, dict)]
+        return any(one.get("name") == "default" and one.get("template") for one in named)
+    return bool(template)
 
 
 def _context_limit(config: dict[str, Any]) -> int | None:
-    part = config.get("text_config") or config
+    part = text_part(config)
     limits = [part[key] for key in CONTEXT_KEYS if isinstance(part.get(key), int)]
     return min(limits) if limits else None
 

@@ -14,6 +14,7 @@ from .errors import ModelError
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 # A folder is a model only with these; they are the last to be written by an import.
 REQUIRED = ("config.json", "tokenizer.json")
+WEIGHTS = "model*.safetensors"
 
 
 def home() -> Path:
@@ -51,24 +52,14 @@ def is_installed(name: str) -> bool:
 
 def looks_like_model(folder: Path) -> bool:
     """Whether a folder holds a config, a tokenizer and weights."""
-    return all((folder / file).is_file() for file in REQUIRED) and any(
-        folder.glob("model*.safetensors")
-    )
+    return not lacking(folder)
 
 
-def require_space(wanted: int, what: str) -> None:
-    """Refuse what will not fit on the disk, before its first byte.
-
-    Raises:
-        ModelError: with both figures.
-    """
-    folder = next(path for path in (home(), *home().parents) if path.exists())
-    free = shutil.disk_usage(folder).free
-    if wanted > free:
-        raise ModelError(
-            f"{what} needs {wanted / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free; "
-            "free some, or name another folder with BLENDIN_HOME"
-        )
+def lacking(folder: Path) -> list[str]:
+    """What a folder would need to be a model: files by name, weights by pattern."""
+    missing = [file for file in REQUIRED if not (folder / file).is_file()]
+    weights = any(path.is_file() for path in folder.glob(WEIGHTS))
+    return missing if weights else [*missing, WEIGHTS]
 
 
 def size_on_disk(folder: Path) -> int:

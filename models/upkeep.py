@@ -1,102 +1,110 @@
-"""Models that are here: which, how large, whether they are still as they were fetched; removing."""
+"""Models that are here: found by name, checked against what they were when fetched, removed."""
 
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from . import catalogue, manifest, store
+from . import catalogue, hub_files, manifest, store
+from .checksums import blob_of
 from .errors import ModelError
-from .resolve import REPO_ID
+from .hub_files import HubFile
+from .inventory import Kept, conversion, everything
+from .located import REPO_ID, repair
 
-SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A model folder on this machine.
+class Verified:
+    """A model whose files were hashed, and what is wrong with them, a line each."""
 
-    Attributes:
-        name: what to call it by.
-        source, revision: what it was made from, where that is known.
-    """
-
-    name: str
-    folder: Path
-    source: str | None = None
-    revision: str | None = None
-
-    @property
-    def bytes(self) -> int:
-        """Size of its files."""
-        return store.size_on_disk(self.folder)
+    kept: Kept
+    problems: tuple[str, ...]
 
 
-def imported() -> list[Kept]:
-    """Models in the program's own cache: imported and quantized ones."""
-    folder = store.models_folder()
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
-    kept = []
-    for path in found:
-        if store.looks_like_model(path) and store.NAME.match(path.name):
-            record = manifest.read(path) or manifest.Manifest("unknown")
-            kept.append(Kept(path.name, path, record.source, record.revision))
-    return kept
+def find(name: str, here: Sequence[Kept] | None = None) -> list[Kept]:
+    """What is here of a pair, a model or a hub repo (of one revision, if the name has one).
 
-
-def snapshots() -> list[Kept]:
-    """Hub repos in the hub's cache that hold a model, each revision by itself."""
-    from huggingface_hub import CacheNotFound, scan_cache_dir
-
-    try:
-        repos = scan_cache_dir().repos
-    except (CacheNotFound, ValueError):
-        return []
-    revisions = [(repo, r) for repo in repos if repo.repo_type == "model" for r in repo.revisions]
-    found = [
-        Kept(repo.repo_id, Path(r.snapshot_path), repo.repo_id, r.commit_hash)
-        for repo, r in revisions
-        if store.looks_like_model(Path(r.snapshot_path))
-    ]
-    return sorted(found, key=lambda kept: (kept.name, kept.revision or ""))
-
-
-def find(name: str) -> list[Kept]:
-    """What is here of a pair, a model or a hub repo.
+    Args:
+        here: what is on this machine, where the caller knows it already.
 
     Raises:
         ModelError: nothing has that name, or nothing of it is here.
     """
-    names = {name}
-    if name in catalogue.pairs():
-        names = {model.name for model in catalogue.pairs()[name].models}
-    elif name not in catalogue.models() and not REPO_ID.match(name):
+    if not (REPO_ID.match(name) or name in catalogue.pairs() or name in catalogue.models()):
         store.model_folder(name)  # refuses what is no name at all
-    entries = (catalogue.models().get(one) for one in names)
-    repos = {e.repo for e in entries if isinstance(e, catalogue.HubModel)} | _repo(name)
-    found = [one for one in imported() if one.name in names or one.source in repos]
-    found += [one for one in snapshots() if one.name in repos] if repos else []
+    here = everything() if here is None else here
+    names = _parts(name)
+    repos = [wanted for one in names if (wanted := _repo(one))]
+    found = [
+        kept
+        for kept in here
+        if (kept.is_own and kept.name in names) or any(_is_of(kept, *repo) for repo in repos)
+    ]
     if not found:
-        raise ModelError(f"{name} is not installed; {_near(name)}see blendin models list")
+        raise ModelError(f"{name} is not installed; {_near(name, here)}see blendin models list")
     return found
 
 
-def _near(name: str) -> str:
+def used(name: str, here: Sequence[Kept] | None = None) -> Kept:
+    """What loading a model takes, of all that is here of it.
+
+    Raises:
+        ModelError: as :func:`find`.
+    """
+    here = everything() if here is None else here
+    found = find(name, here)
+    asked = _asked(name)
+    if asked is None:
+        return found[0]
+    repo, revision = asked
+    for commit in hub_files.commits(repo, revision or hub_files.MAIN):
+        if made := conversion(repo, commit, here=here):
+            return made
+        for kept in found:
+            if kept.revision == commit and not kept.is_own and not kept.problem:
+                return kept
+    return found[0]
+
+
+def _parts(name: str) -> list[str]:
+    """The names of the models of a pair, else the name itself."""
+    pair = catalogue.pairs().get(name)
+    return [model.name for model in pair.models] if pair else [name]
+
+
+def _asked(name: str) -> tuple[str, str | None] | None:
+    """The hub repo that a name stands for, and the revision if it has one."""
+    entry = catalogue.models().get(name)
+    if isinstance(entry, catalogue.HubModel):
+        return entry.repo, entry.revision
+    match = REPO_ID.match(name)
+    return (match["repo"], match["revision"]) if match else None
+
+
+def _repo(name: str) -> tuple[str, list[str] | None] | None:
+    """The hub repo that a name stands for, and the commits that are meant; None for all."""
+    asked = _asked(name)
+    if asked is None or asked[1] is None:
+        return asked and (asked[0], None)
+    return asked[0], [asked[1], *hub_files.commits(asked[0], asked[1])]
+
+
+def _is_of(kept: Kept, repo: str, commits: list[str] | None) -> bool:
+    return kept.source == repo and (commits is None or kept.revision in commits)
+
+
+def _near(name: str, here: Iterable[Kept]) -> str:
     """What may have been meant by a name that nothing has."""
-    known = [*catalogue.pairs(), *catalogue.models(), *(kept.name for kept in imported())]
+    known = [*catalogue.pairs(), *catalogue.models(), *(kept.name for kept in here)]
     if name in known or not (near := difflib.get_close_matches(name, known, n=1)):
         return ""
     return f"did you mean {near[0]}? "
-
-
-def _repo(name: str) -> set[str]:
-    match = REPO_ID.match(name)
-    return {match["repo"]} if match else set()
 
 
 def remove(name: str) -> Iterator[tuple[str, int]]:
@@ -106,52 +114,117 @@ def remove(name: str) -> Iterator[tuple[str, int]]:
         ModelError: nothing of that name is here.
     """
     for kept in find(name):
-        if kept.folder.parent == store.models_folder():
-            yield kept.name, store.remove(kept.name)
-        else:
-            yield kept.name, _remove_snapshot(kept)
+        yield kept.name, store.remove(kept.name) if kept.is_own else _remove_snapshot(kept)
 
 
 def _remove_snapshot(kept: Kept) -> int:
+    """Delete a snapshot, and those of its files that no other snapshot has."""
     from huggingface_hub import scan_cache_dir
 
     assert kept.revision is not None
-    plan = scan_cache_dir().delete_revisions(kept.revision)
+    scanned = scan_cache_dir(hub_files.cache())
+    sound = [repo for repo in scanned.repos if repo.repo_id == kept.source]
+    if not any(kept.revision == r.commit_hash for repo in sound for r in repo.revisions):
+        return _remove_damaged(kept)  # a repo with a link to nothing is left out of the scan
+    plan = scanned.delete_revisions(kept.revision)
     freed: int = plan.expected_freed_size
     plan.execute()
     return freed
 
 
-def verify(name: str, progress: Progress | None = None) -> int:
-    """Hash every file of what is here of a name; how many models that was.
+def _remove_damaged(kept: Kept) -> int:
+    repo = kept.folder.parents[1]
+    others = [folder for folder in kept.folder.parent.iterdir() if folder != kept.folder]
+    shared = {blob for folder in others for blob in _blobs(folder)}
+    freed = 0
+    for blob in _blobs(kept.folder) - shared:
+        if blob.parent == repo / "blobs":  # whatever a link says
+            freed += blob.stat().st_size
+            blob.unlink()
+    shutil.rmtree(kept.folder if others else repo)
+    for ref in (repo / "refs").rglob("*"):
+        if ref.is_file() and ref.read_text(encoding="utf-8", errors="replace") == kept.revision:
+            ref.unlink()
+    return freed
+
+
+def _blobs(snapshot: Path) -> set[Path]:
+    return {blob_of(path) for path in snapshot.iterdir() if path.is_file()}
+
+
+def verify(name: str, progress: Progress | None = None) -> list[Verified]:
+    """Hash every file of what is here of a name; of a pair both models must be here.
 
     Raises:
-        ModelError: a file is missing or not what was recorded; or nothing of that name is here.
+        ModelError: a model is not here, or nothing is on record of what it must be.
     """
-    found = find(name)
-    for kept in found:
-        report = progress and partial(progress, f"{kept.name}, verify")
-        own = kept.folder.parent == store.models_folder()
-        problems = manifest.problems(kept.folder, report) if own else _damaged(kept.folder, report)
-        if problems:
-            in_pair = name in catalogue.pairs() and kept.name in catalogue.models()
-            damaged = kept.name if in_pair else name  # the other one of a pair may be whole
+    here, found = everything(), {}
+    for part in _parts(name):
+        try:
+            found.update({kept.folder: kept for kept in find(part, here)})
+        except ModelError:
+            if part == name:
+                raise
             raise ModelError(
-                f"{kept.name}: {'; '.join(problems)}; "
-                f"repair it: blendin models remove {damaged} && blendin models pull {damaged}"
-            )
-    return len(found)
+                f"{part} of the pair {name} is not here; fetch it: blendin models pull {part}"
+            ) from None
+    verified = []
+    for kept in found.values():
+        report = progress and partial(progress, f"{kept.name}, verify")
+        verified.append(Verified(kept, tuple(_problems(kept, report))))
+    return verified
 
 
-def _damaged(snapshot: Path, progress: Callable[[int, int], None] | None) -> list[str]:
-    """Large files of a hub snapshot that are not what the hub said; it names them by SHA-256."""
-    blobs = {file.name: file.resolve() for file in snapshot.rglob("*") if file.is_file()}
-    large = {name: blob for name, blob in blobs.items() if SHA256.match(blob.name)}
-    total, done, found = sum(blob.stat().st_size for blob in large.values()), 0, []
-    for name, blob in large.items():
-        if manifest.sha256(blob) != blob.name:
-            found.append(f"{name} is damaged: its SHA-256 differs")
-        done += blob.stat().st_size
+def require_whole(name: str, verified: Sequence[Verified]) -> None:
+    """Refuse models that are not as they were fetched.
+
+    Raises:
+        ModelError: naming the files of the first of them, and what repairs it.
+    """
+    for one in verified:
+        if one.problems:
+            said = "; ".join(one.problems)
+            raise ModelError(f"{one.kept.name}: {said}; repair it: {_repair(name, one.kept)}")
+
+
+def _repair(name: str, kept: Kept) -> str:
+    """The commands that bring a damaged model anew, and no other one."""
+    source = kept.source or ""
+    if REPO_ID.match(source):
+        parts = [part for part in _parts(name) if (asked := _asked(part)) and asked[0] == source]
+        fetched = parts[0] if parts else source
+        return repair(kept.name if kept.is_own else fetched, fetched)
+    if kept.name in catalogue.models():
+        return repair(kept.name, kept.name)
+    return f"blendin models remove {kept.name} && blendin models import {source}"
+
+
+def _problems(kept: Kept, progress: Callable[[int, int], None] | None) -> list[str]:
+    if not kept.is_own:
+        assert kept.source is not None
+        assert kept.revision is not None
+        listed = hub_files.listed(kept.source, kept.revision)
+        wanted = listed or hub_files.judged(kept.source, kept.revision)
+        return list(_damaged(kept.folder, wanted.files, progress))
+    try:
+        problems = manifest.problems(kept.folder, progress)
+    except ModelError as error:
+        problems = [str(error)]
+    return problems or ([kept.problem] if kept.problem else [])
+
+
+def _damaged(
+    snapshot: Path, files: Sequence[HubFile], progress: Callable[[int, int], None] | None
+) -> Iterator[str]:
+    """Files of a hub snapshot that are not what the hub said."""
+    total, done = sum(max(0, file.bytes) for file in files), 0
+    for file in files:
+        if not (snapshot / file.name).is_file():
+            yield f"{file.name} is missing"
+        elif not hub_files.is_there(snapshot, file):
+            yield f"{file.name} is damaged: its size differs"
+        elif not hub_files.is_whole(snapshot, file, anew=True):
+            yield f"{file.name} is damaged: its {'SHA-256' if file.sha256 else 'SHA-1'} differs"
+        done += max(0, file.bytes)
         if progress:
             progress(done, total)
-    return found

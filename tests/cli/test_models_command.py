@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from huggingface_hub import constants
-from huggingface_hub.utils import _cache_manager
 
 import gguf_samples
 from blendin_models import manifest
 from tiny_folders import write_model
 
-KEPT = {"name", "path", "bytes", "source", "revision"}
+KEPT = {"name", "path", "bytes", "source", "revision", "problem"}
 MODEL = KEPT | {"license", "gated", "installed", "download_bytes"}
 PAIR = {"name", "description", "note", "recommended", "one_tokenizer", "installed", "fits"}
-PAIR |= {"download_bytes", "memory_bytes", "base", "aligned"}
+PAIR |= {"download_bytes", "memory_bytes", "base", "aligned", "reference"}
 NAMES = ("gemma-3-270m", "smollm2-135m-instruct")
 
 
@@ -23,8 +23,7 @@ NAMES = ("gemma-3-270m", "smollm2-135m-instruct")
 def home(tmp_path, monkeypatch):
     """A cache folder with the second model of the demo pair in it."""
     monkeypatch.setenv("BLENDIN_HOME", str(tmp_path))
-    for module in (_cache_manager, constants):
-        monkeypatch.setattr(module, "HF_HUB_CACHE", str(tmp_path / "no hub cache"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "no hub cache"))
     folder = tmp_path / "models" / NAMES[1]
     folder.mkdir(parents=True)
     for file in ("config.json", "tokenizer.json"):
@@ -109,6 +108,8 @@ def test_verify_says_what_is_wrong_and_how_to_repair_it(run, home):
 def test_of_a_pair_only_the_damaged_model_is_to_be_fetched_again(run, home):
     folder = home / "models" / NAMES[1]
     manifest.write(folder, manifest.Manifest("somewhere"))
+    other = write_model(home / "models" / NAMES[0], 1)
+    manifest.write(other, manifest.Manifest("elsewhere"))
     (folder / "config.json").write_text("{ }")
     repair = f"blendin models remove {NAMES[1]} && blendin models pull {NAMES[1]}"
     assert run("models", "verify", "demo").error().endswith(repair)
@@ -124,7 +125,8 @@ def test_import_a_gguf_file(run, home, tmp_path):
     again = run("models", "import", file)
     assert again.code == 3
     assert "tiny is taken" in again.error()
-    assert "is taken" in run("models", "import", file, "--name", NAMES[0]).error()
+    for name in (NAMES[0], "demo"):
+        assert "is taken" in run("models", "import", file, "--name", name).error()
     assert run("models", "import", file, "--name", "second", "-q").err == ""
     assert run("models", "import", tmp_path / "none.gguf").code == 2
 
@@ -142,7 +144,7 @@ def test_show_a_pair(run, home):
 def test_remove_frees_once(run, home):
     first = run("models", "remove", NAMES[1])
     assert (first.code, first.out) == (0, b"")
-    assert first.err == f"{NAMES[1]} removed, 3 MB freed\n"
+    assert first.err == f"{NAMES[1]} removed, 3.0 MB freed\n"
     assert not (home / "models" / NAMES[1]).exists()
     second = run("models", "remove", NAMES[1])
     assert second.code == 3
@@ -171,7 +173,9 @@ def test_pull_unknown_name(run):
     assert f"did you mean {NAMES[1]}?" in result.error()
 
 
-def test_pull_what_is_here(run):
+def test_pull_what_is_here(run, home):
+    shutil.rmtree(home / "models" / NAMES[1])
+    write_model(home / "models" / NAMES[1], 1)
     assert run("models", "pull", NAMES[1]).err == f"{NAMES[1]} is ready\n"
     assert run("models", "pull", "-q", NAMES[1]).err == ""
 

@@ -24,7 +24,7 @@ def test_a_pair_that_does_not_fit_is_refused_with_figures(run, tiny, monkeypatch
     monkeypatch.setattr(memory, "recommended", lambda: 1000)
     result = run("generate", *tiny, "hi")
     assert result.code == 5
-    assert "and 0.0 GB are free here" in result.error()
+    assert "and 0.0 MB are free here" in result.error()
     assert "--force" in result.error()
 
 

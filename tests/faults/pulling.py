@@ -13,6 +13,7 @@ from blendin_models import hub
 from blendin_models.errors import ModelError
 
 BASE, GUIDE = "org/base", "org/guide"
+TOKENIZER = b'{"model": {"type": "BPE", "vocab": {}, "merges": []}}'
 _NOISE = Random(1)
 JUNK = {
     "modeling.py": b"raise SystemExit",
@@ -25,10 +26,14 @@ JUNK = {
     "onnx/config.json": b"{}",
 }
 WANTED = {
-    BASE: {"config.json": b'{"model": 1}', "model.safetensors": _NOISE.randbytes(90_000)},
+    BASE: {
+        "config.json": b'{"model_type": "llama"}',
+        "tokenizer.json": TOKENIZER,
+        "model.safetensors": _NOISE.randbytes(90_000),
+    },
     GUIDE: {
-        "config.json": b'{"model": 2}',
-        "chat_template.jinja": b"{{ messages }}",
+        "config.json": b'{"model_type": "llama", "guides": true}',
+        "tokenizer.json": TOKENIZER,
         "model.safetensors": _NOISE.randbytes(70_000),
     },
 }

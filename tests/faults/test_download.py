@@ -105,7 +105,7 @@ def test_both_must_fit_the_disk_before_the_first_byte(server, here, monkeypatch)
     usage = SimpleNamespace(free=free)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     message = refused()
-    assert message.startswith(f"{BASE} and {GUIDE} need 0.00 GB more in {here.cache}")
+    assert message.startswith(f"{BASE} and {GUIDE} need 0.2 MB more in {here.cache}")
     assert "HF_HOME" in message
     assert server.asked("/resolve/") == 0
     usage.free = BYTES
@@ -123,13 +123,13 @@ def test_offline_a_complete_model_is_found(server, here, monkeypatch):
 
 
 def test_offline_missing_files_are_named(server, here, monkeypatch):
-    server.fault("404", of=f"GET /{GUIDE}/resolve", at=2, for_ever=True)
+    server.fault("404", of=f"GET /{GUIDE}/resolve", at=2, for_ever=True)  # weights come last
     refused()
     before = len(server.requests)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert hub.kept(GUIDE) is None
     assert refused(GUIDE) == (
-        f"{GUIDE}: config.json, {WEIGHTS} are not in the cache, and HF_HUB_OFFLINE is set; "
+        f"{GUIDE}: tokenizer.json, {WEIGHTS} are not in the cache, and HF_HUB_OFFLINE is set; "
         f"unset it and try again: {COMMANDS[1]}"
     )
     assert "nothing of it is in the cache" in refused("org/other")

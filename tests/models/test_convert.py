@@ -10,7 +10,8 @@ import pytest
 from blendin_mlx.backend import mx
 from blendin_models import convert as convert_module
 from blendin_models import manifest, store
-from blendin_models.convert import Quantization, convert, is_quantized
+from blendin_models.configs import is_quantized
+from blendin_models.convert import Quantization, convert
 from blendin_models.errors import ModelError
 from blendin_models.loading import load_model
 from blendin_models.manifest import Manifest
@@ -73,13 +74,6 @@ def test_what_fails_leaves_nothing(source, tmp_path, monkeypatch, error):
     with pytest.raises(ModelError if isinstance(error, OSError) else KeyboardInterrupt):
         convert(source, tmp_path / "out", Quantization(4, 32), RECORD)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
-
-
-def test_what_a_kill_left_is_cleared_away(source, tmp_path):
-    (tmp_path / ".out.left").mkdir()
-    (tmp_path / ".out.left" / "model.safetensors").write_bytes(b"half")
-    convert(source, tmp_path / "out", Quantization(4, 32), RECORD)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
 
 
 @pytest.mark.parametrize("options", [{"bits": 7}, {"bits": 0}, {"group_size": 48}])

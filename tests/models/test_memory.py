@@ -28,7 +28,7 @@ def test_what_a_pair_needs():
     ("room", "advice"),
     [
         (12_000_000_000, "1024 tokens would fit"),
-        (9_100_000_000, "a guide of up to 0.1 GB would fit, or fewer bits"),
+        (9_100_000_000, "a guide of up to 76.0 MB would fit, or fewer bits"),
         (5_000_000_000, "choose a smaller base or fewer bits"),
     ],
 )

@@ -13,9 +13,12 @@ import pytest
 from blendin_models import catalogue, load_pair, manifest, pair, resolve, store
 from blendin_models.convert import Quantization
 from blendin_models.errors import ModelError
+from blendin_models.hub_files import HubFile, Snapshot
+from blendin_models.space import Wanted
 from tiny_folders import write_model
 
 COMMIT = "c0ffee" + 34 * "0"
+SIZE = 1_000_000
 
 
 @pytest.fixture(autouse=True)
@@ -36,21 +39,38 @@ class Hub(ModuleType):
         self.here: set[str] = set()
         self.asked: list[Any] = []
 
+        self.known: set[str] = set()  # what was looked up once, or is here
+        self.offline = False
+
+    def commits(self, repo: str, revision: str | None = None) -> list[str]:
+        return [self.repos[repo].name] if repo in self.here | self.known else []
+
+    def is_offline(self) -> bool:
+        return self.offline
+
     def kept(self, repo: str, revision: str | None = None) -> Path | None:
         return self.repos[repo] if repo in self.here else None
 
-    def look_up(self, repo: str, revision: str | None = None) -> tuple[str, str | None]:
+    def look_up(self, repo: str, revision: str | None = None) -> Snapshot:
         self.asked.append(("look up", repo, revision))
         if repo not in self.repos:
             raise ModelError(f"{repo}: there is no such repo")
-        return repo, revision
+        if self.offline:
+            raise ModelError(f"{repo}: there is no network")
+        self.known.add(repo)
+        return Snapshot(repo, self.repos[repo].name, (HubFile("model.safetensors", SIZE, None),))
 
-    def fetch(self, snapshots: list[Any], progress: Any = None) -> list[Path]:
-        self.asked.append(("fetch", *(repo for repo, _ in snapshots)))
-        for repo, _ in snapshots:
-            write_model(self.repos[repo], len(self.asked))
-            self.here.add(repo)
-        return [self.repos[repo] for repo, _ in snapshots]
+    def wanted(self, snapshots: list[Snapshot]) -> list[Wanted]:
+        return [Wanted(one.repo, one.bytes, self.repos[one.repo], "HF_HOME") for one in snapshots]
+
+    def fetch(
+        self, snapshots: list[Snapshot], progress: Any = None, before_weights: Any = None
+    ) -> list[Path]:
+        self.asked.append(("fetch", *(one.repo for one in snapshots)))
+        for one in snapshots:
+            write_model(self.repos[one.repo], len(self.asked))
+            self.here.add(one.repo)
+        return [self.repos[one.repo] for one in snapshots]
 
 
 @pytest.fixture
@@ -110,6 +130,7 @@ def test_another_revision_is_quantized_by_itself(hub):
     resolve.locate_all(["someone/model"], quantization=Quantization(8, 32))
     hub.repos["someone/model"] = hub.repos["someone/model"].with_name("beef" + 36 * "0")
     hub.here.clear()
+    hub.known.clear()
     assert resolve.locate("someone/model").folder.name == "someone--model-beef0000-4bit-g64"
 
 
@@ -174,7 +195,7 @@ def test_names_that_are_nothing_never_reach_the_hub(hub, name):
 def test_a_full_disk_is_known_before_the_first_byte(monkeypatch, hub):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 10**8})())
     monkeypatch.setattr(resolve, "install", lambda *arguments: pytest.fail("fetched"))
-    with pytest.raises(ModelError, match=r"needs 1\.1 GB in .* where 0\.1 GB are free"):
+    with pytest.raises(ModelError, match=r"need 1\.1 GB more in .* where 0\.1 GB are free"):
         resolve.locate_all(["gemma-3-270m", "smollm2-135m-instruct"])
 
 

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 
 import pytest
 
-from blendin_models import manifest, store, upkeep
+from blendin_models import catalogue, checksums, hub, hub_files, inventory, manifest, store, upkeep
 from blendin_models.errors import ModelError
 from blendin_models.manifest import Manifest
 from tiny_folders import write_model
 
-COMMIT = "c0ffee" + 34 * "0"
+COMMIT, OLD = "c0ffee" + 34 * "0", "beef" + 36 * "0"
 REPO = "someone/model"
+QUANTIZED = "someone--model-c0ffee00-4bit-g64"
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("BLENDIN_HOME", str(tmp_path / "home"))
-    # The second module copies from the first when imported, so it must be before that is changed.
-    monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path
 
@@ -28,39 +27,68 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def quantized():
     """A model of the hub that was quantized here."""
-    folder = write_model(store.model_folder("someone--model-c0ffee00-4bit-g64"), 1)
-    manifest.write(folder, Manifest(REPO, COMMIT))
+    folder = write_model(store.model_folder(QUANTIZED), 1)
+    manifest.write(folder, Manifest(REPO, COMMIT, {"bits": 4, "group_size": 64}))
     return folder
 
 
 @pytest.fixture
-def snapshot(home):
-    """The same model as the hub's cache keeps it: links to blobs that are named by their hash."""
-    made = write_model(home / "made", 1)
-    repo = home / "hub" / "models--someone--model"
-    folder = repo / "snapshots" / COMMIT
-    for part in ("blobs", "refs", f"snapshots/{COMMIT}"):
-        (repo / part).mkdir(parents=True)
-    (repo / "refs" / "main").write_text(COMMIT)
-    for file in made.iterdir():
-        blob = repo / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
-        file.rename(blob)
-        (folder / file.name).symlink_to(os.path.relpath(blob, folder))
+def snapshot(home, cached):
+    """The same model as the hub's cache keeps it."""
+    return cached(home / "hub", REPO, COMMIT, write_model(home / "made", 1))
+
+
+@pytest.fixture
+def old(home, snapshot, cached):
+    """An older commit of it, which has the tag v1."""
+    folder = cached(home / "hub", REPO, OLD, write_model(home / "older", 2), ref="v1")
+    made = write_model(store.model_folder("someone--model-beef0000-4bit-g64"), 1)
+    manifest.write(made, Manifest(REPO, OLD, {"bits": 4, "group_size": 64}))
     return folder
+
+
+def refused(name: str) -> str:
+    """The line in which a verification says what is wrong."""
+    with pytest.raises(ModelError) as raised:
+        upkeep.require_whole(name, upkeep.verify(name))
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def change_last_byte(path) -> None:
+    """As rot does: the time of the last change stays."""
+    about = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.resolve().write_bytes(content)
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
 
 
 def test_what_is_here_is_listed(quantized, snapshot):
     (store.models_folder() / "half").mkdir()
-    assert [(kept.name, kept.revision) for kept in upkeep.imported()] == [(quantized.name, COMMIT)]
-    assert [(kept.name, kept.folder) for kept in upkeep.snapshots()] == [(REPO, snapshot)]
-    assert upkeep.imported()[0].bytes > 1000
+    half, whole = inventory.imported()
+    assert (half.name, half.problem) == (
+        "half",
+        "it lacks config.json, tokenizer.json, model*.safetensors",
+    )
+    assert (whole.name, whole.revision, whole.problem) == (quantized.name, COMMIT, None)
+    assert [(kept.name, kept.folder) for kept in inventory.snapshots()] == [(REPO, snapshot)]
+    assert whole.bytes > 1000
 
 
 def test_nothing_is_here():
-    assert (upkeep.imported(), upkeep.snapshots()) == ([], [])
+    assert (inventory.imported(), inventory.snapshots()) == ([], [])
     for name in ("demo", REPO, "mine"):
         with pytest.raises(ModelError, match=f"{name} is not installed; see blendin models list"):
             upkeep.find(name)
+
+
+def test_what_others_keep_in_the_hubs_cache_is_theirs(home, snapshot):
+    folder = home / "hub" / "models--other--tokenizer" / "snapshots" / COMMIT
+    folder.mkdir(parents=True)
+    (folder / "tokenizer.json").write_text("{}")
+    (home / "hub" / "datasets--a--b" / "snapshots" / COMMIT).mkdir(parents=True)
+    assert [kept.name for kept in inventory.snapshots()] == [REPO]
 
 
 @pytest.mark.parametrize(
@@ -80,6 +108,7 @@ def test_an_imported_model_is_suggested_too(quantized):
 def test_a_repo_is_its_snapshot_and_what_was_made_of_it(quantized, snapshot):
     assert {kept.folder for kept in upkeep.find(REPO)} == {quantized, snapshot}
     assert [kept.folder for kept in upkeep.find(quantized.name)] == [quantized]
+    assert upkeep.used(REPO).folder == quantized
 
 
 def test_removing_a_repo_removes_both(quantized, snapshot):
@@ -90,20 +119,141 @@ def test_removing_a_repo_removes_both(quantized, snapshot):
     assert not snapshot.exists()
 
 
+@pytest.mark.parametrize("revision", [OLD, "v1"])
+def test_a_revision_is_removed_alone(quantized, snapshot, old, revision):
+    name = f"{REPO}@{revision}"
+    assert upkeep.used(name).name == "someone--model-beef0000-4bit-g64"
+    assert {kept.revision for kept in upkeep.find(name)} == {OLD}
+    assert [name for name, _ in upkeep.remove(name)] == [
+        "someone--model-beef0000-4bit-g64",
+        REPO,
+    ]
+    assert not old.exists()
+    assert len(upkeep.verify(REPO)) == 2
+    upkeep.require_whole(REPO, upkeep.verify(REPO))
+
+
+def test_a_revision_that_is_not_here_removes_nothing(quantized, snapshot):
+    for act in (upkeep.verify, upkeep.find, lambda name: list(upkeep.remove(name))):
+        with pytest.raises(ModelError, match=f"{REPO}@nosuch is not installed"):
+            act(f"{REPO}@nosuch")
+    assert len(upkeep.find(REPO)) == 2
+
+
 def test_what_is_whole_verifies(quantized, snapshot):
     seen = []
-    assert upkeep.verify(REPO, lambda *step: seen.append(step)) == 2
+    found = upkeep.verify(REPO, lambda *step: seen.append(step))
+    assert [one.problems for one in found] == [(), ()]
     assert {what for what, _, _ in seen} == {f"{REPO}, verify", f"{quantized.name}, verify"}
     assert all(done <= total for _, done, total in seen)
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer_config.json"])
 @pytest.mark.parametrize("which", ["quantized", "snapshot"])
-def test_a_changed_byte_is_found_and_the_repair_named(quantized, snapshot, which):
-    file = (quantized if which == "quantized" else snapshot) / "model.safetensors"
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.resolve().write_bytes(content)
-    with pytest.raises(ModelError) as raised:
-        upkeep.verify(REPO)
-    assert "model.safetensors is damaged: its SHA-256 differs; repair it: " in str(raised.value)
-    assert str(raised.value).endswith(f"blendin models remove {REPO} && blendin models pull {REPO}")
+def test_a_changed_byte_is_found_and_the_repair_named(quantized, snapshot, which, file):
+    upkeep.verify(REPO)  # what was found then is not believed
+    change_last_byte((quantized if which == "quantized" else snapshot) / file)
+    line = refused(REPO)
+    git = which == "snapshot" and file != "model.safetensors"
+    assert f"{file} is damaged: its {'SHA-1' if git else 'SHA-256'} differs; repair it: " in line
+    removed = quantized.name if which == "quantized" else REPO
+    assert line.endswith(f"blendin models remove {removed} && blendin models pull {REPO}")
+
+
+def test_rot_that_was_found_is_not_loaded(snapshot):
+    assert hub.kept(REPO) == snapshot
+    change_last_byte(snapshot / "model.safetensors")
+    assert hub.kept(REPO) == snapshot  # nothing tells
+    refused(REPO)
+    assert hub.kept(REPO) is None
+
+
+def test_a_missing_shard_is_found(home, cached):
+    made = write_model(home / "made", 1)
+    (made / "model.safetensors").rename(made / "model-1.safetensors")
+    (made / "model-2.safetensors").write_bytes(b"more weights")
+    places = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
+    (made / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    snapshot = cached(home / "hub", REPO, COMMIT, made)
+    upkeep.require_whole(REPO, upkeep.verify(REPO))
+    (snapshot / "model-2.safetensors").unlink()
+    assert "model-2.safetensors is missing; repair it: " in refused(REPO)
+    assert inventory.snapshots()[0].problem == "it lacks model-2.safetensors"
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
+def test_a_link_to_nothing_is_found_and_can_be_removed(snapshot, file):
+    (snapshot / file).resolve().unlink()
+    assert f"{file} is missing; repair it: blendin models remove {REPO} && " in refused(REPO)
+    (kept,) = inventory.snapshots()
+    assert kept.problem == f"it lacks {file}"
+    assert [name for name, _ in upkeep.remove(REPO)] == [REPO]
+    assert not snapshot.parents[1].exists()
+
+
+def test_of_a_damaged_repo_one_revision_can_be_removed(snapshot, old):
+    shared = (snapshot / "tokenizer.json").resolve()
+    (old / "model.safetensors").resolve().unlink()
+    list(upkeep.remove(f"{REPO}@{OLD}"))
+    assert not old.exists()
+    assert shared.exists()
+    assert hub.kept(REPO) == snapshot
+    assert hub_files.commits(REPO, "v1") == []
+
+
+def test_a_blob_in_a_store_that_repos_share_has_its_own_name(home, snapshot):
+    """huggingface_hub keeps some large files there by another hash than their SHA-256."""
+    blob = checksums.blob_of(snapshot / "model.safetensors")
+    store_file = home / "hub" / "blobs" / "ab" / ("ab" * 32)
+    store_file.parent.mkdir(parents=True)
+    blob.rename(store_file)
+    blob.symlink_to(os.path.relpath(store_file, blob.parent))
+    assert hub.kept(REPO) == snapshot
+    upkeep.require_whole(REPO, upkeep.verify(REPO))
+    change_last_byte(snapshot / "model.safetensors")
+    assert "model.safetensors is damaged" in refused(REPO)
+
+
+def test_of_a_pair_both_models_must_be_here():
+    base, aligned = (model.name for model in catalogue.find_pair("demo").models)
+    folder = write_model(store.model_folder(aligned), 1)
+    manifest.write(folder, Manifest("x"))
+    assert refused("demo") == (
+        f"{base} of the pair demo is not here; fetch it: blendin models pull {base}"
+    )
+    assert len(upkeep.find("demo")) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("tokenizer.json", None, "tokenizer.json is missing"),
+        ("blendin.json", "{", "blendin.json is damaged: "),
+        ("blendin.json", '{"source": "x", "files": 3}', "'files' is of the wrong type"),
+        ("blendin.json", '{"source": "x", "files": {"a": 3}}', "'files' is of the wrong type"),
+        ("blendin.json", '{"source": 3}', "'source' is of the wrong type"),
+        ("blendin.json", '{"source": "x", "quantization": [4]}', "'quantization' is of the wrong"),
+        ("blendin.json", "[" * 200_000, "blendin.json is damaged: "),
+    ],
+)
+def test_a_damaged_model_of_our_own_is_named_and_hinders_no_other(quantized, file, content, said):
+    damaged = write_model(store.model_folder("mine"), 1)
+    manifest.write(damaged, Manifest("mine.gguf"))
+    if content is None:
+        (damaged / file).unlink()
+    else:
+        (damaged / file).write_text(content)
+    assert said in refused("mine")
+    assert {kept.name: kept.problem is None for kept in inventory.imported()} == {
+        "mine": False,
+        quantized.name: True,
+    }
+    upkeep.require_whole(quantized.name, upkeep.verify(quantized.name))
+    assert [name for name, _ in upkeep.remove("mine")] == ["mine"]
+
+
+def test_a_damaged_copy_is_not_taken_for_the_model(quantized, snapshot):
+    (quantized / "blendin.json").write_text('{"source": "someone/model", "revision": 3}')
+    assert inventory.conversion(REPO, COMMIT) is None
+    manifest.write(quantized, Manifest(REPO, COMMIT, {"bits": 7, "group_size": 64}))
+    assert inventory.conversion(REPO, COMMIT) is None

@@ -1,0 +1,86 @@
+"""Whether a file of the hub's cache is what the hub has on record.
+
+Large files have a SHA-256 there; that they had it is remembered in our home, so that it is paid
+once. Small ones have git's name for them, a SHA-1, and are hashed each time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+from . import manifest, store
+
+SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+SHA1 = re.compile(r"[0-9a-f]{40}\Z")
+
+
+def is_as_recorded(path: Path, sha256: str | None, anew: bool = False) -> bool:
+    """Whether a file has the hash on record: what is said here, else the name of its blob.
+
+    Args:
+        anew: hash it, whatever was found before.
+    """
+    blob = blob_of(path)
+    if sha256 is None and SHA256.match(blob.name):
+        sha256 = blob.name
+    if sha256 is not None:
+        return _has_sha256(path.resolve(), sha256, anew)
+    return not SHA1.match(blob.name) or git_name(blob) == blob.name
+
+
+def blob_of(path: Path) -> Path:
+    """The blob that a file of a snapshot is a link to; it may itself be one, to a shared store."""
+    return Path(os.path.normpath(path.parent / os.readlink(path))) if path.is_symlink() else path
+
+
+def git_name(path: Path) -> str:
+    """The SHA-1 by which git, and the hub's cache, names a small file."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _has_sha256(blob: Path, sha256: str, anew: bool) -> bool:
+    """Hash a file, unless it was found right before and is as it was then."""
+    about = blob.stat()
+    fact = [about.st_size, about.st_mtime_ns, sha256]
+    known = _verified()
+    if not anew and known.get(str(blob)) == fact:
+        return True
+    whole = manifest.sha256(blob) == sha256
+    if whole or str(blob) in known:
+        facts = {path: kept for path, kept in known.items() if Path(path).exists()}
+        facts.pop(str(blob), None)
+        replace_file(_facts_file(), json.dumps({**facts, **({str(blob): fact} if whole else {})}))
+    return whole
+
+
+def _facts_file() -> Path:
+    return store.home() / "verified.json"
+
+
+def _verified() -> dict[str, list[object]]:
+    facts = read_json(_facts_file())
+    return facts if isinstance(facts, dict) else {}
+
+
+def read_json(path: Path) -> object:
+    """What a small file holds, None where it is not there or damaged."""
+    try:
+        content: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content
+
+
+def replace_file(path: Path, content: str) -> None:
+    """Write a small file whole; where that cannot be, it is not there and costs time later."""
+    part = path.with_name(f"{path.name}.part")  # one name: what a kill leaves is used again
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(content, encoding="utf-8")
+        os.replace(part, path)

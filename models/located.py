@@ -1,0 +1,51 @@
+"""A model that was found on this machine, and how to get it anew."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import store
+from .errors import ModelError, UnsuitableError
+
+REPO_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?\Z")
+
+
+@dataclass(frozen=True)
+class Located:
+    """A model that is on this machine, and where it came from.
+
+    Attributes:
+        name: as it was asked for.
+        folder: where it is.
+        revision: which version of its source: a commit, or ``sha256:…`` of a file.
+        source: a name that fetches it again; None for a folder of the user's own.
+    """
+
+    name: str
+    folder: Path
+    revision: str | None = None
+    source: str | None = None
+
+
+def repair(removed: str, fetched: str) -> str:
+    """The commands that replace a model."""
+    return f"blendin models remove {removed} && blendin models pull {fetched}"
+
+
+@contextmanager
+def repair_named(located: Located) -> Iterator[None]:
+    """An error about a model says how to get it anew, where that can help."""
+    try:
+        yield
+    except UnsuitableError:
+        raise
+    except ModelError as error:
+        if located.source is None:
+            raise
+        is_own = located.folder.parent == store.models_folder()
+        commands = repair(located.folder.name if is_own else located.source, located.source)
+        raise type(error)(f"{error}; repair it: {commands}") from error
