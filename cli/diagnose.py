@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import os
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from . import guides as candidates
 from .codes import INTERRUPTED
-from .compare import by_method
 from .diagnose_page import page
 from .diagnose_plot import draw, require_matplotlib
+from .measuring import measure
 from .options import Settings, blend_options
-from .session import Session
-from .terminal import Interrupt, interruptible, say
-from .verdict import Alone, Blended, Report, is_stable, ranked, rows, summarise, verdict
-
-if TYPE_CHECKING:
-    from blendin_mlx.answering import Response
-    from blendin_mlx.step import Step
+from .ranking import ORDER, as_json, comparisons, ranked
+from .report import Alone, Report
+from .terminal import Output, interruptible, say
+from .verdict import rows, verdict
 
 TARGET = click.Path(dir_okay=False, writable=True, path_type=Path)
+NAMED = 5  # bad lines of a prompt file that are named one by one
 
 
 @click.command()
@@ -39,7 +37,9 @@ TARGET = click.Path(dir_okay=False, writable=True, path_type=Path)
     help='A prompt a line, or .jsonl with "prompt".  [default: 30 of its own]',
 )
 @click.option("--until", type=click.Choice(["stable"]), help="Stop when the rate is known to ±2 %.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON array of reports, the best first.")
+@click.option(
+    "--json", "as_json_text", is_flag=True, help="A JSON array of reports, the best first."
+)
 @click.option("--html", type=TARGET, help="Also write a web page of it.")
 @click.option("--png", type=TARGET, help="Also draw it; needs the plot extra.")
 @click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
@@ -48,7 +48,7 @@ def diagnose(
     guides: tuple[str, ...],
     prompts: Path | None,
     until: str | None,
-    as_json: bool,
+    as_json_text: bool,
     html: Path | None,
     png: Path | None,
     quiet: bool,
@@ -65,28 +65,35 @@ def diagnose(
     asked = read_prompts(prompts)
     if png is not None:
         require_matplotlib()
-    reports, base = [], list[Alone]()
+    _require_writable({"--html": html, "--png": png})
+    found = candidates.find(settings, guides, quiet)
+    reports, base = list[Report](), list[Alone]()
     with interruptible() as interrupt:
-        for guide in (None, *guides):
-            chosen = settings if guide is None else _with_guide(settings, guide)
-            if interrupt.pressed:
-                break
-            session = Session(chosen, quiet)
-            report = _measure(session, asked, base, until is not None, interrupt, quiet)
-            reports += [report] if report else []
-    best = ranked(reports)
-    if as_json:
-        click.echo(json.dumps([report.as_json() for report in best], ensure_ascii=False))
-    else:
-        for report in best:
-            _print(report)
-    if best and html is not None:
-        html.write_text(page(best), encoding="utf-8")
-        say(f"wrote {html}", quiet)
-    if best and png is not None:
-        draw(best, png)
-        say(f"wrote {png}", quiet)
+        try:
+            for guide in found:
+                if interrupt.pressed:
+                    break
+                report = measure(guide, asked, base, until is not None, interrupt, quiet)
+                reports += [report] if report else []
+        finally:  # whatever a later guide ran into, the others are told
+            if reports:
+                _tell(ranked(reports), as_json_text, html, png, quiet)
     return INTERRUPTED if interrupt.pressed else 0
+
+
+def _require_writable(targets: dict[str, Path | None]) -> None:
+    """Refuse a place that cannot be written before anything is measured.
+
+    Raises:
+        click.UsageError: its folder is missing, or no file can be made there.
+    """
+    for option, file in targets.items():
+        if file is None:
+            continue
+        if not file.parent.is_dir():
+            raise click.UsageError(f"{option}: cannot write {file}: no folder {file.parent}")
+        if not file.exists() and not os.access(file.parent, os.W_OK):
+            raise click.UsageError(f"{option}: cannot write into {file.parent}")
 
 
 def read_prompts(file: Path | None) -> list[str]:
@@ -97,110 +104,72 @@ def read_prompts(file: Path | None) -> list[str]:
     """
     text: Any = files(__package__) / "prompts.txt" if file is None else file
     try:
-        lines = text.read_text(encoding="utf-8").splitlines()
+        lines = text.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise click.UsageError(f"{file} is not UTF-8 text: byte {error.start}") from None
-    is_json = file is not None and file.suffix == ".jsonl"
     numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip()]
-    found = [_prompt(file, n, line) if is_json else line.strip() for n, line in numbered]
+    if file is not None and file.suffix == ".jsonl":
+        found = _prompts(file, numbered)
+    else:
+        found = [line.strip() for _, line in numbered]
     if not found:
         raise click.UsageError(f"{file} has no prompts")
     return found
 
 
-def _prompt(file: Path | None, number: int, line: str) -> str:
+def _prompts(file: Path, lines: Sequence[tuple[int, str]]) -> list[str]:
+    found = [(number, _prompt(line)) for number, line in lines]
+    if bad := [number for number, prompt in found if prompt is None]:
+        raise click.UsageError(f'{file}, {_numbered(bad)}: no object with a "prompt"')
+    return [prompt for _, prompt in found if prompt is not None]
+
+
+def _prompt(line: str) -> str | None:
+    """The prompt of a line, None where there is none, or no text that a model could read."""
     try:
         prompt = json.loads(line)["prompt"]
-    except (ValueError, KeyError, TypeError):
-        prompt = None
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise click.UsageError(f'{file}, line {number}: no object with a "prompt"')
-    return prompt
+        if isinstance(prompt, str) and prompt.strip() and prompt.encode():
+            return prompt
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return None
 
 
-def _with_guide(settings: Settings, guide: str) -> Settings:
-    from blendin_models import catalogue
-
-    base = settings.base or catalogue.find_pair(settings.pair or "demo").base
-    return replace(settings, pair=None, base=base, aligned=guide)
-
-
-def _measure(
-    session: Session,
-    prompts: Sequence[str],
-    base: list[Alone],
-    until_stable: bool,
-    interrupt: Interrupt,
-    quiet: bool,
-) -> Report | None:
-    """The report of one guide; None where not one prompt was answered.
-
-    Args:
-        base: the base's own answers so far, which no guide changes; missing ones are added.
-    """
-    name, settings = session.pair.aligned.name, session.settings
-    blended, aligned = list[Blended](), list[Alone]()
-    peak = 0
-    for number, prompt in enumerate(prompts, 1):
-        of_base = base[number - 1 : number] or [
-            _alone(session, settings, "base", prompt, interrupt)
-        ]
-        of_guide = _alone(session, settings, "aligned", prompt, interrupt)
-        session.configure(settings)
-        answer = _answer(session, prompt, interrupt)
-        if interrupt.pressed:
-            break
-        base[number - 1 : number] = of_base
-        aligned.append(of_guide)
-        blended.append(counted(session, answer))
-        peak = max(peak, answer[-1].statistics.peak_bytes)
-        say(f"{name}: {number} of {len(prompts)} prompts", quiet)
-        if until_stable and is_stable(blended):
-            say(f"{name}: the rate is known to ±2 % after {number} prompts", quiet)
-            break
-    if not blended:
-        return None
-    return summarise(name, blended, base[: len(blended)], aligned, peak)
+def _numbered(lines: Sequence[int]) -> str:
+    """``line 2``; ``lines 1, 3 and 7``; ``lines 1, 2, 3, 4, 5 and 12 more``."""
+    if len(lines) == 1:
+        return f"line {lines[0]}"
+    shown = [str(number) for number in lines[:NAMED]]
+    rest = len(lines) - len(shown)
+    last = f"{rest} more" if rest else shown.pop()
+    return f"lines {', '.join(shown)} and {last}"
 
 
-def _alone(
-    session: Session, settings: Settings, method: str, prompt: str, interrupt: Interrupt
-) -> Alone:
-    session.configure(by_method(settings, method))
-    last = _answer(session, prompt, interrupt)[-1].statistics
-    return Alone(last.finish_reason == "length", last.tokens_per_s)
+def _tell(
+    order: Sequence[Report], as_json_text: bool, html: Path | None, png: Path | None, quiet: bool
+) -> None:
+    """Say what was found, and write what was asked for."""
+    if as_json_text:
+        text = json.dumps(as_json(order), ensure_ascii=False) + "\n"
+    else:
+        text = "\n".join([*map(_text, order), *([_ranking(order)] if len(order) > 1 else [])])
+    Output().write(text)
+    if html is not None:
+        html.write_text(page(order), encoding="utf-8")
+        say(f"wrote {html}", quiet)
+    if png is not None:
+        draw(order, png)
+        say(f"wrote {png}", quiet)
 
 
-def _answer(session: Session, prompt: str, should_stop: Callable[[], bool]) -> list[Response]:
-    return list(session.answer([{"role": "user", "content": prompt}], should_stop))
+def _text(report: Report) -> str:
+    figures = [f"  {name:<14}{value}" for name, value in rows(report).items()]
+    remarks = [f"  - {line}" for line in verdict(report)]
+    return "\n".join([report.guide, *figures, *remarks, ""])
 
 
-def counted(session: Session, responses: Sequence[Response]) -> Blended:
-    """What of an answer's steps matters here."""
-    steps = [piece.step for response in responses for piece in response.pieces]
-    statistics = responses[-1].statistics
-    stops = (session.pair.base.vocabulary.stop, session.pair.aligned.vocabulary.stop)
-    asked = [step.aligned.prob for step in steps if step.aligned is not None]
-    return Blended(
-        asked=tuple(step.is_intervention for step in steps),
-        overrides=statistics.overrides,
-        base_ends_lost=sum(step.base.id == stops[0] and not step.is_stop for step in steps),
-        guide_ends_lost=sum(_guide_ends(step, stops[1]) and not step.is_stop for step in steps),
-        base_confidence=fmean(step.base.prob for step in steps) if steps else 0.0,
-        guide_confidence=fmean(asked) if asked else None,
-        exact_mass=statistics.exact_mass,
-        hit_limit=statistics.finish_reason == "length",
-        tokens_per_s=statistics.tokens_per_s,
-    )
-
-
-def _guide_ends(step: Step, stop: int) -> bool:
-    return step.aligned is not None and step.aligned.id == stop
-
-
-def _print(report: Report) -> None:
-    click.echo(report.guide)
-    for name, value in rows(report).items():
-        click.echo(f"  {name:<14}{value}")
-    for line in verdict(report):
-        click.echo(f"  - {line}")
+def _ranking(order: Sequence[Report]) -> str:
+    against = [*(f"   {one.text}" for one in comparisons(order)), ""]
+    places = zip(order, against, strict=True)
+    lines = [f"{rank}. {one.guide}\n{told}" for rank, (one, told) in enumerate(places, 1)]
+    return "\n".join([f"ranking: {ORDER}", *lines])

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from .pages import clean, render
-from .verdict import WARNING_RATE, Report, rows, verdict
+from .ranking import ORDER, comparisons
+from .report import Report
+from .verdict import WARNING_RATE, rows, verdict
 
 WIDTH = 600.0
 LONGEST = 12  # bursts of so many tokens and more share the last bar
@@ -20,18 +22,25 @@ def page(reports: Sequence[Report]) -> str:
     return render(
         "diagnose_page.html",
         names=names,
-        facts=[(name, [clean(each[name]) for each in facts]) for name in facts[0]],
+        order=ORDER,
+        against=[_words(one.text) for one in comparisons(reports)],
+        facts=[(name, [_words(each[name]) for each in facts]) for name in facts[0]],
         verdicts=[
-            (name, [clean(line) for line in verdict(report)])
+            (name, [_words(line) for line in verdict(report)])
             for name, report in zip(names, reports, strict=True)
         ],
         strips=[
             (name, _strip(report), _bursts(report))
             for name, report in zip(names, reports, strict=True)
         ],
-        line=WIDTH * WARNING_RATE,
+        line=WIDTH * WARNING_RATE if any(report.has_line for report in reports) else None,
         longest=LONGEST,
     )
+
+
+def _words(text: str) -> str:
+    """Text in which a percent sign stays with its number."""
+    return clean(text).replace(" %", "\u00a0%")
 
 
 def _strip(report: Report) -> dict[str, Any]:
@@ -46,6 +55,6 @@ def _strip(report: Report) -> dict[str, Any]:
 
 def _bursts(report: Report) -> list[tuple[int, int, float]]:
     """Length, count and height (0 to 1) of the bars of burst lengths."""
-    counted = Counter(min(length, LONGEST) for length in report.cascades)
-    tallest = max(counted.values(), default=1)
-    return [(n, counted[n], counted[n] / tallest) for n in range(1, LONGEST + 1)]
+    counts = Counter(min(length, LONGEST) for length in report.cascades)
+    tallest = max(counts.values(), default=1)
+    return [(n, counts[n], counts[n] / tallest) for n in range(1, LONGEST + 1)]

@@ -5,10 +5,15 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from .verdict import WARNING_RATE, Report
+from .report import Report
+from .verdict import WARNING_RATE, percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MISSING = "--png draws with matplotlib: pip install 'blendin-mlx[plot]', or use --html"
 
@@ -29,16 +34,37 @@ def draw(reports: Sequence[Report], file: Path) -> None:
 
     figure = Figure(figsize=(9, 2.4 + 0.5 * len(reports)), layout="constrained")
     rates, bursts = figure.subplots(1, 2, width_ratios=(3, 2))
+    draw_rates(rates, reports)
+    draw_bursts(bursts, reports)
+    figure.savefig(file, dpi=120, format="png")
+
+
+def draw_rates(axes: Axes, reports: Sequence[Report]) -> None:
     for place, report in enumerate(reports):
-        rates.plot(report.rates, [place] * len(report.rates), "o", alpha=0.25, color=f"C{place}")
-        rates.plot([report.low, report.high], [place] * 2, "-", linewidth=4, color=f"C{place}")
-        rates.plot(report.rate, place, "D", color=f"C{place}", markeredgecolor="black")
-    rates.axvline(WARNING_RATE, linestyle="--", color="0.4")
-    rates.set(xlim=(0, 1), ylim=(len(reports) - 0.5, -0.5))
-    rates.set(xlabel="intervention rate: ○ a prompt, ◇ all (95 %), dashed 20 %")
-    rates.set_yticks(range(len(reports)), [report.guide for report in reports], parse_math=False)
+        axes.plot(report.rates, [place] * len(report.rates), "o", alpha=0.25, color=f"C{place}")
+        axes.plot([report.low, report.high], [place] * 2, "-", linewidth=4, color=f"C{place}")
+        axes.plot(report.rate, place, "D", color=f"C{place}", markeredgecolor="black")
+    line = ""
+    if any(report.has_line for report in reports):
+        axes.axvline(WARNING_RATE, linestyle="--", color="0.4")
+        line = f", dashed {percent(WARNING_RATE)}"
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(reports) - 0.5, -0.5))
+    axes.set(xlabel=f"intervention rate: ○ a prompt, ◇ all (95 %){line}")
+    axes.set_yticks(range(len(reports)), [report.guide for report in reports], parse_math=False)
+
+
+def draw_bursts(axes: Axes, reports: Sequence[Report]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     lengths = [report.cascades for report in reports]
     longest = max((max(each, default=1) for each in lengths), default=1)
-    bursts.hist(lengths, bins=[n + 0.5 for n in range(longest + 1)])
-    bursts.set(xlabel="tokens in a row with the guide asked", ylabel="how often")
-    figure.savefig(file, dpi=120, format="png")
+    colors = [f"C{place}" for place in range(len(reports))]
+    # A label with an underscore first would be left out of the legend.
+    labels = [f" {report.guide}" for report in reports]
+    axes.hist(lengths, bins=[n + 0.5 for n in range(longest + 1)], color=colors, label=labels)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="tokens in a row with the guide asked", ylabel="how often")
+    if len(reports) > 1:
+        for text in axes.legend().get_texts():
+            text.set_parse_math(False)

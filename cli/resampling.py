@@ -1,0 +1,81 @@
+"""How far a share measured over prompts can be trusted: the bootstrap, prompts drawn anew.
+
+Prompts are drawn and not tokens, because the tokens of one answer hang together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+RESAMPLES = 1000
+TAIL = 25  # of these on either side are left out: 95 % remain
+
+Part = tuple[float, float]  # of one prompt: how many were counted, of how many
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much larger a second share is than a first, over the same prompts.
+
+    Attributes:
+        value: as measured; ``low`` and ``high`` are its 95 % interval.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def is_real(self) -> bool:
+        """Whether its interval leaves 0 out."""
+        return self.low > 0 or self.high < 0
+
+
+def share(parts: Sequence[Part]) -> float:
+    """What was counted of all, all prompts together; 0 of nothing is 0."""
+    of = sum(whole for _, whole in parts)
+    return sum(part for part, _ in parts) / of if of else 0.0
+
+
+def interval(parts: Sequence[Part]) -> tuple[float, float]:
+    """The 95 % interval of a share.
+
+    Example:
+        >>> interval([(1, 4), (1, 4)])
+        (0.25, 0.25)
+    """
+    return _middle(_drawn(parts))
+
+
+def difference(first: Sequence[Part], second: Sequence[Part]) -> Difference:
+    """How much larger the second share is; each draw takes the same prompts of both.
+
+    Swapping them changes the sign and nothing else.
+
+    Args:
+        first, second: of the same prompts, in the same order.
+    """
+    low, high = _middle(_drawn(second) - _drawn(first))
+    return Difference(share(second) - share(first), low, high)
+
+
+def _drawn(parts: Sequence[Part]) -> npt.NDArray[np.float64]:
+    """The share in each draw; the draws depend on nothing but the number of prompts."""
+    import numpy as np
+
+    count = len(parts)
+    often = np.random.default_rng(0).multinomial(count, [1 / count] * count, RESAMPLES)
+    counted, whole = (often @ np.array(parts, dtype=np.float64)).T
+    shares: npt.NDArray[np.float64] = counted / np.maximum(whole, 1)
+    return shares
+
+
+def _middle(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    values.sort()
+    return float(values[TAIL]), float(values[-1 - TAIL])
