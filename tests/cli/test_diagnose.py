@@ -234,13 +234,6 @@ def test_a_page_and_a_picture_are_written(run, models, six, tmp_path):
     assert f"wrote {html}" in result.err
 
 
-def test_without_matplotlib_one_line_names_the_extra(run, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    result = run("diagnose", *tiny, "--png", tmp_path / "a.png")
-    assert result.code == 2
-    assert "blendin-mlx[plot]" in result.error()
-
-
 def test_ctrl_c_tells_what_was_finished(run, models, six, monkeypatch):
     measure = command.measure
 

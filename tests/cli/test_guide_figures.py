@@ -198,3 +198,9 @@ class TestPageAndPicture:
         alone = Figure().subplots()
         draw_bursts(alone, REPORTS[:1])
         assert alone.get_legend() is None
+
+    def test_without_matplotlib_one_line_names_the_extra(self, run, tiny, tmp_path, monkeypatch):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        result = run("diagnose", *tiny, "--png", tmp_path / "a.png")
+        assert result.code == 2
+        assert "blendin-mlx[plot]" in result.error()
