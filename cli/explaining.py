@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import click
 
 from .codes import FAILURE, MEMORY, MODEL, PAIR, USAGE
@@ -22,6 +24,8 @@ def explain(error: Exception) -> tuple[str, int]:
         )
     if isinstance(error, ValueError):
         return str(error), USAGE
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"cannot write {error.filename or ''}".rstrip() + f": {error.strerror}", FAILURE
     if isinstance(error, OSError):
         about = f"{error.filename}: " if error.filename else "cannot write or read: "
         return f"{about}{error.strerror or error}", FAILURE

@@ -50,7 +50,7 @@ def test_full_device_is_one_line(start, tiny, command):
         process = start(*command, *options, stdin=subprocess.DEVNULL, stdout=full)
         _, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1
-    assert err == b"blendin: cannot write or read: No space left on device\n"
+    assert err == b"blendin: cannot write: No space left on device\n"
 
 
 def test_interrupt_keeps_what_was_produced(start, tiny):

@@ -66,7 +66,7 @@ def test_a_chat_nobody_reads_ends_quietly(models):
 def test_a_chat_on_a_full_device_is_one_line(models):
     with open("/dev/full", "wb") as full:
         ended = blendin("chat", "-q", *models, stdin=b"hi\n", stdout=full)
-    assert the_line(ended, 1) == "blendin: cannot write or read: No space left on device"
+    assert the_line(ended, 1) == "blendin: cannot write: No space left on device"
 
 
 def test_where_limits_cannot_be_set_all_works(models):
