@@ -67,7 +67,7 @@ class BlendView:
         if decided in ("base", "end") or not shown:
             return shown
         if self.marks:
-            return _marked(decided, shown)
+            return _marked(MARKS[decided], shown)
         shade = SHADES[decided][level(alpha)]
         return "\n".join(
             click.style(line, fg=BLACK, bg=shade) if line else "" for line in shown.split("\n")
@@ -87,8 +87,8 @@ class BlendView:
         )
 
 
-def _marked(decided: Literal["kept", "override"], text: str) -> str:
-    opening, closing = MARKS[decided]
+def _marked(marks: tuple[str, str], text: str) -> str:
+    opening, closing = marks
     body = text.strip()
     if not body:
         return f"{opening}{text.replace(chr(10), '↵')}{closing}" + "\n" * text.count("\n")

@@ -37,7 +37,7 @@ def overridden(
         for parameter in ctx.command.params
         for spelled in parameter.opts
     }
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in given.items():
         option = options.get(key.replace("-", "_"))
         name = {"lambda": "bonus"}.get(key, option.name) if option else None

@@ -93,7 +93,8 @@ def with_method(settings: Settings, method: str) -> Settings:
         lost.append("bonus")
     if settings.method == "fixed" and method == "blendin":
         lost.append("alpha")  # which would make it the other one
-    return replace(settings, method=method, **dict.fromkeys(lost))
+    changes: dict[str, Any] = dict.fromkeys(lost)
+    return replace(settings, method=method, **changes)
 
 
 def named_pair(pair: str | None, base: str | None, aligned: str | None) -> str | None:

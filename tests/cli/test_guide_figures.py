@@ -7,7 +7,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from guide_reports import ONE, asked, guide, summarise
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from blendin_cli.report import FEWEST, cascades, interval, is_stable, rate
 from blendin_cli.verdict import rows, verdict
 from blendin_mlx.backend import mx
 from browser import BROWSER, NEEDED, browser
+from guide_reports import ONE, asked, guide, summarise
 from scripted import STOP, always, answer, says, scripted_pair, writes
 
 patterns = st.lists(st.lists(st.booleans(), min_size=1, max_size=20), min_size=1, max_size=9)

@@ -7,13 +7,13 @@ from dataclasses import replace
 from itertools import permutations
 
 import pytest
-from guide_reports import asked, guide, summarise
 from hypothesis import given
 from hypothesis import strategies as st
 
 from blendin_cli.ranking import as_json, compared, comparisons, ranked
 from blendin_cli.report import FEWEST
 from blendin_cli.resampling import difference
+from guide_reports import asked, guide, summarise
 
 NOISY = (asked(3), asked(5), asked(2), asked(4))
 SHIFTED = (asked(4), asked(4), asked(3), asked(3))  # the same on average
