@@ -32,10 +32,19 @@ HOPEFUL = 0.95  # a proposer that would not pay even at this acceptance is never
 PATIENCE = 32  # tokens until one that does not pay is tried again; doubled each time
 
 
+def cannot_rewind(context: Context) -> str:
+    """That a cache cannot forget a draft, in words."""
+    return f"the cache of {context.model.name} cannot be rewound"
+
+
 class Proposer(Protocol):
     """Guesses how an answer goes on."""
 
     name: ClassVar[ProposerName]
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why it can propose nothing now, None where it can."""
 
     def propose(self, answer: AnswerText, count: int) -> list[int]:
         """Up to ``count`` ids of the base that may follow the answer so far."""
@@ -54,6 +63,11 @@ class GuideProposer:
         self._guide = guide
         self._base = base
 
+    @property
+    def obstacle(self) -> str | None:
+        context = self._guide.context
+        return None if context.can_trim() else cannot_rewind(context)
+
     def propose(self, answer: AnswerText, count: int) -> list[int]:
         if not self._guide.can_read(answer):
             return []
@@ -71,6 +85,7 @@ class LookupProposer:
     """
 
     name: ClassVar[ProposerName] = "lookup"
+    obstacle: ClassVar[str | None] = None
 
     def __init__(self, prompt: Sequence[int]) -> None:
         self._prompt = list(prompt)
@@ -235,14 +250,17 @@ class Speculation:
         for proposer in sorted(self._proposers, key=lambda p: -drafting.speed(p.name)):
             count = min(room, drafting.length(proposer.name))
             if count and not self._base.can_trim(len(self._base.tokens) + 1 + count):
-                drafting.off_because = f"the cache of {self._base.model.name} cannot be rewound"
+                drafting.off_because = cannot_rewind(self._base)
                 return []
             if count and (drafted := proposer.propose(answer, count)):
                 self._by, self._pending = proposer.name, list(drafted)
                 drafting.records[proposer.name].used()
                 drafting.proposed += len(drafted)
                 return drafted
-        if all(drafting.records[name].is_off for name in names):
+        obstacles = [proposer.obstacle for proposer in self._proposers]
+        if all(obstacles):
+            drafting.off_because = obstacles[0]
+        elif all(drafting.records[name].is_off for name in names):
             drafting.off_because = f"it does not pay ({'; '.join(map(drafting.describe, names))})"
         return []
 

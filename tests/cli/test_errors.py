@@ -144,8 +144,14 @@ def test_empty_prompt(run, arguments):
         (("--seed", str(2**64)), "--seed"),
         (("--method", "nope"), "--method"),
         (("--stop-policy", "nope"), "--stop-policy"),
-        (("--method", "nudging", "--alpha", ".5"), "nudging has tau; it does not take alpha"),
-        (("--method", "base", "--tau", ".5"), "base has no options; it does not take tau"),
+        (
+            ("--method", "nudging", "--alpha", ".5"),
+            "--method nudging has --tau; it does not take --alpha",
+        ),
+        (
+            ("--method", "base", "--tau", ".5"),
+            "--method base has no option of its own; it does not take --tau",
+        ),
         (("--stop", ""), "a stop string must not be empty"),
         (("--base-template", "/no/such"), "'/no/such' is neither a file nor one of query"),
         (("--base-template", "/"), "'/' is neither a file nor one of query"),
