@@ -7,22 +7,16 @@ keys are the attributes of :class:`PackagedModel`, :class:`HubModel` and :class:
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Literal
 
 from . import store
+from .convert import Quantization
 from .errors import ModelError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-Entry = TypeVar("Entry")
+from .tables import entry, tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +71,17 @@ class HubModel(ModelEntry):
         repo: the repo id.
         revision: a branch, tag or commit, the repo's main one if None.
         bits: what its weights are quantized to, unless they are already.
+
+    Raises:
+        ValueError: MLX has no such bits.
     """
 
     repo: str
     revision: str | None = None
     bits: int = 4
+
+    def __post_init__(self) -> None:
+        Quantization(self.bits)
 
     @property
     def origin(self) -> str:
@@ -96,6 +96,9 @@ class PairEntry:
         reference: the unaligned twin of the aligned model, for proxy-tuning.
         note: what is known of the pair, as what the paper saw with it.
         tau, alpha, stop_policy, base_template: recommended instead of the program's defaults.
+
+    Raises:
+        ValueError: tau or alpha is not from 0 to 1.
     """
 
     name: str
@@ -106,8 +109,14 @@ class PairEntry:
     note: str | None = None
     tau: float | None = None
     alpha: float | None = None
-    stop_policy: str | None = None
+    stop_policy: Literal["blend", "base", "either", "guide"] | None = None
     base_template: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tau", "alpha"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, not {value}")
 
     @property
     def models(self) -> tuple[ModelEntry, ModelEntry]:
@@ -149,7 +158,7 @@ def _catalogue() -> _Catalogue:
     for file in _sources():
         known: Any
         for kind, known, make in (("models", found.models, _model), ("pairs", found.pairs, _pair)):
-            for name, content in _tables(file, kind):
+            for name, content in tables(file, kind):
                 where = f"{file}: [{kind}.{name}]"
                 if name in {**found.models, **found.pairs} or not store.NAME.match(name):
                     raise ModelError(f"{where}: the name is taken or no model name; choose another")
@@ -168,57 +177,13 @@ def _sources() -> Iterator[Path]:
             yield from (file for file in found if file.name.endswith(".toml"))
 
 
-def _tables(file: Path, kind: str) -> Iterator[tuple[str, Any]]:
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file} cannot be read: {error}") from None
-    if unknown := sorted(set(content) - {"models", "pairs"}):
-        raise ModelError(f"{file}: a table is [models.NAME] or [pairs.NAME], not {unknown[0]!r}")
-    tables = content.get(kind, {})
-    if not isinstance(tables, dict):
-        raise ModelError(f"{file}: {kind} is no table")
-    yield from tables.items()
-
-
 def _pair(content: Any, name: str, where: str) -> PairEntry:
-    return _checked(PairEntry, content, name, where)
+    return entry(PairEntry, content, name, where)
 
 
 def _model(content: Any, name: str, where: str) -> ModelEntry:
     is_hub = isinstance(content, dict) and "repo" in content
-    return _checked(HubModel if is_hub else PackagedModel, content, name, where)
-
-
-def _checked(kind: type[Entry], content: Any, name: str, where: str) -> Entry:
-    """An entry made from a table that has just its keys, each of its type."""
-    if not isinstance(content, dict):
-        raise ModelError(f"{where} is no table")
-    known: dict[str, Field[Any]] = {f.name: f for f in fields(kind) if f.name != "name"}  # type: ignore[arg-type]
-    if unknown := sorted(set(content) - set(known)):
-        raise ModelError(f"{where}: {unknown[0]!r} is no key; known: {', '.join(known)}")
-    needed = [key for key, field in known.items() if field.default is MISSING]
-    if missing := [key for key in needed if key not in content]:
-        raise ModelError(f"{where} lacks {', '.join(missing)}")
-    types = get_type_hints(kind)
-    values = {key: _value(value, types[key], f"{where} {key}") for key, value in content.items()}
-    made: Any = kind
-    entry: Entry = made(name=name, **values)
-    return entry
-
-
-def _value(value: Any, wanted: Any, where: str) -> Any:
-    """The value, if it is of the wanted type; a list of strings becomes a tuple."""
-    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        value = tuple(value)
-    allowed = [getattr(kind, "__origin__", kind) for kind in (get_args(wanted) or (wanted,))]
-    if getattr(wanted, "__origin__", None) is tuple:
-        allowed = [tuple]
-    if float in allowed and type(value) is int:
-        value = float(value)
-    if type(value) not in allowed:
-        raise ModelError(f"{where} is of the wrong type: {value!r}")
-    return value
+    return entry(HubModel if is_hub else PackagedModel, content, name, where)
 
 
 def find_pair(name: str) -> PairEntry:

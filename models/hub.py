@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import hub_files, space, store
 from .checksums import SHA256
@@ -23,6 +23,7 @@ from .hub_errors import (
     warn_of_plain_http,
 )
 from .hub_files import COMMIT, MAIN, HubFile, Snapshot
+from .hub_transfer import bar, counted, plain_http
 from .packages import Progress
 from .space import Wanted
 
@@ -147,12 +148,13 @@ def fetch(
     what = " + ".join(snapshot.repo.rpartition("/")[2] for snapshot in snapshots)
     total = sum(snapshot.bytes for snapshot in snapshots)
     done = total - sum(file.bytes for _, file in missing)
-    for snapshot, file in missing:
-        if before_weights and hub_files.is_weights(file.name):
-            before_weights()
-            before_weights = None
-        _fetch_file(snapshot, file, _counter(progress, what, done, done + file.bytes, total))
-        done += file.bytes
+    with plain_http():
+        for snapshot, file in missing:
+            if before_weights and hub_files.is_weights(file.name):
+                before_weights()
+                before_weights = None
+            _fetch_file(snapshot, file, counted(progress, what, done, done + file.bytes, total))
+            done += file.bytes
     for snapshot in snapshots:
         hub_files.make_findable(snapshot)
     _sweep(snapshots, say=False)
@@ -172,22 +174,10 @@ def _sweep(snapshots: Sequence[Snapshot], say: bool) -> None:
             LOG.warning("%s: a download was cut off; the file it was at starts again", repo)
 
 
-def _counter(
-    progress: Progress | None, what: str, start: int, end: int, total: int
-) -> Callable[[int], None]:
-    """What is called with the bytes that are here of one file."""
-
-    def count(here: int) -> None:
-        if progress:
-            progress(what, min(start + here, end), total)
-
-    return count
-
-
 def _fetch_file(snapshot: Snapshot, file: HubFile, count: Callable[[int], None]) -> None:
     from huggingface_hub import hf_hub_download
 
-    folder, bar = snapshot.folder, _bar(count)
+    folder, shown = snapshot.folder, bar(count)
     with explained(snapshot.repo, snapshot.asked):
         for _ in range(2):
             if hub_files.is_whole(folder, file):  # here, or from another process meanwhile
@@ -195,7 +185,7 @@ def _fetch_file(snapshot: Snapshot, file: HubFile, count: Callable[[int], None])
             hub_files.discard(folder / file.name)
             patiently(
                 lambda: hf_hub_download(
-                    snapshot.repo, file.name, revision=snapshot.revision, tqdm_class=bar
+                    snapshot.repo, file.name, revision=snapshot.revision, tqdm_class=shown
                 ),
                 download_may_pass,
             )
@@ -207,31 +197,3 @@ def _fetch_file(snapshot: Snapshot, file: HubFile, count: Callable[[int], None])
                 f"{try_again(snapshot.repo, snapshot.asked)}"
             )
     count(file.bytes)
-
-
-def _bar(count: Callable[[int], None]) -> Any:
-    """A progress bar for huggingface_hub that shows nothing and counts the bytes of a file."""
-
-    class Bar:
-        def __init__(self, *_: object, **about: Any) -> None:
-            self.n = about.get("initial") or 0
-
-        def __enter__(self) -> Bar:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            return None
-
-        def update(self, n: int) -> None:
-            self.n += n
-            count(self.n)
-
-        def update_transfer(self, n: int) -> None:
-            """What travelled counts once it is a part of the file."""
-
-        def set_postfix_str(self, *_: object, **__: object) -> None:
-            """The rate is shown elsewhere."""
-
-        set_transfer_postfix_str = set_postfix_str
-
-    return Bar

@@ -47,7 +47,8 @@ def require(wanted: Sequence[Wanted]) -> None:
             verb = "need" if " and " in whats else "needs"
             raise ModelError(
                 f"{whats} {verb} {readable(needed)} more in {folders}, where "
-                f"{readable(free, needed)} are free; free some, or name another folder with {settings}"
+                f"{readable(free, needed)} are free; free some, or name another folder "
+                f"with {settings}"
             )
 
 

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.utils._xet_progress_reporting import XetDownloadProgressReporter
 
-from blendin_models import hub, manifest
+from blendin_models import hub, hub_transfer, manifest
 from blendin_models.errors import ModelError
 from hub_repo import Repo
 from pulling import BASE, BYTES, COMMANDS, GUIDE, JUNK, REQUESTS, WANTED, index, pull, refused
@@ -199,7 +199,7 @@ def test_bytes_that_come_as_chunks_of_other_files_are_counted_too():
     """Its own storage is how the real hub sends large files; a loopback hub has none."""
     counted: list[int] = []
     with XetDownloadProgressReporter(
-        reconstruction_desc="", total=10, log_level=0, tqdm_class=hub._bar(counted.append)
+        reconstruction_desc="", total=10, log_level=0, tqdm_class=hub_transfer.bar(counted.append)
     ) as reporter:
         for done in (4, 10):
             reporter.update_progress(

@@ -77,6 +77,15 @@ def test_every_pair_is_well_formed(pair):
         assert catalogue.models()[pair.reference].tokenizer == pair.models[1].tokenizer
 
 
+def test_stop_policies_are_those_of_the_engine():
+    from typing import get_args, get_type_hints
+
+    from blendin_mlx.decoding import StopPolicy
+
+    policy, _ = get_args(get_type_hints(catalogue.PairEntry)["stop_policy"])
+    assert policy == StopPolicy
+
+
 def test_no_two_things_have_one_name():
     assert not catalogue.pairs().keys() & catalogue.models().keys()
 
@@ -122,6 +131,15 @@ def test_a_file_of_the_users_own_adds_pairs(add):
         (MODEL.replace("10", "true"), "parameters is of the wrong type: True"),
         (MODEL.replace("mine]", "demo]"), "the name is taken"),
         (MODEL.replace("mine]", '"a/b"]'), "no model name"),
+        (MODEL + "bits = 7", r"\[models\.mine\]: bits must be one of .*, not 7"),
+        (MODEL + PAIR.replace("0.3", "1.3"), r"\[pairs\.ours\]: tau must be from 0 to 1, not 1\.3"),
+        (MODEL + PAIR + "alpha = -1", r"alpha must be from 0 to 1, not -1"),
+        (MODEL + PAIR + "alpha = nan", r"alpha must be from 0 to 1, not nan"),
+        (
+            MODEL + PAIR.replace('"guide"', '"never"'),
+            r"\[pairs\.ours\] stop_policy must be one of blend, base, either, guide, not 'never'",
+        ),
+        (MODEL + PAIR.replace('"guide"', "3"), "stop_policy is of the wrong type: 3"),
         (PAIR, "pair ours: no model is called 'mine'"),
         ("a = [", "cannot be read: "),
     ],

@@ -1,0 +1,232 @@
+"""Real models on a loopback hub: refused before their weights, made smaller, found, renewed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+from huggingface_hub import constants, file_download
+
+from blendin_models import catalogue, hub, inventory, store, upkeep
+from blendin_models.catalogue import HubModel
+from blendin_models.convert import Quantization, converted_bytes
+from blendin_models.errors import ModelError
+from blendin_models.preflight import inspect_located
+from blendin_models.resolve import locate, locate_all
+from hub_repo import Repo
+from pulling import BASE, GUIDE
+from tiny_folders import write_model
+
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture
+def models(server, tmp_path):
+    """Files of a model for each repo of the pair, as the hub has them."""
+    for seed, repo in enumerate((BASE, GUIDE), 1):
+        folder = write_model(tmp_path / "made" / repo, seed)
+        server.repos[repo] = Repo({path.name: path.read_bytes() for path in folder.iterdir()})
+    return server.repos
+
+
+def refused(*names: str) -> str:
+    with pytest.raises(ModelError) as raised:
+        locate_all(names, update=True)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def asked_for_weights(server) -> int:
+    return server.asked(f"/{WEIGHTS}")
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "config.json"])
+def test_a_repo_without_what_every_model_needs_is_refused_at_once(server, here, models, file):
+    del models[GUIDE].files[file]
+    said = f"{GUIDE} has no {file}, so it cannot be loaded; choose another repo"
+    assert refused(BASE, GUIDE) == said
+    assert server.asked("/resolve/") == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "entries", "said"),
+    [
+        ("config.json", {"model_type": "nonesuch"}, "is of a 'nonesuch' model"),
+        ("config.json", {"model_type": 3}, "names no model_type"),
+        ("config.json", {"model_file": "evil.py"}, "asks to run the code in evil.py"),
+        ("config.json", {"text_config": [1]}, "its text_config is no object"),
+        ("tokenizer.json", {"model": 1}, "is no valid tokenizer"),
+    ],
+)
+def test_what_can_never_be_loaded_is_refused_before_any_weight(
+    server, here, models, file, entries, said
+):
+    content = json.loads(models[GUIDE].files[file])
+    models[GUIDE].files[file] = json.dumps({**content, **entries}).encode()
+    line = refused(BASE, GUIDE)
+    assert said in line
+    assert "repair it" not in line  # what is fetched again is the same again
+    assert asked_for_weights(server) == 0
+
+
+def test_what_is_downloaded_and_what_is_made_of_it_must_fit_together(
+    server, here, models, monkeypatch
+):
+    """Each by itself would; the base is made smaller, the guide is so already."""
+    config = json.loads(models[GUIDE].files["config.json"])
+    guide = {**models[GUIDE].files, "config.json": json.dumps({**config, "quantization": {}})}
+    models[GUIDE] = Repo({**guide, "config.json": guide["config.json"].encode()})
+    sizes = {repo: sum(map(len, models[repo].files.values())) for repo in (BASE, GUIDE)}
+    weights = len(models[BASE].files[WEIGHTS])
+    copy = converted_bytes(weights, sizes[BASE] - weights, Quantization())
+    small = sum(sizes.values()) - weights - len(models[GUIDE].files[WEIGHTS])
+    usage = SimpleNamespace(free=sum(sizes.values()) + copy - 1)
+
+    def left(folder):  # the small files come first
+        return SimpleNamespace(free=usage.free - (small if server.asked("GET /org/") else 0))
+
+    monkeypatch.setattr(shutil, "disk_usage", left)
+    line = refused(BASE, GUIDE)
+    assert line.startswith(f"{BASE} and {GUIDE} and quantizing {BASE} need ")
+    assert f"more in {here.cache} and {store.models_folder()}, where " in line
+    assert line.endswith("name another folder with HF_HOME and BLENDIN_HOME")
+    assert asked_for_weights(server) == 0
+    usage.free += 1
+    assert [one.name for one in locate_all([BASE, GUIDE], update=True)] == [BASE, GUIDE]
+
+
+def test_packaged_models_are_counted_with_those_of_the_hub(server, here, models, monkeypatch):
+    size = sum(map(len, models[BASE].files.values()))
+    packaged = 3 * catalogue.models()["gemma-3-270m"].bytes
+    free = SimpleNamespace(free=packaged + size // 2)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: free)
+    monkeypatch.setattr("blendin_models.resolve.install", lambda *a: pytest.fail("fetched"))
+    assert refused("gemma-3-270m", BASE).startswith(f"gemma-3-270m and {BASE} need 0.")
+    assert server.asked("/resolve/") == 0
+
+
+@pytest.mark.parametrize(("bits", "group_size"), [(8, 32), (4, 64), (2, 128), (8, 64)])
+def test_the_room_for_a_copy_suffices(tmp_path, bits, group_size):
+    import mlx.core as mx
+    import mlx.nn as nn
+    from mlx.utils import tree_flatten
+
+    layer = nn.Linear(1024, 1024, bias=False)
+    layer.set_dtype(mx.bfloat16)
+    before = sum(array.nbytes for _, array in tree_flatten(layer.parameters()))
+    made = nn.QuantizedLinear.from_linear(layer, group_size, bits)
+    after = sum(array.nbytes for _, array in tree_flatten(made.parameters()))
+    assert after <= converted_bytes(before, 0, Quantization(bits, group_size)) <= 1.1 * after
+
+
+def test_a_pull_brings_a_newer_commit_and_loading_does_not(server, here, models):
+    (first,) = locate_all([BASE], update=True)
+    assert first.revision == models[BASE].commit
+    models[BASE] = Repo({**models[GUIDE].files, "more.json": b"{}"})
+    before = len(server.requests)
+    assert locate(BASE) == first
+    assert len(server.requests) == before
+    (second,) = locate_all([BASE], update=True)
+    assert second.revision == models[BASE].commit != first.revision
+    assert locate(BASE) == second
+    assert locate(f"{BASE}@{first.revision}").folder == first.folder
+    assert locate_all([f"{BASE}@{first.revision}"], update=True)[0].folder == first.folder
+
+
+def test_a_pull_of_what_is_newest_fetches_nothing(server, here, models):
+    locate_all([BASE], update=True)
+    before = server.asked("/resolve/")
+    locate_all([BASE], update=True)
+    assert server.asked("/resolve/") == before
+
+
+def test_a_pull_without_a_network_takes_what_is_here(server, here, models, monkeypatch, caplog):
+    (first,) = locate_all([BASE], update=True)
+    server.fault("503", for_ever=True)
+    assert locate_all([BASE], update=True) == [first]
+    assert "is in trouble (503)" in caplog.text
+    assert "what is here is used" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert locate_all([BASE], update=True) == [first]
+    assert caplog.text == ""
+
+
+def test_a_copy_serves_where_the_hubs_cache_was_cleared(server, here, models, monkeypatch):
+    (first,) = locate_all([BASE], update=True)
+    shutil.rmtree(here.cache)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert locate(BASE) == first
+    assert upkeep.used(BASE).folder == first.folder
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert locate_all([BASE], update=True) == [first]  # the hub is asked, nothing is fetched
+    assert not here.cache.exists()
+
+
+def test_what_is_used_is_what_is_shown(server, here, models):
+    for bits in (4, 8):
+        (found,) = locate_all([BASE], quantization=Quantization(bits, 32))
+        assert upkeep.used(BASE).folder == found.folder != hub.kept(BASE)
+    models[BASE] = Repo({**models[BASE].files, "more.json": b"{}"})
+    (found,) = locate_all([BASE], update=True)
+    assert upkeep.used(BASE).folder == found.folder == locate(BASE).folder
+
+
+def test_a_damaged_copy_is_made_anew_without_a_download(server, here, models):
+    (found,) = locate_all([BASE], update=True)
+    weights = found.folder / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-9])
+    with pytest.raises(ModelError) as raised:
+        inspect_located(found)
+    name = found.folder.name
+    commands = f"blendin models remove {name} && blendin models pull {BASE}"
+    assert str(raised.value).endswith(f"; repair it: {commands}")
+    before = server.asked("/resolve/")
+    list(upkeep.remove(name))
+    (again,) = locate_all([BASE], update=True)
+    inspect_located(again)
+    assert server.asked("/resolve/") == before
+
+
+def test_one_repo_by_two_names_is_fetched_once(server, here, models, monkeypatch):
+    entry = HubModel(name="mine", license="MIT", tokenizer="t", parameters=1, bytes=4, repo=BASE)
+    monkeypatch.setattr("blendin_models.catalogue.models", lambda: {"mine": entry})
+    told = []
+    one, other = locate_all(["mine", BASE], lambda *step: told.append(step), update=True)
+    assert one.folder == other.folder
+    size = sum(map(len, models[BASE].files.values()))
+    assert {total for what, _, total in told if what == "base"} == {size}
+
+
+def test_a_half_fetched_repo_is_shown_as_what_it_is(server, here, models):
+    server.fault("404", of=f"GET /{BASE}/resolve/{models[BASE].commit}/{WEIGHTS}", for_ever=True)
+    refused(BASE)
+    (kept,) = inventory.snapshots()
+    assert (kept.name, kept.problem) == (BASE, f"it lacks {WEIGHTS}")
+    with pytest.raises(ModelError, match=f"{WEIGHTS} is missing; repair it: "):
+        upkeep.require_whole(BASE, upkeep.verify(BASE))
+    assert [name for name, _ in upkeep.remove(BASE)] == [BASE]
+    assert inventory.everything() == []
+
+
+@pytest.mark.parametrize("said", [None, "0", "1"])
+def test_files_come_over_plain_http_unless_the_user_says_otherwise(
+    server, here, models, monkeypatch, said
+):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", said == "1")
+    if said is None:
+        monkeypatch.delenv("HF_HUB_DISABLE_XET", raising=False)
+    else:
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", said)
+    seen = []
+    real = file_download.http_get
+    monkeypatch.setattr(
+        file_download,
+        "http_get",
+        lambda *a, **k: seen.append(file_download.is_xet_available()) or real(*a, **k),
+    )
+    locate_all([BASE], update=True)
+    assert set(seen) == {said == "0"}
+    assert (said == "1") == constants.HF_HUB_DISABLE_XET
