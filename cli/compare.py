@@ -10,8 +10,9 @@ import click
 
 from .codes import INTERRUPTED
 from .generate import read_prompt
+from .method import make_method, with_method, with_reference
 from .options import METHODS, Settings, blend_options
-from .session import Session, make_method, with_method, with_reference
+from .session import Session
 from .terminal import (
     Interrupt,
     Output,

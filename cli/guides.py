@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from .method import make_method, with_reference
 from .options import Settings
-from .session import LONGEST_PROMPT, make_method, named_pair, with_reference
+from .session import LONGEST_PROMPT, named_pair
 from .terminal import progress, say, unswallowed_interrupt
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from .blend_view import visible
+from .method import SPELLED, with_method
 from .options import METHODS
-from .session import SPELLED, with_method
 from .shown import SHOW
 from .terminal import say
 

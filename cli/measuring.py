@@ -8,9 +8,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from .guides import Candidate
+from .method import with_method
 from .options import Settings
 from .report import Alone, Blended, Report, is_stable, summarise
-from .session import Session, with_method
+from .session import Session
 from .terminal import Interrupt, say
 
 if TYPE_CHECKING:

@@ -361,7 +361,7 @@ def _as_meant(settings: Settings) -> Settings:
         if getattr(settings, name) is not None and _nearness(parameter) < _NEAREST
     ]
     if far:
-        from .session import lacking
+        from .method import lacking
 
         changes |= dict.fromkeys(lacking(settings.method, far))
     return replace(settings, **changes)

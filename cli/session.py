@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from .checks import check_usable, read_schema, source_of
+from .method import make_method, with_reference
 from .options import Settings
 from .terminal import progress, say, unswallowed_interrupt
 
@@ -26,75 +27,6 @@ if TYPE_CHECKING:
 
 CANDIDATES = 5  # of each distribution, in a trace
 LONGEST_PROMPT = 4096  # tokens that memory is reckoned for besides the answer
-
-
-# How a user spells what the engine calls an option of a method.
-SPELLED = {"tau": "--tau", "alpha": "--alpha", "beta": "--beta"}
-SPELLED |= {"bonus": "--lambda", "threshold": "--lambda"}
-
-
-def make_method(settings: Settings) -> Method:
-    """The method with the options that were given.
-
-    Raises:
-        click.UsageError: an option that the method does not have, or it needs a reference model and
-            there is none.
-        ValueError: an option out of range.
-    """
-    from blendin_mlx import methods
-
-    name = settings.method
-    if settings.alpha is not None and name == "blendin":
-        name = "fixed"  # a constant weight in place of the formula
-    known = methods.option_names(name)
-    given = _method_options(settings, name)
-    if unknown := [SPELLED[option] for option in given if option not in known]:
-        has = " and ".join(sorted(SPELLED[option] for option in known)) or "no option of its own"
-        raise click.UsageError(f"--method {name} has {has}; it does not take {unknown[0]}")
-    method = methods.make_method(name, **given)
-    if method.needs_reference and settings.reference is None:
-        raise click.UsageError(
-            f"--method {name} needs the aligned model's unaligned twin: pass --reference MODEL"
-        )
-    return method
-
-
-def _method_options(settings: Settings, name: str) -> dict[str, float]:
-    """What is set of a method's options, by the engine's names."""
-    values = {"tau": settings.tau, "alpha": settings.alpha, "beta": settings.beta}
-    values[_own_lambda(name)] = settings.bonus
-    return {option: value for option, value in values.items() if value is not None}
-
-
-def _own_lambda(name: str) -> str:
-    """What --lambda sets is another thing in each method."""
-    from blendin_mlx import methods
-
-    return "threshold" if "threshold" in methods.option_names(name) else "bonus"
-
-
-def lacking(method: str, names: Sequence[str]) -> list[str]:
-    """Those of some settings of methods that this one does not have."""
-    from blendin_mlx import methods
-
-    known = methods.option_names(method)
-    known |= {"alpha"} if method == "blendin" else set()  # see make_method
-    return [
-        name for name in names if (_own_lambda(method) if name == "bonus" else name) not in known
-    ]
-
-
-def with_method(settings: Settings, method: str) -> Settings:
-    """The settings for another method; what it does not have is left at its default."""
-    if method == settings.method:
-        return settings
-    lost = lacking(method, ("tau", "alpha", "beta", "bonus"))
-    if _own_lambda(method) != _own_lambda(settings.method):
-        lost.append("bonus")
-    if settings.method == "fixed" and method == "blendin":
-        lost.append("alpha")  # which would make it the other one
-    changes: dict[str, Any] = dict.fromkeys(lost)
-    return replace(settings, method=method, **changes)
 
 
 def named_pair(pair: str | None, base: str | None, aligned: str | None) -> str | None:
@@ -138,18 +70,6 @@ def load_pair(
             force=force,
             kv_bits=kv_bits,
         )
-
-
-def with_reference(settings: Settings, methods: Iterable[str]) -> Settings:
-    """With the reference model of the catalogue's pair, where one of the methods needs it."""
-    from blendin_mlx.methods import make_method as plain
-    from blendin_models import catalogue
-
-    pair = catalogue.pairs().get(settings.pair or "demo")
-    own = settings.reference is not None or settings.aligned is not None
-    if own or pair is None or not any(plain(name).needs_reference for name in methods):
-        return settings
-    return replace(settings, reference=pair.reference)
 
 
 def _keep_resident() -> None:
@@ -381,8 +301,8 @@ class Session:
         return build_prompt(
             self.pair,
             messages,
-            base_template=BaseTemplate(_source(base)) if isinstance(base, Path) else base,
-            aligned_template=_source(aligned) if aligned else None,
+            base_template=BaseTemplate(source_of(base)) if isinstance(base, Path) else base,
+            aligned_template=source_of(aligned) if aligned else None,
             thinking=settings.thinking,
         )
 
@@ -423,52 +343,3 @@ class Session:
 def joined(*parts: str) -> str:
     """The parts of a prompt, an empty line between them."""
     return "\n\n".join(parts)
-
-
-def check_usable(settings: Settings) -> None:
-    """Refuse, before the models are loaded, what can be seen to be of no use then.
-
-    Raises:
-        click.UsageError: options that cannot go together, or a file that cannot be written.
-        PromptCacheError: a file that is there and no prompt cache.
-    """
-    from blendin_mlx.cache_file import check_prompt_cache
-
-    if settings.json_schema is not None and settings.stop:
-        raise click.UsageError("--stop cannot be used with --json-schema: the JSON is the end")
-    path = settings.prompt_cache
-    if path is None:
-        return
-    if path.exists():
-        check_prompt_cache(path)
-    elif not path.absolute().parent.is_dir():
-        raise click.UsageError(f"--prompt-cache {path}: there is no folder {path.parent}")
-
-
-def read_schema(given: Path | dict[str, Any] | None) -> Any:
-    """The JSON schema in a file, or given outright, found usable; None without one.
-
-    Raises:
-        click.UsageError: it is not UTF-8, no JSON, or no schema that answers can be held to.
-    """
-    from blendin_mlx.constraint import check_schema
-    from blendin_mlx.errors import SchemaError
-
-    if given is None:
-        return None
-    where = f"--json-schema {given}" if isinstance(given, Path) else "json_schema"
-    try:
-        schema = json.loads(_source(given)) if isinstance(given, Path) else given
-        check_schema(schema)
-    except SchemaError as error:
-        raise click.UsageError(f"{where}: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"{where} is not JSON: {error}") from None
-    return schema
-
-
-def _source(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise click.UsageError(f"{path} is not UTF-8: byte {error.start}") from None
