@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .loading import load_pair, named_pair
 from .options import pair_options
-from .session import load_pair, named_pair
 from .terminal import say, unswallowed_interrupt
 
 if TYPE_CHECKING:

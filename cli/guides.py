@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from .loading import LONGEST_PROMPT, named_pair
 from .method import make_method, with_reference
 from .options import Settings
-from .session import LONGEST_PROMPT, named_pair
 from .terminal import progress, say, unswallowed_interrupt
 
 if TYPE_CHECKING:

@@ -12,72 +12,19 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from .checks import check_usable, read_schema, source_of
+from .loading import LONGEST_PROMPT, keep_resident, load_pair, named_pair
 from .method import make_method, with_reference
 from .options import Settings
-from .terminal import progress, say, unswallowed_interrupt
+from .terminal import say, unswallowed_interrupt
 
 if TYPE_CHECKING:
     from blendin_mlx.answering import PromptCache, Response
     from blendin_mlx.constraint import JsonConstraint
-    from blendin_mlx.methods import Method
-    from blendin_mlx.model import Pair
     from blendin_mlx.prompts import PairPrompt
     from blendin_mlx.speculation import Drafting
 
 
 CANDIDATES = 5  # of each distribution, in a trace
-LONGEST_PROMPT = 4096  # tokens that memory is reckoned for besides the answer
-
-
-def named_pair(pair: str | None, base: str | None, aligned: str | None) -> str | None:
-    """The catalogue pair that is meant, None where both models are named.
-
-    Raises:
-        click.UsageError: one side of a pair is not named.
-    """
-    if pair is None and base is None and aligned is None:
-        return "demo"
-    if pair is None and (base is None or aligned is None):
-        missing = "--base" if base is None else "--aligned"
-        raise click.UsageError(f"a pair has two models: pass {missing} too, or --pair NAME")
-    return pair
-
-
-def load_pair(
-    pair: str | None,
-    base: str | None,
-    aligned: str | None,
-    quiet: bool,
-    tokens: int = LONGEST_PROMPT,
-    force: bool = False,
-    kv_bits: int | None = None,
-    reference: str | None = None,
-) -> Pair:
-    """Load the models, with progress and what there is to say about this machine."""
-    from blendin_mlx import backend
-    from blendin_models import load_pair as load
-
-    if backend.BLAS.notice:
-        say(backend.BLAS.notice, quiet)
-    with progress(quiet) as report:
-        return load(
-            pair,
-            base,
-            aligned,
-            report,
-            reference=reference,
-            tokens=tokens,
-            force=force,
-            kv_bits=kv_bits,
-        )
-
-
-def _keep_resident() -> None:
-    """Wire what the models take, and a tenth for caches, until the command ends."""
-    from blendin_mlx.backend import mx
-    from blendin_models.memory import wired
-
-    click.get_current_context().with_resource(wired(int(1.1 * mx.get_active_memory())))
 
 
 class Session:
@@ -126,7 +73,7 @@ class Session:
             settings.reference,
         )
         if settings.wired_limit:
-            _keep_resident()
+            keep_resident()
         self.load_s = time.perf_counter() - started
         self.seed = self._seed()
         self.cache = self._kept_cache() or make_prompt_cache(self.pair, kv_bits=settings.kv_bits)
