@@ -16,7 +16,13 @@ PACKAGES = ("blendin-mlx", "mlx", "mlx-lm", "transformers", "tokenizers", "huggi
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="A JSON object.")
 def doctor(as_json: bool) -> None:
-    """Say what runs here: versions, backend, BLAS, memory, folders, and what to install."""
+    """Say what runs here: versions, backend, BLAS, memory, folders, and what to install.
+
+    \b
+    Examples:
+      blendin doctor
+      blendin doctor --json | jq .advice
+    """
     report = examine()
     if as_json:
         click.echo(json.dumps(report, ensure_ascii=False))
