@@ -64,7 +64,7 @@ def chat(settings: Settings, resume: str | None, show: str, marks: bool, quiet: 
     talk = Conversation(session, quiet, folder if typed else None, show, marks)
     if resumed is not None:
         talk.read(resumed, keep_system=settings.system is not None)
-    return _converse(talk, _typed()) if typed else _read_aloud(talk)
+    return _converse(talk, _typed()) if typed else _answer_lines(talk)
 
 
 def _converse(talk: Conversation, lines: Iterator[str]) -> int:
@@ -76,13 +76,15 @@ def _converse(talk: Conversation, lines: Iterator[str]) -> int:
             handle(talk, line)
         except Leave:
             break
+        except BrokenPipeError:  # nobody reads the answers any more
+            raise
         except (click.ClickException, BlendinError, ValueError, OSError, RuntimeError) as error:
             also = ", or /clear" if isinstance(error, PromptError) else ""
             say(f"{explain(error)[0]}{also}")
     return 0
 
 
-def _read_aloud(talk: Conversation) -> int:
+def _answer_lines(talk: Conversation) -> int:
     """Handle the lines of standard input; Ctrl-C ends it with what was answered so far."""
     code = 0
     for line in _piped():

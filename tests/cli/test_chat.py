@@ -282,6 +282,16 @@ def test_a_typed_conversation_survives_an_answer_that_fails(typed, monkeypatch, 
     assert len(result.text.splitlines()) == 2
 
 
+def test_a_typed_conversation_that_nobody_reads_ends_quietly(typed, asked, monkeypatch):
+    def closed(self, text):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("blendin_cli.terminal.Output.write", closed)
+    monkeypatch.setattr("blendin_cli.main._quiet", lambda: 0)
+    result = typed("one", "two")
+    assert (result.code, result.err, len(asked)) == (0, "", 1)
+
+
 def test_options_that_cannot_hold_are_said_and_the_chat_goes_on(typed, tmp_path):
     (tmp_path / "broken.jinja").write_text("{% for %}")
     lines = ("/set base-template chat", "hi", "/set base-template query")
