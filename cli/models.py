@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import click
 
 from .models_table import (
     about_check,
     about_kept,
+    about_located,
     about_model,
     about_pair,
+    echo,
+    echo_json,
     kept_line,
     kept_models,
     model_line,
-    print_about,
+    pair_line,
 )
 from .terminal import progress, say
 
@@ -50,20 +51,14 @@ def list_models(as_json: bool) -> None:
     pairs = [about_pair(entry, here) for entry in catalogue.pairs().values()]
     kept = kept_models(here)
     if as_json:
-        _echo_json([*pairs, *kept])
+        echo_json([*pairs, *kept])
         return
     for pair in pairs:
-        click.echo(f"{pair['name']}  {pair['description']}{_fits(pair)}")
+        click.echo(pair_line(pair))
         for role in ("base", "aligned"):
             click.echo(f"  {role:<8} {model_line(pair[role])}")
     for model in kept:
         click.echo(kept_line(model))
-
-
-def _fits(pair: dict[str, Any]) -> str:
-    if pair["fits"]:
-        return ""
-    return f"  (needs about {pair['memory_bytes'] / 1e9:.0f} GB of memory: too much for here)"
 
 
 @models.command()
@@ -85,7 +80,7 @@ def show(name: str, as_json: bool) -> None:
         about = about_kept(upkeep.used(name))
     else:
         about = about_model(catalogue.find_models(name)[0])  # says what is near
-    _echo(about, as_json)
+    echo(about, as_json)
 
 
 @models.command()
@@ -100,7 +95,7 @@ def suggest(as_json: bool) -> None:
     able = [pair for pair in pairs if pair["installed"] or pair["fits"]]
     able.sort(key=lambda p: (not p["installed"], not p["one_tokenizer"], p["download_bytes"]))
     if as_json:
-        _echo_json(able)
+        echo_json(able)
         return
     for pair in able:
         state = "here" if pair["installed"] else f"{readable(pair['download_bytes'])} to fetch"
@@ -147,7 +142,7 @@ def check(names: tuple[str, ...], tokens: int | None, kv_bits: str | None, as_js
         tokens = min([TOKENS, *(r.context_limit for r in checked.reports if r.context_limit)])
     opened = open_pair(checked)
     needed = need(checked.reports, tokens, bits)
-    _echo(about_check(checked, needed, relation(opened), tokens, recommended()), as_json)
+    echo(about_check(checked, needed, relation(opened), tokens, recommended()), as_json)
     require_usable(checked, opened, tokens, bits)
 
 
@@ -193,7 +188,7 @@ def pull(
         kept = "" if located.folder.name == located.name else f" in {located.folder}"
         say(f"{located.name} is ready{kept}", quiet)
     if as_json:
-        _echo_json([_about_located(located) for located in found])
+        echo_json([about_located(located) for located in found])
 
 
 @models.command()
@@ -210,7 +205,7 @@ def remove(name: str, as_json: bool, quiet: bool) -> None:
         say(f"{model} removed, {readable(freed)} freed", quiet)
         removed.append({"name": model, "freed_bytes": freed})
     if as_json:
-        _echo_json(removed)
+        echo_json(removed)
 
 
 @models.command()
@@ -224,7 +219,7 @@ def verify(name: str, as_json: bool, quiet: bool) -> None:
     with progress(quiet) as report:
         verified = upkeep.verify(name, report)
     if as_json:
-        _echo_json([{**about_kept(one.kept), "problems": one.problems} for one in verified])
+        echo_json([{**about_kept(one.kept), "problems": one.problems} for one in verified])
     upkeep.require_whole(name, verified)
     say(f"{name} is as it was fetched", quiet)
 
@@ -244,23 +239,4 @@ def import_model(file: Path, name: str | None, as_json: bool, quiet: bool) -> No
         folder = import_file(file, name, report)
     say(f"{name} is ready in {folder}", quiet)
     if as_json:
-        _echo_json(_about_located(locate(name)))
-
-
-def _about_located(located: Any) -> dict[str, Any]:
-    return {
-        "name": located.name,
-        "path": str(located.folder),
-        "revision": located.revision,
-    }
-
-
-def _echo(about: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        _echo_json(about)
-    else:
-        print_about(about)
-
-
-def _echo_json(content: Any) -> None:
-    click.echo(json.dumps(content, ensure_ascii=False))
+        echo_json(about_located(locate(name)))

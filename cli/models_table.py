@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import click
@@ -123,6 +124,34 @@ def model_line(model: dict[str, Any]) -> str:
         state = f"{damaged}, {model['download_bytes'] / 1e6:.0f} MB to fetch"
     gated = "; gated" if model["gated"] else ""
     return f"{model['name']:<24} {state:<27} {model['license']}{gated}"
+
+
+def about_located(located: Any) -> dict[str, Any]:
+    """A model that was just fetched or imported, as an object."""
+    return {
+        "name": located.name,
+        "path": str(located.folder),
+        "revision": located.revision,
+    }
+
+
+def pair_line(pair: dict[str, Any]) -> str:
+    """A pair in one line."""
+    much = f"  (needs about {pair['memory_bytes'] / 1e9:.0f} GB of memory: too much for here)"
+    return f"{pair['name']}  {pair['description']}{'' if pair['fits'] else much}"
+
+
+def echo_json(content: Any) -> None:
+    """JSON in one line."""
+    click.echo(json.dumps(content, ensure_ascii=False))
+
+
+def echo(about: dict[str, Any], as_json: bool) -> None:
+    """An object as JSON, or a line for each value."""
+    if as_json:
+        echo_json(about)
+    else:
+        print_about(about)
 
 
 def print_about(about: dict[str, Any], indent: str = "") -> None:

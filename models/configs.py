@@ -69,6 +69,6 @@ def _check_numbers(file: Path, content: dict[str, Any]) -> None:
         if isinstance(value, int) and value < 1:
             raise ModelError(f"{file} is damaged: {key} is {value}")
     ends = content.get("eos_token_id")
-    for end in ends if isinstance(ends, list) else [ends]:
-        if end is not None and (type(end) is not int or end < 0):
-            raise ModelError(f"{file} is damaged: eos_token_id is {ends!r}")
+    known = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if not all(type(end) is int and end >= 0 for end in known):
+        raise ModelError(f"{file} is damaged: eos_token_id is {ends!r}")

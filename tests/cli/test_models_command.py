@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from huggingface_hub import constants
 
 import gguf_samples
-from blendin_models import manifest
+from blendin_cli import models_table
+from blendin_models import catalogue, hub_files, manifest
 from tiny_folders import write_model
 
 KEPT = {"name", "path", "bytes", "source", "revision", "problem"}
@@ -120,7 +122,11 @@ def test_import_a_gguf_file(run, home, tmp_path):
     config = gguf_samples.tiny_config("llama")
     weights = gguf_samples.weights_of(gguf_samples.tiny_model(config))
     gguf_samples.write_model(file, "llama", config, weights)
-    assert run("models", "import", file).err == f"tiny is ready in {home}/models/tiny\n"
+    imported = run("models", "import", file, "--json")
+    assert imported.err == f"tiny is ready in {home}/models/tiny\n"
+    told = json.loads(imported.text)
+    assert (told["name"], told["path"]) == ("tiny", f"{home}/models/tiny")
+    assert told["revision"].startswith("sha256:")
     assert run("models", "verify", "tiny").code == 0
     again = run("models", "import", file)
     assert again.code == 3
@@ -171,6 +177,86 @@ def test_pull_unknown_name(run):
     result = run("models", "pull", NAMES[1], "smolm2-135m-instruct")
     assert result.code == 3
     assert f"did you mean {NAMES[1]}?" in result.error()
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_pull_refuses_an_empty_name(run, name):
+    result = run("models", "pull", name)
+    assert result.code == 3
+    assert "a model's name is empty" in result.error()
+
+
+def test_pull_calls_nothing_ready_that_cannot_be_loaded(run, home):
+    for name, said in ((str(home), "is no model folder"), (NAMES[1], "names no model_type")):
+        result = run("models", "pull", name)
+        assert result.code == 3
+        assert said in result.error()
+        assert "is ready" not in result.err
+
+
+def test_what_was_done_as_json(run, home):
+    folder = write_model(home / "models" / "mine", 1)
+    manifest.write(folder, manifest.Manifest("mine.gguf", "sha256:12"))
+    (pulled,) = json.loads(run("models", "pull", "mine", "--json").text)
+    assert pulled == {"name": "mine", "path": str(folder), "revision": "sha256:12"}
+    (verified,) = json.loads(run("models", "verify", "mine", "--json").text)
+    assert (verified["name"], verified["problems"]) == ("mine", [])
+    (folder / "config.json").write_text("{}")
+    damaged = run("models", "verify", "mine", "--json")
+    assert damaged.code == 3
+    (verified,) = json.loads(damaged.text)
+    assert verified["problems"] == ["config.json is damaged: its SHA-256 differs"]
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    (removed,) = json.loads(run("models", "remove", "mine", "--json").text)
+    assert removed == {"name": "mine", "freed_bytes": size}
+
+
+def test_a_damaged_model_is_listed_shown_and_removed_and_hinders_no_other(run, home):
+    mine = write_model(home / "models" / "mine", 1)
+    (mine / "tokenizer.json").unlink()
+    (write_model(home / "models" / "other", 1) / "blendin.json").write_text("{")
+    (home / "models" / NAMES[1] / "tokenizer.json").unlink()
+    lines = run("models", "list").text.splitlines()
+    assert any(NAMES[1] in line and " damaged, " in line for line in lines)
+    (line,) = (line for line in lines if line.startswith("mine "))
+    assert line.endswith("(damaged: it lacks tokenizer.json)")
+    demo = json.loads(run("models", "show", "demo", "--json").text)
+    assert (demo["installed"], demo["aligned"]["installed"]) == (False, False)
+    assert demo["aligned"]["problem"] == "it lacks tokenizer.json"
+    told = json.loads(run("doctor", "--json").text)["models"]
+    assert told["mine"] == "damaged, it lacks tokenizer.json; blendin models remove mine"
+    assert told["other"].startswith("damaged, ")
+    assert told[NAMES[1]].startswith("damaged, it lacks tokenizer.json; ")
+    assert run("models", "show", "mine").code == 0
+    for name in ("mine", "other"):
+        assert run("models", "verify", name).code == 3
+        assert run("models", "remove", name).code == 0
+        assert not (home / "models" / name).exists()
+
+
+def test_a_name_taken_by_a_damaged_model_says_so(run, home, tmp_path):
+    (home / "models" / "mine").mkdir()
+    file = tmp_path / "mine.gguf"
+    file.write_bytes(b"GGUF")
+    said = run("models", "import", file).error()
+    assert "mine is taken, by a damaged model; blendin models remove mine, or choose" in said
+
+
+def test_the_hubs_cache_is_looked_through_once(run, monkeypatch):
+    looked = []
+    monkeypatch.setattr(hub_files, "snapshot_folders", lambda: looked.append(1) or [])
+    for command in (("list",), ("suggest",), ("list", "--json")):
+        looked.clear()
+        assert run("models", *command).code == 0
+        assert looked == [1]
+
+
+def test_gated_models_and_references_are_told(run):
+    (entry,) = catalogue.find_models("llama-3.1-8b")
+    about = models_table.about_model(replace(entry, gated=True), [])
+    assert models_table.model_line(about).endswith("; gated")
+    assert not models_table.model_line({**about, "gated": False}).endswith("; gated")
+    assert "reference        smollm2-360m\n" in run("models", "show", "smollm2-large").text
 
 
 def test_pull_what_is_here(run, home):

@@ -8,8 +8,11 @@ from contextlib import suppress
 import pytest
 
 from blendin_cli import session
-from blendin_models import catalogue, loading, memory, pair
+from blendin_mlx.errors import PairError
+from blendin_models import catalogue, loading, memory, pair, preflight
 from blendin_models.errors import ModelError
+from blendin_models.preflight import CacheCost
+from tiny_folders import write_model
 
 
 @pytest.fixture
@@ -93,6 +96,49 @@ def test_check_tells_what_can_be_known(run, tiny, no_weights):
     longer = json.loads(run("models", "check", tiny[1], tiny[3], "--json", "--tokens", 8192).text)
     assert longer["caches_bytes"] == 2 * told["caches_bytes"]
     assert run("models", "check", "a", "b", "c").code == 2
+
+
+def test_check_tells_all_and_refuses_what_cannot_be_used(run, tiny, tmp_path, monkeypatch):
+    raw = str(write_model(tmp_path / "raw", 3, chat_template=False))
+    short = str(write_model(tmp_path / "short", 4, max_position_embeddings=512))
+    refusals = [
+        ((tiny[1], raw), 4, "raw has no chat template"),
+        ((tiny[1], short, "--tokens", 513), 4, "short reads 512 tokens at most, not 513"),
+        ((tiny[1], tiny[3], "--tokens", 10**9), 4, "reads 4096 tokens at most"),
+    ]
+    for arguments, code, said in refusals:
+        result = run("models", "check", *arguments, "--json")
+        assert result.code == code
+        assert json.loads(result.text)["aligned"]["name"] in (raw[-3:], short[-5:], "aligned")
+        assert said in result.err
+    assert run("models", "check", tiny[1], short).code == 0
+    told = json.loads(run("models", "check", tiny[1], short, "--json").text)
+    assert (told["tokens"], told["caches_known"]) == (512, True)
+    monkeypatch.setattr(memory, "recommended", lambda: 1000)
+    result = run("models", "check", *tiny[1::2])
+    assert result.code == 5
+    assert "fits             no\n" in result.text
+    assert "both models need " in result.err
+
+
+def test_a_pair_without_a_chat_template_is_refused_before_a_weight(tiny, tmp_path, no_weights):
+    raw = str(write_model(tmp_path / "raw", 3, chat_template=False))
+    with pytest.raises(PairError, match=r"^raw has no chat template, .* --aligned-template FILE"):
+        pair.load_pair(base=tiny[1], aligned=raw, needs_chat_template=True)
+    with pytest.raises(AssertionError, match="a weight was read"):
+        pair.load_pair(base=tiny[1], aligned=raw)
+    with pytest.raises(AssertionError, match="a weight was read"):
+        pair.load_pair(base=raw, aligned=tiny[3], needs_chat_template=True)
+
+
+def test_a_cache_that_nobody_can_reckon_is_said(run, tiny, monkeypatch):
+    monkeypatch.setattr(preflight, "_cache_cost", lambda network: CacheCost(known=False))
+    told = run("models", "check", *tiny[1::2])
+    assert told.code == 0
+    assert "caches_known     no\n" in told.text
+    monkeypatch.setattr(memory, "recommended", lambda: 1000)
+    said = "tokens (not counting all that base and aligned caches), and "
+    assert said in run("models", "check", *tiny[1::2]).err
 
 
 def test_what_a_pair_recommends_holds_unless_something_is_said(run, monkeypatch):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 
 import pytest
 
 from blendin_models.errors import ModelError
+from blendin_models.loading import open_model
 from blendin_models.preflight import inspect
 from tiny_folders import write_model
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+GENERATION = "generation_config.json"
 
 
 @pytest.fixture
@@ -71,12 +74,73 @@ def test_damaged_weights(folder, damage, named):
 
 @pytest.mark.parametrize(
     ("entries", "named"),
-    [({"hidden_size": 64}, "does not fit the weights"), ({"model_type": "nonesuch"}, "'nonesuch'")],
+    [
+        ({"hidden_size": 64}, "does not fit the weights"),
+        ({"num_hidden_layers": 10**12}, "does not fit the weights: it has 1000000000000 layers"),
+        ({"model_type": "nonesuch"}, "'nonesuch'"),
+    ],
 )
 def test_config_that_does_not_fit(folder, entries, named):
     file = folder / CONFIG
     file.write_text(json.dumps({**json.loads(file.read_text()), **entries}))
     assert named in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "entries", "named"),
+    [
+        (CONFIG, {"text_config": [1]}, "its text_config is no object"),
+        (CONFIG, {"text_config": "x"}, "its text_config is no object"),
+        (CONFIG, {"max_position_embeddings": 0}, "max_position_embeddings is 0"),
+        (CONFIG, {"max_position_embeddings": -5}, "max_position_embeddings is -5"),
+        (CONFIG, {"text_config": {"max_seq_len": -5}}, "max_seq_len is -5"),
+        (CONFIG, {"eos_token_id": "zzz"}, "eos_token_id is 'zzz'"),
+        (CONFIG, {"eos_token_id": [1, None]}, "eos_token_id is [1, None]"),
+        (GENERATION, {"eos_token_id": "zzz"}, "eos_token_id is 'zzz'"),
+        (GENERATION, {"eos_token_id": -1}, "eos_token_id is -1"),
+    ],
+)
+@pytest.mark.parametrize("check", [inspect, open_model])
+def test_config_that_makes_no_sense(folder, check, file, entries, named):
+    path = folder / file
+    content = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**content, **entries}))
+    with pytest.raises(ModelError, match=re.escape(named)) as raised:
+        check(folder)
+    assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("file", [CONFIG, GENERATION])
+@pytest.mark.parametrize("content", ["[" * 200_000, "[]", "{", "3"])
+def test_config_that_is_no_config(folder, file, content):
+    (folder / file).write_text(content)
+    assert file in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "has_one"),
+    [
+        ("chat_template.jinja", "{{ messages }}", True),
+        ("chat_template.jinja", "", False),
+        ("chat_template.json", '{"chat_template": "{{ messages }}"}', False),
+        ("tokenizer_config.json", '{"chat_template": ""}', False),
+        ("tokenizer_config.json", '{"chat_template": [{"name": "t", "template": "x"}]}', False),
+        (
+            "tokenizer_config.json",
+            '{"chat_template": [{"name": "default", "template": "x"}]}',
+            True,
+        ),
+    ],
+)
+def test_a_chat_template_is_one_where_the_tokenizer_has_it(tmp_path, file, content, has_one):
+    folder = write_model(tmp_path / "model", 1, chat_template=False)
+    settings = folder / "tokenizer_config.json"
+    given = json.loads(content) if file == settings.name else {}
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), **given}))
+    if file != settings.name:
+        (folder / file).write_text(content)
+    assert inspect(folder).has_chat_template == has_one
+    assert (open_model(folder).chat_template is not None) == has_one
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"model": 1}'])
