@@ -18,6 +18,7 @@ from .models_table import (
     kept_models,
     model_line,
     pair_line,
+    suggestion,
 )
 from .terminal import progress, say
 
@@ -44,6 +45,8 @@ def list_models(as_json: bool) -> None:
     """List the pairs that are known by name, what of them is here, and what fits this machine.
 
     Models that are here but in no pair follow: imported ones, and quantized ones from the hub.
+
+    Try it:  blendin models list
     """
     from blendin_models import catalogue, inventory
 
@@ -68,6 +71,8 @@ def show(name: str, as_json: bool) -> None:
     """Show a pair, or one model: where it is, what it was made from, its licence and size.
 
     NAME is a pair, a model, or the id of a hub repo that is here.
+
+    Try it:  blendin models show demo
     """
     from blendin_models import catalogue, store, upkeep
     from blendin_models.located import REPO_ID
@@ -86,9 +91,11 @@ def show(name: str, as_json: bool) -> None:
 @models.command()
 @AS_JSON
 def suggest(as_json: bool) -> None:
-    """Suggest pairs: those that are here or fit this machine, one tokenizer first."""
+    """Suggest pairs: those that are here or fit this machine, one tokenizer first.
+
+    Try it:  blendin models suggest
+    """
     from blendin_models import catalogue, inventory
-    from blendin_models.space import readable
 
     here = inventory.everything()
     pairs = [about_pair(entry, here) for entry in catalogue.pairs().values()]
@@ -98,11 +105,7 @@ def suggest(as_json: bool) -> None:
         echo_json(able)
         return
     for pair in able:
-        state = "here" if pair["installed"] else f"{readable(pair['download_bytes'])} to fetch"
-        tokenizer = "one tokenizer" if pair["one_tokenizer"] else "two tokenizers"
-        click.echo(f"{pair['name']:<16} {state:<16} {tokenizer:<15} {pair['description']}")
-        if pair["note"]:
-            click.echo(f"{'':<16} {pair['note']}")
+        click.echo(suggestion(pair))
 
 
 @models.command()
@@ -167,18 +170,15 @@ def pull(
     """Fetch models: names of pairs or models, or hub repo ids (OWNER/NAME, OWNER/NAME@REVISION).
 
     Of a branch that is here already the newest commit is fetched.
+
+    Try it:  blendin models pull HuggingFaceTB/SmolLM2-360M --bits 8
     """
     from blendin_models import catalogue
     from blendin_models.convert import Quantization
     from blendin_models.preflight import inspect_located
     from blendin_models.resolve import locate_all
 
-    pairs = catalogue.pairs()
-    wanted = [
-        model
-        for name in names
-        for model in ((pairs[name].base, pairs[name].aligned) if name in pairs else (name,))
-    ]
+    wanted = [model for name in names for model in catalogue.parts(name)]
     said = bits is not None or group_size is not None
     quantization = Quantization(int(bits or 4), int(group_size or 64)) if said else None
     with progress(quiet) as report:
@@ -196,7 +196,10 @@ def pull(
 @AS_JSON
 @QUIET
 def remove(name: str, as_json: bool, quiet: bool) -> None:
-    """Delete a model, both models of a pair, or a hub repo (or one @REVISION) from the cache."""
+    """Delete a model, both models of a pair, or a hub repo (or one @REVISION) from the cache.
+
+    Try it:  blendin models remove smollm2
+    """
     from blendin_models import upkeep
     from blendin_models.space import readable
 
@@ -213,7 +216,10 @@ def remove(name: str, as_json: bool, quiet: bool) -> None:
 @AS_JSON
 @QUIET
 def verify(name: str, as_json: bool, quiet: bool) -> None:
-    """Check every file of a model, or of a pair, against what was recorded of it (SHA-256)."""
+    """Check every file of a model, or of a pair, against what was recorded of it (SHA-256).
+
+    Try it:  blendin models verify demo
+    """
     from blendin_models import upkeep
 
     with progress(quiet) as report:
@@ -230,7 +236,10 @@ def verify(name: str, as_json: bool, quiet: bool) -> None:
 @AS_JSON
 @QUIET
 def import_model(file: Path, name: str | None, as_json: bool, quiet: bool) -> None:
-    """Import a GGUF file: llama, qwen2, qwen3, gemma2 and gemma3 (text) architectures."""
+    """Import a GGUF file: llama, qwen2, qwen3, gemma2 and gemma3 (text) architectures.
+
+    Try it:  blendin models import model.gguf --name mine
+    """
     from blendin_models.install import import_file
     from blendin_models.resolve import locate
 

@@ -141,6 +141,16 @@ def pair_line(pair: dict[str, Any]) -> str:
     return f"{pair['name']}  {pair['description']}{'' if pair['fits'] else much}"
 
 
+def suggestion(pair: dict[str, Any]) -> str:
+    """A pair that may suit, and what is known of it."""
+    from blendin_models.space import readable
+
+    state = "here" if pair["installed"] else f"{readable(pair['download_bytes'])} to fetch"
+    tokenizer = "one tokenizer" if pair["one_tokenizer"] else "two tokenizers"
+    line = f"{pair['name']:<16} {state:<16} {tokenizer:<15} {pair['description']}"
+    return f"{line}\n{'':<16} {pair['note']}" if pair["note"] else line
+
+
 def echo_json(content: Any) -> None:
     """JSON in one line."""
     click.echo(json.dumps(content, ensure_ascii=False))

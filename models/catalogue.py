@@ -210,6 +210,11 @@ def find_models(name: str) -> tuple[ModelEntry, ...]:
     raise ModelError(f"no pair or model is called {name!r}{hint(name, {**pairs(), **models()})}")
 
 
+def parts(name: str) -> list[str]:
+    """The names of the models of a pair, else the name itself."""
+    return [model.name for model in pairs()[name].models] if name in pairs() else [name]
+
+
 def hint(name: str, known: Mapping[str, Any]) -> str:
     """How a message about an unknown name goes on: what is near, else what there is."""
     near = difflib.get_close_matches(name, known, n=1)

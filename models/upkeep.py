@@ -39,7 +39,7 @@ def find(name: str, here: Sequence[Kept] | None = None) -> list[Kept]:
     if not (REPO_ID.match(name) or name in catalogue.pairs() or name in catalogue.models()):
         store.model_folder(name)  # refuses what is no name at all
     here = everything() if here is None else here
-    names = _parts(name)
+    names = catalogue.parts(name)
     repos = [wanted for one in names if (wanted := _repo(one))]
     found = [
         kept
@@ -70,12 +70,6 @@ def used(name: str, here: Sequence[Kept] | None = None) -> Kept:
             if kept.revision == commit and not kept.is_own and not kept.problem:
                 return kept
     return found[0]
-
-
-def _parts(name: str) -> list[str]:
-    """The names of the models of a pair, else the name itself."""
-    pair = catalogue.pairs().get(name)
-    return [model.name for model in pair.models] if pair else [name]
 
 
 def _asked(name: str) -> tuple[str, str | None] | None:
@@ -159,7 +153,7 @@ def verify(name: str, progress: Progress | None = None) -> list[Verified]:
         ModelError: a model is not here, or nothing is on record of what it must be.
     """
     here, found = everything(), {}
-    for part in _parts(name):
+    for part in catalogue.parts(name):
         try:
             found.update({kept.folder: kept for kept in find(part, here)})
         except ModelError:
@@ -191,7 +185,9 @@ def _repair(name: str, kept: Kept) -> str:
     """The commands that bring a damaged model anew, and no other one."""
     source = kept.source or ""
     if REPO_ID.match(source):
-        parts = [part for part in _parts(name) if (asked := _asked(part)) and asked[0] == source]
+        parts = [
+            part for part in catalogue.parts(name) if (asked := _asked(part)) and asked[0] == source
+        ]
         fetched = parts[0] if parts else source
         return repair(kept.name if kept.is_own else fetched, fetched)
     if kept.name in catalogue.models():
