@@ -185,8 +185,8 @@ def pull(
         found = locate_all(wanted, report, quantization, update=True)
     for located in found:
         inspect_located(located)
-        kept = "" if located.folder.name == located.name else f" in {located.folder}"
-        say(f"{located.name} is ready{kept}", quiet)
+        where = "" if located.folder.name == located.name else f" in {located.folder}"
+        say(f"{located.name} is ready{where}", quiet)
     if as_json:
         echo_json([about_located(located) for located in found])
 

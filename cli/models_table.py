@@ -17,8 +17,10 @@ def about_pair(entry: Any, here: Any = None) -> dict[str, Any]:
         here: what is on this machine (``inventory.everything()``), if it was looked up already.
     """
     from blendin_mlx.backend import is_cpu
+    from blendin_models import inventory
     from blendin_models.memory import recommended
 
+    here = inventory.everything() if here is None else here
     base, aligned = (about_model(model, here) for model in entry.models)
     weight = BYTES_OF_A_WEIGHT["cpu" if is_cpu() else "gpu"]
     memory = int(weight * sum(model.parameters for model in entry.models))

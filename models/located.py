@@ -46,6 +46,8 @@ def repair_named(located: Located) -> Iterator[None]:
     except ModelError as error:
         if located.source is None:
             raise
-        is_own = located.folder.parent == store.models_folder()
-        commands = repair(located.folder.name if is_own else located.source, located.source)
-        raise type(error)(f"{error}; repair it: {commands}") from error
+        if located.folder.parent == store.models_folder():
+            advice = f"repair it: {repair(located.folder.name, located.source)}"
+        else:  # its files were as the hub has them, so the same would come again
+            advice = f"blendin models verify {located.source} tells if it is as the hub has it"
+        raise type(error)(f"{error}; {advice}") from error

@@ -194,6 +194,15 @@ def test_pull_calls_nothing_ready_that_cannot_be_loaded(run, home):
         assert "is ready" not in result.err
 
 
+def test_no_repair_is_named_where_none_can_help(run, home):
+    shutil.rmtree(home / "models" / NAMES[1])
+    config = write_model(home / "models" / NAMES[1], 1) / "config.json"
+    config.write_text(config.read_text().replace('"llama"', '"nonesuch"'))
+    line = run("models", "pull", NAMES[1]).error()
+    assert "'nonesuch' model, which the installed mlx-lm does not know" in line
+    assert "repair it" not in line
+
+
 def test_what_was_done_as_json(run, home):
     folder = write_model(home / "models" / "mine", 1)
     manifest.write(folder, manifest.Manifest("mine.gguf", "sha256:12"))

@@ -190,6 +190,19 @@ def test_a_damaged_copy_is_made_anew_without_a_download(server, here, models):
     assert server.asked("/resolve/") == before
 
 
+def test_what_is_as_the_hub_has_it_is_not_to_be_fetched_again(server, here, models):
+    config = json.loads(models[BASE].files["config.json"])
+    wrong = {**config, "quantization": {"bits": 4, "group_size": 64}, "hidden_size": 64}
+    models[BASE].files["config.json"] = json.dumps(wrong).encode()
+    (found,) = locate_all([BASE], update=True)
+    with pytest.raises(ModelError, match="does not fit the weights") as raised:
+        inspect_located(found)
+    assert str(raised.value).endswith(
+        f"; blendin models verify {BASE} tells if it is as the hub has it"
+    )
+    upkeep.require_whole(BASE, upkeep.verify(BASE))
+
+
 def test_one_repo_by_two_names_is_fetched_once(server, here, models, monkeypatch):
     entry = HubModel(name="mine", license="MIT", tokenizer="t", parameters=1, bytes=4, repo=BASE)
     monkeypatch.setattr("blendin_models.catalogue.models", lambda: {"mine": entry})

@@ -43,7 +43,7 @@ STEPS = {
     "nested loops": "".join(f"{{% for a{i + 1} in [[a{i}, a{i}]] %}}" for i in range(18))
     + "{{ a18|string }}"
     + "{% endfor %}" * 18,
-    "search from the right": "{% set a = 'a' * 9999999 %}{{ a.rfind('a' + 'b' + a) }}",
+    "search from the right": "{% set a = 'a' * 9999999 %}{{ a.rfind('ab' + 'a' * 4999999) }}",
     "strip": "{% set a = 'a' * 9999999 %}{{ a.strip('b' * 9999999 + 'a') }}",
     "sum of lists": "{% set a = [[1]] * 90000 %}{{ a|sum(start=[])|length }}",
     "percent": "{{ '%999999999d' % 1 }}",
