@@ -34,8 +34,6 @@ def models() -> None:
     Examples:
       blendin models list
       blendin models pull demo
-      blendin models pull HuggingFaceTB/SmolLM2-360M --bits 8
-      blendin models import model.gguf --name mine
     """
 
 

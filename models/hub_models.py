@@ -10,7 +10,7 @@ from pathlib import Path
 from . import catalogue, inventory, manifest, space, store
 from .building import working_on
 from .configs import is_quantized
-from .convert import Quantization, convert, converted_bytes
+from .convert import Quantization, convert, converted_bytes, quantization_of
 from .errors import ModelError
 from .hub_errors import LOG
 from .hub_files import COMMIT, Snapshot
@@ -35,6 +35,20 @@ class HubRepo:
     quantization: Quantization
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """Where the model of a repo is, or what the hub has of it, and what it is made smaller to."""
+
+    asked: HubRepo
+    found: Path | Snapshot
+    quantization: Quantization
+
+    @property
+    def folder(self) -> Path:
+        """Where it is, or will be."""
+        return self.found if isinstance(self.found, Path) else self.found.folder
+
+
 def locate_repos(
     asked: Sequence[HubRepo],
     also: Sequence[Wanted] = (),
@@ -53,54 +67,62 @@ def locate_repos(
         ModelError: one of them cannot be had, or can never be loaded.
     """
     from . import hub
-    from .preflight import check_description
 
-    folders: dict[HubRepo, Path] = {}
-    snapshots: dict[HubRepo, Snapshot] = {}
-    for one in asked:
-        found = _find(one, quantization, update)
-        if isinstance(found, Path):
-            folders[one] = found
-        else:
-            snapshots[one] = found
-
-    missing = list(dict.fromkeys(snapshots.values()))
-
-    def require_space() -> None:
-        """Refuse what will not fit, quantized copies included where it is known that some come."""
-        here = {**{one: snapshot.folder for one, snapshot in snapshots.items()}, **folders}
-        copies = [_copy_wanted(one, here[one], snapshots.get(one), quantization) for one in here]
-        space.require([*also, *hub.wanted(missing), *filter(None, copies)])
+    plans = [_planned(one, quantization, update) for one in asked]
+    missing = [plan.found for plan in plans if isinstance(plan.found, Snapshot)]
+    missing = list(dict.fromkeys(missing))  # one repo by two names
 
     def before_weights() -> None:
+        from .preflight import check_description
+
         for snapshot in missing:
             check_description(snapshot.folder)
-        require_space()
+        _require_space(plans, missing, also)
 
-    require_space()
+    _require_space(plans, missing, also)
     fetched = hub.fetch(missing, progress, before_weights) if missing else []
-    fresh = dict(zip(missing, fetched, strict=True))
-    folders.update((one, fresh[snapshot]) for one, snapshot in snapshots.items())
-    return {one: _made_smaller(one, folders[one], quantization, progress) for one in asked}
+    folders = dict(zip(missing, fetched, strict=True))
+    return {
+        plan.asked: _made_smaller(
+            plan.asked,
+            plan.found if isinstance(plan.found, Path) else folders[plan.found],
+            plan.quantization,
+            progress,
+        )
+        for plan in plans
+    }
 
 
-def _find(one: HubRepo, quantization: Quantization | None, update: bool) -> Path | Snapshot:
+def _planned(one: HubRepo, quantization: Quantization | None, update: bool) -> _Plan:
     """A folder that is here, or what the hub has to be fetched."""
     from . import hub
 
     pinned = one.revision is not None and COMMIT.match(one.revision)
     here = _here(one, quantization)
+    is_copy = here is not None and here.parent == store.models_folder()
+    before = quantization_of(here) if here is not None and is_copy else None
+    wanted = quantization or before or one.quantization
     if here is not None and (pinned or not update or hub.is_offline()):
-        return here
+        return _Plan(one, here, wanted)
     try:
         snapshot = hub.look_up(one.repo, one.revision)
     except ModelError as error:
         if here is None:
             raise type(error)(f"{error}{_near_repo(one)}") from error
         LOG.warning("%s; what is here is used", error)
-        return here
+        return _Plan(one, here, wanted)
     made = inventory.conversion(one.repo, snapshot.revision, quantization)
-    return made.folder if made else snapshot
+    return _Plan(one, made.folder if made else snapshot, wanted)
+
+
+def _require_space(
+    plans: Sequence[_Plan], missing: Sequence[Snapshot], also: Sequence[Wanted]
+) -> None:
+    """Refuse what will not fit, quantized copies included where it is known that some come."""
+    from . import hub
+
+    copies = [copy for plan in plans if (copy := _copy_wanted(plan)) is not None]
+    space.require([*also, *hub.wanted(missing), *copies])
 
 
 def _here(one: HubRepo, quantization: Quantization | None) -> Path | None:
@@ -125,24 +147,23 @@ def _near_repo(one: HubRepo) -> str:
     return hint if "did you mean" in hint else ""
 
 
-def _copy_wanted(
-    one: HubRepo, folder: Path, snapshot: Snapshot | None, quantization: Quantization | None
-) -> Wanted | None:
+def _copy_wanted(plan: _Plan) -> Wanted | None:
     """The room that a quantized copy will take; None where none will be made, or nobody knows."""
     try:
-        if not (folder / "config.json").is_file() or is_quantized(folder):
+        if not (plan.folder / "config.json").is_file() or is_quantized(plan.folder):
             return None
     except ModelError:
         return None  # it is said where the model is opened
-    files = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
-    files |= {file.name: file.bytes for file in snapshot.files} if snapshot else {}
+    files = {path.name: path.stat().st_size for path in plan.folder.iterdir() if path.is_file()}
+    if isinstance(plan.found, Snapshot):
+        files |= {file.name: file.bytes for file in plan.found.files}
     weights = sum(size for name, size in files.items() if name.endswith(".safetensors"))
-    size = converted_bytes(weights, sum(files.values()) - weights, quantization or one.quantization)
-    return Wanted(f"quantizing {one.name}", size, store.models_folder(), "BLENDIN_HOME")
+    size = converted_bytes(weights, sum(files.values()) - weights, plan.quantization)
+    return Wanted(f"quantizing {plan.asked.name}", size, store.models_folder(), "BLENDIN_HOME")
 
 
 def _made_smaller(
-    asked: HubRepo, folder: Path, quantization: Quantization | None, progress: Progress | None
+    asked: HubRepo, folder: Path, quantization: Quantization, progress: Progress | None
 ) -> Located:
     """The model of a folder, made smaller first if its weights are not quantized."""
     from .loading import check_folder
@@ -154,7 +175,6 @@ def _made_smaller(
         check_folder(folder)
         if is_quantized(folder):
             return whole
-    quantization = quantization or asked.quantization
     target = store.model_folder(converted_name(asked.repo, folder.name, quantization))
     with working_on(target.name):
         if not store.looks_like_model(target):  # another process may have made it meanwhile

@@ -95,7 +95,7 @@ def _is_of(kept: Kept, repo: str, commits: list[str] | None) -> bool:
 
 def _near(name: str, here: Iterable[Kept]) -> str:
     """What may have been meant by a name that nothing has."""
-    known = [*catalogue.pairs(), *catalogue.models(), *(kept.name for kept in here)]
+    known = [*catalogue.pairs(), *catalogue.models(), *(kept.name for kept in here if kept.is_own)]
     if name in known or not (near := difflib.get_close_matches(name, known, n=1)):
         return ""
     return f"did you mean {near[0]}? "

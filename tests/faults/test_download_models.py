@@ -135,6 +135,14 @@ def test_a_pull_brings_a_newer_commit_and_loading_does_not(server, here, models)
     assert locate_all([f"{BASE}@{first.revision}"], update=True)[0].folder == first.folder
 
 
+def test_a_choice_of_bits_holds_for_newer_commits(server, here, models):
+    locate_all([BASE], quantization=Quantization(8, 32), update=True)
+    models[BASE] = Repo({**models[BASE].files, "more.json": b"{}"})
+    (found,) = locate_all([BASE], update=True)
+    assert found.revision == models[BASE].commit
+    assert found.folder.name.endswith("-8bit-g32")
+
+
 def test_a_pull_of_what_is_newest_fetches_nothing(server, here, models):
     locate_all([BASE], update=True)
     before = server.asked("/resolve/")

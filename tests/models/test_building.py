@@ -37,7 +37,8 @@ def slow(*arguments):
     real(*arguments)
 hub_models.convert = slow
 one = HubRepo("someone/model", "someone/model", None, Quantization(4, 32))
-print(hub_models._made_smaller(one, Path(sys.argv[1]), None, None).folder, flush=True)
+made = hub_models._made_smaller(one, Path(sys.argv[1]), one.quantization, None)
+print(made.folder, flush=True)
 """
 
 
