@@ -69,7 +69,12 @@ def examine() -> dict[str, Any]:
 def _state(kept: Any) -> str:
     if kept.problem is None:
         return "here"
-    return f"damaged, {kept.problem}; blendin models remove {kept.name}"
+    from blendin_models import catalogue
+    from blendin_models.located import repair
+
+    again = kept.name in catalogue.models()
+    commands = repair(kept.name, kept.name) if again else f"blendin models remove {kept.name}"
+    return f"damaged, {kept.problem}; {commands}"
 
 
 def _version(name: str) -> str:
