@@ -37,6 +37,7 @@ def load_pair(
     force: bool = False,
     kv_bits: int | None = None,
     reference: str | None = None,
+    needs_chat_template: bool = False,
 ) -> Pair:
     """Load the models, with progress and what there is to say about this machine."""
     from blendin_mlx import backend
@@ -54,6 +55,7 @@ def load_pair(
             tokens=tokens,
             force=force,
             kv_bits=kv_bits,
+            needs_chat_template=needs_chat_template,
         )
 
 

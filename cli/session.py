@@ -71,6 +71,7 @@ class Session:
             settings.force,
             settings.kv_bits,
             settings.reference,
+            settings.aligned_template is None,
         )
         if settings.wired_limit:
             keep_resident()

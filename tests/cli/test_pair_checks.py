@@ -194,3 +194,11 @@ def test_the_wired_limit_is_put_back(monkeypatch):
         assert metal.limit == 50
     assert metal.limit == 7
     assert metal.seen == [100, 7, 50, 7]
+
+
+def test_an_aligned_model_without_a_chat_template_is_refused_before_its_weights(
+    run, tiny, no_weights
+):
+    result = run("generate", "--base", tiny[3], "--aligned", tiny[1], "hi")
+    assert result.code == 4
+    assert "pass one with --aligned-template" in result.error()
