@@ -22,7 +22,7 @@ from .model import LanguageModel, Pair
 from .projection import ProjectionRule
 from .shortlist import likeliest
 from .text import AnswerText
-from .trace import Record, TraceError, candidate_record, is_run
+from .trace import Record, TraceError, candidate_record
 
 TOLERANCE = 1e-3
 # Two tokens that close may change places from one summation order to another.
@@ -56,7 +56,7 @@ def verify(pair: Pair, records: Sequence[Record], tolerance: float = TOLERANCE) 
         TraceError: there is no ``run`` record first, or a setting is not known.
         SchemaError: answers cannot be held to the recorded JSON schema here.
     """
-    if not records or not is_run(records[0]):
+    if not records or records[0]["type"] != "run":
         raise TraceError("a trace begins with a run record")
     steps = [record for record in records if record["type"] == "step"]
     try:
