@@ -171,10 +171,15 @@ class Pair:
     def require_chat_template(self) -> None:
         """Refuse a pair whose aligned model would read its prompt raw."""
         if self.aligned.chat_template is None:
-            raise PairError(
-                f"{self.aligned.name} has no chat template, so it is no aligned model as it is; "
-                "pass one with --aligned-template FILE, or choose an instruct model"
-            )
+            raise no_chat_template(self.aligned.name)
+
+
+def no_chat_template(name: str) -> PairError:
+    """That a model cannot be an aligned one, with what to do about it."""
+    return PairError(
+        f"{name} has no chat template, so it is no aligned model as it is; "
+        "pass one with --aligned-template FILE, or choose an instruct model"
+    )
 
 
 def _as_ids(value: int | Iterable[int] | None) -> list[int]:

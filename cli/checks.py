@@ -54,6 +54,11 @@ def read_schema(given: Path | dict[str, Any] | None) -> Any:
 
 
 def source_of(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        click.UsageError: it is not UTF-8.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

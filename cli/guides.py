@@ -89,7 +89,7 @@ def _fetch(asked: Sequence[Settings], report: Progress) -> None:
 
 
 def _checked(settings: Settings, report: Progress) -> CheckedPair:
-    from blendin_mlx.errors import PairError
+    from blendin_mlx.model import no_chat_template
     from blendin_models.pair import check_pair
 
     checked = check_pair(
@@ -103,10 +103,7 @@ def _checked(settings: Settings, report: Progress) -> CheckedPair:
         kv_bits=settings.kv_bits,
     )
     if settings.aligned_template is None and not checked.reports[1].has_chat_template:
-        raise PairError(
-            f"{checked.models[1].name} has no chat template, so it is no aligned model as it is; "
-            "pass one with --aligned-template FILE, or choose an instruct model"
-        )
+        raise no_chat_template(checked.models[1].name)
     return checked
 
 

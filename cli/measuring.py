@@ -27,34 +27,13 @@ def measure(
     interrupt: Interrupt,
     quiet: bool,
 ) -> Report | None:
-    """The report of one guide, None where not one prompt was answered; its models are let go.
+    """The report of one guide, None where not one prompt was answered; its models end with it.
 
     Args:
         base: the base's own answers so far, which no guide changes; missing ones are added.
     """
-    report = _measured(Session(guide.settings, quiet), guide.name, prompts, base, until_stable,
-                       interrupt, quiet)  # fmt: skip
-    _free()
-    return report
-
-
-def _free() -> None:
-    """Give back what nothing refers to any more, before other models take its room."""
-    from blendin_mlx.backend import mx
-
-    gc.collect()
-    mx.clear_cache()
-
-
-def _measured(
-    session: Session,
-    name: str,
-    prompts: Sequence[str],
-    base: list[Alone],
-    until_stable: bool,
-    interrupt: Interrupt,
-    quiet: bool,
-) -> Report | None:
+    _free()  # what another guide left, before these models take its room
+    session, name = Session(guide.settings, quiet), guide.name
     settings = session.settings
     blended, aligned = list[Blended](), list[Alone]()
     peak = 0
@@ -80,6 +59,14 @@ def _measured(
     tau = getattr(session.method, "tau", None)
     of_base = base[: len(blended)]
     return summarise(name, blended, of_base, aligned, peak, session.method.name, tau)
+
+
+def _free() -> None:
+    """Give back what nothing refers to any more."""
+    from blendin_mlx.backend import mx
+
+    gc.collect()
+    mx.clear_cache()
 
 
 def _alone(

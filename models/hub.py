@@ -105,7 +105,7 @@ def _snapshot(repo: str, asked: str, info: ModelInfo) -> Snapshot:
             files.append(HubFile(one.rfilename, size, sha256))
     if not any(hub_files.is_weights(file.name) for file in files):
         raise UnsuitableError(
-            f"{repo} has no {hub_files.WEIGHTS}; no other kind of weights is loaded from the hub"
+            f"{repo} has no {store.WEIGHTS}; no other kind of weights is loaded from the hub"
         )
     if lacking := [name for name in store.REQUIRED if name not in {file.name for file in files}]:
         raise UnsuitableError(

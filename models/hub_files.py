@@ -19,8 +19,7 @@ from .building import locked
 from .checksums import SHA256, blob_of, is_as_recorded, read_json, replace_file
 
 # Weights that are loaded, and what goes with them. Never code, never pickles, never sub-folders.
-WEIGHTS = "model*.safetensors"
-WANTED = (WEIGHTS, "*.json", "*.jinja", "*.txt", "tokenizer.model")
+WANTED = (store.WEIGHTS, "*.json", "*.jinja", "*.txt", "tokenizer.model")
 INDEX = "model.safetensors.index.json"
 # Without these no snapshot that somebody else fetched is taken for complete.
 EXPECTED = (*store.REQUIRED, "tokenizer_config.json")
@@ -75,7 +74,7 @@ def is_wanted(name: str) -> bool:
 
 def is_weights(name: str) -> bool:
     """Whether a file holds weights."""
-    return fnmatchcase(name, WEIGHTS)
+    return fnmatchcase(name, store.WEIGHTS)
 
 
 def cache() -> Path:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from blendin_mlx.backend import mx
 from blendin_mlx.vocabulary import _BYTE_OF
-from tiny import CHATML, SHAPES, network
-from tiny_folders import SPECIAL
+from tiny import SHAPES, network
+from tiny_folders import SPECIAL, write_tokenizer_settings
 
 END = b"<|end|>"
 WIDTH = 384  # a direction for each token
@@ -82,12 +82,5 @@ def _write_tokenizer(
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
     tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": "<|begin|>",
-        "eos_token": "<|end|>",
-        "clean_up_tokenization_spaces": False,
-        **({"chat_template": CHATML} if chat_template else {}),
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    write_tokenizer_settings(folder, chat_template)
     return {token: n for n, token in enumerate([*(s.encode() for s in SPECIAL), *written])}

@@ -55,16 +55,20 @@ def _write_tokenizer(folder: Path, chat_template: bool) -> Any:
     )
     tokenizer.train_from_iterator(CORPUS * 9, trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
+    write_tokenizer_settings(folder, chat_template)
+    return tokenizer
+
+
+def write_tokenizer_settings(folder: Path, chat_template: bool) -> None:
+    """What transformers wants to know besides the tokens."""
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": "<|begin|>",
         "eos_token": "<|end|>",
         "clean_up_tokenization_spaces": False,
+        **({"chat_template": CHATML} if chat_template else {}),
     }
-    if chat_template:
-        settings["chat_template"] = CHATML
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return tokenizer
 
 
 def _writable(tokenizer: Any) -> mx.array:
