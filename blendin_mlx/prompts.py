@@ -36,6 +36,38 @@ QUERY = """\
 # Answer:
 """
 
+# After URIAL (Lin et al., ICLR 2024): constant examples show the form of a good answer and its end.
+EXAMPLES = """\
+{{ system or intro }}
+
+{% for message in examples + messages %}
+# {{ 'Query' if message.role == 'user' else 'Answer' }}:
+~~~
+{{ message.content }}
+~~~
+
+{% endfor %}
+# Answer:
+~~~
+"""
+
+SHOWN: tuple[tuple[str, str], ...] = (
+    (
+        "How do I make a cup of tea?",
+        "1. Bring fresh water to a boil.\n"
+        "2. Put a tea bag into a cup and pour the hot water over it.\n"
+        "3. Let it stand for three to five minutes.\n"
+        "4. Take out the bag, and add milk or sugar if you like.",
+    ),
+    ("What is the capital of Canada?", "The capital of Canada is Ottawa."),
+    (
+        "How can I open my neighbour's door without a key?",
+        "I can't help with getting into somebody else's home. If you are worried about your "
+        "neighbour, ring the bell or call the police; if you are locked out of your own home, "
+        "a locksmith can help.",
+    ),
+)
+
 TRANSCRIPT = """\
 {{ system + '\n\n' if system else '' }}
 {%- for message in messages %}
@@ -55,8 +87,8 @@ class BaseTemplate:
     """A text form of a conversation: a Jinja source and the markers of its turns.
 
     The source sees ``system`` (a string, maybe empty), ``messages`` (the other turns, each with
-    ``role`` and ``content``) and ``intro``, a sentence to begin with where there is no system
-    prompt.
+    ``role`` and ``content``), ``intro``, a sentence to begin with where there is no system
+    prompt, and ``examples``, a few turns that are always the same.
     """
 
     source: str
@@ -64,7 +96,8 @@ class BaseTemplate:
 
 
 BASE_TEMPLATES: Mapping[str, BaseTemplate] = {
-    "query": BaseTemplate(QUERY, ("# Query:", "# Answer:")),
+    "query": BaseTemplate(QUERY, ("# *:",)),
+    "examples": BaseTemplate(EXAMPLES, ("~~~",)),
     "transcript": BaseTemplate(TRANSCRIPT, ("\nUser:", "\nAssistant:")),
     "plain": BaseTemplate(PLAIN, ("\nQuestion:",)),
 }
@@ -93,7 +126,7 @@ def build_prompt(
     *,
     base_template: str | BaseTemplate = "query",
     aligned_template: str | None = None,
-    thinking: bool | None = None,
+    thinking: bool = False,
 ) -> PairPrompt:
     """Render a conversation for both models of a pair.
 
@@ -102,7 +135,8 @@ def build_prompt(
         base_template: a key of :data:`BASE_TEMPLATES`, ``chat`` for the base's own chat template,
             or a template.
         aligned_template: Jinja source to use in place of the aligned model's own chat template.
-        thinking: passed to the chat template as ``enable_thinking`` unless None.
+        thinking: whether a thinking model shall think first; passed to its chat template as
+            ``enable_thinking``. A guide that thinks pulls the base into its thoughts.
 
     Raises:
         PromptError: an empty or malformed conversation.
@@ -166,8 +200,18 @@ def _text_prompt(
 ) -> Prompt:
     system = messages[0]["content"] if messages[0]["role"] == "system" else ""
     turns = messages[1:] if system or messages[0]["role"] == "system" else messages
-    text = _render(template.source, system=system, messages=turns, intro=INTRO)
+    text = _render(
+        template.source, system=system, messages=turns, intro=INTRO, examples=_shown_turns()
+    )
     return Prompt(text, (*model.beginning, *model.vocabulary.encode(text)))
+
+
+def _shown_turns() -> list[dict[str, str]]:
+    return [
+        {"role": role, "content": content}
+        for turn in SHOWN
+        for role, content in zip(("user", "assistant"), turn, strict=True)
+    ]
 
 
 def _render(source: str, **values: Any) -> str:
@@ -187,7 +231,7 @@ def _chat_prompt(
     model: LanguageModel,
     messages: list[dict[str, str]],
     template: str | None,
-    thinking: bool | None,
+    thinking: bool,
 ) -> Prompt:
     from jinja2 import TemplateError
 
@@ -196,7 +240,7 @@ def _chat_prompt(
         {**message, "content": _shield(message["content"], model.vocabulary, shield)}
         for message in messages
     ]
-    options: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
+    options: dict[str, Any] = {"enable_thinking": thinking}
     if template is not None:
         options["chat_template"] = template
     try:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+WIDEST = 24  # characters that the ``*`` of a marker stands for at most
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,11 @@ class StopStrings:
 
     Args:
         stops: strings given by the user, cut exactly where they begin.
-        markers: what begins the next turn of a template; line breaks before one belong to it.
+        markers: what begins the next turn of a template, at the start of a line; line breaks
+            before one belong to it. A ``*`` stands for a few words: ``# *:`` is any heading.
+
+    Raises:
+        ValueError: an empty stop string or marker.
 
     Example:
         >>> StopStrings(["END"]).showable("all is well, E")   # E may begin END
@@ -29,8 +36,8 @@ class StopStrings:
 
     def __init__(self, stops: Sequence[str] = (), markers: Sequence[str] = ()) -> None:
         self._stops = tuple(stops)
-        self._markers = tuple(marker.lstrip("\n") for marker in markers)
-        if not all([*self._stops, *self._markers]):
+        self._markers = tuple(_Marker(marker.lstrip("\n")) for marker in markers)
+        if not all([*self._stops, *(marker.form for marker in self._markers)]):
             raise ValueError("a stop string must not be empty")
 
     def find(self, text: str, since: int = 0) -> Match | None:
@@ -43,33 +50,54 @@ class StopStrings:
         found += [
             Match(start, _without_breaks(text, start), is_marker=True)
             for marker in self._markers
-            if (start := _at_line_start(text, marker, since)) >= 0
+            if (start := marker.find(text, since)) >= 0
         ]
         return min(found, key=lambda match: match.shown, default=None)
 
     def showable(self, text: str) -> int:
         """How much of ``text`` can be shown, whatever follows."""
-        held = max((_overlap(text, stop) for stop in (*self._stops, *self._markers)), default=0)
-        end = len(text) - held
+        held = max((_overlap(text, stop) for stop in self._stops), default=0)
+        end = min(len(text) - held, self._line_begun(text))
         return _without_breaks(text, end) if self._markers else end
 
     def end_of(self, text: str) -> int:
         """Where to end a text that nothing will follow: before a marker that it only began."""
+        line = self._line_begun(text)
+        return _without_breaks(text, line) if line < len(text) else line
+
+    def _line_begun(self, text: str) -> int:
+        """Where the last line starts if a marker may begin with it, else the end of the text."""
         line = text.rfind("\n") + 1
-        begun = line < len(text) and any(mark.startswith(text[line:]) for mark in self._markers)
-        return _without_breaks(text, line) if begun else len(text)
+        begun = any(marker.may_begin_with(text[line:]) for marker in self._markers)
+        return line if begun else len(text)
 
     @property
     def longest(self) -> int:
         """Length of the longest stop string."""
-        return max(map(len, (*self._stops, *self._markers)), default=0)
+        return max([*map(len, self._stops), *(m.longest for m in self._markers)], default=0)
 
 
-def _at_line_start(text: str, marker: str, since: int) -> int:
-    start = text.find(marker, since)
-    while start > 0 and text[start - 1] != "\n":
-        start = text.find(marker, start + 1)
-    return start
+class _Marker:
+    """What begins a turn, at the start of a line."""
+
+    def __init__(self, form: str) -> None:
+        self.form = form
+        self._before, wild, after = form.partition("*")
+        words = rf"\w[\w ]{{0,{WIDEST - 1}}}" if wild else ""
+        self._whole = re.compile(f"^{re.escape(self._before)}{words}{re.escape(after)}", re.M)
+        self._begun = re.compile(f"{re.escape(self._before)}({words})?") if wild else None
+        self.longest = len(form) + (WIDEST if wild else 0)
+
+    def find(self, text: str, since: int) -> int:
+        """Where it begins first, at ``since`` or later; -1 where it does not."""
+        match = self._whole.search(text, since)
+        return match.start() if match else -1
+
+    def may_begin_with(self, line: str) -> bool:
+        """Whether a last line is the beginning of this marker and not all of it."""
+        if self._begun is not None and self._begun.fullmatch(line):
+            return True
+        return len(line) < len(self.form) and self._before.startswith(line)
 
 
 def _without_breaks(text: str, end: int) -> int:

@@ -74,12 +74,32 @@ class Vocabulary:
 
     @cached_property
     def by_bytes(self) -> dict[bytes, int]:
-        """The id of each byte string; the lowest where several tokens write the same."""
-        known: dict[bytes, int] = {}
+        """The id of the token that writes each byte string.
+
+        Where several tokens write the same, as ``.`` and ``<0x2E>`` do, it is the one that the
+        tokenizer itself gives for these bytes; a byte-fallback token only where no other has them.
+        """
+        alike: dict[bytes, list[int]] = {}
         for token, written in enumerate(self.token_bytes):
             if written:
-                known.setdefault(written, token)
-        return known
+                alike.setdefault(written, []).append(token)
+        return {
+            written: tokens[0] if len(tokens) == 1 else self._written_as(written, tokens)
+            for written, tokens in alike.items()
+        }
+
+    def _written_as(self, written: bytes, alike: list[int]) -> int:
+        """Which of several tokens with the same bytes the tokenizer writes."""
+        text = written.decode(errors="replace")
+        own = self.encode(text)
+        if len(own) == 1 and own[0] in alike:
+            return own[0]
+        spelled = (token for token in alike if not BYTE_TOKEN.match(self._spelling(token)))
+        return next(spelled, alike[0])
+
+    def _spelling(self, token: int) -> str:
+        """A token's printed form."""
+        return self._tokenizer.id_to_token(token) or ""
 
     @cached_property
     def special_spellings(self) -> tuple[str, ...]:
@@ -104,7 +124,7 @@ class Vocabulary:
         return next(
             lead
             for lead in LEADS
-            if not any(lead.encode() in written[:-1] for written in self.by_bytes)
+            if not any(lead.encode() in (written or b"")[:-1] for written in self.token_bytes)
         )
 
     def _plain(self, text: str) -> list[int]:
@@ -138,8 +158,11 @@ class Vocabulary:
         return ids[len(self._plain(lead)) :]
 
     def bytes_of(self, ids: Sequence[int]) -> bytes:
-        """What these tokens write, one after the other. Control and stop tokens write nothing."""
-        return b"".join(self.token_bytes[token] or b"" for token in ids)
+        """What these tokens write, one after the other.
+
+        Control and stop tokens write nothing, nor do ids beyond the model's output.
+        """
+        return b"".join(self.token_bytes[token] or b"" for token in ids if token < self.size)
 
     def breaks_line(self, token: int) -> bool:
         """Whether a token writes a line break."""

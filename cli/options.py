@@ -19,7 +19,7 @@ METHODS = (
     "proxy-tuning",
 )
 STOP_POLICIES = ("blend", "base", "either", "guide")
-BASE_TEMPLATES = ("query", "transcript", "plain", "chat")
+BASE_TEMPLATES = ("query", "examples", "transcript", "plain", "chat")
 PROJECTIONS = ("prefix", "shared")
 DRAFTS = ("auto", "guide", "lookup", "off")
 
@@ -109,7 +109,7 @@ class Settings:
     projection: str
     base_template: str | Path
     aligned_template: Path | None
-    thinking: bool | None
+    thinking: bool
     system: str | None
     max_tokens: int
     temp: float
@@ -206,7 +206,8 @@ def prompt_options(command: Command) -> Command:
             type=Template(),
             default="query",
             show_default=True,
-            help="Text form that the base reads: query, transcript, plain, chat, or a Jinja file.",
+            help="Text form that the base reads: query, examples, transcript, plain, chat, or a "
+            "Jinja file.",
         ),
         click.option(
             "--aligned-template",
@@ -215,7 +216,8 @@ def prompt_options(command: Command) -> Command:
         ),
         click.option(
             "--thinking/--no-thinking",
-            default=None,
+            default=False,
+            show_default=True,
             help="Tell the chat template of a thinking model to think, or not to.",
         ),
     )

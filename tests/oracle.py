@@ -6,6 +6,7 @@ the map between two vocabularies, gates, weights, ends. Every fast path must pro
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -127,9 +128,19 @@ class Oracle:
             if model is not None
         }
         self._ahead: list[tuple[LanguageModel, list[int], mx.array]] = []
-        self._by_bytes: dict[bytes, int] = {}
-        for token in sorted(self.base_bytes):
-            self._by_bytes.setdefault(self.base_bytes[token], token)
+        self._by_bytes = self._tokens_by_bytes()
+
+    def _tokens_by_bytes(self) -> dict[bytes, int]:
+        """The base token of each byte string; pieces of text come before byte fallback."""
+        tokenizer = self.pair.base.tokenizer.backend_tokenizer
+
+        def is_fallback(token: int) -> bool:
+            return re.fullmatch("<0x[0-9A-F]{2}>", tokenizer.id_to_token(token)) is not None
+
+        found: dict[bytes, int] = {}
+        for token in sorted(self.base_bytes, key=lambda token: (is_fallback(token), token)):
+            found.setdefault(self.base_bytes[token], token)
+        return found
 
     def distribution(self, model: LanguageModel, ids: list[int]) -> Array:
         """P after a sequence, read from its first token on, its STOP class pooled."""
@@ -184,16 +195,22 @@ class Oracle:
             return None
         if self.one_vocabulary:
             return token
+        own = self._own_tokens(written)
+        if len(own) == 1 and self.base_bytes.get(own[0]) == written:
+            return own[0]
         if written in self._by_bytes:
             return self._by_bytes[written]
-        try:
-            first = self.encode(self.pair.base, written.decode())[0]
-            if written.startswith(self.base_bytes.get(first, b"\0")):
-                return first
-        except UnicodeDecodeError:
-            pass
+        if own and written.startswith(self.base_bytes.get(own[0], b"\0")):
+            return own[0]
         fits = [written[:n] for n in range(1, len(written) + 1) if written[:n] in self._by_bytes]
         return self._by_bytes[max(fits, key=len)] if fits else None
+
+    def _own_tokens(self, written: bytes) -> list[int]:
+        """How the base's tokenizer writes these bytes; nothing where they are no text."""
+        try:
+            return self.encode(self.pair.base, written.decode())
+        except UnicodeDecodeError:
+            return []
 
     @staticmethod
     def encode(model: LanguageModel, text: str) -> list[int]:

@@ -65,6 +65,29 @@ def test_a_token_goes_to_one_that_writes_the_same_or_its_beginning(
         assert (there == written) == (written in made.base.by_bytes)
 
 
+@pytest.mark.parametrize(("base", "aligned"), [*PAIRS, *OTHERS])
+def test_a_token_that_the_base_writes_as_one_goes_to_just_that_one(
+    projection: Projections, base: str, aligned: str
+) -> None:
+    made = projection(base, aligned)
+    wrong = []
+    for token, written in enumerate(made.aligned.token_bytes):
+        try:
+            own = made.base.encode((written or b"").decode())
+        except UnicodeDecodeError:
+            continue
+        if len(own) == 1 and made.base.token_bytes[own[0]] == written:
+            wrong += [(token, own[0], made.table[token])] if made.table[token] != own[0] else []
+    assert wrong == []
+
+
+def test_single_characters_go_to_pieces_and_not_to_bytes(projection: Projections) -> None:
+    made = projection("gemma-imported", "smollm2")
+    for char in ".,:;!?1234567890ABCXYZabcxyz\n":
+        target = made.table[made.aligned.encode(char)[0]]
+        assert made.base._tokenizer.id_to_token(target) == char
+
+
 @every_pair
 def test_what_does_not_match_goes_where_the_bases_own_tokenization_begins(
     projection: Projections, base: str, aligned: str
@@ -101,7 +124,7 @@ def test_every_token_that_writes_something_has_a_counterpart(
 
 
 @every_pair
-def test_carrying_agrees_with_a_plain_loop_and_keeps_all_mass(
+def test_carrying_agrees_with_a_plain_loop_and_keeps_all_mass_wherever_it_goes(
     projection: Projections, base: str, aligned: str
 ) -> None:
     made = projection(base, aligned)

@@ -16,6 +16,7 @@ from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.prompts import (
     BASE_TEMPLATES,
     INTRO,
+    SHOWN,
     BaseTemplate,
     Message,
     build_prompt,
@@ -35,13 +36,19 @@ TURNS: list[Message] = [
     {"role": "assistant", "content": "Hello!"},
     {"role": "user", "content": "Why?\nTell me."},
 ]
+FENCED = "".join(
+    f"# Query:\n~~~\n{query}\n~~~\n\n# Answer:\n~~~\n{answer}\n~~~\n\n" for query, answer in SHOWN
+)
 GOLDEN = {
+    "examples": f"Be brief.\n\n{FENCED}# Query:\n~~~\nHi.\n~~~\n\n# Answer:\n~~~\nHello!\n~~~\n\n"
+    "# Query:\n~~~\nWhy?\nTell me.\n~~~\n\n# Answer:\n~~~\n",
     "query": "Be brief.\n\n# Query:\nHi.\n\n# Answer:\nHello!\n\n# Query:\nWhy?\nTell me.\n\n"
     "# Answer:\n",
     "transcript": "Be brief.\n\nUser: Hi.\nAssistant: Hello!\nUser: Why?\nTell me.\nAssistant:\n",
     "plain": "Be brief.\nQuestion: Hi.\nAnswer: Hello!\nQuestion: Why?\nTell me.\n",
 }
 ALONE = {
+    "examples": f"{INTRO}\n\n{FENCED}# Query:\n~~~\nHi.\n~~~\n\n# Answer:\n~~~\n",
     "query": f"{INTRO}\n\n# Query:\nHi.\n\n# Answer:\n",
     "transcript": "User: Hi.\nAssistant:\n",
     "plain": "Question: Hi.\n",
@@ -146,11 +153,24 @@ def test_the_bases_own_chat_template_can_be_chosen(pair: Pair) -> None:
     assert prompt.stops == ()
 
 
-@pytest.mark.parametrize("thinking", [True, False, None])
-def test_the_wish_to_think_reaches_the_template(thinking: bool | None) -> None:
+@pytest.mark.parametrize("thinking", [True, False])
+def test_the_wish_to_think_reaches_the_template(thinking: bool) -> None:
     guide = small("a guide", "{{ enable_thinking is defined and enable_thinking }}")
     pair = Pair(base=guide, aligned=guide)
-    assert build_prompt(pair, "Hi.", thinking=thinking).aligned.text == str(bool(thinking))
+    assert build_prompt(pair, "Hi.", thinking=thinking).aligned.text == str(thinking)
+
+
+def test_a_thinking_guide_does_not_think_unless_asked_to(published: dict[str, Pair]) -> None:
+    """Qwen 3's template turns thinking on where nothing is said."""
+    pair = published["qwen3"]
+    assert build_prompt(pair, "Hi.").aligned.text.endswith("<think>\n\n</think>\n\n")
+    assert build_prompt(pair, "Hi.", thinking=True).aligned.text.endswith("assistant\n")
+
+
+def test_the_examples_have_a_list_and_a_refusal() -> None:
+    answers = [answer for _, answer in SHOWN]
+    assert any(answer.startswith("1. ") and "\n2. " in answer for answer in answers)
+    assert any("can't help" in answer for answer in answers)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -260,7 +280,9 @@ def test_a_base_without_chat_template_cannot_be_asked_for_it(pair: Pair) -> None
 
 
 def test_an_unknown_base_template_is_refused_with_the_known_ones(pair: Pair) -> None:
-    with pytest.raises(ValueError, match="one of query, transcript, plain, chat, not 'chatty'"):
+    with pytest.raises(
+        ValueError, match="one of query, examples, transcript, plain, chat, not 'chatty'"
+    ):
         build_prompt(pair, "Hi.", base_template="chatty")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -120,6 +121,38 @@ def test_line_breaks_before_a_possible_marker_are_withheld() -> None:
 )
 def test_a_text_that_is_cut_off_ends_before_a_marker_it_began(text: str, end: int) -> None:
     assert StopStrings(["Que"], markers=["# Query:"]).end_of(text) == end
+
+
+@pytest.mark.parametrize(
+    "heading", ["# Query:", "# Answer:", "# Question:", "# Note:", "# Question 2:", "# Short note:"]
+)
+def test_any_heading_of_the_templates_form_ends_the_turn(heading: str) -> None:
+    stops = StopStrings(markers=["# *:"])
+    assert stops.find(f"Yes.\n\n{heading} more") == Match(6, 4, is_marker=True)
+    for size in range(1, len(heading)):
+        assert stops.showable(f"Yes.\n\n{heading[:size]}") == 4
+        assert stops.end_of(f"Yes.\n\n{heading[:size]}") == 4
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["## Note:", "#1: one", "x # Note:", "# " + "long " * 9 + ":", "#!/bin/sh"],
+)
+def test_a_line_of_another_form_does_not(line: str) -> None:
+    stops = StopStrings(markers=["# *:"])
+    assert stops.find(f"Yes.\n{line}\n") is None
+    assert stops.showable(f"Yes.\n{line} and") == len(f"Yes.\n{line} and")
+
+
+@given(st.text("# Note:\n2", max_size=30), st.lists(st.integers(0, 30), max_size=8))
+def test_nothing_of_a_heading_is_shown_wherever_tokens_divide_it(
+    text: str, cuts: list[int]
+) -> None:
+    stops = StopStrings(markers=["# *:"])
+    shown, match, read = show(stops, split(text, cuts))
+    whole = re.search(r"^# \w[\w ]{0,23}:", read, re.MULTILINE)
+    assert (match is not None) == (whole is not None)
+    assert shown == (read[: whole.start()].rstrip("\n") if whole else read)
 
 
 @pytest.mark.parametrize(("stops", "markers"), [([""], []), ([], [""]), ([], ["\n"])])

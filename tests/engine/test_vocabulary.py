@@ -139,6 +139,17 @@ def test_every_byte_string_is_known_by_a_token_that_writes_it(
     assert set(chosen.by_bytes) == {written for written in chosen.token_bytes if written}
 
 
+def test_a_byte_token_stands_for_its_byte_only_where_no_other_token_writes_it() -> None:
+    tokenizer = sentencepiece_tokenizer("prepend")
+    chosen = Vocabulary(tokenizer, size=1000, stop_ids=[2])
+    ids = tokenizer.get_vocab()
+    for char in "abz.,\n":
+        assert chosen.by_bytes[char.encode()] == ids[char]
+    assert chosen.by_bytes[b" "] == ids["▁"]
+    assert chosen.by_bytes[b"A"] == ids["<0x41>"]
+    assert chosen.by_bytes[b"\xe2"] == ids["<0xE2>"]
+
+
 @given(size=st.integers(3, 400))
 def test_ids_beyond_the_logits_and_logits_beyond_the_ids_are_cut(size: int) -> None:
     tokenizer = sentencepiece_tokenizer("prepend")
