@@ -22,7 +22,7 @@ from .model import LanguageModel, Pair
 from .projection import ProjectionRule
 from .shortlist import likeliest
 from .text import AnswerText
-from .trace import Record, TraceError, candidate_record
+from .trace import RULES, Record, TraceError, candidate_record
 
 TOLERANCE = 1e-3
 # Two tokens that close may change places from one summation order to another.
@@ -53,11 +53,13 @@ def verify(pair: Pair, records: Sequence[Record], tolerance: float = TOLERANCE) 
         tolerance: how far a probability may be off.
 
     Raises:
-        TraceError: there is no ``run`` record first, or a setting is not known.
+        TraceError: there is no ``run`` record first, a setting is not known, or the trace was
+            written under other rules.
         SchemaError: answers cannot be held to the recorded JSON schema here.
     """
     if not records or records[0]["type"] != "run":
         raise TraceError("a trace begins with a run record")
+    _check_rules(pair, records[0])
     steps = [record for record in records if record["type"] == "step"]
     try:
         replay = _Replay(pair, records[0], [step["id"] for step in steps])
@@ -67,6 +69,16 @@ def verify(pair: Pair, records: Sequence[Record], tolerance: float = TOLERANCE) 
         return _compare_end(records, steps)
     except (KeyError, TypeError, IndexError) as error:
         raise TraceError(f"the trace lacks or garbles a value: {error}") from error
+
+
+def _check_rules(pair: Pair, run: Record) -> None:
+    """Refuse a trace of two tokenizers that another map between them decided."""
+    written = run.get("rules", 1)
+    if written != RULES and not pair.projection().identity:
+        raise TraceError(
+            f"the trace was written by version {run.get('version')} under rules {written}, this "
+            f"program follows rules {RULES}: it can be viewed, not verified"
+        )
 
 
 def _compare_end(records: Sequence[Record], steps: Sequence[Record]) -> Mismatch | None:

@@ -17,6 +17,9 @@ from .prompts import PairPrompt, Prompt
 from .step import Step
 
 Record = dict[str, Any]
+# Of the rules that decide a step, counted up whenever a true trace would stop to follow from them.
+# 2: the map between two tokenizers goes to the token that the base itself writes.
+RULES = 2
 
 
 class TraceError(BlendinError):
@@ -43,6 +46,7 @@ class TraceWriter:
             {
                 "type": "run",
                 "version": version("blendin-mlx"),
+                "rules": RULES,
                 "models": _models(self._pair),
                 "base_prompt": _prompt(prompt.base),
                 "aligned_prompt": _prompt(prompt.aligned),

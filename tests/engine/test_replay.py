@@ -57,6 +57,26 @@ def test_an_untouched_trace_follows(pair: Pair, trace: Records) -> None:
     assert verify(pair, trace) is None
 
 
+def under_older_rules(records: Records) -> Records:
+    """The same trace as an earlier version wrote it."""
+    changed = copy.deepcopy(records)
+    del changed[0]["rules"]
+    changed[0]["version"] = "0.0.9"
+    return changed
+
+
+def test_a_trace_under_older_rules_of_two_tokenizers_says_so(pair: Pair, trace: Records) -> None:
+    with pytest.raises(TraceError, match=r"written by version 0.0.9 under rules 1, this .* viewed"):
+        verify(pair, under_older_rules(trace))
+
+
+def test_a_trace_under_older_rules_of_one_tokenizer_is_verified(
+    tiny_pair: Callable[..., Pair],
+) -> None:
+    pair = tiny_pair("qwen3", "qwen3", 2.5)
+    assert verify(pair, under_older_rules(record(pair, "Name a colour.", 10))) is None
+
+
 @pytest.mark.parametrize("policy", ["either", "guide"])
 def test_a_trace_of_the_demo_pair_follows(demo_pair: Pair, policy: str) -> None:
     assert verify(demo_pair, record(demo_pair, "Why is the sky blue?", 30, policy)) is None
