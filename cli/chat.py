@@ -15,6 +15,7 @@ from .chat_commands import COMMANDS, SHORT_HELP, Leave, handle
 from .codes import INTERRUPTED, USAGE
 from .conversation import Conversation
 from .explaining import explain
+from .loading import named_pair
 from .options import Settings, blend_options
 from .session import Session
 from .shown import show_options
@@ -61,10 +62,21 @@ def chat(settings: Settings, resume: str | None, show: str, marks: bool, quiet: 
     session.keep_beginning()
     names = f"{session.pair.base.name}, guided by {session.pair.aligned.name}"
     say(f"{names}.  {SHORT_HELP}", quiet)
+    if typed and resumed is None:
+        _suggest_questions(settings, quiet)
     talk = Conversation(session, quiet, folder if typed else None, show, marks)
     if resumed is not None:
         talk.read(resumed, keep_system=settings.system is not None)
     return _converse(talk, _typed()) if typed else _answer_lines(talk)
+
+
+def _suggest_questions(settings: Settings, quiet: bool) -> None:
+    """Name the questions of the catalogue's pair that are worth trying first."""
+    from blendin_models import catalogue
+
+    named = named_pair(settings.pair, settings.base, settings.aligned)
+    if named is not None and (questions := catalogue.find_pair(named).questions):
+        say(f"Try:  {'  ·  '.join(questions)}", quiet)
 
 
 def _converse(talk: Conversation, lines: Iterator[str]) -> int:

@@ -95,6 +95,7 @@ class PairEntry:
     Attributes:
         reference: the unaligned twin of the aligned model, for proxy-tuning.
         note: what is known of the pair, as what the paper saw with it.
+        questions: a few to try first; a chat on a terminal names them.
         tau, alpha, stop_policy, base_template: recommended instead of the program's defaults.
 
     Raises:
@@ -107,6 +108,7 @@ class PairEntry:
     aligned: str
     reference: str | None = None
     note: str | None = None
+    questions: tuple[str, ...] = ()
     tau: float | None = None
     alpha: float | None = None
     stop_policy: Literal["blend", "base", "either", "guide"] | None = None

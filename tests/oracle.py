@@ -37,6 +37,7 @@ class OracleStep:
     gap: float  # lead of the winner over the next
     stop_prob: float | None  # the guide's, where it was asked
     is_stop: bool
+    probs: Array  # the distribution that decided
 
 
 def softmax(logits: Array) -> Array:
@@ -265,7 +266,7 @@ class Oracle:
         if guide is None or not open_gate:
             if over is not None and over >= 0.5:
                 lead = abs(over - 0.5)
-                return OracleStep(self.base_stop, None, confidence, margin, lead, over, True)
+                return OracleStep(self.base_stop, None, confidence, margin, lead, over, True, base)
             return self._choose(base, None, confidence, margin, over)
         twin = None
         if self.method == "proxy-tuning":
@@ -328,7 +329,7 @@ class Oracle:
         second, first = np.sort(np.partition(r, -2)[-2:])
         token = int(r.argmax())
         stop = token == self.base_stop
-        return OracleStep(token, alpha, confidence, margin, float(first - second), over, stop)
+        return OracleStep(token, alpha, confidence, margin, float(first - second), over, stop, r)
 
 
 NEAR_TIE = 1e-4

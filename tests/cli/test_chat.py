@@ -14,6 +14,7 @@ from blendin_cli.chat_commands import COMMANDS, SHORT_HELP
 from blendin_mlx import prompts
 from blendin_mlx.errors import NumericalError
 from blendin_mlx.prompts import build_prompt
+from blendin_models import catalogue
 from commands import DEADLINE_S
 from terminals import PROMPT, Terminal
 
@@ -112,6 +113,16 @@ def typed(run, tiny, tmp_path, monkeypatch):
         return run("chat", *tiny, "-qm", 2, *options, terminal=True)
 
     return chatted
+
+
+def test_a_typed_chat_names_the_questions_of_its_pair_and_no_others(
+    run, typed, demo_folders, monkeypatch
+):
+    monkeypatch.setattr(chat, "_typed", lambda: iter(["/quit"]))
+    questions = catalogue.find_pair("demo").questions
+    assert len(questions) == 3
+    assert f"Try:  {'  ·  '.join(questions)}\n" in run("chat", terminal=True).err
+    assert "Try:" not in typed("/quit").err
 
 
 def test_conversation_longer_than_the_context_goes_on_when_typed(typed, asked):

@@ -85,7 +85,7 @@ def test_what_is_in_no_pair_is_listed_after_them(run, home):
 def test_suggestions_are_what_fits_one_tokenizer_first(run, monkeypatch):
     monkeypatch.setattr("blendin_models.memory.recommended", lambda: 6 * 10**9)
     pairs = json.loads(run("models", "suggest", "--json").text)
-    assert [pair["name"] for pair in pairs] == ["smollm2", "demo"]
+    assert [pair["name"] for pair in pairs] == ["smollm2", "demo", "demo-qwen"]
     assert all(pair["fits"] for pair in pairs)
     assert "one tokenizer" in run("models", "suggest").text.splitlines()[0]
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from test_oracle import without_stops
 
+from blendin_mlx.backend import mx
 from blendin_mlx.context import Context
 from blendin_mlx.generation import Response, stream_generate
 from blendin_mlx.methods import make_method
@@ -154,21 +155,46 @@ def test_700_tokens_with_two_tokenizers_are_the_oracles(
     assert statistics.aligned.rereads > 20
 
 
-@pytest.mark.parametrize(
-    ("base", "guide"),
-    [
-        (Made("llama", "llama3_1"), Made("qwen3", "llama3_1")),
-        (Made("qwen3", "llama3_1"), Made("gemma3_text", "qwen3", SMALL_WINDOW)),
-    ],
-    ids=str,
-)
-def test_published_vocabularies_are_followed_too(
+DIRECTIONS = [
+    (Made("llama", "llama3_1"), Made("qwen3", "llama3_1")),
+    (Made("qwen3", "llama3_1"), Made("gemma3_text", "qwen3", SMALL_WINDOW)),
+    (Made("qwen3", "qwen3"), Made("llama", "llama3_1")),
+    (Made("gemma3_text", "gemma3"), Made("qwen3", "qwen3")),
+    (Made("qwen3", "qwen3"), Made("llama", "gemma3")),
+    (Made("llama", "gemma3"), Made("llama", "llama3_1")),
+    (Made("llama", "llama3_1"), Made("llama", "gemma3")),
+]
+# Random networks write all scripts; what they read has to be as varied.
+VARIED = "漢字かな 👩\u200d🚀 e\u0301 def f(x): return 12345 नमस्ते\n\n| a | b |"
+
+
+@pytest.mark.parametrize(("base", "guide"), DIRECTIONS, ids=str)
+def test_published_vocabularies_are_followed_in_all_directions(
     make_pair: MakePair, base: Made, guide: Made
 ) -> None:
-    """Shorter, for each step here takes as long as ten of the others."""
-    long = long_answer(make_pair(base, guide, 1), max_tokens=150)
-    assert compared(long) >= 130
+    long = long_answer(make_pair(base, guide, 1), VARIED, max_tokens=200)
+    assert compared(long) >= 170
     assert long.statistics.base.rereads == 0
+
+
+@pytest.mark.parametrize(("base", "guide"), DIRECTIONS[4:5], ids=str)
+def test_a_drawn_answer_was_drawn_from_the_oracles_distributions(
+    make_pair: MakePair, base: Made, guide: Made
+) -> None:
+    from mlx_lm.sample_utils import make_sampler
+
+    mx.random.seed(3)
+    pair = make_pair(base, guide, 1)
+    long = long_answer(pair, VARIED, max_tokens=40, sampler=make_sampler(0.8))
+    oracle = Oracle(pair, "blendin", tau=EVERYWHERE.tau)
+    oracle.read_ahead(*long.prompts, long.ids)
+    for n, piece in enumerate(long.pieces):
+        expected, step = oracle.step(*long.prompts, long.ids[:n]), piece.step
+        assert step.base.prob == pytest.approx(expected.confidence, abs=1e-4)
+        assert (step.alpha is None) == (expected.alpha is None)
+        if expected.alpha is not None:
+            assert step.alpha == pytest.approx(expected.alpha, abs=1e-4)
+        assert step.prob == pytest.approx(expected.probs[step.id], abs=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "lfm2", "falcon_h1", "mamba2"])
