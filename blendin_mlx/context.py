@@ -254,12 +254,15 @@ class Context:
         return self.tokens[: self._cached], [layer.state for layer in leaves(self._cache)]
 
     def restore(self, tokens: Sequence[int], states: Sequence[Any]) -> None:
-        """Put what :meth:`kept` gave of a context alike in place of what was read.
+        """Replace tokens and cache with those that :meth:`kept` returned for an equivalent context.
+
+        Its layers must be of the same kinds already: with quantized caches, something was read.
 
         Raises:
             ValueError: a layer that keeps another number of tokens.
         """
-        self.rewind(0)
+        self._end_early_pass()
+        self._rows = {}
         self.tokens = list(tokens)
         self._cached = self._known = len(self.tokens)
         self._snapshots.clear()

@@ -146,6 +146,8 @@ class Decoder:
         row = [view.confidence, view.token, self._unsure(view)]
         probs = self._permitted(view.probs)
         chosen = view.token if self._takes_top else self._choose(probs)
+        if self.stop_policy == "base":  # nothing talks it out of an end, not even a draw
+            chosen = mx.where(view.token == self.vocabulary.stop, view.token, chosen)
         if self._overlaps and len(self.answer.ids) + 1 < self._max_tokens:
             self.base.begin(chosen)
         (confidence, top, unsure), choice = self._read(row, probs, chosen)
@@ -153,7 +155,7 @@ class Decoder:
         base = Candidate(int(top), confidence)
         banned, self._banned = self._banned, None
         if self.stop_policy == "base" and base.id == self.vocabulary.stop:
-            return self._step(base, self._stop(choice))
+            return self._step(base, choice)
         if self.guide is None or not self.guide.can_read(self.answer):
             return self._step(base, choice)
         if banned is not None:
@@ -274,13 +276,6 @@ class Decoder:
             is_stop=choice.id == self.vocabulary.stop,
             stop_check=checked is not None,
         )
-
-    def _stop(self, choice: _Choice) -> _Choice:
-        """STOP in place of another choice from the same distribution."""
-        if choice.id == self.vocabulary.stop:
-            return choice
-        lead = choice.stop_prob - choice.prob
-        return _Choice(self.vocabulary.stop, choice.stop_prob, lead, choice.stop_prob)
 
     def _guide_ends(self, base: Candidate, over: float) -> Step:
         choice = _Choice(self.vocabulary.stop, prob=over, gap=2 * over - 1, stop_prob=over)

@@ -25,6 +25,8 @@ from .text import AnswerText
 from .trace import RULES, Record, TraceError, candidate_record
 
 TOLERANCE = 1e-3
+# Keys and values that were rounded before they were read: what they say hangs on when that was.
+QUANTIZED_TOLERANCE = 0.05
 # Two tokens that close may change places from one summation order to another.
 NEAR_TIE = 1e-4
 
@@ -45,12 +47,19 @@ class Mismatch:
         )
 
 
-def verify(pair: Pair, records: Sequence[Record], tolerance: float = TOLERANCE) -> Mismatch | None:
+def tolerance_of(run: Record) -> float:
+    """How far a recorded probability may be off: more where the caches were quantized."""
+    return TOLERANCE if run.get("kv_bits") is None else QUANTIZED_TOLERANCE
+
+
+def verify(
+    pair: Pair, records: Sequence[Record], tolerance: float | None = None
+) -> Mismatch | None:
     """The first step that does not follow from the models, None where all do.
 
     Args:
         records: a trace, as :func:`.trace.read_trace` gives it.
-        tolerance: how far a probability may be off.
+        tolerance: how far a probability may be off; see :func:`tolerance_of` for the default.
 
     Raises:
         TraceError: there is no ``run`` record first, a setting is not known, or the trace was
@@ -61,8 +70,10 @@ def verify(pair: Pair, records: Sequence[Record], tolerance: float = TOLERANCE) 
         raise TraceError("a trace begins with a run record")
     _check_rules(pair, records[0])
     steps = [record for record in records if record["type"] == "step"]
+    if tolerance is None:
+        tolerance = tolerance_of(records[0])
     try:
-        replay = _Replay(pair, records[0], [step["id"] for step in steps])
+        replay = _Replay(pair, records[0], steps, ended=records[-1]["type"] == "end")
         for index, step in enumerate(steps):
             if wrong := _compare(step, replay.expect(index, step), tolerance):
                 return Mismatch(index, *wrong)
@@ -126,8 +137,10 @@ def _method(run: Record) -> Method:
 class _Replay:
     """The run's settings, and what the base says at every position of the finished answer."""
 
-    def __init__(self, pair: Pair, run: Record, ids: Sequence[int]) -> None:
+    def __init__(self, pair: Pair, run: Record, steps: Sequence[Record], ended: bool) -> None:
         self.pair = pair
+        self.kv_bits: int | None = run.get("kv_bits")
+        self.near_tie = NEAR_TIE if self.kv_bits is None else QUANTIZED_TOLERANCE
         self.method = _method(run)
         self.constraint: JsonConstraint | None = None
         if run.get("json_schema") is not None:
@@ -136,22 +149,35 @@ class _Replay:
         self.greedy = run.get("temp", 0) == 0 and run.get("repetition_penalty") is None
         self.vocabulary = pair.base.vocabulary
         self.answer = AnswerText(self.vocabulary)
-        self.views = self._read_base(run["base_prompt"]["ids"], list(ids))
+        ids = [step["id"] for step in steps]
+        # Bytes of a character that was never completed are shown with the last token that writes.
+        writing = [n for n, token in enumerate(ids) if token != self.vocabulary.stop]
+        self.last = writing[-1] if ended and writing else None
+        self.views = self._read_base(run["base_prompt"]["ids"], ids)
         self.guide: Guide | None = None
         if self.method.asks:
             self.guide = self._make_guide(run["aligned_prompt"]["ids"], run.get("projection"))
+
+    def _after_prompt(self, model: LanguageModel, prompt: Sequence[int]) -> Context:
+        """A context that has read a prompt in the passes in which the run did.
+
+        A quantized cache is rounded between passes, so that it matters which they were.
+        """
+        context = Context(model, kv_bits=self.kv_bits)
+        context.prefill(prompt[:-1])
+        return context
 
     def _make_guide(self, prompt: list[int], rule: ProjectionRule | None) -> Guide:
         rule = rule or "prefix"
         reference = None
         if self.method.needs_reference:
-            projection = self.pair.reference_projection(rule)
-            reference = Reference(Context(self.pair.require_reference()), projection)
-        return Guide(Context(self.pair.aligned), self.pair.projection(rule), prompt, reference)
+            twin = self._after_prompt(self.pair.require_reference(), prompt)
+            reference = Reference(twin, self.pair.reference_projection(rule))
+        context = self._after_prompt(self.pair.aligned, prompt)
+        return Guide(context, self.pair.projection(rule), prompt, reference)
 
     def _read_base(self, prompt: list[int], ids: list[int]) -> Iterator[View]:
-        context = Context(self.pair.base)
-        context.prefill(prompt[:-1])
+        context = self._after_prompt(self.pair.base, prompt)
         unread = [prompt[-1], *ids[:-1]]
         for start in range(0, len(unread), HEAD_ROWS):
             part = unread[start : start + HEAD_ROWS]
@@ -163,7 +189,11 @@ class _Replay:
     def _permitted(self, probs: mx.array) -> mx.array:
         return self.constraint.permit(probs, self.answer.ids) if self.constraint else probs
 
-    def _unsure(self, view: View) -> bool:
+    def _unsure(self, view: View, step: Record) -> bool:
+        """Whether the gate was open; as recorded where rounding may have decided that."""
+        tau = getattr(self.method, "tau", None)
+        if tau and abs(_item(view.confidence) - tau) < self.near_tie:
+            return step["alpha"] is not None
         takes_top = self.greedy and self.constraint is None
         return bool(_item(self.method.unsure(view, takes_top)))
 
@@ -179,6 +209,8 @@ class _Replay:
         before = len(self.answer.text)
         if token != self.vocabulary.stop:
             self.answer.append(token)
+        if index == self.last:
+            self.answer.finish()
         base = candidate_record(_item(view.token), _item(view.confidence), self.pair.base)
         tau = getattr(self.method, "tau", None)
         expected |= {"index": index, "base": base, "text": self.answer.text[before:]}
@@ -188,14 +220,25 @@ class _Replay:
     def _candidates(self, view: View, advice: Advice | None, step: Record) -> Record:
         """The likeliest tokens of each distribution that was at hand, as many as are recorded."""
         recorded, pair = step.get("candidates", {}), self.pair
-        lists: Record = {"base": _ranked(view.probs, recorded.get("base"), pair.base)}
+        lists: Record = {"base": self._ranked(view.probs, recorded.get("base"), pair.base)}
         lists |= {"aligned": [], "blend": []}
         if advice is not None and advice.own_probs is not None:
-            lists["aligned"] = _ranked(advice.own_probs, recorded.get("aligned"), pair.aligned)
+            lists["aligned"] = self._ranked(advice.own_probs, recorded.get("aligned"), pair.aligned)
             if step["alpha"] is not None:
                 probs = self._deciding(self.method.target(view, advice).probs, step)
-                lists["blend"] = _ranked(probs, recorded.get("blend"), pair.base)
+                lists["blend"] = self._ranked(probs, recorded.get("blend"), pair.base)
         return lists
+
+    def _ranked(self, probs: mx.array, recorded: Any, model: LanguageModel) -> list[Record]:
+        """The likeliest tokens; of two that are as likely, the recorded one."""
+        given = recorded or [{"id": -1}]
+        ranked = []
+        for one, other in zip(likeliest(probs, len(given)), given, strict=False):
+            token = other["id"]
+            known = 0 <= token < probs.shape[-1]
+            alike = known and abs(_item(probs[0, token]) - one.prob) < self.near_tie
+            ranked.append(candidate_record(token if alike else one.id, one.prob, model))
+        return ranked
 
     def _deciding(self, probs: mx.array, step: Record) -> mx.array:
         """The distribution of a target, less what could not be taken."""
@@ -205,7 +248,7 @@ class _Replay:
     def _decided(self, view: View, advice: Advice | None, step: Record) -> Record:
         if step["alpha"] is not None and advice is not None:
             return self._blended(view, advice, step)
-        unsure = self._unsure(view)
+        unsure = self._unsure(view, step)
         readable = self.guide is not None and self.guide.can_read(self.answer)
         forced = self.policy == "base" and _item(view.token) == self.vocabulary.stop
         nothing = ("aligned", "exact_mass", "prefix_mass", "instead_of")
@@ -215,7 +258,7 @@ class _Replay:
         over = None if advice is None else _item(advice.stop_prob)
         checks = readable and not unsure and self._checks_end(step, view)
         expected["stop_check"] = checks
-        if checks and over is not None and over >= SURE_OF_STOP and self._line(step, view):
+        if checks and over is not None and self._ends(over, step) and self._line(step, view):
             ended = {"id": self.vocabulary.stop, "source": "aligned", "prob": over}
             return {**expected, **ended, "stop_prob": over, "gap": 2 * over - 1}
         stop = self.vocabulary.stop if forced else None
@@ -229,6 +272,12 @@ class _Replay:
             return bool(self.policy == "guide" and step["stop_check"])
         return self.policy in ("either", "guide") and self._line(step, view)
 
+    def _ends(self, over: float, step: Record) -> bool:
+        """Whether the guide found the answer over; as recorded where rounding may decide that."""
+        if abs(over - SURE_OF_STOP) < self.near_tie:
+            return bool(step["source"] == "aligned")
+        return over >= SURE_OF_STOP
+
     def _line(self, step: Record, view: View) -> bool:
         """Whether the base opened a line. What it drew is not recorded where the guide ended."""
         if self.greedy:
@@ -237,7 +286,7 @@ class _Replay:
 
     def _blended(self, view: View, advice: Advice, step: Record) -> Record:
         target = self.method.target(view, advice)
-        opened = self._unsure(view) or step["instead_of"] is not None
+        opened = self._unsure(view, step) or step["instead_of"] is not None
         token = _item(advice.token)
         return {
             **self._choice(self._deciding(target.probs, step), step["id"]),
@@ -257,7 +306,7 @@ class _Replay:
         follows = token if not self.greedy and prob > 0 else best
         if forced is not None:
             follows = forced
-        elif top - prob < NEAR_TIE:
+        elif top - prob < self.near_tie:
             follows = token
         return {
             "id": follows,
@@ -265,18 +314,6 @@ class _Replay:
             "gap": _item(blending.gap(probs, chosen)),
             "stop_prob": _item(probs[0, self.vocabulary.stop]),
         }
-
-
-def _ranked(probs: mx.array, recorded: Any, model: LanguageModel) -> list[Record]:
-    """The likeliest tokens; of two that are as likely, the recorded one."""
-    given = recorded or [{"id": -1}]
-    ranked = []
-    for one, other in zip(likeliest(probs, len(given)), given, strict=False):
-        token = other["id"]
-        known = 0 <= token < probs.shape[-1]
-        alike = known and abs(_item(probs[0, token]) - one.prob) < NEAR_TIE
-        ranked.append(candidate_record(token if alike else one.id, one.prob, model))
-    return ranked
 
 
 def _item(value: mx.array) -> Any:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from blendin_mlx.backend import mx
+from blendin_mlx.choosing import Sampler
 from blendin_mlx.generation import stream_generate
 from blendin_mlx.methods import METHODS, make_method
 from blendin_mlx.model import Pair
@@ -17,21 +19,36 @@ from blendin_mlx.prompts import build_prompt
 from blendin_mlx.replay import verify
 from blendin_mlx.statistics import describe_method
 from blendin_mlx.trace import TraceError, TraceWriter
+from scripted import STOP, says, scripted_model
 
 Records = list[dict[str, Any]]
 
 
 def record(
-    pair: Pair, question: str, max_tokens: int, policy: str = "either", name: str = "blendin"
+    pair: Pair,
+    question: str,
+    max_tokens: int,
+    policy: str = "either",
+    name: str = "blendin",
+    sampler: Sampler | None = None,
+    kv_bits: int | None = None,
 ) -> Records:
     """The trace of one answer."""
     file = io.StringIO()
     writer = TraceWriter(file, pair)
     prompt = build_prompt(pair, question)
     method = make_method(name)
-    writer.run(prompt, {**describe_method(method), "stop_policy": policy, "temp": 0.0})
+    settings = {"stop_policy": policy, "temp": float(sampler is not None), "kv_bits": kv_bits}
+    writer.run(prompt, {**describe_method(method), **settings})
     responses = stream_generate(
-        pair, prompt, method=method, max_tokens=max_tokens, stop_policy=policy, candidates=3
+        pair,
+        prompt,
+        method=method,
+        max_tokens=max_tokens,
+        stop_policy=policy,
+        candidates=3,
+        kv_bits=kv_bits,
+        sampler=sampler,
     )
     for response in responses:
         for piece in response.pieces:
@@ -55,6 +72,40 @@ def trace(pair: Pair) -> Records:
 
 def test_an_untouched_trace_follows(pair: Pair, trace: Records) -> None:
     assert verify(pair, trace) is None
+
+
+@pytest.mark.parametrize("kv_bits", [4, 8])
+def test_a_trace_with_quantized_caches_follows(
+    tiny_pair: Callable[..., Pair], kv_bits: int
+) -> None:
+    """Read in other passes, they round otherwise; what is no rounding is still found out."""
+    pair = tiny_pair("qwen3", "llama3_1", 2.5)
+    records = record(pair, "Name a colour.", 40, kv_bits=kv_bits)
+    assert verify(pair, records) is None
+    assert verify(pair, tampered(records, first(records, "blend"), "aligned.id")) is not None
+    changed = copy.deepcopy(records)
+    changed[first(records, "blend")]["alpha"] += 0.1
+    assert verify(pair, changed) is not None
+
+
+def test_an_end_that_a_draw_went_against_follows() -> None:
+    """Under the policy `base` its top choice STOP ends the answer, whatever was drawn there."""
+    rows = {"": {"The": 0.6, " sea": 0.3}, " sea": {STOP: 0.6, " is": 0.3, "The": 0.05}}
+    pair = Pair(scripted_model(says(rows), "base"), scripted_model(says(rows), "guide"))
+    records = record(pair, "Hi", 9, "base", sampler=lambda scores: mx.argsort(-scores)[..., 1])
+    assert [step["id"] for step in records[1:-1]][1:] == [pair.base.vocabulary.stop]
+    assert verify(pair, records) is None
+
+
+@pytest.mark.parametrize("length", [5, 9, 13])
+def test_an_answer_that_is_cut_inside_a_character_follows(
+    tiny_pair: Callable[..., Pair], length: int
+) -> None:
+    """Random networks write half characters all the time."""
+    pair = tiny_pair("gemma3", "qwen3", 2.5)
+    records = record(pair, "Name a colour.", length)
+    assert verify(pair, records) is None
+    assert records[-1]["finish_reason"] == "length"
 
 
 def under_older_rules(records: Records) -> Records:
