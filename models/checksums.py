@@ -19,18 +19,17 @@ SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 SHA1 = re.compile(r"[0-9a-f]{40}\Z")
 
 
-def is_as_recorded(path: Path, sha256: str | None, anew: bool = False) -> bool:
-    """Whether a file has the hash on record: what is said here, else the name of its blob.
+def is_as_recorded(path: Path, checksum: str | None, anew: bool = False) -> bool:
+    """True if a file has the checksum on record, or the one that its blob is named by.
 
     Args:
+        checksum: a SHA-256, or git's SHA-1; None where nothing is on record.
         anew: hash it, whatever was found before.
     """
-    blob = blob_of(path)
-    if sha256 is None and SHA256.match(blob.name):
-        sha256 = blob.name
-    if sha256 is not None:
-        return _has_sha256(path.resolve(), sha256, anew)
-    return not SHA1.match(blob.name) or git_name(blob) == blob.name
+    wanted = checksum or blob_of(path).name
+    if SHA256.match(wanted):
+        return _has_sha256(path.resolve(), wanted, anew)
+    return not SHA1.match(wanted) or git_name(path) == wanted
 
 
 def blob_of(path: Path) -> Path:
@@ -39,9 +38,9 @@ def blob_of(path: Path) -> Path:
 
 
 def git_name(path: Path) -> str:
-    """The SHA-1 by which git, and the hub's cache, names a small file."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    """Return the SHA-1 by which git, and the hub's cache, names a small file."""
+    begin = b"blob %d\0" % path.stat().st_size
+    return manifest.hashed(path, hashlib.sha1(begin, usedforsecurity=False))
 
 
 def _has_sha256(blob: Path, sha256: str, anew: bool) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,49 +16,50 @@ from . import hub_files
 from .errors import ModelError, first_line
 
 LOG = logging.getLogger("blendin_models.hub")
-# Before each further try; huggingface_hub waits by itself within some of its requests.
+# Seconds before each further try, and the most that a hub may make of them.
 WAITS_S = (1.0, 3.0, 9.0)
+LONGEST_WAIT_S = 60
 PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
-# What a connection that is reset or closed too early ends with; the rest is tried anew below us.
-CUT_OFF = ("ReadError", "RemoteProtocolError")
+# How a hub says how long to wait: header, and where in it the seconds are.
+ASKED_WAIT = {"RateLimit": re.compile(r"\bt=([0-9]+)"), "Retry-After": re.compile(r"([0-9]+)\Z")}
 TRANSPORTS = ("httpx", "httpx2")  # which of them depends on the release of huggingface_hub
 
 Answer = TypeVar("Answer")
 
 
-def patiently(ask: Callable[[], Answer], may_pass: Callable[[Exception], bool]) -> Answer:
-    """Ask, and ask again a few times while the trouble is of a kind that may pass."""
+def retry(ask: Callable[[], Answer]) -> Answer:
+    """Call, and retry errors that may pass a few times, with back-off."""
     for wait in WAITS_S:
         try:
             return ask()
         except Exception as error:
-            if not may_pass(error):
+            if not _may_pass(error):
                 raise
-            time.sleep(wait)
+            time.sleep(max(wait, _asked_wait(error)))
     return ask()
 
 
-def look_up_may_pass(error: Exception) -> bool:
-    """Whether a question about a repo may be answered later."""
+def _may_pass(error: Exception) -> bool:
+    """True if the same request may succeed later."""
     from huggingface_hub.errors import HfHubHTTPError
 
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in PASSING_STATUS
-    return _is_transport(error)
+    ended_early = type(error) is OSError and error.errno is None
+    return ended_early or is_transport(error)
 
 
-def download_may_pass(error: Exception) -> bool:
-    """Whether a file may come later; not if huggingface_hub itself tried several times in vain."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    if isinstance(error, HfHubHTTPError):
-        return error.response.status_code in PASSING_STATUS and error.response.status_code >= 500
-    if type(error) is OSError:
-        return error.errno is None  # it came shorter than announced
-    return _is_transport(error) and type(error).__name__ in CUT_OFF
+def _asked_wait(error: Exception) -> int:
+    """Return the seconds that the hub asks to wait, within reason."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    for name, seconds in ASKED_WAIT.items():
+        if match := seconds.search(headers.get(name, "")):
+            return min(int(match[1][:9]), LONGEST_WAIT_S)
+    return 0
 
 
-def _is_transport(error: BaseException) -> bool:
+def is_transport(error: BaseException) -> bool:
+    """True if a connection failed, not what was asked over it."""
     return any(kind.__module__.partition(".")[0] in TRANSPORTS for kind in type(error).__mro__)
 
 
@@ -101,7 +103,7 @@ def _explain(error: Exception, repo: str, asked: str) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return _explain_disk(error, repo)
     reason = f"{type(error).__name__}: {first_line(error)}"
-    if _is_transport(error) or type(error) is OSError:
+    if is_transport(error) or type(error) is OSError:
         return f"{repo}: {lacking}, and {_endpoint()} cannot be reached ({reason}); {again}"
     return f"{repo}: what {_endpoint()} answers makes no sense ({reason}); {again}"
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from . import catalogue, hub_files, manifest, store
-from .checksums import blob_of
+from .checksums import SHA256, blob_of
 from .errors import ModelError
 from .hub_files import HubFile
 from .inventory import Kept, conversion, everything
@@ -220,7 +220,8 @@ def _damaged(
         elif not hub_files.is_there(snapshot, file):
             yield f"{file.name} is damaged: its size differs"
         elif not hub_files.is_whole(snapshot, file, anew=True):
-            yield f"{file.name} is damaged: its {'SHA-256' if file.sha256 else 'SHA-1'} differs"
+            kind = "SHA-256" if SHA256.match(file.checksum or "") else "SHA-1"
+            yield f"{file.name} is damaged: its {kind} differs"
         done += max(0, file.bytes)
         if progress:
             progress(done, total)

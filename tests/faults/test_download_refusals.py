@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import logging as hub_logging
 
-from blendin_models import hub, hub_errors
+from blendin_models import hub, hub_errors, hub_transfer
 from blendin_models.errors import ModelError
 from pulling import BASE, JUNK, WANTED, refused
 
@@ -28,7 +28,7 @@ TOKEN = "hf_secretSECRETsecret"
         ("503", "org/base: {url} is in trouble (503); later try again: blendin models pull org/"),
     ],
 )
-@pytest.mark.parametrize("of", ["/api/", "HEAD ", "GET /org/"])
+@pytest.mark.parametrize("of", ["/api/", "GET /org/"])
 @pytest.mark.parametrize("token", [None, TOKEN])
 def test_refusals_say_what_to_do_and_never_the_token(
     server, here, monkeypatch, caplog, capfd, kind, said, of, token
@@ -76,7 +76,7 @@ def test_the_token_is_in_no_traceback_either(server, here, monkeypatch):
 )
 def test_a_token_over_plain_http_is_warned_of(here, monkeypatch, caplog, endpoint, token, warned):
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(hub, "patiently", lambda *asked: pytest.fail("asked"))  # no network
+    monkeypatch.setattr(hub, "retry", lambda *asked: pytest.fail("asked"))  # no network
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises((ModelError, pytest.fail.Exception)):
@@ -134,12 +134,14 @@ def test_a_commit_that_is_none_is_refused(server, here):
 
 def test_a_sha256_that_is_none_is_refused(server, here, monkeypatch):
     monkeypatch.setattr("hub_repo.sha256", lambda data: "../../x")
-    assert "makes no sense (ValueError: no size or no SHA-256 of model.safetensors" in refused()
+    assert "makes no sense (ValueError: no size or no checksum of model.safetensors" in refused()
 
 
 def test_a_disk_that_fills_up_meanwhile(server, here, monkeypatch):
     full = OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr("huggingface_hub.file_download.http_get", Mock(side_effect=full))
+    listing = hub._listing(BASE, "main")
+    monkeypatch.setattr(hub_transfer, "answer", Mock(side_effect=full))
+    monkeypatch.setattr(hub, "_listing", lambda *asked: listing)
     assert refused() == f"{BASE}: the disk of {here.cache} is full; free some, or set HF_HOME"
     assert here.orphans() == []
 
