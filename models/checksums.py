@@ -7,6 +7,7 @@ once. Small ones have git's name for them, a SHA-1, and are hashed each time.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -68,18 +69,32 @@ def _verified() -> dict[str, list[object]]:
 
 
 def read_json(path: Path) -> object:
-    """What a small file holds, None where it is not there or damaged."""
+    """Return what a small file holds, None where it is not there or damaged."""
     try:
-        content: object = json.loads(path.read_text(encoding="utf-8"))
+        content: object = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError):
         return None
     return content
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a small file.
+
+    Raises:
+        OSError: it is not there, or is a pipe or a device, which might never end.
+        ValueError: it is not UTF-8.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path.read_text(encoding="utf-8")
+
+
 def replace_file(path: Path, content: str) -> None:
     """Write a small file whole; where that cannot be, it is not there and costs time later."""
-    part = path.with_name(f"{path.name}.part")  # one name: what a kill leaves is used again
+    part = path.with_name(f"{path.name}.part")  # one name: what a kill leaves is replaced
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(content, encoding="utf-8")
+        part.unlink(missing_ok=True)  # a pipe would wait, a link lead elsewhere
+        with part.open("x", encoding="utf-8") as file:
+            file.write(content)
         os.replace(part, path)

@@ -13,11 +13,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path
 
 from . import store
 from .building import locked
-from .checksums import blob_of, is_as_recorded, read_json, replace_file
+from .checksums import blob_of, is_as_recorded, read_json, read_text, replace_file
 
 # Weights that are loaded, and what goes with them. Never code, never pickles, never sub-folders.
 WANTED = (store.WEIGHTS, "*.json", "*.jinja", "*.txt", "tokenizer.model")
@@ -169,7 +170,7 @@ def known(repo: str, asked: str) -> Iterator[Snapshot]:
 
 def _commit_of(repo: str, asked: str) -> str | None:
     try:
-        commit = (repo_folder(repo) / "refs" / asked).read_text(encoding="utf-8").strip()
+        commit = read_text(repo_folder(repo) / "refs" / asked).strip()
     except (OSError, ValueError):
         return None
     return commit if COMMIT.match(commit) else None
@@ -199,7 +200,7 @@ def commits(repo: str, asked: str) -> list[str]:
 
 def listed(repo: str, commit: str) -> Snapshot | None:
     """What the hub listed for a commit, under whichever name it was asked for."""
-    listings = (store.home() / "hub").glob(f"{repo}@*.json".replace("/", "--"))
+    listings = (store.home() / "hub").glob(f"{escape(repo)}@*.json".replace("/", "--"))
     keys = sorted(path.stem.rpartition("@")[2] for path in listings)
     for key in (commit, *keys):
         snapshot = _listed(repo, key)
