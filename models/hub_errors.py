@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from . import hub_files
-from .errors import ModelError, first_line
+from .errors import ModelError, first_line, without_passwords
 
 LOG = logging.getLogger("blendin_models.hub")
 # Seconds before each further try, and the most that a hub may make of them.
@@ -79,12 +79,18 @@ def explained(repo: str, asked: str) -> Iterator[None]:
     except ModelError:
         raise
     except Exception as error:
-        leaks = _without_token(str(error)) != str(error)
-        raise ModelError(_without_token(_explain(error, repo, asked))) from (
-            None if leaks else error
-        )
+        line = _without_secrets(_explain(error, repo, asked))
+        raise ModelError(line) from (None if _leaks(error) else error)
     finally:
         hub_logging.set_verbosity(verbosity)
+
+
+def _leaks(error: BaseException | None) -> bool:
+    """True if a traceback of an error, or of those that led to it, would show a secret."""
+    if error is None:
+        return False
+    leaks = _without_secrets(str(error)) != str(error)
+    return leaks or _leaks(error.__cause__ or error.__context__)
 
 
 def _explain(error: Exception, repo: str, asked: str) -> str:
@@ -149,27 +155,38 @@ def try_again(repo: str, asked: str) -> str:
 
 
 def _endpoint() -> str:
-    """The hub's address, without a password that may be in it."""
+    """Return the hub's address without a user name and password that may be in it."""
     from huggingface_hub import constants
 
-    address = urlsplit(constants.ENDPOINT)
-    return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
+    scheme, _, rest = constants.ENDPOINT.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
-def _without_token(text: str) -> str:
-    from huggingface_hub import get_token
+def _without_secrets(text: str) -> str:
+    """Return a message without the token, and without passwords of addresses."""
+    from huggingface_hub import constants, get_token
 
-    token = get_token()
-    return text.replace(token, "<token>") if token else text
+    login = constants.ENDPOINT.partition("://")[2].rpartition("@")[0]
+    password = login.partition(":")[2]
+    secrets: dict[str, list[str | None]] = {
+        "<token>": [get_token()],
+        "<password>": [login, password, unquote(password)],
+    }
+    for shown, hidden in secrets.items():
+        for secret in filter(None, hidden):
+            text = text.replace(secret, shown)
+    return without_passwords(text)
 
 
 def warn_of_plain_http() -> None:
-    """Say it where a token is about to travel for all to read."""
+    """Say it where a token or a password is about to travel for all to read."""
     from huggingface_hub import constants, get_token
 
     address = urlsplit(constants.ENDPOINT)
-    if address.scheme == "http" and not _is_loopback(address.hostname or "") and get_token():
-        LOG.warning("your token is sent unencrypted to %s; use https in HF_ENDPOINT", _endpoint())
+    secret = "token" if get_token() else "password" if address.password else None
+    if secret and address.scheme == "http" and not _is_loopback(address.hostname or ""):
+        where = _endpoint()
+        LOG.warning("your %s is sent unencrypted to %s; use https in HF_ENDPOINT", secret, where)
 
 
 def _is_loopback(host: str) -> bool:

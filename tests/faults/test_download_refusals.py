@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import logging
+from traceback import format_exception
 from unittest.mock import Mock
+from urllib.parse import unquote
 
 import pytest
 from huggingface_hub import constants
@@ -71,7 +73,9 @@ def test_the_token_is_in_no_traceback_either(server, here, monkeypatch):
         ("http://localhost:1", TOKEN, False),
         ("http://127.0.0.1:1", TOKEN, False),
         ("http://[::1]:1", TOKEN, False),
-        ("http://me:password@10.1.2.3:80", TOKEN, True),
+        ("http://me:hidden@10.1.2.3:80", TOKEN, True),
+        ("http://me:hidden@10.1.2.3:80", None, True),
+        ("https://me:hidden@10.1.2.3:80", None, False),
     ],
 )
 def test_a_token_over_plain_http_is_warned_of(here, monkeypatch, caplog, endpoint, token, warned):
@@ -81,9 +85,30 @@ def test_a_token_over_plain_http_is_warned_of(here, monkeypatch, caplog, endpoin
         monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises((ModelError, pytest.fail.Exception)):
         hub.look_up(BASE)
-    assert ("your token is sent unencrypted to http://" in caplog.text) == warned
+    said = f"your {'token' if token else 'password'} is sent unencrypted to http://"
+    assert (said in caplog.text) == warned
     assert TOKEN not in caplog.text
-    assert "password" not in caplog.text
+    assert "hidden" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "password", ["secret-word", "secret%2Fword", "se@cret-word", "se/cret-word", "secret word"]
+)
+@pytest.mark.parametrize("kind", ["404", "gated", "503", "reset", "corrupt", "endless"])
+@pytest.mark.parametrize("of", ["/api/", "/resolve/"])
+def test_a_password_in_the_endpoint_is_never_told(
+    server, here, monkeypatch, caplog, capfd, password, kind, of
+):
+    monkeypatch.setattr(hub, "LONGEST_LISTING", 5000)
+    address = server.url.removeprefix("http://")
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://me:{password}@{address}")
+    server.fault(kind, of=of, for_ever=True)
+    with pytest.raises(ModelError) as raised:
+        hub.fetch([hub.look_up(BASE)])
+    traceback = "".join(format_exception(raised.value))
+    told = traceback + caplog.text + "".join(capfd.readouterr())
+    for part in (password, unquote(password), "cret", "me:"):
+        assert part not in told.replace("secrets", "")
 
 
 @pytest.mark.parametrize("name", ["../x.json", "a/../../x.json", "/x.json", "a\\..\\x.json", "C:x"])
