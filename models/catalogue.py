@@ -7,6 +7,7 @@ keys are the attributes of :class:`PackagedModel`, :class:`HubModel` and :class:
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,9 +15,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import store
+from .checksums import SHA256
 from .convert import Quantization
 from .errors import ModelError
+from .located import REPO_ID
 from .tables import entry, tables
+
+# A pinned release and nothing else: no option, path, address or marker.
+REQUIREMENT = re.compile(
+    r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
+    r"==([0-9]+!)?[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?(\.post[0-9]+)?(\.dev[0-9]+)?\Z"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +39,9 @@ class ModelEntry:
         parameters: how many weights it has.
         bytes: size of what is fetched.
         gated: whether its licence must be accepted on the hub first.
+
+    Raises:
+        ValueError: a number is negative.
     """
 
     name: str
@@ -38,6 +50,11 @@ class ModelEntry:
     parameters: int
     bytes: int
     gated: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("parameters", "bytes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative")
 
     @property
     def origin(self) -> str:
@@ -51,12 +68,25 @@ class PackagedModel(ModelEntry):
 
     Attributes:
         file, sha256: the GGUF file and what it must be.
-        packages: package requirements whose parts, joined in order, are the file.
+        packages: ``name==version`` of packages whose parts, joined in order, are the file.
+
+    Raises:
+        ValueError: one of them could be something else to pip, or lead out of a folder.
     """
 
     file: str
     sha256: str
     packages: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not store.NAME.match(self.file):
+            raise ValueError(f"file must be a plain file name, not {self.file!r}")
+        if not SHA256.match(self.sha256):
+            raise ValueError(f"sha256 must be 64 hexadecimal digits, not {self.sha256!r}")
+        for package in self.packages:
+            if not REQUIREMENT.match(package):
+                raise ValueError(f"packages must be of the form name==version, not {package!r}")
 
     @property
     def origin(self) -> str:
@@ -73,7 +103,7 @@ class HubModel(ModelEntry):
         bits: what its weights are quantized to, unless they are already.
 
     Raises:
-        ValueError: MLX has no such bits.
+        ValueError: MLX has no such bits, or it is not a hub repo.
     """
 
     repo: str
@@ -81,7 +111,10 @@ class HubModel(ModelEntry):
     bits: int = 4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         Quantization(self.bits)
+        if not REPO_ID.match(self.origin) or (self.revision and "@" in self.repo):
+            raise ValueError(f"repo and revision must be those of a hub repo, not {self.origin!r}")
 
     @property
     def origin(self) -> str:

@@ -7,6 +7,7 @@ once. Small ones have git's name for them, a SHA-1, and are hashed each time.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -19,18 +20,17 @@ SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 SHA1 = re.compile(r"[0-9a-f]{40}\Z")
 
 
-def is_as_recorded(path: Path, sha256: str | None, anew: bool = False) -> bool:
-    """Whether a file has the hash on record: what is said here, else the name of its blob.
+def is_as_recorded(path: Path, checksum: str | None, anew: bool = False) -> bool:
+    """True if a file has the checksum on record, or the one that its blob is named by.
 
     Args:
+        checksum: a SHA-256, or git's SHA-1; None where nothing is on record.
         anew: hash it, whatever was found before.
     """
-    blob = blob_of(path)
-    if sha256 is None and SHA256.match(blob.name):
-        sha256 = blob.name
-    if sha256 is not None:
-        return _has_sha256(path.resolve(), sha256, anew)
-    return not SHA1.match(blob.name) or git_name(blob) == blob.name
+    wanted = checksum or blob_of(path).name
+    if SHA256.match(wanted):
+        return _has_sha256(path.resolve(), wanted, anew)
+    return not SHA1.match(wanted) or git_name(path) == wanted
 
 
 def blob_of(path: Path) -> Path:
@@ -39,9 +39,9 @@ def blob_of(path: Path) -> Path:
 
 
 def git_name(path: Path) -> str:
-    """The SHA-1 by which git, and the hub's cache, names a small file."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    """Return the SHA-1 by which git, and the hub's cache, names a small file."""
+    begin = b"blob %d\0" % path.stat().st_size
+    return manifest.hashed(path, hashlib.sha1(begin, usedforsecurity=False))
 
 
 def _has_sha256(blob: Path, sha256: str, anew: bool) -> bool:
@@ -69,18 +69,32 @@ def _verified() -> dict[str, list[object]]:
 
 
 def read_json(path: Path) -> object:
-    """What a small file holds, None where it is not there or damaged."""
+    """Return what a small file holds, None where it is not there or damaged."""
     try:
-        content: object = json.loads(path.read_text(encoding="utf-8"))
+        content: object = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError):
         return None
     return content
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a small file.
+
+    Raises:
+        OSError: it is not there, or is a pipe or a device, which might never end.
+        ValueError: it is not UTF-8.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path.read_text(encoding="utf-8")
+
+
 def replace_file(path: Path, content: str) -> None:
     """Write a small file whole; where that cannot be, it is not there and costs time later."""
-    part = path.with_name(f"{path.name}.part")  # one name: what a kill leaves is used again
+    part = path.with_name(f"{path.name}.part")  # one name: what a kill leaves is replaced
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(content, encoding="utf-8")
+        part.unlink(missing_ok=True)  # a pipe would wait, a link lead elsewhere
+        with part.open("x", encoding="utf-8") as file:
+            file.write(content)
         os.replace(part, path)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from blendin_mlx.errors import BlendinError
+
+CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 
 
 class ModelError(BlendinError):
@@ -21,3 +25,8 @@ def first_line(error: BaseException) -> str:
     """What an error of another library says first, for a message of one line."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def without_passwords(text: str) -> str:
+    """Return a message without the user names and passwords of its addresses."""
+    return CREDENTIALS.sub("", text)

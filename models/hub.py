@@ -1,4 +1,4 @@
-"""Models from the hub: looked up, fetched with huggingface_hub, checked, and found again offline.
+"""Models from the hub: looked up, fetched into its cache, checked, and found again offline.
 
 Files come one after the other, in the caller's thread: Ctrl-C ends a download at once. What a kill
 costs is the file that was on its way; the next download starts it again, and says so.
@@ -6,29 +6,28 @@ costs is the file that was on its way; the next download starts it again, and sa
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+from urllib.parse import quote
 
-from . import hub_files, space, store
-from .checksums import SHA256
+from . import hub_files, hub_transfer, space, store
+from .building import locked
+from .checksums import SHA1, SHA256
 from .errors import ModelError, UnsuitableError
 from .hub_errors import (
     LOG,
-    download_may_pass,
     explained,
-    look_up_may_pass,
-    patiently,
+    retry,
     try_again,
     warn_of_plain_http,
 )
 from .hub_files import COMMIT, MAIN, HubFile, Snapshot
-from .hub_transfer import bar, counted, plain_http
 from .packages import Progress
 from .space import Wanted
 
-if TYPE_CHECKING:
-    from huggingface_hub import ModelInfo
+LONGEST_LISTING = 50_000_000  # bytes; repos of ten thousand files have less
 
 
 def kept(repo: str, revision: str | None = None) -> Path | None:
@@ -65,23 +64,22 @@ def look_up(repo: str, revision: str | None = None) -> Snapshot:
         ModelError: there is no such repo or revision, it cannot be had, or it holds no weights
             of a kind that is loaded.
     """
-    from huggingface_hub import HfApi, constants
-
     asked = _checked_revision(repo, revision)
     warn_of_plain_http()
     with explained(repo, asked):
-        info = patiently(
-            lambda: HfApi().model_info(
-                repo,
-                revision=asked,
-                files_metadata=True,
-                timeout=constants.HF_HUB_ETAG_TIMEOUT,
-            ),
-            look_up_may_pass,
-        )
-        snapshot = _snapshot(repo, asked, info)
+        snapshot = _snapshot(repo, asked, _listing(repo, asked))
     hub_files.remember(snapshot)
     return snapshot
+
+
+def _listing(repo: str, asked: str) -> Any:
+    from huggingface_hub import constants
+    from huggingface_hub.utils import validate_repo_id
+
+    validate_repo_id(repo)
+    url = f"{constants.ENDPOINT}/api/models/{repo}/revision/{quote(asked, safe='')}?blobs=true"
+    timeout = constants.HF_HUB_ETAG_TIMEOUT
+    return json.loads(retry(lambda: hub_transfer.read(url, LONGEST_LISTING, timeout)))
 
 
 def _checked_revision(repo: str, revision: str | None) -> str:
@@ -91,18 +89,11 @@ def _checked_revision(repo: str, revision: str | None) -> str:
     return asked
 
 
-def _snapshot(repo: str, asked: str, info: ModelInfo) -> Snapshot:
-    commit, listed = info.sha or "", info.siblings or []
+def _snapshot(repo: str, asked: str, content: Any) -> Snapshot:
+    commit = content["sha"]
     if not COMMIT.match(commit):
         raise ValueError(f"{commit!r} is no commit")
-    files = []
-    for one in listed:
-        _refuse_odd_name(repo, one.rfilename)
-        if hub_files.is_wanted(one.rfilename):
-            size, sha256 = (one.lfs.size, one.lfs.sha256) if one.lfs else (one.size, None)
-            if size is None or (sha256 is not None and not SHA256.match(sha256)):
-                raise ValueError(f"no size or no SHA-256 of {one.rfilename}")
-            files.append(HubFile(one.rfilename, size, sha256))
+    files = [_file(one) for one in content["siblings"] if _is_wanted(repo, one["rfilename"])]
     if not any(hub_files.is_weights(file.name) for file in files):
         raise UnsuitableError(
             f"{repo} has no {store.WEIGHTS}; no other kind of weights is loaded from the hub"
@@ -111,8 +102,28 @@ def _snapshot(repo: str, asked: str, info: ModelInfo) -> Snapshot:
         raise UnsuitableError(
             f"{repo} has no {' and no '.join(lacking)}, so it cannot be loaded; choose another repo"
         )
-    files.sort(key=lambda f: (hub_files.is_weights(f.name), f.sha256 is not None, f.name))
+    files.sort(key=lambda f: (hub_files.is_weights(f.name), f.bytes, f.name))
     return Snapshot(repo, commit, tuple(files), asked)
+
+
+def _file(listed: Any) -> HubFile:
+    """Return a file as the hub lists it: a large one with its SHA-256, a small one with git's name.
+
+    Raises:
+        ValueError: no size or no checksum that could be one.
+    """
+    large = listed.get("lfs")
+    size, checksum = (
+        (large["size"], large["sha256"]) if large else (listed["size"], listed["blobId"])
+    )
+    if type(size) is not int or size < 0 or not (SHA256 if large else SHA1).match(checksum):
+        raise ValueError(f"no size or no checksum of {listed['rfilename']}")
+    return HubFile(listed["rfilename"], size, checksum)
+
+
+def _is_wanted(repo: str, name: str) -> bool:
+    _refuse_odd_name(repo, name)
+    return hub_files.is_wanted(name)
 
 
 def _refuse_odd_name(repo: str, name: str) -> None:
@@ -148,13 +159,13 @@ def fetch(
     what = " + ".join(snapshot.repo.rpartition("/")[2] for snapshot in snapshots)
     total = sum(snapshot.bytes for snapshot in snapshots)
     done = total - sum(file.bytes for _, file in missing)
-    with plain_http():
-        for snapshot, file in missing:
-            if before_weights and hub_files.is_weights(file.name):
-                before_weights()
-                before_weights = None
-            _fetch_file(snapshot, file, counted(progress, what, done, done + file.bytes, total))
-            done += file.bytes
+    for snapshot, file in missing:
+        if before_weights and hub_files.is_weights(file.name):
+            before_weights()
+            before_weights = None
+        count = hub_transfer.counted(progress, what, done, done + file.bytes, total)
+        _fetch_file(snapshot, file, count)
+        done += file.bytes
     for snapshot in snapshots:
         hub_files.make_findable(snapshot)
     _sweep(snapshots, say=False)
@@ -175,25 +186,22 @@ def _sweep(snapshots: Sequence[Snapshot], say: bool) -> None:
 
 
 def _fetch_file(snapshot: Snapshot, file: HubFile, count: Callable[[int], None]) -> None:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants
 
-    folder, shown = snapshot.folder, bar(count)
+    url = f"{constants.ENDPOINT}/{snapshot.repo}/resolve/{snapshot.revision}/{quote(file.name)}"
     with explained(snapshot.repo, snapshot.asked):
-        for _ in range(2):
-            if hub_files.is_whole(folder, file):  # here, or from another process meanwhile
-                break
-            hub_files.discard(folder / file.name)
-            patiently(
-                lambda: hf_hub_download(
-                    snapshot.repo, file.name, revision=snapshot.revision, tqdm_class=shown
-                ),
-                download_may_pass,
-            )
-        if not hub_files.is_whole(folder, file):
-            hub_files.discard(folder / file.name)
-            raise ModelError(
-                f"{snapshot.repo}: {file.name} came twice and was not what the hub has on record "
-                "(size or SHA-256 differs); nothing of it was kept; "
-                f"{try_again(snapshot.repo, snapshot.asked)}"
-            )
+        blob = snapshot.blob(file)
+        with locked(hub_files.lock_file(snapshot.repo, blob.name)):
+            for _ in range(2):
+                if hub_files.holds(blob, file):  # of another snapshot or process, or just fetched
+                    break
+                hub_transfer.receive(url, blob, file.bytes, count)
+            if not hub_files.holds(blob, file):
+                blob.unlink()
+                raise ModelError(
+                    f"{snapshot.repo}: {file.name} came twice and was not what the hub has on "
+                    "record (its checksum differs); nothing of it was kept; "
+                    f"{try_again(snapshot.repo, snapshot.asked)}"
+                )
+            hub_files.link(snapshot, file)
     count(file.bytes)

@@ -4,60 +4,62 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from . import hub_files
-from .errors import ModelError, first_line
+from .errors import ModelError, first_line, without_passwords
 
 LOG = logging.getLogger("blendin_models.hub")
-# Before each further try; huggingface_hub waits by itself within some of its requests.
+# Seconds before each further try, and the most that a hub may make of them.
 WAITS_S = (1.0, 3.0, 9.0)
+LONGEST_WAIT_S = 60
 PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
-# What a connection that is reset or closed too early ends with; the rest is tried anew below us.
-CUT_OFF = ("ReadError", "RemoteProtocolError")
+# How a hub says how long to wait: header, and where in it the seconds are.
+ASKED_WAIT = {"RateLimit": re.compile(r"\bt=([0-9]+)"), "Retry-After": re.compile(r"([0-9]+)\Z")}
 TRANSPORTS = ("httpx", "httpx2")  # which of them depends on the release of huggingface_hub
 
 Answer = TypeVar("Answer")
 
 
-def patiently(ask: Callable[[], Answer], may_pass: Callable[[Exception], bool]) -> Answer:
-    """Ask, and ask again a few times while the trouble is of a kind that may pass."""
+def retry(ask: Callable[[], Answer]) -> Answer:
+    """Call, and retry errors that may pass a few times, with back-off."""
     for wait in WAITS_S:
         try:
             return ask()
         except Exception as error:
-            if not may_pass(error):
+            if not _may_pass(error):
                 raise
-            time.sleep(wait)
+            time.sleep(max(wait, _asked_wait(error)))
     return ask()
 
 
-def look_up_may_pass(error: Exception) -> bool:
-    """Whether a question about a repo may be answered later."""
+def _may_pass(error: Exception) -> bool:
+    """True if the same request may succeed later."""
     from huggingface_hub.errors import HfHubHTTPError
 
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in PASSING_STATUS
-    return _is_transport(error)
+    ended_early = type(error) is OSError and error.errno is None
+    return ended_early or is_transport(error)
 
 
-def download_may_pass(error: Exception) -> bool:
-    """Whether a file may come later; not if huggingface_hub itself tried several times in vain."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    if isinstance(error, HfHubHTTPError):
-        return error.response.status_code in PASSING_STATUS and error.response.status_code >= 500
-    if type(error) is OSError:
-        return error.errno is None  # it came shorter than announced
-    return _is_transport(error) and type(error).__name__ in CUT_OFF
+def _asked_wait(error: Exception) -> int:
+    """Return the seconds that the hub asks to wait, within reason."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    for name, seconds in ASKED_WAIT.items():
+        if match := seconds.search(headers.get(name, "")):
+            return min(int(match[1][:9]), LONGEST_WAIT_S)
+    return 0
 
 
-def _is_transport(error: BaseException) -> bool:
+def is_transport(error: BaseException) -> bool:
+    """True if a connection failed, not what was asked over it."""
     return any(kind.__module__.partition(".")[0] in TRANSPORTS for kind in type(error).__mro__)
 
 
@@ -77,12 +79,18 @@ def explained(repo: str, asked: str) -> Iterator[None]:
     except ModelError:
         raise
     except Exception as error:
-        leaks = _without_token(str(error)) != str(error)
-        raise ModelError(_without_token(_explain(error, repo, asked))) from (
-            None if leaks else error
-        )
+        line = _without_secrets(_explain(error, repo, asked))
+        raise ModelError(line) from (None if _leaks(error) else error)
     finally:
         hub_logging.set_verbosity(verbosity)
+
+
+def _leaks(error: BaseException | None) -> bool:
+    """True if a traceback of an error, or of those that led to it, would show a secret."""
+    if error is None:
+        return False
+    leaks = _without_secrets(str(error)) != str(error)
+    return leaks or _leaks(error.__cause__ or error.__context__)
 
 
 def _explain(error: Exception, repo: str, asked: str) -> str:
@@ -101,7 +109,7 @@ def _explain(error: Exception, repo: str, asked: str) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return _explain_disk(error, repo)
     reason = f"{type(error).__name__}: {first_line(error)}"
-    if _is_transport(error) or type(error) is OSError:
+    if is_transport(error) or type(error) is OSError:
         return f"{repo}: {lacking}, and {_endpoint()} cannot be reached ({reason}); {again}"
     return f"{repo}: what {_endpoint()} answers makes no sense ({reason}); {again}"
 
@@ -147,27 +155,38 @@ def try_again(repo: str, asked: str) -> str:
 
 
 def _endpoint() -> str:
-    """The hub's address, without a password that may be in it."""
+    """Return the hub's address without a user name and password that may be in it."""
     from huggingface_hub import constants
 
-    address = urlsplit(constants.ENDPOINT)
-    return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
+    scheme, _, rest = constants.ENDPOINT.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
-def _without_token(text: str) -> str:
-    from huggingface_hub import get_token
+def _without_secrets(text: str) -> str:
+    """Return a message without the token, and without passwords of addresses."""
+    from huggingface_hub import constants, get_token
 
-    token = get_token()
-    return text.replace(token, "<token>") if token else text
+    login = constants.ENDPOINT.partition("://")[2].rpartition("@")[0]
+    password = login.partition(":")[2]
+    secrets: dict[str, list[str | None]] = {
+        "<token>": [get_token()],
+        "<password>": [login, password, unquote(password)],
+    }
+    for shown, hidden in secrets.items():
+        for secret in filter(None, hidden):
+            text = text.replace(secret, shown)
+    return without_passwords(text)
 
 
 def warn_of_plain_http() -> None:
-    """Say it where a token is about to travel for all to read."""
+    """Say it where a token or a password is about to travel for all to read."""
     from huggingface_hub import constants, get_token
 
     address = urlsplit(constants.ENDPOINT)
-    if address.scheme == "http" and not _is_loopback(address.hostname or "") and get_token():
-        LOG.warning("your token is sent unencrypted to %s; use https in HF_ENDPOINT", _endpoint())
+    secret = "token" if get_token() else "password" if address.password else None
+    if secret and address.scheme == "http" and not _is_loopback(address.hostname or ""):
+        where = _endpoint()
+        LOG.warning("your %s is sent unencrypted to %s; use https in HF_ENDPOINT", secret, where)
 
 
 def _is_loopback(host: str) -> bool:

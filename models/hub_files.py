@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path
 
 from . import store
 from .building import locked
-from .checksums import SHA256, blob_of, is_as_recorded, read_json, replace_file
+from .checksums import blob_of, is_as_recorded, read_json, read_text, replace_file
 
 # Weights that are loaded, and what goes with them. Never code, never pickles, never sub-folders.
 WANTED = (store.WEIGHTS, "*.json", "*.jinja", "*.txt", "tokenizer.model")
@@ -25,15 +27,21 @@ INDEX = "model.safetensors.index.json"
 EXPECTED = (*store.REQUIRED, "tokenizer_config.json")
 MAIN = "main"
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
+CHECKSUM = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})\Z")
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a repo, as the hub lists it; small files have no SHA-256 on record."""
+    """A file of a repo, as the hub lists it.
+
+    Attributes:
+        checksum: its SHA-256, or git's SHA-1 where it is small; None where neither is known. The
+            cache keeps its content under that name.
+    """
 
     name: str
     bytes: int
-    sha256: str | None
+    checksum: str | None
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,12 @@ class Snapshot:
     def folder(self) -> Path:
         """Where the cache has, or will have, its files."""
         return repo_folder(self.repo) / "snapshots" / self.revision
+
+    def blob(self, file: HubFile) -> Path:
+        """Return where the cache keeps the content of a file; no header of the hub has a say."""
+        if file.checksum is None or not CHECKSUM.match(file.checksum):
+            raise ValueError(f"no checksum of {file.name}")
+        return repo_folder(self.repo) / "blobs" / file.checksum
 
     @property
     def missing(self) -> list[HubFile]:
@@ -101,25 +115,43 @@ def repo_of(snapshot: Path) -> str:
 
 
 def is_there(folder: Path, file: HubFile) -> bool:
-    """Whether a file is there and has its size."""
+    """True if a file is there and has its size."""
+    return _has_size(folder / file.name, file)
+
+
+def _has_size(path: Path, file: HubFile) -> bool:
     try:
-        return (folder / file.name).stat().st_size == file.bytes
+        return path.is_file() and path.stat().st_size == file.bytes
     except OSError:
         return False
 
 
 def is_whole(folder: Path, file: HubFile, anew: bool = False) -> bool:
-    """Whether a file is there, has its size and the hash on record (``anew``: hashed again)."""
+    """True if a file of a snapshot has its size and checksum (``anew``: hashed again)."""
+    return holds(folder / file.name, file, anew)
+
+
+def holds(path: Path, file: HubFile, anew: bool = False) -> bool:
+    """True if a path, of a blob or a link to one, has the content of a file of the hub."""
     with contextlib.suppress(OSError):
-        return is_there(folder, file) and is_as_recorded(folder / file.name, file.sha256, anew)
+        return _has_size(path, file) and is_as_recorded(path, file.checksum, anew)
     return False
 
 
-def discard(path: Path) -> None:
-    """Delete a file of a snapshot and the blob it points to."""
-    blob = blob_of(path)
-    path.unlink(missing_ok=True)
-    blob.unlink(missing_ok=True)
+def link(snapshot: Snapshot, file: HubFile) -> None:
+    """Let a snapshot have a file whose content is in the cache."""
+    blob, pointer = snapshot.blob(file), snapshot.folder / file.name
+    pointer.parent.mkdir(parents=True, exist_ok=True)
+    pointer.unlink(missing_ok=True)
+    try:
+        pointer.symlink_to(os.path.relpath(blob, pointer.parent))
+    except OSError:  # a file system without links
+        os.replace(blob, pointer)
+
+
+def lock_file(repo: str, blob: str) -> Path:
+    """Return what huggingface_hub, too, holds while it writes a blob."""
+    return cache() / ".locks" / repo_folder(repo).name / f"{blob}.lock"
 
 
 def known(repo: str, asked: str) -> Iterator[Snapshot]:
@@ -138,7 +170,7 @@ def known(repo: str, asked: str) -> Iterator[Snapshot]:
 
 def _commit_of(repo: str, asked: str) -> str | None:
     try:
-        commit = (repo_folder(repo) / "refs" / asked).read_text(encoding="utf-8").strip()
+        commit = read_text(repo_folder(repo) / "refs" / asked).strip()
     except (OSError, ValueError):
         return None
     return commit if COMMIT.match(commit) else None
@@ -152,7 +184,7 @@ def _judged(folder: Path) -> Iterator[HubFile]:
         path = folder / name
         size = path.stat().st_size if path.is_file() else -1
         own = blob_of(path).name
-        yield HubFile(name, size, own if SHA256.match(own) else None)
+        yield HubFile(name, size, own if CHECKSUM.match(own) else None)
 
 
 def _others(folder: Path) -> list[str]:
@@ -168,7 +200,7 @@ def commits(repo: str, asked: str) -> list[str]:
 
 def listed(repo: str, commit: str) -> Snapshot | None:
     """What the hub listed for a commit, under whichever name it was asked for."""
-    listings = (store.home() / "hub").glob(f"{repo}@*.json".replace("/", "--"))
+    listings = (store.home() / "hub").glob(f"{escape(repo)}@*.json".replace("/", "--"))
     keys = sorted(path.stem.rpartition("@")[2] for path in listings)
     for key in (commit, *keys):
         snapshot = _listed(repo, key)
@@ -219,11 +251,9 @@ def _listing_file(repo: str, key: str) -> Path:
 def sweep(repo: str) -> int:
     """Delete what killed downloads of a repo left, but nothing that one is writing; how many."""
     swept = 0
-    locks = cache() / ".locks" / repo_folder(repo).name
     for part in (repo_folder(repo) / "blobs").glob("*.incomplete"):
         with contextlib.suppress(OSError):  # held by another process, or a cache that is read-only
-            # what huggingface_hub holds while it writes a blob
-            with locked(locks / f"{part.name.partition('.')[0]}.lock", wait=False):
+            with locked(lock_file(repo, part.name.partition(".")[0]), wait=False):
                 part.unlink()
             swept += 1
     return swept

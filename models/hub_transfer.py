@@ -1,68 +1,136 @@
-"""How files come from the hub: over which route, and how their bytes are counted."""
+"""Requests to the hub. Nothing of an answer decides a path, a size or a wait.
+
+Answers are asked for uncompressed and never decoded, and not read beyond the size that is known
+beforehand. Bodies of redirects and errors are not read at all.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
+from .hub_errors import is_transport, retry
 from .packages import Progress
+
+MOST_REDIRECTS = 10
+PARTIAL = 206
+# What huggingface_hub makes an error of.
+ERROR_HEADERS = ("X-Error-Code", "X-Error-Message", "Retry-After", "RateLimit")
 
 
 @contextmanager
-def plain_http() -> Iterator[None]:
-    """Within this, files come over plain HTTP, unless the user has set ``HF_HUB_DISABLE_XET``.
+def answer(url: str, more: Mapping[str, str], timeout: float) -> Iterator[Any]:
+    """Context manager: the response to a GET, its body not read yet.
 
-    The hub serves its chunked storage (xet) over either; the one that the tests know, with all that
-    can go wrong there, is the one that runs.
+    Args:
+        more: headers besides the token and what huggingface_hub always sends.
+        timeout: seconds to wait for each piece of the answer.
+
+    Raises:
+        HfHubHTTPError: the hub refuses.
+        ValueError: the answer is compressed, or redirected for ever.
     """
+    from huggingface_hub import get_session
+    from huggingface_hub.utils import build_hf_headers
+
+    session = get_session()
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity", **more}
+    request: Any = session.build_request("GET", url, headers=headers, timeout=timeout)
+    for _ in range(MOST_REDIRECTS):
+        response = session.send(request, stream=True, follow_redirects=False)
+        try:
+            request = response.next_request
+            if request is None:
+                _check(response)
+                yield response
+                return
+        finally:
+            response.close()
+    raise ValueError(f"more than {MOST_REDIRECTS} redirects")
+
+
+def _check(response: Any) -> None:
+    """Raise what huggingface_hub makes of a refusal, from its headers alone."""
+    from huggingface_hub.utils import hf_raise_for_status
+
+    said = {name: response.headers[name] for name in ERROR_HEADERS if name in response.headers}
+    without_body = type(response)(response.status_code, headers=said, request=response.request)
+    hf_raise_for_status(without_body)
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding != "identity":
+        raise ValueError(f"it is compressed ({encoding}), which was not asked for")
+
+
+def read(url: str, limit: int, timeout: float) -> bytes:
+    """Return the body of an answer.
+
+    Raises:
+        ValueError: it has more than ``limit`` bytes.
+    """
+    body = bytearray()
+    with answer(url, {}, timeout) as response:
+        for chunk in response.iter_raw():
+            body += chunk
+            if len(body) > limit:
+                raise ValueError(f"it is larger than {limit} bytes")
+    return bytes(body)
+
+
+def receive(url: str, target: Path, size: int, count: Callable[[int], None]) -> None:
+    """Fetch a file of known size; an interrupted transfer continues where it was.
+
+    Args:
+        target: where it is put once it is complete.
+        count: called with the bytes that are here.
+
+    Raises:
+        ValueError: more than ``size`` bytes came.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.incomplete")
+    try:
+        with part.open("xb") as out:
+            while out.tell() < size:
+                retry(lambda: _receive_more(url, out, size, count))
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _receive_more(url: str, out: BinaryIO, size: int, count: Callable[[int], None]) -> None:
+    """Append to a file what one request brings; raise if that is nothing."""
     from huggingface_hub import constants
 
-    before = constants.HF_HUB_DISABLE_XET
-    if "HF_HUB_DISABLE_XET" not in os.environ:
-        constants.HF_HUB_DISABLE_XET = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_DISABLE_XET = before
+    start = out.tell()
+    wanted = {"Range": f"bytes={start}-"} if start else {}
+    with answer(url, wanted, constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
+        if response.status_code != PARTIAL:  # a server may send all of it again
+            out.seek(0)
+            out.truncate()
+        try:
+            for chunk in response.iter_raw():
+                if out.tell() + len(chunk) > size:
+                    raise ValueError(f"{url} has more than the {size} bytes that were announced")
+                out.write(chunk)
+                count(out.tell())
+        except Exception as error:
+            if not is_transport(error) or out.tell() <= start:
+                raise
+    if out.tell() <= start:
+        raise OSError("the answer ends too early")
 
 
 def counted(
     progress: Progress | None, what: str, start: int, end: int, total: int
 ) -> Callable[[int], None]:
-    """What is called with the bytes that are here of one file."""
+    """Return what is to be called with the bytes that are here of one file."""
 
     def count(here: int) -> None:
         if progress:
             progress(what, min(start + here, end), total)
 
     return count
-
-
-def bar(count: Callable[[int], None]) -> Any:
-    """A progress bar for huggingface_hub that shows nothing and counts the bytes of a file."""
-
-    class Bar:
-        def __init__(self, *_: object, **about: Any) -> None:
-            self.n = about.get("initial") or 0
-
-        def __enter__(self) -> Bar:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            return None
-
-        def update(self, n: int) -> None:
-            self.n += n
-            count(self.n)
-
-        def update_transfer(self, n: int) -> None:
-            """What travelled counts once it is a part of the file."""
-
-        def set_postfix_str(self, *_: object, **__: object) -> None:
-            """The rate is shown elsewhere."""
-
-        set_transfer_postfix_str = set_postfix_str
-
-    return Bar

@@ -6,11 +6,13 @@ products are slow, weights are dequantized to float32; elsewhere they stay as th
 
 from __future__ import annotations
 
+import glob
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from blendin_mlx.backend import is_cpu, mx
@@ -18,7 +20,7 @@ from blendin_mlx.model import LanguageModel
 
 from .configs import read_config
 from .errors import ModelError, first_line
-from .store import lacking
+from .store import lacking, special_file
 
 Progress = Callable[[str, int, int], None]
 
@@ -85,8 +87,24 @@ def load_network(folder: Path) -> tuple[Any, dict[str, Any]]:
     with open_files_limit():
         from mlx_lm.utils import load_model
 
-    network, config = load_model(folder, lazy=True)
+    with _plain_path(folder) as path:
+        network, config = load_model(path, lazy=True)
     return network, config
+
+
+@contextmanager
+def _plain_path(folder: Path) -> Iterator[Path]:
+    """Context manager: a path to a folder without glob characters.
+
+    mlx-lm makes a pattern of the whole path, in which they do not stand for themselves.
+    """
+    if glob.escape(str(folder)) == str(folder):
+        yield folder
+        return
+    with TemporaryDirectory(prefix="blendin-") as place:
+        link = Path(place, "model")
+        link.symlink_to(folder.resolve(), target_is_directory=True)
+        yield link
 
 
 @contextmanager
@@ -141,6 +159,8 @@ def check_folder(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise ModelError(f"there is no folder {folder}")
+    if special := special_file(folder):
+        raise ModelError(f"{special} is a pipe, a socket or a device, not a file; remove it")
     if missing := lacking(folder):
         raise ModelError(f"{folder} is no model folder: it lacks {', '.join(missing)}")
     read_config(folder)

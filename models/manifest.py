@@ -96,7 +96,11 @@ def problems(folder: Path, progress: Callable[[int, int], None] | None = None) -
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
+    return hashed(path, hashlib.sha256())
+
+
+def hashed(path: Path, digest: hashlib._Hash) -> str:
+    """Return a digest, in hexadecimal, after it has read a file."""
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)

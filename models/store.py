@@ -62,6 +62,17 @@ def lacking(folder: Path) -> list[str]:
     return missing if weights else [*missing, WEIGHTS]
 
 
+def special_file(folder: Path) -> Path | None:
+    """Return a file of a model folder that is none, as a pipe, a socket or a device.
+
+    Reading it might take for ever. Templates may lie one folder deeper.
+    """
+    for path in (*folder.glob("*"), *folder.glob("*/*")):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            return path
+    return None
+
+
 def size_on_disk(folder: Path) -> int:
     """Bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -76,7 +87,17 @@ def remove(name: str) -> int:
     folder = model_folder(name)
     if not folder.is_dir():
         raise ModelError(f"{name} is not installed; see blendin models list")
-    freed = size_on_disk(folder)
-    (folder / "config.json").unlink(missing_ok=True)  # what is half deleted is no model any more
-    shutil.rmtree(folder)
+    freed = 0
+    if not folder.is_symlink():
+        freed = size_on_disk(folder)
+        (folder / "config.json").unlink(missing_ok=True)  # half deleted it is not a model
+    delete_tree(folder)
     return freed
+
+
+def delete_tree(folder: Path) -> None:
+    """Delete a folder with all that is in it; of a link to one, the link alone."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder)

@@ -8,6 +8,7 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from .checksums import read_text
 from .errors import ModelError
 
 if sys.version_info >= (3, 11):
@@ -25,7 +26,7 @@ def tables(file: Path, kind: str) -> Iterator[tuple[str, Any]]:
         ModelError: naming the file, which cannot be read or holds something else.
     """
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_text(file))
     except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read: {error}") from None
     if unknown := sorted(set(content) - {"models", "pairs"}):

@@ -15,6 +15,7 @@ from blendin_mlx import backend
 from blendin_mlx.costs import Costs, measure
 
 from . import store
+from .checksums import read_json
 
 if TYPE_CHECKING:
     from blendin_mlx.model import Pair
@@ -48,10 +49,7 @@ def _key(pair: Pair) -> str:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    kept = read_json(file)
     return kept if isinstance(kept, dict) else {}
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from . import catalogue, hub_files, manifest, store
-from .checksums import blob_of
+from .checksums import SHA256, blob_of
 from .errors import ModelError
 from .hub_files import HubFile
 from .inventory import Kept, conversion, everything
@@ -112,30 +111,20 @@ def remove(name: str) -> Iterator[tuple[str, int]]:
 
 
 def _remove_snapshot(kept: Kept) -> int:
-    """Delete a snapshot, and those of its files that no other snapshot has."""
-    from huggingface_hub import scan_cache_dir
+    """Delete a snapshot, and those of its blobs that no other snapshot has; return bytes freed.
 
-    assert kept.revision is not None
-    scanned = scan_cache_dir(hub_files.cache())
-    sound = [repo for repo in scanned.repos if repo.repo_id == kept.source]
-    if not any(kept.revision == r.commit_hash for repo in sound for r in repo.revisions):
-        return _remove_damaged(kept)  # a repo with a link to nothing is left out of the scan
-    plan = scanned.delete_revisions(kept.revision)
-    freed: int = plan.expected_freed_size
-    plan.execute()
-    return freed
-
-
-def _remove_damaged(kept: Kept) -> int:
+    Links are never followed: what lies elsewhere stays.
+    """
     repo = kept.folder.parents[1]
     others = [folder for folder in kept.folder.parent.iterdir() if folder != kept.folder]
     shared = {blob for folder in others for blob in _blobs(folder)}
     freed = 0
     for blob in _blobs(kept.folder) - shared:
-        if blob.parent == repo / "blobs":  # whatever a link says
-            freed += blob.stat().st_size
-            blob.unlink()
-    shutil.rmtree(kept.folder if others else repo)
+        if blob.parent in (repo / "blobs", kept.folder) and blob.exists():
+            freed += blob.lstat().st_size
+        if blob.parent == repo / "blobs":
+            blob.unlink(missing_ok=True)
+    store.delete_tree(kept.folder if others else repo)
     for ref in (repo / "refs").rglob("*"):
         if ref.is_file() and ref.read_text(encoding="utf-8", errors="replace") == kept.revision:
             ref.unlink()
@@ -143,7 +132,7 @@ def _remove_damaged(kept: Kept) -> int:
 
 
 def _blobs(snapshot: Path) -> set[Path]:
-    return {blob_of(path) for path in snapshot.iterdir() if path.is_file()}
+    return {blob_of(path) for path in snapshot.rglob("*") if path.is_symlink() or path.is_file()}
 
 
 def verify(name: str, progress: Progress | None = None) -> list[Verified]:
@@ -220,7 +209,8 @@ def _damaged(
         elif not hub_files.is_there(snapshot, file):
             yield f"{file.name} is damaged: its size differs"
         elif not hub_files.is_whole(snapshot, file, anew=True):
-            yield f"{file.name} is damaged: its {'SHA-256' if file.sha256 else 'SHA-1'} differs"
+            kind = "SHA-256" if SHA256.match(file.checksum or "") else "SHA-1"
+            yield f"{file.name} is damaged: its {kind} differs"
         done += max(0, file.bytes)
         if progress:
             progress(done, total)

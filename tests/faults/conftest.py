@@ -7,12 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from huggingface_hub import constants, file_download
-from huggingface_hub.utils import _http, close_session
+from huggingface_hub import constants
+from huggingface_hub.utils import close_session
 
 from blendin_models import hub_errors
 from loopback_hub import LoopbackHub
@@ -46,8 +45,6 @@ def here(server: LoopbackHub, place: Place, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)  # it asks the hub, too
-    for module in (file_download, _http):  # they wait for seconds between tries
-        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda seconds: None))
     monkeypatch.setattr(hub_errors, "WAITS_S", (0.0, 0.0))
     monkeypatch.setenv("BLENDIN_HOME", str(place.home))
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"):
@@ -62,7 +59,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers are waited for a moment only."""
     for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
         monkeypatch.setattr(constants, name, SHORT_S)
-    monkeypatch.setattr(file_download, "_ETAG_RETRY_TIMEOUT", SHORT_S)
 
 
 Start = Callable[..., "subprocess.Popen[str]"]

@@ -5,6 +5,7 @@ A fault is met by the N-th request that its text occurs in, or by that one and a
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import socket
@@ -63,6 +64,8 @@ class LoopbackHub:
         self.repos = {name: Repo(files) for name, files in repos.items()}
         self.requests: list[Request] = []
         self.stalled = threading.Event()  # a request has met a stall
+        self.lies: dict[str, str] = {}  # headers that every answer has in place of its own
+        self.redirects: dict[str, str] = {}  # from a path to an address
         self._released = threading.Event()
         self._faults: list[Fault] = []
         self._news = threading.Condition()
@@ -129,12 +132,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.kind, self.released = self.server.hub._met(
             Request(f"{self.command} {self.path}", dict(self.headers.items()))
         )
-        if self.kind in REFUSALS:
-            self._refuse(*REFUSALS[self.kind])
+        refusal, _, how = (self.kind or "").partition(" without ")
+        if refusal in REFUSALS:
+            self.kind = "endless" if how else self.kind
+            self._refuse(*REFUSALS[refusal])
         elif self.kind == "reset":
             self._reset()
         elif self.kind == "stall":
             self._stall()
+        elif place := self.server.hub.redirects.get(self.path):
+            self._send(307, {"Location": place}, b"elsewhere")
         else:
             self._route(urlsplit(self.path).path.strip("/"))
 
@@ -182,15 +189,22 @@ class _Handler(BaseHTTPRequestHandler):
             body = body[:-1] + bytes([body[-1] ^ 1])
         if self.kind == "short" and self.command == "GET":
             body = body[:-1]
+        if self.kind == "endless":
+            headers = {**headers, "Transfer-Encoding": "chunked"}
+        if self.kind == "compressed":
+            headers, body = {**headers, "Content-Encoding": "gzip"}, gzip.compress(bytes(10**6))
         self.send_response(status)
-        for name, value in headers.items():
+        for name, value in {**headers, **self.server.hub.lies}.items():
             self.send_header(name, value)
         if self.kind == "cut" and self.command == "HEAD":
             self.close_connection = True
             return  # the headers were never sent
-        self.send_header("Content-Length", str(len(body)))
+        if self.kind != "endless":
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.command == "GET":
+        if self.kind == "endless":
+            self._send_for_ever()
+        elif self.command == "GET":
             self._send_body(body)
 
     def _send_body(self, body: bytes) -> None:
@@ -207,6 +221,11 @@ class _Handler(BaseHTTPRequestHandler):
             if self.kind == "stall half-way":
                 self._stall()
             self.wfile.write(body[half:])
+
+    def _send_for_ever(self) -> None:
+        """Send until the client has had enough."""
+        while True:
+            self.wfile.write(b"%x\r\n%b\r\n" % (PIECE, bytes(PIECE)))
 
     def _trickle(self, body: bytes) -> None:
         for start in range(0, len(body), PIECE):

@@ -38,8 +38,8 @@ WANTED = {
     },
 }
 REPOS = {repo: {**files, **JUNK} for repo, files in WANTED.items()}
-# One for each repo, two for each file.
-REQUESTS = 2 + 2 * sum(map(len, WANTED.values()))
+# One for each repo, one for each file.
+REQUESTS = 2 + sum(map(len, WANTED.values()))
 BYTES = sum(len(data) for files in WANTED.values() for data in files.values())
 COMMANDS = (f"blendin models pull {BASE}", f"blendin models pull {GUIDE}")
 

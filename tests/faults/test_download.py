@@ -9,9 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import constants, snapshot_download
-from huggingface_hub.utils._xet_progress_reporting import XetDownloadProgressReporter
 
-from blendin_models import hub, hub_transfer, manifest
+from blendin_models import hub, manifest
 from blendin_models.errors import ModelError
 from hub_repo import Repo
 from pulling import BASE, BYTES, COMMANDS, GUIDE, JUNK, REQUESTS, WANTED, index, pull, refused
@@ -193,22 +192,3 @@ def test_damaged_records_are_as_good_as_none(server, here, content):
     assert hub.kept(BASE) is None  # it holds no tokenizer, so its own index is not enough
     pull()
     here.assert_complete()
-
-
-def test_bytes_that_come_as_chunks_of_other_files_are_counted_too():
-    """Its own storage is how the real hub sends large files; a loopback hub has none."""
-    counted: list[int] = []
-    with XetDownloadProgressReporter(
-        reconstruction_desc="", total=10, log_level=0, tqdm_class=hub_transfer.bar(counted.append)
-    ) as reporter:
-        for done in (4, 10):
-            reporter.update_progress(
-                SimpleNamespace(
-                    total_bytes=10,
-                    total_bytes_completed=done,
-                    total_bytes_completion_rate=1.0,
-                    total_transfer_bytes_completed=done + 1,
-                    total_transfer_bytes_completion_rate=None,
-                )
-            )
-    assert counted == [4, 10]

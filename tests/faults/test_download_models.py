@@ -7,7 +7,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-from huggingface_hub import constants, file_download
+from huggingface_hub import constants
 
 from blendin_models import catalogue, hub, inventory, store, upkeep
 from blendin_models.catalogue import HubModel
@@ -230,24 +230,3 @@ def test_a_half_fetched_repo_is_shown_as_what_it_is(server, here, models):
         upkeep.require_whole(BASE, upkeep.verify(BASE))
     assert [name for name, _ in upkeep.remove(BASE)] == [BASE]
     assert inventory.everything() == []
-
-
-@pytest.mark.parametrize("said", [None, "0", "1"])
-def test_files_come_over_plain_http_unless_the_user_says_otherwise(
-    server, here, models, monkeypatch, said
-):
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", said == "1")
-    if said is None:
-        monkeypatch.delenv("HF_HUB_DISABLE_XET", raising=False)
-    else:
-        monkeypatch.setenv("HF_HUB_DISABLE_XET", said)
-    seen = []
-    real = file_download.http_get
-    monkeypatch.setattr(
-        file_download,
-        "http_get",
-        lambda *a, **k: seen.append(file_download.is_xet_available()) or real(*a, **k),
-    )
-    locate_all([BASE], update=True)
-    assert set(seen) == {said == "0"}
-    assert (said == "1") == constants.HF_HUB_DISABLE_XET

@@ -13,6 +13,7 @@ from pulling import BASE, COMMANDS, GUIDE, PULL, REQUESTS, pull
 
 NOTICE = "a download was cut off; the file it was at starts again"
 INTERRUPTED = 130
+PROGRESS = "base + guide: 0 MB\n"
 # Writing below HF_HOME fails as it does on a disk that is mounted read-only, for root as well.
 READ_ONLY = """
 import errno, os, sys
@@ -29,10 +30,10 @@ COMMAND = "import sys, blendin_cli.main as cli\ncli.main(['models', 'pull', *sys
 KEPT = "from blendin_models import hub\nprint(*map(hub.kept, sys.argv[1:]), sep='\\n')\n"
 
 
+@pytest.mark.parametrize("kind", ["stall", "stall half-way"])
 @pytest.mark.parametrize("at", range(1, REQUESTS + 1))
-def test_after_a_kill_the_next_pull_is_whole(server, here, start, caplog, at):
-    # headers are held back, bodies after their first half
-    server.fault("stall half-way" if at > 2 and at % 2 == 0 else "stall", at=at)
+def test_after_a_kill_the_next_pull_is_whole(server, here, start, caplog, kind, at):
+    server.fault(kind, at=at)
     process = start()
     assert server.stalled.wait(PATIENCE_S)
     process.kill()
@@ -41,14 +42,13 @@ def test_after_a_kill_the_next_pull_is_whole(server, here, start, caplog, at):
     server.heal()
     pull()
     here.assert_complete()
-    assert (NOTICE in caplog.text) == bool(left)
-    assert bool(left) == (at > 2 and at % 2 == 0)
+    assert (NOTICE in caplog.text) == bool(left) == (at > 2)
 
 
 def test_a_pair_is_whole_after_five_kills(server, here, start):
     body = "GET /org/"
     faults = [("stall", "/api/", 2), ("stall half-way", body, 1), ("stall half-way", body, 2)]
-    faults += [("stall", "HEAD ", 2), ("stall half-way", body, 2)]  # each time more was there
+    faults += [("stall", body, 2), ("stall half-way", body, 2)]  # each time more was there
     for kind, of, at in faults:
         server.fault(kind, of=of, at=at)
         process = start()
@@ -68,7 +68,6 @@ def test_a_pair_is_whole_after_five_kills(server, here, start):
     ("kind", "of"),
     [
         ("stall", "/api/"),
-        ("stall", "HEAD "),
         ("stall", "GET /org/"),
         ("stall half-way", "model.safetensors"),
         ("slow", "model.safetensors"),
@@ -82,7 +81,8 @@ def test_ctrl_c_ends_a_download_within_two_seconds(server, here, start, kind, of
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=PATIENCE_S)
     assert time.monotonic() - began < 2
-    assert (process.returncode, output, errors) == (INTERRUPTED, "", "")
+    assert (process.returncode, output) == (INTERRUPTED, "")
+    assert errors in ("", PROGRESS)  # it was told if some bytes came before
     assert here.orphans() == []
     server.heal()
     pull()
@@ -94,7 +94,7 @@ def test_two_downloads_of_one_model_at_once(server, here, start):
     first = start()
     assert server.stalled.wait(PATIENCE_S)
     second = start()
-    server.wait_for(f"HEAD /{BASE}", 2)
+    server.wait_for("/api/", 4)  # the second knows what to fetch
     (part,) = here.orphans()
     assert hub_files.sweep(BASE) == 0  # it is being written
     assert part.exists()

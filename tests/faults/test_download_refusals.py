@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import logging
+from traceback import format_exception
 from unittest.mock import Mock
+from urllib.parse import unquote
 
 import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import logging as hub_logging
 
-from blendin_models import hub, hub_errors
+from blendin_models import hub, hub_errors, hub_transfer
 from blendin_models.errors import ModelError
 from pulling import BASE, JUNK, WANTED, refused
 
@@ -28,7 +30,7 @@ TOKEN = "hf_secretSECRETsecret"
         ("503", "org/base: {url} is in trouble (503); later try again: blendin models pull org/"),
     ],
 )
-@pytest.mark.parametrize("of", ["/api/", "HEAD ", "GET /org/"])
+@pytest.mark.parametrize("of", ["/api/", "GET /org/"])
 @pytest.mark.parametrize("token", [None, TOKEN])
 def test_refusals_say_what_to_do_and_never_the_token(
     server, here, monkeypatch, caplog, capfd, kind, said, of, token
@@ -71,19 +73,42 @@ def test_the_token_is_in_no_traceback_either(server, here, monkeypatch):
         ("http://localhost:1", TOKEN, False),
         ("http://127.0.0.1:1", TOKEN, False),
         ("http://[::1]:1", TOKEN, False),
-        ("http://me:password@10.1.2.3:80", TOKEN, True),
+        ("http://me:hidden@10.1.2.3:80", TOKEN, True),
+        ("http://me:hidden@10.1.2.3:80", None, True),
+        ("https://me:hidden@10.1.2.3:80", None, False),
     ],
 )
 def test_a_token_over_plain_http_is_warned_of(here, monkeypatch, caplog, endpoint, token, warned):
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(hub, "patiently", lambda *asked: pytest.fail("asked"))  # no network
+    monkeypatch.setattr(hub, "retry", lambda *asked: pytest.fail("asked"))  # no network
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises((ModelError, pytest.fail.Exception)):
         hub.look_up(BASE)
-    assert ("your token is sent unencrypted to http://" in caplog.text) == warned
+    said = f"your {'token' if token else 'password'} is sent unencrypted to http://"
+    assert (said in caplog.text) == warned
     assert TOKEN not in caplog.text
-    assert "password" not in caplog.text
+    assert "hidden" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "password", ["secret-word", "secret%2Fword", "se@cret-word", "se/cret-word", "secret word"]
+)
+@pytest.mark.parametrize("kind", ["404", "gated", "503", "reset", "corrupt", "endless"])
+@pytest.mark.parametrize("of", ["/api/", "/resolve/"])
+def test_a_password_in_the_endpoint_is_never_told(
+    server, here, monkeypatch, caplog, capfd, password, kind, of
+):
+    monkeypatch.setattr(hub, "LONGEST_LISTING", 5000)
+    address = server.url.removeprefix("http://")
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://me:{password}@{address}")
+    server.fault(kind, of=of, for_ever=True)
+    with pytest.raises(ModelError) as raised:
+        hub.fetch([hub.look_up(BASE)])
+    traceback = "".join(format_exception(raised.value))
+    told = traceback + caplog.text + "".join(capfd.readouterr())
+    for part in (password, unquote(password), "cret", "me:"):
+        assert part not in told.replace("secrets", "")
 
 
 @pytest.mark.parametrize("name", ["../x.json", "a/../../x.json", "/x.json", "a\\..\\x.json", "C:x"])
@@ -134,12 +159,14 @@ def test_a_commit_that_is_none_is_refused(server, here):
 
 def test_a_sha256_that_is_none_is_refused(server, here, monkeypatch):
     monkeypatch.setattr("hub_repo.sha256", lambda data: "../../x")
-    assert "makes no sense (ValueError: no size or no SHA-256 of model.safetensors" in refused()
+    assert "makes no sense (ValueError: no size or no checksum of model.safetensors" in refused()
 
 
 def test_a_disk_that_fills_up_meanwhile(server, here, monkeypatch):
     full = OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr("huggingface_hub.file_download.http_get", Mock(side_effect=full))
+    listing = hub._listing(BASE, "main")
+    monkeypatch.setattr(hub_transfer, "answer", Mock(side_effect=full))
+    monkeypatch.setattr(hub, "_listing", lambda *asked: listing)
     assert refused() == f"{BASE}: the disk of {here.cache} is full; free some, or set HF_HOME"
     assert here.orphans() == []
 

@@ -1,4 +1,4 @@
-"""A model as the hub's cache keeps it."""
+"""A model as the hub's cache keeps it, one in wheels, and files of pairs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from blendin_models import catalogue
 from blendin_models.checksums import git_name
+from packaged import FILE, PARTS, write_wheel
 
 
 def _cached(cache: Path, repo: str, commit: str, made: Path, ref: str = "main") -> Path:
@@ -33,3 +35,31 @@ def cached() -> Callable[..., Path]:
     They become links to blobs named by their hash: of large files SHA-256, of small ones git's.
     """
     return _cached
+
+
+@pytest.fixture
+def wheels(tmp_path, monkeypatch):
+    """Both wheels, and a pip that knows nothing else."""
+    folder = tmp_path / "wheels"
+    for number, part in enumerate(PARTS, 1):
+        write_wheel(folder, f"tiny_gguf_part{number}", {f"{FILE}.part{number}": part})
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def add(tmp_path, monkeypatch):
+    """``add("name.toml", text)``: a file of the user's own."""
+    monkeypatch.setenv("BLENDIN_CONFIG", str(tmp_path))
+    (tmp_path / "pairs").mkdir()
+
+    def write(name: str, text: str) -> str:
+        catalogue._catalogue.cache_clear()
+        path = tmp_path / "pairs" / name
+        path.write_text(text)
+        return str(path)
+
+    catalogue._catalogue.cache_clear()
+    yield write
+    catalogue._catalogue.cache_clear()

@@ -30,23 +30,6 @@ stop_policy = "guide"
 """
 
 
-@pytest.fixture
-def add(tmp_path, monkeypatch):
-    """``add("name.toml", text)``: a file of the user's own."""
-    monkeypatch.setenv("BLENDIN_CONFIG", str(tmp_path))
-    (tmp_path / "pairs").mkdir()
-
-    def write(name: str, text: str) -> str:
-        catalogue._catalogue.cache_clear()
-        path = tmp_path / "pairs" / name
-        path.write_text(text)
-        return str(path)
-
-    catalogue._catalogue.cache_clear()
-    yield write
-    catalogue._catalogue.cache_clear()
-
-
 @pytest.mark.parametrize("model", catalogue.models().values(), ids=catalogue.models())
 def test_every_model_is_well_formed(model):
     assert store.NAME.match(model.name)

@@ -1,0 +1,156 @@
+"""A hub whose answers lie: no path, size or wait follows from them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from blendin_models import hub, hub_errors, hub_files, hub_transfer
+from hub_repo import Repo
+from pulling import BASE, WANTED, pull, refused
+
+WEIGHTS = "model.safetensors"
+TOKEN = "hf_secretSECRETsecret"
+
+
+def files_below(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if not path.is_dir()}
+
+
+@pytest.mark.parametrize("header", ["ETag", "X-Linked-Etag", "X-Repo-Commit", "X-Xet-Hash"])
+@pytest.mark.parametrize("lie", ["../../../../planted", "{outside}/planted", "x/../../y", ".", ""])
+def test_no_header_decides_a_path(server, here, tmp_path, header, lie):
+    server.lies = {header: lie.format(outside=tmp_path / "outside")}
+    (tmp_path / "outside").mkdir()
+    pull()
+    here.assert_complete()
+    assert all(path.is_relative_to(tmp_path / "hf") for path in files_below(tmp_path / "hf"))
+    assert {path.parts[len(tmp_path.parts)] for path in files_below(tmp_path)} == {"hf", "home"}
+
+
+def test_contents_have_the_names_that_are_on_record(server, here):
+    (folder,) = pull(BASE)
+    recorded = {file.checksum for file in hub_files.listed(BASE, folder.name).files}
+    assert {path.name for path in (folder.parents[1] / "blobs").iterdir()} == recorded
+
+
+def test_a_link_that_leads_out_of_the_cache_is_replaced_alone(server, here, tmp_path):
+    (folder,) = pull(BASE)
+    own = tmp_path / "own"
+    own.write_bytes(b"of the user")
+    for name in WANTED[BASE]:
+        (folder / name).unlink()
+        (folder / name).symlink_to(own)
+    pull()
+    here.assert_complete()
+    assert own.read_bytes() == b"of the user"
+
+
+@pytest.mark.parametrize("checksum", ["../../x", "0" * 39, None, 3])
+def test_a_checksum_that_is_none_is_refused(server, here, monkeypatch, checksum):
+    monkeypatch.setattr("hub_repo.oid", lambda data: checksum)
+    assert "makes no sense (" in refused(BASE)
+    assert not here.cache.exists()
+
+
+@pytest.mark.parametrize("size", [-1, "9", None, True])
+def test_a_size_that_is_none_is_refused(server, here, monkeypatch, size):
+    real = Repo.describe
+    monkeypatch.setattr(Repo, "describe", lambda *a, **k: {**real(*a, **k), "size": size})
+    assert "no size or no checksum of config.json" in refused(BASE)
+
+
+@pytest.mark.parametrize("of", ["/api/", "/resolve/"])
+def test_an_answer_that_is_compressed_unasked_is_never_unpacked(server, here, of):
+    server.fault("compressed", of=of, for_ever=True)
+    said = "makes no sense (ValueError: it is compressed (gzip), which was not asked for)"
+    assert said in refused(BASE)
+    assert {request.headers["Accept-Encoding"] for request in server.requests} == {"identity"}
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        ("/api/", "(ValueError: it is larger than 5000 bytes)"),
+        ("/resolve/", f"config.json has more than the {len(WANTED[BASE]['config.json'])} bytes"),
+    ],
+)
+def test_an_answer_without_end_is_left(server, here, monkeypatch, of, said):
+    monkeypatch.setattr(hub, "LONGEST_LISTING", 5000)
+    server.fault("endless", of=of, for_ever=True)
+    assert said in refused(BASE)
+    assert here.orphans() == []
+
+
+@pytest.mark.parametrize("kind", ["404", "503"])
+def test_the_body_of_a_refusal_is_not_read(server, here, kind):
+    server.fault(f"{kind} without end", for_ever=True)
+    assert f"({kind})" in refused(BASE)
+
+
+def test_a_redirect_without_end_is_left(server, here):
+    path = f"/api/models/{BASE}/revision/main?blobs=true"
+    server.redirects = {path: server.url + path}
+    assert f"more than {hub_transfer.MOST_REDIRECTS} redirects" in refused(BASE)
+
+
+def test_the_token_stays_with_the_hub(server, here, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    path = f"/{BASE}/resolve/{server.repos[BASE].commit}/{WEIGHTS}"
+    server.redirects = {path: server.url.replace("127.0.0.1", "localhost") + path + "?there"}
+    pull(BASE)
+    sent = {"?there" in r.line: r.headers.get("authorization") for r in server.requests}
+    assert sent == {False: f"Bearer {TOKEN}", True: None}
+    assert hub.kept(BASE) is not None
+
+
+@pytest.mark.parametrize(
+    ("header", "said", "waits"),
+    [
+        ("Retry-After", "7", 7),
+        ("Retry-After", "99999999", hub_errors.LONGEST_WAIT_S),
+        ("Retry-After", "9" * 5000, hub_errors.LONGEST_WAIT_S),
+        ("Retry-After", "Wed, 21 Oct 2115 07:28:00 GMT", 0),
+        ("Retry-After", "-3", 3),
+        ("RateLimit", '"api";r=0;t=5', 5),
+        ("RateLimit", '"api";r=0;t=55555555555', hub_errors.LONGEST_WAIT_S),
+    ],
+)
+@pytest.mark.parametrize("of", ["/api/", "/resolve/"])
+def test_a_wait_that_is_asked_for_has_a_limit(server, here, monkeypatch, header, said, waits, of):
+    waited: list[float] = []
+    monkeypatch.setattr("blendin_models.hub_errors.time.sleep", waited.append)
+    server.lies = {header: said}
+    server.fault("429", of=of)
+    pull(BASE)
+    assert waited == [waits]
+
+
+def test_a_transfer_that_is_cut_continues_where_it_was(server, here):
+    server.fault("cut", of=f"/{WEIGHTS}")
+    pull(BASE)
+    ranges = [r.headers["Range"] for r in server.requests if "Range" in r.headers]
+    assert len(ranges) == 1
+    assert ranges[0].startswith("bytes=")
+    assert hub.kept(BASE) is not None
+
+
+def test_what_another_snapshot_has_is_not_fetched_again(server, here):
+    pull(BASE)
+    server.repos[BASE] = Repo({**WANTED[BASE], "config.json": b'{"model_type": "other"}'})
+    before = server.asked("/resolve/")
+    pull(BASE)
+    assert server.asked("/resolve/") == before + 1
+    assert hub.kept(BASE).name == server.repos[BASE].commit
+
+
+def test_a_file_system_without_links_serves(server, here, monkeypatch):
+    def refuse(*paths, **options):
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    folders = pull()
+    assert folders == [hub.kept(BASE), hub.kept("org/guide")]
+    assert not any(path.is_symlink() for path in folders[0].iterdir())
