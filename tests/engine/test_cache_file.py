@@ -97,6 +97,14 @@ def test_quantized_caches_are_kept_as_they_are(pair, tmp_path):
         load_prompt_cache(file, pair)
 
 
+def test_a_quantized_layer_beside_one_that_cannot_be_rewound_is_read_back(tokenizer_file, tmp_path):
+    file = tmp_path / "kept.safetensors"
+    hybrid = made_pair(tokenizer_file, "lfm2", num_attention_heads=1)
+    before = kept(hybrid, file, kv_bits=8)
+    after = load_prompt_cache(file, hybrid, kv_bits=8)
+    assert mx.array_equal(before.base.read([7]), after.base.read([7]))
+
+
 def test_another_model_is_refused_by_role(pair, tokenizer_file, tmp_path):
     file = tmp_path / "kept.safetensors"
     kept(pair, file)
