@@ -256,19 +256,21 @@ def sampling_options(command: Command) -> Command:
             "--top-k",
             type=click.IntRange(min=0),
             default=0,
-            help="Draw from this many tokens; 0 is off.",
+            help="Draw from this many tokens; 0 is off, and so is the whole vocabulary or more.",
         ),
         click.option(
             "--repetition-penalty",
-            type=Number(min=0, min_open=True),
-            help="Divide the weight of tokens that were used; 1 is off.  [default: off]",
+            type=Number(min=0),
+            help="As in mlx-lm: logits above 0 of tokens that were used are divided by this, those "
+            "below 0 multiplied; 0 and 1 are off. A blend's logits are log r + log Σ exp of the "
+            "base's logits, so that at weight 0 they are the base's own.  [default: off]",
         ),
         click.option(
             "--repetition-context-size",
             type=click.IntRange(min=1),
-            default=64,
+            default=20,
             show_default=True,
-            help="How many tokens back the penalty looks.",
+            help="How many tokens back the penalty looks, the prompt's among them.",
         ),
         click.option(
             "--seed",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from blendin_mlx.speculation import Drafting
 
 
+COLDEST = 1e-6  # below it 1 / temp outgrows float32, and mlx-lm draws just any token
 CANDIDATES = 5  # of each distribution, in a trace
 
 
@@ -258,7 +259,9 @@ class Session:
         from mlx_lm.sample_utils import make_logits_processors, make_sampler
 
         s = self.settings
-        sampler = make_sampler(s.temp, s.top_p, s.min_p, top_k=s.top_k) if s.temp > 0 else None
+        top_k = s.top_k if s.top_k < self.pair.base.vocabulary.size else 0  # all: no limit
+        temp = max(s.temp, COLDEST)
+        sampler = make_sampler(temp, s.top_p, s.min_p, top_k=top_k) if s.temp > 0 else None
         processors = make_logits_processors(
             repetition_penalty=s.repetition_penalty,
             repetition_context_size=s.repetition_context_size,
