@@ -16,6 +16,7 @@ from .codes import INTERRUPTED, USAGE
 from .conversation import Conversation
 from .explaining import explain
 from .options import Settings, blend_options
+from .quiet import quiet_option
 from .session import Session
 from .shown import show_options
 from .terminal import say
@@ -36,7 +37,7 @@ LAST = "last"
     help="Go on with the last conversation, or with one kept by /save.",
 )
 @show_options
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+@quiet_option
 def chat(settings: Settings, resume: str | None, show: str, marks: bool, quiet: bool) -> int:
     """Talk with a pair of models. Ctrl-C stops an answer; /help lists the commands.
 

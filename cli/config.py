@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 from .override import as_given
+from .terminal import tell
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -165,12 +166,12 @@ def show(ctx: click.Context, everything: bool, as_json: bool) -> None:
     assert isinstance(group, click.Group)
     rows = [row for row in _rows(group) if everything or row["source"] != "default"]
     if as_json:
-        click.echo(json.dumps(rows, ensure_ascii=False, default=str))
+        tell(json.dumps(rows, ensure_ascii=False, default=str))
         return
     for row in rows:
-        click.echo(f"{row['command']:<10} {row['option']:<28} {row['value']!s:<20} {row['source']}")
+        tell(f"{row['command']:<10} {row['option']:<28} {row['value']!s:<20} {row['source']}")
     if not rows:
-        click.echo(f"nothing is set; files are looked for at {' and '.join(map(str, files()))}")
+        tell(f"nothing is set; files are looked for at {' and '.join(map(str, files()))}")
 
 
 def _rows(group: click.Group) -> Iterator[dict[str, Any]]:

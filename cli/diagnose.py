@@ -17,6 +17,7 @@ from .diagnose_page import page
 from .diagnose_plot import draw, require_matplotlib
 from .measuring import measure
 from .options import Settings, blend_options
+from .quiet import quiet_option
 from .ranking import ORDER, as_json, comparisons, ranked
 from .report import Alone, Report
 from .terminal import Output, interruptible, say
@@ -42,7 +43,7 @@ NAMED = 5  # bad lines of a prompt file that are named one by one
 )
 @click.option("--html", type=TARGET, help="Also write a web page of it.")
 @click.option("--png", type=TARGET, help="Also draw it; needs the plot extra.")
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+@quiet_option
 def diagnose(
     settings: Settings,
     guides: tuple[str, ...],

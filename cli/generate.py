@@ -13,6 +13,7 @@ import click
 
 from .codes import FAILURE, INTERRUPTED
 from .options import Settings, blend_options
+from .quiet import quiet_option
 from .session import Session, joined
 from .shown import Shown, make_shown, show_options
 from .terminal import Output, figures, interruptible, say
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     help="Write every decision to this file, as JSON lines.",
 )
 @show_options
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+@quiet_option
 def generate(
     prompt: str | None,
     settings: Settings,

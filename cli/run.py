@@ -14,6 +14,7 @@ import click
 from .codes import FAILURE, INTERRUPTED
 from .options import Settings, blend_options
 from .override import overridden
+from .quiet import quiet_option
 from .session import Session
 from .terminal import Output, counted, interruptible, say
 
@@ -27,7 +28,7 @@ from .terminal import Output, counted, interruptible, say
     metavar="OUT.jsonl",
     help="Skip the lines that are answered there.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+@quiet_option
 def run(file: IO[bytes], settings: Settings, resume_from: Path | None, quiet: bool) -> int:
     """Answer every line of IN.jsonl ("-" for standard input), in order.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .terminal import harmless, progress, say
+from .quiet import quiet_option
+from .terminal import Output, complain, harmless, progress, say
 
 if TYPE_CHECKING:
     from blendin_mlx.trace import RecordedRun
@@ -36,7 +36,7 @@ def trace() -> None:
     show_default=True,
     help="How far a recorded probability may be off.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+@quiet_option
 def verify(file: Path, tolerance: float, quiet: bool) -> int:
     """Compute each step of a trace FILE again; exit 0 only when all of them follow.
 
@@ -59,7 +59,7 @@ def verify(file: Path, tolerance: float, quiet: bool) -> int:
         pair = load_pair(None, base, aligned, report, reference=twin[0] if twin else None)
     mismatch = replay.verify(pair, records, tolerance)
     if mismatch is not None:
-        click.echo(f"{file}: {mismatch}", err=True)
+        complain(f"{file}: {mismatch}")
         return 1
     steps = sum(record["type"] == "step" for record in records)
     say(f"{file}: all {steps} steps follow", quiet)
@@ -75,7 +75,7 @@ def _found(model: dict[str, Any]) -> str:
 @trace.command()
 @click.argument("file", type=EXISTING)
 @click.option("--marks", is_flag=True, help="Marks instead of colours.")
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+@quiet_option
 def view(file: Path, marks: bool, quiet: bool) -> None:
     """Show the answer of a trace FILE, and who decided each token; no model is needed.
 
@@ -104,8 +104,7 @@ def view(file: Path, marks: bool, quiet: bool) -> None:
     if overrides:
         lines += ["", "overrides (token, the base's wish → what was written):"]
         lines += [override_line(step) for step in overrides]
-    sys.stdout.buffer.write(("\n".join(lines) + "\n").encode(errors="replace"))
-    sys.stdout.buffer.flush()
+    Output().write_styled("\n".join([*lines, ""]))
 
 
 def _about(recorded: RecordedRun, by_guide: bool) -> str:
@@ -127,7 +126,7 @@ def _about(recorded: RecordedRun, by_guide: bool) -> str:
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Where the page goes; by default beside the first FILE, as .html.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+@quiet_option
 def html(files: tuple[Path, ...], output: Path | None, quiet: bool) -> None:
     """Write one web page that shows the runs of trace FILES side by side; it fetches nothing.
 
