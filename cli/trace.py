@@ -36,9 +36,12 @@ def trace() -> None:
     show_default=True,
     help="How far a recorded probability may be off.",
 )
+@click.option("--pull", is_flag=True, help="Fetch models that the trace names and are not here.")
 @quiet_option
-def verify(file: Path, tolerance: float, quiet: bool) -> int:
+def verify(file: Path, tolerance: float, pull: bool, quiet: bool) -> int:
     """Compute each step of a trace FILE again; exit 0 only when all of them follow.
+
+    A trace may be somebody else's: the models that it names are fetched only with --pull.
 
     \b
     Example:
@@ -53,9 +56,11 @@ def verify(file: Path, tolerance: float, quiet: bool) -> int:
     records = list(read_trace(file))
     if not records or not is_run(records[0]):
         raise TraceError(f"{file} is no trace: it does not begin with a run record")
+    models = records[0]["models"]
+    base, aligned, *twin = [_found(models[role]) for role in MODEL_ROLES if role in models]
+    if not pull:
+        _require_here(file, [base, aligned, *twin])
     with progress(quiet) as report:
-        models = records[0]["models"]
-        base, aligned, *twin = [_found(models[role]) for role in MODEL_ROLES if role in models]
         pair = load_pair(None, base, aligned, report, reference=twin[0] if twin else None)
     mismatch = replay.verify(pair, records, tolerance)
     if mismatch is not None:
@@ -64,6 +69,20 @@ def verify(file: Path, tolerance: float, quiet: bool) -> int:
     steps = sum(record["type"] == "step" for record in records)
     say(f"{file}: all {steps} steps follow", quiet)
     return 0
+
+
+def _require_here(file: Path, names: list[str]) -> None:
+    """Refuse models that would have to be fetched.
+
+    Raises:
+        ModelError: it names the models and the option.
+    """
+    from blendin_models.errors import ModelError
+    from blendin_models.resolve import missing
+
+    if lacking := missing(names):
+        named = " and ".join(lacking)
+        raise ModelError(f"{file} needs {named}, not on this machine; --pull fetches")
 
 
 def _found(model: dict[str, Any]) -> str:

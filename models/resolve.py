@@ -8,7 +8,7 @@ from pathlib import Path
 from . import catalogue, manifest, space, store
 from .convert import Quantization
 from .errors import ModelError
-from .hub_models import HubRepo, locate_repos
+from .hub_models import HubRepo, is_kept, locate_repos
 from .install import Progress, install
 from .located import REPO_ID, Located
 from .space import Wanted
@@ -55,6 +55,21 @@ def locate_all(
     for one in packaged:
         located[one] = Located(one.name, install(one, progress), f"sha256:{one.sha256}", one.name)
     return [one if isinstance(one, Located) else located[one] for one in found]
+
+
+def missing(names: Sequence[str]) -> list[str]:
+    """Return those names whose models would have to be fetched; the network is not used.
+
+    Raises:
+        ModelError: nothing has that name.
+    """
+    return [name for name in names if not _is_here(_find(name))]
+
+
+def _is_here(found: Located | HubRepo | catalogue.PackagedModel) -> bool:
+    if isinstance(found, HubRepo):
+        return is_kept(found)
+    return isinstance(found, Located) or store.is_installed(found.name)
 
 
 def _find(name: str) -> Located | HubRepo | catalogue.PackagedModel:
