@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol
 
 from .answering import Piece
 from .errors import BlendinError
@@ -23,6 +23,16 @@ class TraceError(BlendinError):
     """A trace cannot be read, or is none."""
 
 
+class Lines(Protocol):
+    """Where lines are written to, as an open file."""
+
+    def write(self, text: str, /) -> object:
+        """Write a line with its end."""
+
+    def flush(self) -> object:
+        """Leave nothing behind."""
+
+
 class TraceWriter:
     """Writes a trace, a line at a time, so that what was decided survives whatever comes next.
 
@@ -33,7 +43,7 @@ class TraceWriter:
         >>> writer.end(statistics.as_json())
     """
 
-    def __init__(self, file: IO[str], pair: Pair) -> None:
+    def __init__(self, file: Lines, pair: Pair) -> None:
         self._file = file
         self._pair = pair
 

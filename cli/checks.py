@@ -25,6 +25,8 @@ def check_usable(settings: Settings) -> None:
     path = settings.prompt_cache
     if path is None:
         return
+    if path.exists() and not path.is_file():
+        raise click.UsageError(f"--prompt-cache {path} is not a regular file")
     if path.exists():
         check_prompt_cache(path)
     elif not path.absolute().parent.is_dir():

@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from .files import FileToWrite
 from .override import as_given
 from .terminal import tell
 
@@ -110,7 +111,7 @@ def _checked(
             near = difflib.get_close_matches(option, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise click.UsageError(f"{where}: {key!r} is no option{hint}")
-        if getattr(known[option].type, "writable", False):
+        if isinstance(known[option].type, FileToWrite):
             raise click.UsageError(f"{where}: {key!r} names a file to write: say it as an option")
         try:
             settings[option] = as_given(known[option], key, value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +14,7 @@ from . import guides as candidates
 from .codes import INTERRUPTED
 from .diagnose_page import page
 from .diagnose_plot import draw, require_matplotlib
+from .files import FileToWrite, Target, write_whole
 from .measuring import measure
 from .options import Settings, blend_options
 from .quiet import quiet_option
@@ -23,7 +23,6 @@ from .report import Alone, Report
 from .terminal import Output, interruptible, say
 from .verdict import rows, verdict
 
-TARGET = click.Path(dir_okay=False, writable=True, path_type=Path)
 NAMED = 5  # bad lines of a prompt file that are named one by one
 
 
@@ -41,8 +40,8 @@ NAMED = 5  # bad lines of a prompt file that are named one by one
 @click.option(
     "--json", "as_json_text", is_flag=True, help="A JSON array of reports, the best first."
 )
-@click.option("--html", type=TARGET, help="Also write a web page of it.")
-@click.option("--png", type=TARGET, help="Also draw it; needs the plot extra.")
+@click.option("--html", type=FileToWrite(), help="Also write a web page of it.")
+@click.option("--png", type=FileToWrite(), help="Also draw it; needs the plot extra.")
 @quiet_option
 def diagnose(
     settings: Settings,
@@ -66,7 +65,9 @@ def diagnose(
     asked = read_prompts(prompts)
     if png is not None:
         require_matplotlib()
-    _require_writable({"--html": html, "--png": png})
+    for option, file in (("--html", html), ("--png", png)):
+        if file is not None:
+            Target(file, option)  # it can be written
     found = candidates.find(settings, guides, quiet)
     reports, base = list[Report](), list[Alone]()
     with interruptible() as interrupt:
@@ -80,21 +81,6 @@ def diagnose(
             if reports:
                 _tell(ranked(reports), as_json_text, html, png, quiet)
     return INTERRUPTED if interrupt.pressed else 0
-
-
-def _require_writable(targets: dict[str, Path | None]) -> None:
-    """Refuse a place that cannot be written before anything is measured.
-
-    Raises:
-        click.UsageError: its folder is missing, or no file can be made there.
-    """
-    for option, file in targets.items():
-        if file is None:
-            continue
-        if not file.parent.is_dir():
-            raise click.UsageError(f"{option}: cannot write {file}: no folder {file.parent}")
-        if not file.exists() and not os.access(file.parent, os.W_OK):
-            raise click.UsageError(f"{option}: cannot write into {file.parent}")
 
 
 def read_prompts(file: Path | None) -> list[str]:
@@ -156,10 +142,10 @@ def _tell(
         text = "\n".join([*map(_text, order), *([_ranking(order)] if len(order) > 1 else [])])
     Output().write(text)
     if html is not None:
-        html.write_text(page(order), encoding="utf-8")
+        write_whole(html, page(order), "--html")
         say(f"wrote {html}", quiet)
     if png is not None:
-        draw(order, png)
+        write_whole(png, draw(order), "--png")
         say(f"wrote {png}", quiet)
 
 

@@ -7,11 +7,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import click
 
 from .codes import FAILURE, INTERRUPTED
+from .files import FileToWrite, Target
 from .options import Settings, blend_options
 from .quiet import quiet_option
 from .session import Session, joined
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the text.")
 @click.option(
     "--trace",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=FileToWrite(),
     help="Write every decision to this file, as JSON lines.",
 )
 @show_options
@@ -54,14 +55,14 @@ def generate(
     """
     parts = read_parts(prompt)
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(_trace_file(trace)) if trace else None
+        file = stack.enter_context(Target(trace, "--trace")) if trace else None
         if as_json:
             return _answer_as_json(parts, settings, file, quiet)
         return _answer(parts, settings, file, make_shown(show, marks, quiet), quiet)
 
 
 def _answer(
-    parts: list[str], settings: Settings, trace: IO[str] | None, shown: Shown, quiet: bool
+    parts: list[str], settings: Settings, trace: Target | None, shown: Shown, quiet: bool
 ) -> int:
     session, messages = _session(parts, settings, quiet)
     with interruptible() as interrupt:
@@ -74,9 +75,7 @@ def _answer(
     return _code(session, response)
 
 
-def _answer_as_json(
-    parts: list[str], settings: Settings, trace: IO[str] | None, quiet: bool
-) -> int:
+def _answer_as_json(parts: list[str], settings: Settings, trace: Target | None, quiet: bool) -> int:
     session, messages = _session(parts, settings, quiet)
     with interruptible() as interrupt:
         *_, last = session.answer(messages, interrupt, trace)
@@ -99,14 +98,6 @@ def _session(
     session = Session(settings, quiet)
     session.keep_beginning(*parts[:-1])
     return session, [{"role": "user", "content": joined(*parts)}]
-
-
-def _trace_file(path: Path) -> IO[str]:
-    """Opened before the models load: a mistyped path should not cost that wait."""
-    try:
-        return path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise click.UsageError(f"--trace: cannot write {path}: {error.strerror}") from None
 
 
 def read_prompt(argument: str | None) -> str:

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import click
 
+from .files import FileToWrite
+
 METHODS = (
     *("base", "aligned", "blendin", "fixed", "nudging", "ensemble", "kad", "confidence-bet"),
     "proxy-tuning",
@@ -314,7 +316,7 @@ def speed_options(command: Command) -> Command:
         ),
         click.option(
             "--prompt-cache",
-            type=click.Path(dir_okay=False, path_type=Path),
+            type=FileToWrite(),
             metavar="FILE",
             help="Keep what both models read of the system prompt, and of standard input where "
             "the prompt is an argument too: made once, read again by later commands.",

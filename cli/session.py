@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from blendin_mlx.constraint import JsonConstraint
     from blendin_mlx.prompts import PairPrompt
     from blendin_mlx.speculation import Drafting
+
+    from .files import Target
 
 
 COLDEST = 1e-6  # below it 1 / temp outgrows float32, and mlx-lm draws just any token
@@ -168,7 +170,7 @@ class Session:
         self,
         messages: list[dict[str, str]],
         should_stop: Callable[[], bool],
-        trace: IO[str] | None = None,
+        trace: Target | None = None,
         begun: Sequence[int] = (),
     ) -> Iterator[Response]:
         """Answer a conversation, writing the trace on the way.

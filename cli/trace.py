@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .files import FileToWrite, write_whole
 from .quiet import quiet_option
 from .terminal import Output, complain, harmless, progress, say
 
@@ -142,7 +143,7 @@ def _about(recorded: RecordedRun, by_guide: bool) -> str:
 @click.option(
     "--output",
     "-o",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=FileToWrite(),
     help="Where the page goes; by default beside the first FILE, as .html.",
 )
 @quiet_option
@@ -159,7 +160,7 @@ def html(files: tuple[Path, ...], output: Path | None, quiet: bool) -> None:
     target = output or files[0].with_suffix(".html")
     if any(target.resolve() == file.resolve() for file in files):
         raise click.UsageError(f"-o: {target} is one of the traces")
-    target.write_text(page(runs), encoding="utf-8")
+    write_whole(target, page(runs), "-o")
     say(f"wrote {target}", quiet)
 
 
