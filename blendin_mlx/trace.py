@@ -14,6 +14,7 @@ from .answering import Piece
 from .errors import BlendinError
 from .model import LanguageModel, Pair
 from .prompts import PairPrompt, Prompt
+from .reading import decoded
 from .step import Step
 
 Record = dict[str, Any]
@@ -133,7 +134,7 @@ def read_trace(path: Path) -> Iterator[Record]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                record = json.loads(line.decode())
+                record = json.loads(decoded(line, str(path)))
                 record["type"]
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise TraceError(f"{path}:{number} is no trace record") from None

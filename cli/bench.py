@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .loading import load_pair, named_pair
-from .options import pair_options
+from .options import Whole, pair_options
 from .quiet import quiet_option
 from .terminal import say, tell, unswallowed_interrupt
 
@@ -24,9 +24,9 @@ PROGRAMS = {"base": ("base", "off"), "plain": ("blendin", "off"), "draft": ("ble
 @click.command()
 @click.argument("prompt", default=PROMPT)
 @pair_options
-@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--rounds", type=Whole(min=1), default=5, show_default=True)
 @click.option(
-    "--max-tokens", "-m", type=click.IntRange(min=2), default=48, show_default=True,
+    "--max-tokens", "-m", type=Whole(min=2), default=48, show_default=True,
     help="Tokens of each answer.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="A JSON object.")

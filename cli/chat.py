@@ -163,12 +163,9 @@ def _prompt_session() -> PromptSession[str]:
 
 
 def _piped() -> Iterator[str]:
+    from blendin_mlx.reading import decoded
+
     offset = 0
     for line in sys.stdin.buffer:
-        try:
-            yield line.decode()
-        except UnicodeDecodeError as error:
-            raise click.UsageError(
-                f"standard input is not UTF-8 text: byte {offset + error.start}"
-            ) from None
+        yield decoded(line, "standard input", offset)
         offset += len(line)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +21,6 @@ import click
 from .files import FileToWrite
 from .override import as_given
 from .terminal import tell
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 LOCAL = "blendin.toml"
 
@@ -121,11 +115,12 @@ def _checked(
 
 
 def _read(file: Path) -> dict[str, Any]:
+    from blendin_mlx.reading import parsed_toml, read_text
+
     try:
-        content: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return parsed_toml(read_text(file))
+    except (OSError, ValueError) as error:
         raise click.UsageError(f"{file} cannot be read: {error}") from None
-    return content
 
 
 def default_map(group: click.Group) -> dict[str, dict[str, Any]]:

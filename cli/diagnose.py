@@ -88,12 +88,12 @@ def read_prompts(file: Path | None) -> list[str]:
 
     Raises:
         click.UsageError: a line that is none, by its number.
+        ValueError: the file is not UTF-8.
     """
-    text: Any = files(__package__) / "prompts.txt" if file is None else file
-    try:
-        lines = text.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise click.UsageError(f"{file} is not UTF-8 text: byte {error.start}") from None
+    from blendin_mlx.reading import decoded
+
+    source: Any = files(__package__) / "prompts.txt" if file is None else file
+    lines = decoded(source.read_bytes(), str(file)).split("\n")
     numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip()]
     if file is not None and file.suffix == ".jsonl":
         found = _prompts(file, numbered)
@@ -113,11 +113,13 @@ def _prompts(file: Path, lines: Sequence[tuple[int, str]]) -> list[str]:
 
 def _prompt(line: str) -> str | None:
     """The prompt of a line, None where there is none, or no text that a model could read."""
+    from blendin_mlx.reading import parsed_json
+
     try:
-        prompt = json.loads(line)["prompt"]
-        if isinstance(prompt, str) and prompt.strip() and prompt.encode():
+        prompt = parsed_json(line)["prompt"]
+        if isinstance(prompt, str) and prompt.strip():
             return prompt
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         pass
     return None
 

@@ -109,21 +109,17 @@ def read_parts(argument: str | None) -> list[str]:
     """Standard input where it is no terminal, then the argument; one of them at least.
 
     Raises:
-        click.UsageError: nothing was given, or what was given is not UTF-8.
+        click.UsageError: nothing was given.
+        ValueError: what was given is not UTF-8.
     """
+    from blendin_mlx.reading import decoded
+
     parts = []
     if argument == "-" or not sys.stdin.isatty():
-        parts.append(_decoded(sys.stdin.buffer.read(), "standard input").strip("\n"))
+        parts.append(decoded(sys.stdin.buffer.read(), "standard input").strip("\n"))
     if argument is not None and argument != "-":
-        parts.append(_decoded(os.fsencode(argument), "the prompt argument"))
+        parts.append(decoded(os.fsencode(argument), "the prompt argument"))
     parts = [part for part in parts if part.strip()]
     if not parts:
         raise click.UsageError("the prompt is empty; give it as an argument or on standard input")
     return parts
-
-
-def _decoded(data: bytes, where: str) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise click.UsageError(f"{where} is not UTF-8 text: byte {error.start}") from None

@@ -20,6 +20,7 @@ from .models_table import (
     pair_line,
     suggestion,
 )
+from .options import Whole
 from .quiet import quiet_option
 from .terminal import progress, say, tell
 
@@ -110,7 +111,7 @@ def suggest(as_json: bool) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="PAIR | BASE ALIGNED")
 @click.option(
     "--tokens",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     help="How long the longest conversation will be.  [default: 4096, or less where a model ends]",
 )
 @click.option(

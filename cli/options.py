@@ -25,22 +25,40 @@ BASE_TEMPLATES = ("query", "transcript", "plain", "chat")
 PROJECTIONS = ("prefix", "shared")
 DRAFTS = ("auto", "guide", "lookup", "off")
 
+MOST = 2**31 - 1  # of whatever is counted: what arrays and their indices can hold
+LARGEST = 3e38  # what float32 holds
 _NEAREST = 3
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Number(click.FloatRange):
-    """A finite number in a range; click's own lets NaN through."""
+    """A number in a range, finite in float32; click's own lets NaN through."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """The number."""
-        number = float(super().convert(value, param, ctx))
-        if not math.isfinite(number):
+        try:
+            number = float(super().convert(value, param, ctx))
+        except OverflowError:
+            number = math.inf
+        if not abs(number) <= LARGEST:  # NaN fails too
             self.fail(f"{value} is no finite number", param, ctx)
         return number
+
+
+class Whole(click.IntRange):
+    """A whole number in a range; click's own cuts 2.5 to 2 and fails on infinity."""
+
+    def __init__(self, min: int, max: int = MOST) -> None:
+        super().__init__(min, max)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        if isinstance(value, float) and not value.is_integer():
+            self.fail(f"{value} is not a whole number", param, ctx)
+        return int(super().convert(value, param, ctx))
 
 
 class Alpha(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on only
@@ -72,7 +90,7 @@ class DraftTokens(click.ParamType):  # type: ignore[type-arg]
         if value is None or value == "auto":
             return None
         try:
-            return int(click.IntRange(1, 16).convert(value, param, ctx))
+            return Whole(1, 16).convert(value, param, ctx)
         except click.BadParameter:
             self.fail(f"{value!r} is neither auto nor a number from 1 to 16", param, ctx)
 
@@ -230,7 +248,7 @@ def sampling_options(command: Command) -> Command:
         click.option(
             "--max-tokens",
             "-m",
-            type=click.IntRange(min=1),
+            type=Whole(min=1),
             default=512,
             show_default=True,
             help="Most tokens to produce.",
@@ -256,7 +274,7 @@ def sampling_options(command: Command) -> Command:
         ),
         click.option(
             "--top-k",
-            type=click.IntRange(min=0),
+            type=Whole(min=0),
             default=0,
             help="Draw from this many tokens; 0 is off, and so is the whole vocabulary or more.",
         ),
@@ -269,14 +287,14 @@ def sampling_options(command: Command) -> Command:
         ),
         click.option(
             "--repetition-context-size",
-            type=click.IntRange(min=1),
+            type=Whole(min=1),
             default=20,
             show_default=True,
             help="How many tokens back the penalty looks, the prompt's among them.",
         ),
         click.option(
             "--seed",
-            type=click.IntRange(0, 2**64 - 1),
+            type=Whole(0, 2**64 - 1),
             metavar="INTEGER",
             help="For sampling; one is drawn and reported if absent.",
         ),

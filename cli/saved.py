@@ -102,11 +102,13 @@ def read(file: Path) -> Saved:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
+    from blendin_mlx.reading import parsed_json, read_text
+
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parsed_json(read_text(file))
     except OSError as error:
         raise click.UsageError(f"{file} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise click.UsageError(f"{file} holds no conversation: {error}") from None
     return content if isinstance(content, dict) else {}
 

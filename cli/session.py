@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .checks import check_usable, read_schema, source_of
+from .checks import check_usable, read_schema
 from .loading import LONGEST_PROMPT, keep_resident, load_pair, named_pair
 from .method import make_method, with_reference
 from .options import Settings
@@ -244,6 +244,7 @@ class Session:
             settings: others than those that hold now.
         """
         from blendin_mlx.prompts import BaseTemplate, build_prompt
+        from blendin_mlx.reading import read_text
 
         settings = settings or self.settings
         if settings.system is not None:
@@ -252,8 +253,8 @@ class Session:
         return build_prompt(
             self.pair,
             messages,
-            base_template=BaseTemplate(source_of(base)) if isinstance(base, Path) else base,
-            aligned_template=source_of(aligned) if aligned else None,
+            base_template=BaseTemplate(read_text(base)) if isinstance(base, Path) else base,
+            aligned_template=read_text(aligned) if aligned else None,
             thinking=settings.thinking,
         )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .files import FileToWrite, write_whole
+from .options import Number
 from .quiet import quiet_option
 from .terminal import Output, complain, harmless, progress, say
 
@@ -32,7 +33,7 @@ def trace() -> None:
 @click.argument("file", type=EXISTING)
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=1e-3,
     show_default=True,
     help="How far a recorded probability may be off.",

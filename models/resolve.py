@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def _find(name: str) -> Located | HubRepo | catalogue.PackagedModel:
         return entry
     if isinstance(entry, catalogue.HubModel):
         return HubRepo(name, entry.repo, entry.revision, Quantization(entry.bits))
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))  # leaves ~somebody who has no home as it is
     if folder.is_dir():
         return Located(folder.resolve().name, folder)
     if store.NAME.match(name) and store.model_folder(name).is_dir():

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from .errors import ModelError
+from blendin_mlx.reading import parsed_toml, read_text
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from .errors import ModelError
 
 Entry = TypeVar("Entry")
 
@@ -25,7 +21,7 @@ def tables(file: Path, kind: str) -> Iterator[tuple[str, Any]]:
         ModelError: naming the file, which cannot be read or holds something else.
     """
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        content = parsed_toml(read_text(file))
     except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read: {error}") from None
     if unknown := sorted(set(content) - {"models", "pairs"}):
