@@ -79,12 +79,16 @@ def parsed_toml(text: str) -> dict[str, Any]:
     """Return what a TOML text says.
 
     Raises:
-        ValueError: it is not TOML, or nests too deeply.
+        ValueError: it is not TOML, nests too deeply, or holds a number that is too large.
     """
     try:
         return tomllib.loads(text)
     except RecursionError:
         raise ValueError("it nests too deeply") from None
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:  # Python does not read thousands of digits
+        raise ValueError("a number in it has too many digits") from None
 
 
 def _refuse_constant(written: str) -> None:

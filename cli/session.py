@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 COLDEST = 1e-6  # below it 1 / temp outgrows float32, and mlx-lm draws just any token
+MILDEST = 1e-6  # a penalty below it makes infinity of a logit
 CANDIDATES = 5  # of each distribution, in a trace
 
 
@@ -266,7 +267,7 @@ class Session:
         temp = max(s.temp, COLDEST)
         sampler = make_sampler(temp, s.top_p, s.min_p, top_k=top_k) if s.temp > 0 else None
         processors = make_logits_processors(
-            repetition_penalty=s.repetition_penalty,
+            repetition_penalty=s.repetition_penalty and max(s.repetition_penalty, MILDEST),
             repetition_context_size=s.repetition_context_size,
         )
         return {"sampler": sampler, "logits_processors": processors}

@@ -23,7 +23,7 @@ def place(tmp_path, monkeypatch):
     catalogue._catalogue.cache_clear()
 
 
-def base_prompt(run, tiny, place, *options, stdin=b"", code=0):
+def base_prompt(run, tiny, place, *options, stdin=b""):
     trace = place / "run.jsonl"
     result = run("generate", *tiny, "-qm", 2, "--trace", trace, *options, stdin=stdin)
     assert result.code == 0, result.err
@@ -41,6 +41,9 @@ def test_a_template(run, tiny, place):
     template.write_bytes(MARK + b"{{ messages[0].content }}\r\nend")
     shown = base_prompt(run, tiny, place, "--base-template", template, "hi")
     assert shown == "hi\nend"
+    template.write_bytes(MARK)
+    empty = run("generate", *tiny, "--base-template", template, "hi")
+    assert (empty.code, "the prompt is empty for base" in empty.error()) == (2, True)
     template.write_bytes(UTF16)
     result = run("generate", *tiny, "--base-template", template, "hi")
     assert (result.code, "save it as UTF-8" in result.error()) == (2, True)

@@ -127,6 +127,15 @@ def test_top_k_at_or_above_the_vocabulary_is_no_limit(run, tiny, tmp_path, top_k
     assert held["token_ids"] == free["token_ids"]
 
 
+def test_a_penalty_near_0_writes_text_all_the_same(run, tiny, tmp_path):
+    answers = [
+        told(run, tiny, tmp_path, "--method", "base", "--repetition-penalty", penalty)[0]
+        for penalty in (1e-6, 1e-300)
+    ]
+    assert answers[0]["token_ids"] == answers[1]["token_ids"]
+    assert answers[0]["text"].strip()
+
+
 @pytest.mark.parametrize("temp", [1e-9, 1e-40, 1e-300])
 def test_a_temperature_near_0_takes_the_likeliest_token(run, tiny, tmp_path, temp):
     greedy, _ = told(run, tiny, tmp_path, "--method", "base")

@@ -74,3 +74,10 @@ def test_what_nothing_can_be_done_with_is_refused(text: str, said: str) -> None:
 def test_deep_toml_is_refused() -> None:
     with pytest.raises(ValueError, match="nests too deeply"):
         parsed_toml("a = " + "[" * 100_000)
+
+
+def test_toml_with_an_enormous_number_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^a number in it has too many digits$"):
+        parsed_toml("a = 1" + "0" * 9999)
+    with pytest.raises(ValueError, match="line 1"):
+        parsed_toml("a = = 1")
