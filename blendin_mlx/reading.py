@@ -82,13 +82,14 @@ def parsed_toml(text: str) -> dict[str, Any]:
         ValueError: it is not TOML, nests too deeply, or holds a number that is too large.
     """
     try:
-        return tomllib.loads(text)
+        content: dict[str, Any] = tomllib.loads(text)
     except RecursionError:
         raise ValueError("it nests too deeply") from None
     except tomllib.TOMLDecodeError:
         raise
     except ValueError:  # Python does not read thousands of digits
         raise ValueError("a number in it has too many digits") from None
+    return content
 
 
 def _refuse_constant(written: str) -> None:

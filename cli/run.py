@@ -142,10 +142,10 @@ def _messages(given: dict[str, Any]) -> list[dict[str, str]]:
         if not isinstance(prompt, str):
             raise ValueError('"prompt" must be a string')
         return [{"role": "user", "content": prompt}]
-    given = list(map(_with_text, messages)) if isinstance(messages, list) else [None]
-    if not all(map(_is_message, given)):
+    read: list[Any] = list(map(_with_text, messages)) if isinstance(messages, list) else [None]
+    if not all(map(_is_message, read)):
         raise ValueError('"messages" must be a list of {"role": …, "content": …}')
-    return given
+    return read
 
 
 def _with_text(message: Any) -> Any:
