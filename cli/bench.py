@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .loading import load_pair, named_pair
-from .options import Whole, pair_options
+from .options import pair_options
 from .quiet import quiet_option
 from .terminal import say, tell, unswallowed_interrupt
+from .values import Whole
 
 if TYPE_CHECKING:
     from blendin_mlx.model import Pair

@@ -20,9 +20,9 @@ from .models_table import (
     pair_line,
     suggestion,
 )
-from .options import Whole
 from .quiet import quiet_option
 from .terminal import progress, say, tell
+from .values import Whole
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from .options import Alpha, DraftTokens, Settings
+from .options import Settings
+from .values import Alpha, DraftTokens
 
 NUMBERS = (click.types.IntParamType, click.types.FloatParamType, Alpha, DraftTokens)
 # What stays: the models are loaded once, and so is what depends on them.

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .files import FileToWrite, write_whole
-from .options import Number
 from .quiet import quiet_option
 from .terminal import Output, complain, harmless, progress, say
+from .values import Number
 
 if TYPE_CHECKING:
     from blendin_mlx.trace import RecordedRun
