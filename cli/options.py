@@ -204,7 +204,7 @@ def sampling_options(command: Command) -> Command:
         ),
         click.option(
             "--repetition-context-size",
-            type=Whole(min=1),
+            type=Whole(1, 2**31 - 1),
             default=20,
             show_default=True,
             help="How many tokens back the penalty looks, the prompt's among them.",

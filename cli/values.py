@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 BASE_TEMPLATES = ("query", "transcript", "plain", "chat")
-MOST = 2**31 - 1  # of whatever is counted: what arrays and their indices can hold
+MOST = 2**53  # of whatever is counted: what JSON keeps exactly
 LARGEST = 3e38  # what float32 holds
 
 

@@ -63,6 +63,7 @@ PENALTIES: list[dict[str, Any]] = [
     {"repetition_penalty": 0.5},
     {"repetition_penalty": 3.0, "repetition_context_size": 2},
     {"repetition_penalty": 3.0, "repetition_context_size": 200},
+    {"repetition_penalty": 3.0, "repetition_context_size": 2**31 - 1},
 ]
 SAMPLING: list[dict[str, Any]] = [
     {},
@@ -119,7 +120,7 @@ def test_a_repetition_penalty_weighs_on_the_blend(run, tiny, tmp_path):
     assert len(set(held["token_ids"]) - set(prompt)) == MOST
 
 
-@pytest.mark.parametrize("top_k", [300, 301, 2**31 - 1])
+@pytest.mark.parametrize("top_k", [300, 301, 2**53])
 def test_top_k_at_or_above_the_vocabulary_is_no_limit(run, tiny, tmp_path, top_k):
     drawn = ("--method", "base", "--temp", 2, "--seed", 7)
     free, _ = told(run, tiny, tmp_path, *drawn)
