@@ -48,6 +48,13 @@ def probabilities(logits: mx.array, size: int) -> mx.array:
     return weights / total(weights)[..., None]
 
 
+def level(logits: mx.array, size: int) -> mx.array:
+    """Return ``log Σ exp`` of the first ``size`` logits, ``[..., 1]``: logit = log P + level."""
+    real = logits[..., :size].astype(mx.float32)
+    highest = real.max(axis=-1, keepdims=True)
+    return highest + mx.log(total(exponential(real - highest)))[..., None]
+
+
 def exponential(values: mx.array) -> mx.array:
     """``exp`` of float32 values up to 0, to about one unit in the last place.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -36,6 +37,7 @@ def save_prompt_cache(path: Path, cache: PromptCache) -> None:
     """Write what the models have read to a file, whole or not at all.
 
     Raises:
+        PromptCacheError: there is no room for it.
         OSError: it cannot be written.
 
     Example:
@@ -191,12 +193,25 @@ def _write(path: Path, arrays: Arrays, metadata: dict[str, str]) -> None:
     number, name = tempfile.mkstemp(suffix=".safetensors", prefix=".", dir=folder)
     os.close(number)
     try:
-        mx.save_safetensors(name, arrays, metadata)
+        _save(path, name, arrays, metadata)
         os.replace(name, path)
     except BaseException:
         with suppress(OSError):
             os.unlink(name)
         raise
+
+
+def _save(path: Path, name: str, arrays: Arrays, metadata: dict[str, str]) -> None:
+    """Write the arrays to ``name``; mlx says neither which file it could not write nor why."""
+    try:
+        mx.save_safetensors(name, arrays, metadata)
+    except RuntimeError:
+        needed = sum(array.nbytes for array in arrays.values())
+        free = shutil.disk_usage(path.parent).free
+        raise PromptCacheError(
+            f"{path} cannot be written: it takes {needed / 1e6:.1f} MB, and its disk has "
+            f"{free / 1e6:.1f} MB free; make room, or name another file"
+        ) from None
 
 
 def _read(path: Path) -> tuple[Arrays, dict[str, str]]:

@@ -116,6 +116,7 @@ class Decoder:
         self._takes_top = self.chooser.is_greedy and constraint is None
         self._overlaps = (not is_cpu() if overlap is None else overlap) and speculation is None
         self._banned: int | None = None
+        self._level: mx.array | float = 0.0
         self._shortlist = Shortlist(candidates)
 
     def __iter__(self) -> Generator[Step, None, None]:
@@ -165,7 +166,9 @@ class Decoder:
     def _run_base(self) -> View:
         tokens = self._tokens()
         draft = [] if self.base.knows(tokens) else self._draft()
-        probs = self.vocabulary.distribution(self.base.after(tokens, draft))
+        logits = self.base.after(tokens, draft)
+        self._level = blending.level(logits, self.vocabulary.size)
+        probs = self.vocabulary.distribution(logits)
         self._shortlist.see("base", probs)
         return View(probs, *blending.top(probs))
 
@@ -186,7 +189,7 @@ class Decoder:
         return self._constraint.permit(probs, self.answer.ids)
 
     def _choose(self, probs: mx.array) -> mx.array:
-        return self.chooser.choose(probs, self._tokens())
+        return self.chooser.choose(probs, self._tokens(), self._level)
 
     def _read(
         self, row: list[mx.array], probs: mx.array, chosen: mx.array

@@ -130,11 +130,11 @@ def stream_generate(
         method = make_method(method)
     if not isinstance(prompt, PairPrompt):
         prompt = build_prompt(pair, prompt)
-    _check_room(pair.base, len(prompt.base.ids))
+    _check_prompt(pair.base, len(prompt.base.ids))
     if method.asks:
-        _check_room(pair.aligned, len(prompt.aligned.ids))
+        _check_prompt(pair.aligned, len(prompt.aligned.ids))
         if method.needs_reference:
-            _check_room(pair.require_reference(), len(prompt.aligned.ids))
+            _check_prompt(pair.require_reference(), len(prompt.aligned.ids))
     cache = prompt_cache or make_prompt_cache(pair, kv_bits=kv_bits)
     base_ids = list(prompt.base.ids)
     unread = [(cache.base, base_ids[:-1])]
@@ -209,6 +209,12 @@ def generate(pair: Pair, prompt: str | Sequence[Message] | PairPrompt, **options
         >>> generate(pair, "How do I boil an egg?", max_tokens=200)
     """
     return "".join(response.text for response in stream_generate(pair, prompt, **options))
+
+
+def _check_prompt(model: LanguageModel, tokens: int) -> None:
+    if tokens == 0:
+        raise PromptError(f"the prompt is empty for {model.name}: its template writes nothing")
+    _check_room(model, tokens)
 
 
 def _check_room(model: LanguageModel, tokens: int) -> None:

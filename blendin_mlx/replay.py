@@ -146,7 +146,7 @@ class _Replay:
         if run.get("json_schema") is not None:
             self.constraint = JsonConstraint(pair.base.vocabulary, run["json_schema"])
         self.policy = "blend" if self.constraint else run["stop_policy"]
-        self.greedy = run.get("temp", 0) == 0 and run.get("repetition_penalty") is None
+        self.greedy = run.get("temp", 0) == 0 and not run.get("repetition_penalty")
         self.vocabulary = pair.base.vocabulary
         self.answer = AnswerText(self.vocabulary)
         ids = [step["id"] for step in steps]

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol
 
 from .answering import Piece
 from .errors import BlendinError
 from .model import LanguageModel, Pair
 from .prompts import PairPrompt, Prompt
+from .reading import decoded
 from .step import Step
 
 Record = dict[str, Any]
@@ -26,6 +27,16 @@ class TraceError(BlendinError):
     """A trace cannot be read, or is none."""
 
 
+class Lines(Protocol):
+    """Where lines are written to, as an open file."""
+
+    def write(self, text: str, /) -> object:
+        """Write a line with its end."""
+
+    def flush(self) -> object:
+        """Leave nothing behind."""
+
+
 class TraceWriter:
     """Writes a trace, a line at a time, so that what was decided survives whatever comes next.
 
@@ -36,7 +47,7 @@ class TraceWriter:
         >>> writer.end(statistics.as_json())
     """
 
-    def __init__(self, file: IO[str], pair: Pair) -> None:
+    def __init__(self, file: Lines, pair: Pair) -> None:
         self._file = file
         self._pair = pair
 
@@ -127,7 +138,7 @@ def read_trace(path: Path) -> Iterator[Record]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                record = json.loads(line.decode())
+                record = json.loads(decoded(line, str(path)))
                 record["type"]
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise TraceError(f"{path}:{number} is no trace record") from None

@@ -10,7 +10,9 @@ import click
 
 from .loading import load_pair, named_pair
 from .options import pair_options
-from .terminal import say, unswallowed_interrupt
+from .quiet import quiet_option
+from .terminal import say, tell, unswallowed_interrupt
+from .values import Whole
 
 if TYPE_CHECKING:
     from blendin_mlx.model import Pair
@@ -23,13 +25,13 @@ PROGRAMS = {"base": ("base", "off"), "plain": ("blendin", "off"), "draft": ("ble
 @click.command()
 @click.argument("prompt", default=PROMPT)
 @pair_options
-@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--rounds", type=Whole(min=1), default=5, show_default=True)
 @click.option(
-    "--max-tokens", "-m", type=click.IntRange(min=2), default=48, show_default=True,
+    "--max-tokens", "-m", type=Whole(min=2), default=48, show_default=True,
     help="Tokens of each answer.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="A JSON object.")
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+@quiet_option
 def bench(
     prompt: str,
     pair: str | None,
@@ -54,13 +56,13 @@ def bench(
         loaded = load_pair(named, base, aligned, quiet)
     report = measure_programs(loaded, prompt, rounds, max_tokens, quiet)
     if as_json:
-        click.echo(json.dumps(report))
+        tell(json.dumps(report))
         return
     for name, ratio in report["ratios"].items():
-        click.echo(f"{name:<14} {ratio:.2f} x")
+        tell(f"{name:<14} {ratio:.2f} x")
     speeds = ", ".join(f"{name} {speed:.2f}" for name, speed in report["tokens_per_s"].items())
-    click.echo(f"tokens/s       {speeds}")
-    click.echo(f"a guide pass   {report['guide_cost']:.2f} base passes")
+    tell(f"tokens/s       {speeds}")
+    tell(f"a guide pass   {report['guide_cost']:.2f} base passes")
 
 
 def measure_programs(

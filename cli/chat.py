@@ -17,6 +17,7 @@ from .conversation import Conversation
 from .explaining import explain
 from .loading import named_pair
 from .options import Settings, blend_options
+from .quiet import quiet_option
 from .session import Session
 from .shown import show_options
 from .terminal import say
@@ -37,7 +38,7 @@ LAST = "last"
     help="Go on with the last conversation, or with one kept by /save.",
 )
 @show_options
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+@quiet_option
 def chat(settings: Settings, resume: str | None, show: str, marks: bool, quiet: bool) -> int:
     """Talk with a pair of models. Ctrl-C stops an answer; /help lists the commands.
 
@@ -174,12 +175,9 @@ def _prompt_session() -> PromptSession[str]:
 
 
 def _piped() -> Iterator[str]:
+    from blendin_mlx.reading import decoded
+
     offset = 0
     for line in sys.stdin.buffer:
-        try:
-            yield line.decode()
-        except UnicodeDecodeError as error:
-            raise click.UsageError(
-                f"standard input is not UTF-8 text: byte {offset + error.start}"
-            ) from None
+        yield decoded(line, "standard input", offset)
         offset += len(line)

@@ -122,14 +122,16 @@ def _stats(chat: Conversation, argument: str) -> None:
 
 def _read(chat: Conversation, argument: str) -> None:
     """say what is in a file, with a question after it: /read notes.txt Summarise this."""
+    from blendin_mlx.reading import read_text
+
     name, question = _name_and_rest(argument)
     file = _path(name, "/read notes.txt Summarise this.")
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file)
     except OSError as error:
         raise click.UsageError(f"{file} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise click.UsageError(f"{file} is not UTF-8 text: byte {error.start}") from None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     chat.ask("\n\n".join(part for part in (text.strip(), question.strip()) if part))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ def check_usable(settings: Settings) -> None:
     path = settings.prompt_cache
     if path is None:
         return
+    if path.exists() and not path.is_file():
+        raise click.UsageError(f"--prompt-cache {path} is not a regular file")
     if path.exists():
         check_prompt_cache(path)
     elif not path.absolute().parent.is_dir():
@@ -39,27 +40,16 @@ def read_schema(given: Path | dict[str, Any] | None) -> Any:
     """
     from blendin_mlx.constraint import check_schema
     from blendin_mlx.errors import SchemaError
+    from blendin_mlx.reading import parsed_json, read_text
 
     if given is None:
         return None
     where = f"--json-schema {given}" if isinstance(given, Path) else "json_schema"
     try:
-        schema = json.loads(source_of(given)) if isinstance(given, Path) else given
+        schema = parsed_json(read_text(given)) if isinstance(given, Path) else given
         check_schema(schema)
     except SchemaError as error:
         raise click.UsageError(f"{where}: {error}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise click.UsageError(f"{where} is not JSON: {error}") from None
     return schema
-
-
-def source_of(path: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        click.UsageError: it is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise click.UsageError(f"{path} is not UTF-8: byte {error.start}") from None

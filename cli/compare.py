@@ -12,6 +12,7 @@ from .codes import INTERRUPTED
 from .generate import read_prompt
 from .method import make_method, with_method, with_reference
 from .options import METHODS, Settings, blend_options
+from .quiet import quiet_option
 from .session import Session
 from .terminal import (
     Interrupt,
@@ -40,7 +41,7 @@ WIDE = 100  # columns of a terminal from which on answers stand side by side
     help="Another method to compare, with the options that it has too; may be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the texts.")
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+@quiet_option
 def compare(
     prompt: str | None, settings: Settings, others: tuple[str, ...], as_json: bool, quiet: bool
 ) -> int:

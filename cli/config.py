@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,9 @@ from typing import Any
 
 import click
 
+from .files import FileToWrite
 from .override import as_given
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from .terminal import tell
 
 LOCAL = "blendin.toml"
 
@@ -109,7 +105,7 @@ def _checked(
             near = difflib.get_close_matches(option, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise click.UsageError(f"{where}: {key!r} is no option{hint}")
-        if getattr(known[option].type, "writable", False):
+        if isinstance(known[option].type, FileToWrite):
             raise click.UsageError(f"{where}: {key!r} names a file to write: say it as an option")
         try:
             settings[option] = as_given(known[option], key, value)
@@ -119,11 +115,12 @@ def _checked(
 
 
 def _read(file: Path) -> dict[str, Any]:
+    from blendin_mlx.reading import parsed_toml, read_text
+
     try:
-        content: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return parsed_toml(read_text(file))
+    except (OSError, ValueError) as error:
         raise click.UsageError(f"{file} cannot be read: {error}") from None
-    return content
 
 
 def default_map(group: click.Group) -> dict[str, dict[str, Any]]:
@@ -165,12 +162,12 @@ def show(ctx: click.Context, everything: bool, as_json: bool) -> None:
     assert isinstance(group, click.Group)
     rows = [row for row in _rows(group) if everything or row["source"] != "default"]
     if as_json:
-        click.echo(json.dumps(rows, ensure_ascii=False, default=str))
+        tell(json.dumps(rows, ensure_ascii=False, default=str))
         return
     for row in rows:
-        click.echo(f"{row['command']:<10} {row['option']:<28} {row['value']!s:<20} {row['source']}")
+        tell(f"{row['command']:<10} {row['option']:<28} {row['value']!s:<20} {row['source']}")
     if not rows:
-        click.echo(f"nothing is set; files are looked for at {' and '.join(map(str, files()))}")
+        tell(f"nothing is set; files are looked for at {' and '.join(map(str, files()))}")
 
 
 def _rows(group: click.Group) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -15,14 +14,15 @@ from . import guides as candidates
 from .codes import INTERRUPTED
 from .diagnose_page import page
 from .diagnose_plot import draw, require_matplotlib
+from .files import FileToWrite, Target, write_whole
 from .measuring import measure
 from .options import Settings, blend_options
+from .quiet import quiet_option
 from .ranking import ORDER, as_json, comparisons, ranked
 from .report import Alone, Report
 from .terminal import Output, interruptible, say
 from .verdict import rows, verdict
 
-TARGET = click.Path(dir_okay=False, writable=True, path_type=Path)
 NAMED = 5  # bad lines of a prompt file that are named one by one
 
 
@@ -40,9 +40,9 @@ NAMED = 5  # bad lines of a prompt file that are named one by one
 @click.option(
     "--json", "as_json_text", is_flag=True, help="A JSON array of reports, the best first."
 )
-@click.option("--html", type=TARGET, help="Also write a web page of it.")
-@click.option("--png", type=TARGET, help="Also draw it; needs the plot extra.")
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+@click.option("--html", type=FileToWrite(), help="Also write a web page of it.")
+@click.option("--png", type=FileToWrite(), help="Also draw it; needs the plot extra.")
+@quiet_option
 def diagnose(
     settings: Settings,
     guides: tuple[str, ...],
@@ -65,7 +65,9 @@ def diagnose(
     asked = read_prompts(prompts)
     if png is not None:
         require_matplotlib()
-    _require_writable({"--html": html, "--png": png})
+    for option, file in (("--html", html), ("--png", png)):
+        if file is not None:
+            Target(file, option)  # it can be written
     found = candidates.find(settings, guides, quiet)
     reports, base = list[Report](), list[Alone]()
     with interruptible() as interrupt:
@@ -81,32 +83,17 @@ def diagnose(
     return INTERRUPTED if interrupt.pressed else 0
 
 
-def _require_writable(targets: dict[str, Path | None]) -> None:
-    """Refuse a place that cannot be written before anything is measured.
-
-    Raises:
-        click.UsageError: its folder is missing, or no file can be made there.
-    """
-    for option, file in targets.items():
-        if file is None:
-            continue
-        if not file.parent.is_dir():
-            raise click.UsageError(f"{option}: cannot write {file}: no folder {file.parent}")
-        if not file.exists() and not os.access(file.parent, os.W_OK):
-            raise click.UsageError(f"{option}: cannot write into {file.parent}")
-
-
 def read_prompts(file: Path | None) -> list[str]:
     """The prompts of a file, or the built-in ones.
 
     Raises:
         click.UsageError: a line that is none, by its number.
+        ValueError: the file is not UTF-8.
     """
-    text: Any = files(__package__) / "prompts.txt" if file is None else file
-    try:
-        lines = text.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise click.UsageError(f"{file} is not UTF-8 text: byte {error.start}") from None
+    from blendin_mlx.reading import decoded
+
+    source: Any = files(__package__) / "prompts.txt" if file is None else file
+    lines = decoded(source.read_bytes(), str(file)).split("\n")
     numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip()]
     if file is not None and file.suffix == ".jsonl":
         found = _prompts(file, numbered)
@@ -126,11 +113,13 @@ def _prompts(file: Path, lines: Sequence[tuple[int, str]]) -> list[str]:
 
 def _prompt(line: str) -> str | None:
     """The prompt of a line, None where there is none, or no text that a model could read."""
+    from blendin_mlx.reading import parsed_json
+
     try:
-        prompt = json.loads(line)["prompt"]
-        if isinstance(prompt, str) and prompt.strip() and prompt.encode():
+        prompt = parsed_json(line)["prompt"]
+        if isinstance(prompt, str) and prompt.strip():
             return prompt
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         pass
     return None
 
@@ -155,10 +144,10 @@ def _tell(
         text = "\n".join([*map(_text, order), *([_ranking(order)] if len(order) > 1 else [])])
     Output().write(text)
     if html is not None:
-        html.write_text(page(order), encoding="utf-8")
+        write_whole(html, page(order), "--html")
         say(f"wrote {html}", quiet)
     if png is not None:
-        draw(order, png)
+        write_whole(png, draw(order), "--png")
         say(f"wrote {png}", quiet)
 
 

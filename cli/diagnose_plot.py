@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -28,15 +28,17 @@ def require_matplotlib() -> None:
         raise click.UsageError(MISSING)
 
 
-def draw(reports: Sequence[Report], file: Path) -> None:
-    """Rates of each prompt with the interval of all, and the lengths of bursts."""
+def draw(reports: Sequence[Report]) -> bytes:
+    """Draw, as a PNG, rates of each prompt with the interval of all, and the lengths of bursts."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 2.4 + 0.5 * len(reports)), layout="constrained")
     rates, bursts = figure.subplots(1, 2, width_ratios=(3, 2))
     draw_rates(rates, reports)
     draw_bursts(bursts, reports)
-    figure.savefig(file, dpi=120, format="png")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=120, format="png")
+    return drawn.getvalue()
 
 
 def draw_rates(axes: Axes, reports: Sequence[Report]) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from .terminal import tell
+
 PACKAGES = ("blendin-mlx", "mlx", "mlx-lm", "transformers", "tokenizers", "huggingface-hub", "gguf")
 
 
@@ -25,19 +27,19 @@ def doctor(as_json: bool) -> None:
     """
     report = examine()
     if as_json:
-        click.echo(json.dumps(report, ensure_ascii=False))
+        tell(json.dumps(report, ensure_ascii=False))
         return
     for key, value in report.items():
         if isinstance(value, dict):
-            click.echo(key)
+            tell(key)
             width = max(map(len, value))
             for name, entry in value.items():
-                click.echo(f"  {name:<{width}}  {entry}")
+                tell(f"  {name:<{width}}  {entry}")
         elif isinstance(value, list):
             for line in value or ["nothing is missing"]:
-                click.echo(f"{key:<10} {line}")
+                tell(f"{key:<10} {line}")
         else:
-            click.echo(f"{key:<10} {value}")
+            tell(f"{key:<10} {value}")
 
 
 def examine() -> dict[str, Any]:

@@ -7,12 +7,14 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import click
 
 from .codes import FAILURE, INTERRUPTED
+from .files import FileToWrite, Target
 from .options import Settings, blend_options
+from .quiet import quiet_option
 from .session import Session, joined
 from .shown import Shown, make_shown, show_options
 from .terminal import Output, figures, interruptible, say
@@ -27,11 +29,11 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the text.")
 @click.option(
     "--trace",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=FileToWrite(),
     help="Write every decision to this file, as JSON lines.",
 )
 @show_options
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+@quiet_option
 def generate(
     prompt: str | None,
     settings: Settings,
@@ -53,14 +55,14 @@ def generate(
     """
     parts = read_parts(prompt)
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(_trace_file(trace)) if trace else None
+        file = stack.enter_context(Target(trace, "--trace")) if trace else None
         if as_json:
             return _answer_as_json(parts, settings, file, quiet)
         return _answer(parts, settings, file, make_shown(show, marks, quiet), quiet)
 
 
 def _answer(
-    parts: list[str], settings: Settings, trace: IO[str] | None, shown: Shown, quiet: bool
+    parts: list[str], settings: Settings, trace: Target | None, shown: Shown, quiet: bool
 ) -> int:
     session, messages = _session(parts, settings, quiet)
     with interruptible() as interrupt:
@@ -73,9 +75,7 @@ def _answer(
     return _code(session, response)
 
 
-def _answer_as_json(
-    parts: list[str], settings: Settings, trace: IO[str] | None, quiet: bool
-) -> int:
+def _answer_as_json(parts: list[str], settings: Settings, trace: Target | None, quiet: bool) -> int:
     session, messages = _session(parts, settings, quiet)
     with interruptible() as interrupt:
         *_, last = session.answer(messages, interrupt, trace)
@@ -100,14 +100,6 @@ def _session(
     return session, [{"role": "user", "content": joined(*parts)}]
 
 
-def _trace_file(path: Path) -> IO[str]:
-    """Opened before the models load: a mistyped path should not cost that wait."""
-    try:
-        return path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise click.UsageError(f"--trace: cannot write {path}: {error.strerror}") from None
-
-
 def read_prompt(argument: str | None) -> str:
     """The parts of :func:`read_parts`, joined by an empty line."""
     return joined(*read_parts(argument))
@@ -117,21 +109,17 @@ def read_parts(argument: str | None) -> list[str]:
     """Standard input where it is no terminal, then the argument; one of them at least.
 
     Raises:
-        click.UsageError: nothing was given, or what was given is not UTF-8.
+        click.UsageError: nothing was given.
+        ValueError: what was given is not UTF-8.
     """
+    from blendin_mlx.reading import decoded
+
     parts = []
     if argument == "-" or not sys.stdin.isatty():
-        parts.append(_decoded(sys.stdin.buffer.read(), "standard input").strip("\n"))
+        parts.append(decoded(sys.stdin.buffer.read(), "standard input").strip("\n"))
     if argument is not None and argument != "-":
-        parts.append(_decoded(os.fsencode(argument), "the prompt argument"))
+        parts.append(decoded(os.fsencode(argument), "the prompt argument"))
     parts = [part for part in parts if part.strip()]
     if not parts:
         raise click.UsageError("the prompt is empty; give it as an argument or on standard input")
     return parts
-
-
-def _decoded(data: bytes, where: str) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise click.UsageError(f"{where} is not UTF-8 text: byte {error.start}") from None

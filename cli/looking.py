@@ -46,7 +46,7 @@ def why(chat: Conversation, argument: str) -> None:
 def alt(chat: Conversation, argument: str) -> None:
     """/alt N K takes candidate K of the blend at token N, and goes on from there"""
     numbers = argument.split()
-    if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+    if len(numbers) != 2 or not all(map(_is_index, numbers)):
         raise click.UsageError("say which token and which candidate: /alt 3 2")
     index = _token_index(chat, numbers[0])
     blended = chat.look_at(index).blended
@@ -111,9 +111,14 @@ def _list_tokens(chat: Conversation) -> None:
     say("  ".join(parts))
 
 
+def _is_index(written: str) -> bool:
+    """True if it is a number that a token or a candidate may have."""
+    return written.isdecimal() and len(written) < 10
+
+
 def _token_index(chat: Conversation, argument: str) -> int:
     """The token of that number, or where that text begins."""
-    if argument.isdecimal() and int(argument) < len(chat.steps):
+    if _is_index(argument) and int(argument) < len(chat.steps):
         return int(argument)
     start = "".join(piece.text for piece in chat.steps).find(argument)
     end = 0

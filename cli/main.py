@@ -24,7 +24,7 @@ from .models import models
 from .plain import add_plain
 from .reference import reference
 from .run import run
-from .terminal import harmless
+from .terminal import Context, complain
 from .trace import trace
 
 HELP = f"{__name__}.help"  # whether help is asked for
@@ -83,7 +83,8 @@ cli.add_command(trace)
 cli.add_command(doctor)
 cli.add_command(config)
 cli.add_command(reference)
-add_plain(cli)
+for command in add_plain(cli):
+    command.context_class = Context
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -101,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = USAGE
     except Exception as error:
         if debug and not isinstance(error, click.ClickException):
-            traceback.print_exc()
+            complain(traceback.format_exc())
         code = _report(error)
     sys.exit(code)
 
@@ -120,9 +121,8 @@ def _report(error: Exception) -> int:
     where = ""
     if isinstance(error, click.UsageError) and error.ctx is not None:
         where = f" (see {error.ctx.command_path} --help)"
-    line = harmless(" ".join(f"blendin: {message}{where}".split()))
     try:
-        click.echo(line, err=True)
+        complain(" ".join(f"blendin: {message}{where}".split()))
     except OSError:
         return code
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:

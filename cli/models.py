@@ -20,10 +20,11 @@ from .models_table import (
     pair_line,
     suggestion,
 )
-from .terminal import progress, say
+from .quiet import quiet_option
+from .terminal import progress, say, tell
+from .values import Whole
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
-QUIET = click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
 
 
 @click.group()
@@ -55,11 +56,11 @@ def list_models(as_json: bool) -> None:
         echo_json([*pairs, *kept])
         return
     for pair in pairs:
-        click.echo(pair_line(pair))
+        tell(pair_line(pair))
         for role in ("base", "aligned"):
-            click.echo(f"  {role:<8} {model_line(pair[role])}")
+            tell(f"  {role:<8} {model_line(pair[role])}")
     for model in kept:
-        click.echo(kept_line(model))
+        tell(kept_line(model))
 
 
 @models.command()
@@ -103,14 +104,14 @@ def suggest(as_json: bool) -> None:
         echo_json(able)
         return
     for pair in able:
-        click.echo(suggestion(pair))
+        tell(suggestion(pair))
 
 
 @models.command()
 @click.argument("names", nargs=-1, required=True, metavar="PAIR | BASE ALIGNED")
 @click.option(
     "--tokens",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     help="How long the longest conversation will be.  [default: 4096, or less where a model ends]",
 )
 @click.option(
@@ -161,7 +162,7 @@ def check(names: tuple[str, ...], tokens: int | None, kv_bits: str | None, as_js
     help="Weights that share a scale.  [default: 64]",
 )
 @AS_JSON
-@QUIET
+@quiet_option
 def pull(
     names: tuple[str, ...], bits: str | None, group_size: str | None, as_json: bool, quiet: bool
 ) -> None:
@@ -192,7 +193,7 @@ def pull(
 @models.command()
 @click.argument("name")
 @AS_JSON
-@QUIET
+@quiet_option
 def remove(name: str, as_json: bool, quiet: bool) -> None:
     """Delete a model, both models of a pair, or a hub repo (or one @REVISION) from the cache.
 
@@ -212,7 +213,7 @@ def remove(name: str, as_json: bool, quiet: bool) -> None:
 @models.command()
 @click.argument("name")
 @AS_JSON
-@QUIET
+@quiet_option
 def verify(name: str, as_json: bool, quiet: bool) -> None:
     """Check every file of a model, or of a pair, against what was recorded of it (SHA-256).
 
@@ -232,7 +233,7 @@ def verify(name: str, as_json: bool, quiet: bool) -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--name", help="The name to keep it by.  [default: that of the file]")
 @AS_JSON
-@QUIET
+@quiet_option
 def import_model(file: Path, name: str | None, as_json: bool, quiet: bool) -> None:
     """Import a GGUF file: llama, qwen2, qwen3, gemma2 and gemma3 (text) architectures.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import click
+from .terminal import tell
 
 BYTES_OF_A_WEIGHT = {"cpu": 4.0, "gpu": 0.6}  # float32; 4 bits with their scales
 
@@ -155,7 +155,7 @@ def suggestion(pair: dict[str, Any]) -> str:
 
 def echo_json(content: Any) -> None:
     """JSON in one line."""
-    click.echo(json.dumps(content, ensure_ascii=False))
+    tell(json.dumps(content, ensure_ascii=False))
 
 
 def echo(about: dict[str, Any], as_json: bool) -> None:
@@ -170,10 +170,11 @@ def print_about(about: dict[str, Any], indent: str = "") -> None:
     """An object, a line for each value."""
     for key, value in about.items():
         if isinstance(value, dict):
-            click.echo(f"{indent}{key}") if value else None
+            if value:
+                tell(f"{indent}{key}")
             print_about(value, indent + "  ")
         elif value is not None:
-            click.echo(f"{indent}{key:<16} {_shown(value)}")
+            tell(f"{indent}{key:<16} {_shown(value)}")
 
 
 def _shown(value: Any) -> str:

@@ -6,7 +6,6 @@ would make ``--help`` slow. A test holds them to the engine's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,82 +13,20 @@ from typing import Any, TypeVar
 
 import click
 
+from .files import FileToWrite
+from .values import Alpha, DraftTokens, Number, Template, Whole
+
 METHODS = (
     *("base", "aligned", "blendin", "fixed", "nudging", "ensemble", "kad", "confidence-bet"),
     "proxy-tuning",
 )
 STOP_POLICIES = ("blend", "base", "either", "guide")
-BASE_TEMPLATES = ("query", "examples", "transcript", "plain", "chat")
 PROJECTIONS = ("prefix", "shared")
 DRAFTS = ("auto", "guide", "lookup", "off")
 
 _NEAREST = 3
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class Number(click.FloatRange):
-    """A finite number in a range; click's own lets NaN through."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """The number."""
-        number = float(super().convert(value, param, ctx))
-        if not math.isfinite(number):
-            self.fail(f"{value} is no finite number", param, ctx)
-        return number
-
-
-class Alpha(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on only
-    """``auto``, or a weight from 0 to 1."""
-
-    name = "auto|0..1"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float | None:
-        """None for ``auto``."""
-        if value is None or value == "auto":
-            return None
-        try:
-            return Number(0, 1).convert(value, param, ctx)
-        except click.BadParameter:
-            self.fail(f"{value!r} is neither auto nor a number from 0 to 1", param, ctx)
-
-
-class DraftTokens(click.ParamType):  # type: ignore[type-arg]
-    """``auto``, or how many tokens to draft at once."""
-
-    name = "auto|1..16"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | None:
-        """None for ``auto``."""
-        if value is None or value == "auto":
-            return None
-        try:
-            return int(click.IntRange(1, 16).convert(value, param, ctx))
-        except click.BadParameter:
-            self.fail(f"{value!r} is neither auto nor a number from 1 to 16", param, ctx)
-
-
-class Template(click.ParamType):  # type: ignore[type-arg]
-    """A built-in template's name, or a file."""
-
-    name = "NAME|FILE"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str | Path:
-        """The name, or the path of an existing file."""
-        if value in BASE_TEMPLATES:
-            return str(value)
-        if not Path(value).exists() or Path(value).is_dir():
-            known = ", ".join(BASE_TEMPLATES)
-            self.fail(f"{value!r} is neither a file nor one of {known}", param, ctx)
-        return Path(value)
 
 
 @dataclass(frozen=True)
@@ -230,7 +167,7 @@ def sampling_options(command: Command) -> Command:
         click.option(
             "--max-tokens",
             "-m",
-            type=click.IntRange(min=1),
+            type=Whole(min=1),
             default=512,
             show_default=True,
             help="Most tokens to produce.",
@@ -256,25 +193,27 @@ def sampling_options(command: Command) -> Command:
         ),
         click.option(
             "--top-k",
-            type=click.IntRange(min=0),
+            type=Whole(min=0),
             default=0,
-            help="Draw from this many tokens; 0 is off.",
+            help="Draw from this many tokens; 0 is off, and so is the whole vocabulary or more.",
         ),
         click.option(
             "--repetition-penalty",
-            type=Number(min=0, min_open=True),
-            help="Divide the weight of tokens that were used; 1 is off.  [default: off]",
+            type=Number(min=0),
+            help="As in mlx-lm: logits above 0 of tokens that were used are divided by this, those "
+            "below 0 multiplied; 0 and 1 are off. A blend's logits are log r + log Σ exp of the "
+            "base's logits, so that at weight 0 they are the base's own.  [default: off]",
         ),
         click.option(
             "--repetition-context-size",
-            type=click.IntRange(min=1),
-            default=64,
+            type=Whole(1, 2**31 - 1),
+            default=20,
             show_default=True,
-            help="How many tokens back the penalty looks.",
+            help="How many tokens back the penalty looks, the prompt's among them.",
         ),
         click.option(
             "--seed",
-            type=click.IntRange(0, 2**64 - 1),
+            type=Whole(0, 2**64 - 1),
             metavar="INTEGER",
             help="For sampling; one is drawn and reported if absent.",
         ),
@@ -314,7 +253,7 @@ def speed_options(command: Command) -> Command:
         ),
         click.option(
             "--prompt-cache",
-            type=click.Path(dir_okay=False, path_type=Path),
+            type=FileToWrite(),
             metavar="FILE",
             help="Keep what both models read of the system prompt, and of standard input where "
             "the prompt is an argument too: made once, read again by later commands.",

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from .options import Alpha, DraftTokens, Settings
+from .options import Settings
+from .values import Alpha, DraftTokens
 
 NUMBERS = (click.types.IntParamType, click.types.FloatParamType, Alpha, DraftTokens)
 # What stays: the models are loaded once, and so is what depends on them.
@@ -67,6 +68,9 @@ def as_given(option: click.Parameter, key: str, value: Any) -> Any:
     is_flag = isinstance(option, click.Option) and option.is_flag
     if is_flag and isinstance(value, bool | str):
         return value
-    if is_flag or isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"{key!r} must be {'true or false' if is_flag else 'a text or a number'}")
+    may_be_number = isinstance(option.type, (*NUMBERS, click.Choice))
+    kinds = (str, int, float) if may_be_number else str
+    if is_flag or isinstance(value, bool) or not isinstance(value, kinds):
+        single = "a text or a number" if may_be_number else "a text"
+        raise ValueError(f"{key!r} must be {'true or false' if is_flag else single}")
     return value if isinstance(option.type, NUMBERS) else str(value)

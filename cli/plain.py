@@ -10,13 +10,12 @@ from typing import Any
 import click
 
 
-def add_plain(command: click.Command) -> None:
-    """Give a command the option, or all commands of a group."""
-    if isinstance(command, click.Group):
-        for one in command.commands.values():
-            add_plain(one)
-    else:
-        command.params.append(_option())
+def add_plain(root: click.Command) -> list[click.Command]:
+    """Give a command the option, or all commands of a group; return the command and all below."""
+    if not isinstance(root, click.Group):
+        root.params.append(_option())
+        return [root]
+    return [root, *(one for child in root.commands.values() for one in add_plain(child))]
 
 
 def _option() -> click.Option:

@@ -14,6 +14,7 @@ import click
 from .codes import FAILURE, INTERRUPTED
 from .options import Settings, blend_options
 from .override import overridden
+from .quiet import quiet_option
 from .session import Session
 from .terminal import Output, counted, interruptible, say
 
@@ -27,7 +28,7 @@ from .terminal import Output, counted, interruptible, say
     metavar="OUT.jsonl",
     help="Skip the lines that are answered there.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+@quiet_option
 def run(file: IO[bytes], settings: Settings, resume_from: Path | None, quiet: bool) -> int:
     """Answer every line of IN.jsonl ("-" for standard input), in order.
 
@@ -89,7 +90,7 @@ def _mend_end(file: Path) -> None:
 
 
 def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    for number, line in enumerate(file, 1):
+    for number, line in enumerate(file, 1):  # whatever a line holds, the next one is answered
         if line.strip():
             yield number, line
 
@@ -118,9 +119,11 @@ def _answer(
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
+    from blendin_mlx.reading import decoded, parsed_json
+
     try:
-        given = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        given = parsed_json(decoded(line, "the line"))
+    except ValueError as error:
         raise ValueError(f"no JSON: {error}") from None
     if isinstance(given, dict):
         return given
@@ -128,7 +131,10 @@ def _parsed(line: bytes) -> dict[str, Any]:
 
 
 def _messages(given: dict[str, Any]) -> list[dict[str, str]]:
-    """The conversation of a line; takes it out of the line."""
+    """The conversation of a line; takes it out of the line.
+
+    A message's content is a text, or a list of texts as {"type": "text", "text": …}.
+    """
     prompt, messages = given.pop("prompt", None), given.pop("messages", None)
     if (prompt is None) == (messages is None):
         raise ValueError('a line needs either "prompt" or "messages"')
@@ -136,9 +142,26 @@ def _messages(given: dict[str, Any]) -> list[dict[str, str]]:
         if not isinstance(prompt, str):
             raise ValueError('"prompt" must be a string')
         return [{"role": "user", "content": prompt}]
-    if not isinstance(messages, list) or not all(map(_is_message, messages)):
+    read: list[Any] = list(map(_with_text, messages)) if isinstance(messages, list) else [None]
+    if not all(map(_is_message, read)):
         raise ValueError('"messages" must be a list of {"role": …, "content": …}')
-    return list(messages)
+    return read
+
+
+def _with_text(message: Any) -> Any:
+    """Return a message with the texts of its content joined, if that is a list of them."""
+    content = message.get("content") if isinstance(message, dict) else None
+    if not isinstance(content, list):
+        return message
+    if other := [part for part in content if not _is_text(part)]:
+        raise ValueError(f"a content has a part that is not text: {other[0]!s:.60}")
+    return {**message, "content": "".join(part["text"] for part in content)}
+
+
+def _is_text(part: Any) -> bool:
+    if not isinstance(part, dict) or part.get("type") != "text":
+        return False
+    return isinstance(part.get("text"), str)
 
 
 def _is_message(value: Any) -> bool:

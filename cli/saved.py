@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from .files import write_whole
+
 Message = dict[str, str]
 
 VERSION = 1
@@ -61,14 +63,20 @@ def write(file: Path, messages: Sequence[Message], system: str | None, models: A
         "messages": list(messages),
     }
     try:
-        if file.is_dir():
-            raise IsADirectoryError(21, "it is a folder")
+        _refuse_odd(file)
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.name}.part")
-        part.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
-        part.replace(file)
+        write_whole(file, json.dumps(content, ensure_ascii=False, indent=1), "conversation")
     except OSError as error:
         raise click.UsageError(f"{file} cannot be written: {error.strerror}") from None
+
+
+def _refuse_odd(file: Path) -> None:
+    """Refuse what is not a file of its own: a conversation neither replaces nor follows it."""
+    kinds = {"folder": file.is_dir(), "link": file.is_symlink()}
+    kinds["device or pipe"] = file.exists() and not file.is_file()
+    for kind, is_it in kinds.items():
+        if is_it:
+            raise click.UsageError(f"{file} cannot be written: it is a {kind}; name another file")
 
 
 def read(file: Path) -> Saved:
@@ -94,11 +102,13 @@ def read(file: Path) -> Saved:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
+    from blendin_mlx.reading import parsed_json, read_text
+
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parsed_json(read_text(file))
     except OSError as error:
         raise click.UsageError(f"{file} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise click.UsageError(f"{file} holds no conversation: {error}") from None
     return content if isinstance(content, dict) else {}
 

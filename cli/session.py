@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .checks import check_usable, read_schema, source_of
+from .checks import check_usable, read_schema
 from .loading import LONGEST_PROMPT, keep_resident, load_pair, named_pair
 from .method import make_method, with_reference
 from .options import Settings
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from blendin_mlx.prompts import PairPrompt
     from blendin_mlx.speculation import Drafting
 
+    from .files import Target
 
+
+COLDEST = 1e-6  # below it 1 / temp outgrows float32, and mlx-lm draws just any token
+MILDEST = 1e-6  # a penalty below it makes infinity of a logit
 CANDIDATES = 5  # of each distribution, in a trace
 
 
@@ -167,7 +171,7 @@ class Session:
         self,
         messages: list[dict[str, str]],
         should_stop: Callable[[], bool],
-        trace: IO[str] | None = None,
+        trace: Target | None = None,
         begun: Sequence[int] = (),
     ) -> Iterator[Response]:
         """Answer a conversation, writing the trace on the way.
@@ -241,6 +245,7 @@ class Session:
             settings: others than those that hold now.
         """
         from blendin_mlx.prompts import BaseTemplate, build_prompt
+        from blendin_mlx.reading import read_text
 
         settings = settings or self.settings
         if settings.system is not None:
@@ -249,8 +254,8 @@ class Session:
         return build_prompt(
             self.pair,
             messages,
-            base_template=BaseTemplate(source_of(base)) if isinstance(base, Path) else base,
-            aligned_template=source_of(aligned) if aligned else None,
+            base_template=BaseTemplate(read_text(base)) if isinstance(base, Path) else base,
+            aligned_template=read_text(aligned) if aligned else None,
             thinking=settings.thinking,
         )
 
@@ -258,9 +263,11 @@ class Session:
         from mlx_lm.sample_utils import make_logits_processors, make_sampler
 
         s = self.settings
-        sampler = make_sampler(s.temp, s.top_p, s.min_p, top_k=s.top_k) if s.temp > 0 else None
+        top_k = s.top_k if s.top_k < self.pair.base.vocabulary.size else 0  # all: no limit
+        temp = max(s.temp, COLDEST)
+        sampler = make_sampler(temp, s.top_p, s.min_p, top_k=top_k) if s.temp > 0 else None
         processors = make_logits_processors(
-            repetition_penalty=s.repetition_penalty,
+            repetition_penalty=s.repetition_penalty and max(s.repetition_penalty, MILDEST),
             repetition_context_size=s.repetition_context_size,
         )
         return {"sampler": sampler, "logits_processors": processors}

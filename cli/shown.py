@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .blend_view import BlendView, closing_line, decision, wants_marks
-from .terminal import Output, figures, say
+from .terminal import Output, figures, say, say_styled
 
 if TYPE_CHECKING:
     from blendin_mlx.answering import Piece, Response
@@ -84,7 +84,7 @@ class ShownBlend(Shown):
         """The legend, α over the answer, and the figures."""
         self.end()
         if not self._quiet:
-            click.echo(self._view.legend(), err=True)
+            say_styled(self._view.legend())
         say(closing_line(self._alphas, self._overrides), self._quiet)
         say(figures(response.statistics), self._quiet)
 

@@ -24,13 +24,28 @@ _HARMFUL += [0x3164, 0xFEFF, 0xFFA0, *range(0xFFF0, 0xFFFC), *range(0x1BCA0, 0x1
 _HARMFUL += [*range(0x1D173, 0x1D17B), *range(0xE0000, 0xE1000)]
 _HARMLESS = dict.fromkeys(_HARMFUL, "\ufffd")
 
-
+# Half of a surrogate pair has no bytes: it is written \\udXXX, which JSON reads as such.
+UNWRITABLE = "backslashreplace"
 PATIENCE_S = 2.0
 
 
 def harmless(text: str) -> str:
     """Text that can only be read: each character is judged alone, so any split looks the same."""
     return text.translate(_HARMLESS)
+
+
+class HarmlessHelp(click.HelpFormatter):
+    """Help whose defaults, which may come from a file, are made harmless."""
+
+    def getvalue(self) -> str:
+        """Return the help so far."""
+        return harmless(super().getvalue())
+
+
+class Context(click.Context):
+    """What commands run in; every command has this class."""
+
+    formatter_class = HarmlessHelp
 
 
 class Output:
@@ -43,17 +58,18 @@ class Output:
     def write(self, text: str) -> None:
         """Write and flush."""
         if text:
-            shown = harmless(text) if self._terminal else text
-            sys.stdout.buffer.write(shown.encode())
-            sys.stdout.buffer.flush()
-            self._line_open = not text.endswith("\n")
+            self.write_styled(harmless(text) if self._terminal else text, text)
 
-    def write_styled(self, styled: str, text: str) -> None:
-        """Write a text that was made harmless and styled already."""
-        if text:
-            sys.stdout.buffer.write(styled.encode())
+    def write_styled(self, styled: str, text: str | None = None) -> None:
+        """Write what was made harmless and styled already.
+
+        Args:
+            text: the same without styles, if it differs.
+        """
+        if styled:
+            sys.stdout.buffer.write(styled.encode(errors=UNWRITABLE))
             sys.stdout.buffer.flush()
-            self._line_open = not text.endswith("\n")
+            self._line_open = not (text or styled).endswith("\n")
 
     def end(self) -> None:
         """End the last line."""
@@ -120,11 +136,26 @@ def is_plain() -> bool:
     return "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
 
 
+def tell(text: str) -> None:
+    """Print a result on stdout, with a line end: harmless on a terminal, as it is in a pipe."""
+    Output().write(f"{text}\n")
+
+
+def complain(line: str) -> None:
+    """Print what went wrong on stderr, made harmless."""
+    click.echo(harmless(line), err=True)
+
+
 def say(line: str, quiet: bool = False) -> None:
-    """One line for a person, on stderr."""
+    """Print a line for a person on stderr, made harmless."""
     if not quiet:
         shown = harmless(line)
-        click.echo(shown if is_plain() else click.style(shown, dim=True), err=True)
+        say_styled(shown if is_plain() else click.style(shown, dim=True))
+
+
+def say_styled(line: str) -> None:
+    """Print on stderr what was made harmless and styled already."""
+    click.echo(line, err=True)
 
 
 @contextmanager
@@ -160,7 +191,7 @@ def _bars() -> Iterator[Any]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = [
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TimeRemainingColumn(),
@@ -170,7 +201,7 @@ def _bars() -> Iterator[Any]:
 
         def report(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
+                tasks[what] = bars.add_task(harmless(what), total=total)
             bars.update(tasks[what], completed=done)
 
         yield report

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .terminal import harmless, progress, say
+from .files import FileToWrite, write_whole
+from .quiet import quiet_option
+from .terminal import Output, complain, harmless, progress, say
+from .values import Number
 
 if TYPE_CHECKING:
     from blendin_mlx.trace import RecordedRun
@@ -31,14 +33,17 @@ def trace() -> None:
 @click.argument("file", type=EXISTING)
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=1e-3,
     show_default=True,
     help="How far a recorded probability may be off.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
-def verify(file: Path, tolerance: float, quiet: bool) -> int:
+@click.option("--pull", is_flag=True, help="Fetch models that the trace names and are not here.")
+@quiet_option
+def verify(file: Path, tolerance: float, pull: bool, quiet: bool) -> int:
     """Compute each step of a trace FILE again; exit 0 only when all of them follow.
+
+    A trace may be somebody else's: the models that it names are fetched only with --pull.
 
     \b
     Example:
@@ -53,17 +58,33 @@ def verify(file: Path, tolerance: float, quiet: bool) -> int:
     records = list(read_trace(file))
     if not records or not is_run(records[0]):
         raise TraceError(f"{file} is no trace: it does not begin with a run record")
+    models = records[0]["models"]
+    base, aligned, *twin = [_found(models[role]) for role in MODEL_ROLES if role in models]
+    if not pull:
+        _require_here(file, [base, aligned, *twin])
     with progress(quiet) as report:
-        models = records[0]["models"]
-        base, aligned, *twin = [_found(models[role]) for role in MODEL_ROLES if role in models]
         pair = load_pair(None, base, aligned, report, reference=twin[0] if twin else None)
     mismatch = replay.verify(pair, records, tolerance)
     if mismatch is not None:
-        click.echo(f"{file}: {mismatch}", err=True)
+        complain(f"{file}: {mismatch}")
         return 1
     steps = sum(record["type"] == "step" for record in records)
     say(f"{file}: all {steps} steps follow", quiet)
     return 0
+
+
+def _require_here(file: Path, names: list[str]) -> None:
+    """Refuse models that would have to be fetched.
+
+    Raises:
+        ModelError: it names the models and the option.
+    """
+    from blendin_models.errors import ModelError
+    from blendin_models.resolve import missing
+
+    if lacking := missing(names):
+        named = " and ".join(lacking)
+        raise ModelError(f"{file} needs {named}, not on this machine; --pull fetches")
 
 
 def _found(model: dict[str, Any]) -> str:
@@ -75,7 +96,7 @@ def _found(model: dict[str, Any]) -> str:
 @trace.command()
 @click.argument("file", type=EXISTING)
 @click.option("--marks", is_flag=True, help="Marks instead of colours.")
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+@quiet_option
 def view(file: Path, marks: bool, quiet: bool) -> None:
     """Show the answer of a trace FILE, and who decided each token; no model is needed.
 
@@ -104,8 +125,7 @@ def view(file: Path, marks: bool, quiet: bool) -> None:
     if overrides:
         lines += ["", "overrides (token, the base's wish → what was written):"]
         lines += [override_line(step) for step in overrides]
-    sys.stdout.buffer.write(("\n".join(lines) + "\n").encode(errors="replace"))
-    sys.stdout.buffer.flush()
+    Output().write_styled("\n".join([*lines, ""]))
 
 
 def _about(recorded: RecordedRun, by_guide: bool) -> str:
@@ -124,10 +144,10 @@ def _about(recorded: RecordedRun, by_guide: bool) -> str:
 @click.option(
     "--output",
     "-o",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=FileToWrite(),
     help="Where the page goes; by default beside the first FILE, as .html.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
+@quiet_option
 def html(files: tuple[Path, ...], output: Path | None, quiet: bool) -> None:
     """Write one web page that shows the runs of trace FILES side by side; it fetches nothing.
 
@@ -141,7 +161,7 @@ def html(files: tuple[Path, ...], output: Path | None, quiet: bool) -> None:
     target = output or files[0].with_suffix(".html")
     if any(target.resolve() == file.resolve() for file in files):
         raise click.UsageError(f"-o: {target} is one of the traces")
-    target.write_text(page(runs), encoding="utf-8")
+    write_whole(target, page(runs), "-o")
     say(f"wrote {target}", quiet)
 
 

@@ -14,6 +14,8 @@ import os
 import re
 from pathlib import Path
 
+from blendin_mlx.reading import read_text
+
 from . import manifest, store
 
 SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -71,14 +73,14 @@ def _verified() -> dict[str, list[object]]:
 def read_json(path: Path) -> object:
     """Return what a small file holds, None where it is not there or damaged."""
     try:
-        content: object = json.loads(read_text(path))
+        content: object = json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError):
         return None
     return content
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a small file.
+def read_regular(path: Path) -> str:
+    """Return the text of a small regular file.
 
     Raises:
         OSError: it is not there, or is a pipe or a device, which might never end.
@@ -86,7 +88,7 @@ def read_text(path: Path) -> str:
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return path.read_text(encoding="utf-8")
+    return read_text(path)
 
 
 def replace_file(path: Path, content: str) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from . import store
 from .building import locked
-from .checksums import blob_of, is_as_recorded, read_json, read_text, replace_file
+from .checksums import blob_of, is_as_recorded, read_json, read_regular, replace_file
 
 # Weights that are loaded, and what goes with them. Never code, never pickles, never sub-folders.
 WANTED = (store.WEIGHTS, "*.json", "*.jinja", "*.txt", "tokenizer.model")
@@ -170,7 +170,7 @@ def known(repo: str, asked: str) -> Iterator[Snapshot]:
 
 def _commit_of(repo: str, asked: str) -> str | None:
     try:
-        commit = read_text(repo_folder(repo) / "refs" / asked).strip()
+        commit = read_regular(repo_folder(repo) / "refs" / asked).strip()
     except (OSError, ValueError):
         return None
     return commit if COMMIT.match(commit) else None

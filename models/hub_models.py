@@ -93,6 +93,11 @@ def locate_repos(
     }
 
 
+def is_kept(one: HubRepo) -> bool:
+    """True if the whole repo, or a quantized copy of it, is on this machine."""
+    return _here(one, None) is not None
+
+
 def _planned(one: HubRepo, quantization: Quantization | None, update: bool) -> _Plan:
     """A folder that is here, or what the hub has to be fetched."""
     from . import hub

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from . import catalogue, manifest, space, store
 from .convert import Quantization
 from .errors import ModelError
-from .hub_models import HubRepo, locate_repos
+from .hub_models import HubRepo, is_kept, locate_repos
 from .install import Progress, install
 from .located import REPO_ID, Located
 from .space import Wanted
@@ -57,6 +58,21 @@ def locate_all(
     return [one if isinstance(one, Located) else located[one] for one in found]
 
 
+def missing(names: Sequence[str]) -> list[str]:
+    """Return those names whose models would have to be fetched; the network is not used.
+
+    Raises:
+        ModelError: nothing has that name.
+    """
+    return [name for name in names if not _is_here(_find(name))]
+
+
+def _is_here(found: Located | HubRepo | catalogue.PackagedModel) -> bool:
+    if isinstance(found, HubRepo):
+        return is_kept(found)
+    return isinstance(found, Located) or store.is_installed(found.name)
+
+
 def _find(name: str) -> Located | HubRepo | catalogue.PackagedModel:
     if not name.strip():
         raise ModelError("a model's name is empty; see blendin models list")
@@ -65,7 +81,7 @@ def _find(name: str) -> Located | HubRepo | catalogue.PackagedModel:
         return entry
     if isinstance(entry, catalogue.HubModel):
         return HubRepo(name, entry.repo, entry.revision, Quantization(entry.bits))
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))  # leaves ~somebody who has no home as it is
     if folder.is_dir():
         return Located(folder.resolve().name, folder)
     if store.NAME.match(name) and store.model_folder(name).is_dir():

@@ -19,14 +19,25 @@ WEIGHTS = "model*.safetensors"
 
 def home() -> Path:
     """The cache folder: ``BLENDIN_HOME``, else the platform's own place for caches."""
-    configured = os.environ.get("BLENDIN_HOME")
-    return Path(configured).expanduser() if configured else Path(user_cache_dir("blendin"))
+    return _configured("BLENDIN_HOME") or Path(user_cache_dir("blendin"))
 
 
 def config_folder() -> Path:
     """The user's own settings: ``BLENDIN_CONFIG``, else the platform's own place for them."""
-    configured = os.environ.get("BLENDIN_CONFIG")
-    return Path(configured).expanduser() if configured else Path(user_config_dir("blendin"))
+    return _configured("BLENDIN_CONFIG") or Path(user_config_dir("blendin"))
+
+
+def _configured(variable: str) -> Path | None:
+    """Return the folder that an environment variable names, None where it is not set.
+
+    Raises:
+        ValueError: it is in the home folder of nobody.
+    """
+    named = os.environ.get(variable)
+    try:
+        return Path(named).expanduser() if named else None
+    except RuntimeError:
+        raise ValueError(f"{variable} is {named!r}: no user of that name has a home") from None
 
 
 def models_folder() -> Path:

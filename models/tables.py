@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from .checksums import read_text
-from .errors import ModelError
+from blendin_mlx.reading import parsed_toml
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from .checksums import read_regular
+from .errors import ModelError
 
 Entry = TypeVar("Entry")
 
@@ -26,7 +22,7 @@ def tables(file: Path, kind: str) -> Iterator[tuple[str, Any]]:
         ModelError: naming the file, which cannot be read or holds something else.
     """
     try:
-        content = tomllib.loads(read_text(file))
+        content = parsed_toml(read_regular(file))
     except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read: {error}") from None
     if unknown := sorted(set(content) - {"models", "pairs"}):

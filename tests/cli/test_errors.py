@@ -181,7 +181,7 @@ def test_template_that_is_not_utf8(run, tiny, tmp_path, option):
     template.write_bytes(b"ab\xff")
     result = run("generate", *tiny, option, template, "hi")
     assert result.code == 2
-    assert "is not UTF-8: byte 2" in result.error()
+    assert "is not UTF-8 text: byte 2" in result.error()
 
 
 @pytest.mark.parametrize("place", ["no/such/folder/t.jsonl", "."])

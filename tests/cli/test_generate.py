@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from blendin_cli import options
+from blendin_cli import options, values
 from blendin_models import load_pair
 
 RESULT = {
@@ -264,6 +264,6 @@ def test_the_names_in_the_options_are_the_engines():
 
     assert set(options.METHODS) == set(methods.METHODS)
     assert typing.get_args(decoding.StopPolicy) == options.STOP_POLICIES
-    assert (*prompts.BASE_TEMPLATES, "chat") == options.BASE_TEMPLATES
+    assert (*prompts.BASE_TEMPLATES, "chat") == values.BASE_TEMPLATES
     assert typing.get_args(speculation.Draft) == options.DRAFTS
     assert set(options.PROJECTIONS) == set(typing.get_args(projection.ProjectionRule))

@@ -87,13 +87,13 @@ def test_a_trace_keeps_the_schema_and_verifies(run, tiny, schema, tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"\xff{}", "is not UTF-8: byte 0"),
+        (b"\xff{}", "is not UTF-8 text: byte 0"),
         (b"", "is not JSON: Expecting value"),
         (b'{"type": ', "is not JSON: Expecting value"),
         (b"[" * 100_000, "is not JSON: "),
         (b"[1]", "no JSON schema: that is an object"),
         (b"false", "no JSON schema"),
-        (b'{"minimum": NaN}', "no JSON schema: "),
+        (b'{"minimum": NaN}', "is not JSON: NaN"),
         (b'{"type": "nope"}', "Invalid type: nope"),
         (b'{"type": "array", "uniqueItems": true}', 'Unimplemented keys: ["uniqueItems"]'),
         (b'{"$ref": "http://127.0.0.1:9/x"}', "no JSON schema that can be used"),

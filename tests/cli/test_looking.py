@@ -45,11 +45,14 @@ def test_a_stop_string_is_not_shown_in_the_blend(run, tiny):
 
 
 def test_why_lists_tokens_and_shows_candidates(run, tiny):
-    result = run("chat", *tiny, *TAU, "-m", 4, stdin=b"hi\n/why\n/why 1\n/why 99\n")
+    result = run(
+        "chat", *tiny, *TAU, "-m", 4, stdin=b"hi\n/why\n/why 1\n/why 99\n/why 1" + b"0" * 5000
+    )
     assert said(result, "0:'")
     assert said(result, "token 1: '")
     assert len(said(result, "5  ")) == 1  # five candidates in each column
     assert said(result, "'99' is no token of the last answer; they go from 0 to 3")
+    assert said(result, "'1000")
     assert run("chat", *tiny, stdin=b"/why 0\n").code == 2
 
 

@@ -89,16 +89,6 @@ def wait_for_steps(process, file, steps):
     pytest.fail(f"ended early: {process.communicate()}")
 
 
-def test_interrupt_before_the_answer(start, tiny, tmp_path):
-    file = tmp_path / "t.jsonl"
-    process = start("generate", *tiny, "--trace", file, "hi", stdin=subprocess.DEVNULL)
-    while not file.exists():  # it is opened just before mlx is imported and the models load
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=DEADLINE_S)
-    assert (process.returncode, out, err) == (130, b"", b"")
-
-
 def test_in_the_background_of_a_script_an_interrupt_is_ignored(start, tiny):
     ignored = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
     process = start("generate", *tiny, "-m", "40", "hi", stdin=subprocess.DEVNULL, **ignored)

@@ -69,6 +69,18 @@ def test_messages_are_a_conversation_and_an_id_comes_back(lines):
     assert one["usage"]["base_prompt_tokens"] > other["usage"]["base_prompt_tokens"]
 
 
+WHOLE = ("max_tokens", "top_k", "repetition_context_size", "seed")
+NO_WHOLE = (2.5, 1e300, 10**250, -1, "x", [1], {}, True)
+REAL = ("temp", "top_p", "min_p", "tau", "alpha", "lambda", "beta", "repetition_penalty")
+NO_REAL = (-1, 10**299, "x", [1], {}, True)
+
+
+def said(key, value):
+    """How an error names an option whose value is a number, or something else altogether."""
+    wrong_kind = isinstance(value, list | dict | bool)
+    return f"{key!r} must be" if wrong_kind else f"--{key.replace('_', '-')}"
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -80,7 +92,7 @@ def test_messages_are_a_conversation_and_an_id_comes_back(lines):
         ({"prompt": "a", "max_tokens": {}}, "'max_tokens' must be"),
         ({"prompt": "a", "max_tokens": True}, "'max_tokens' must be"),
         ({"prompt": "a", "base_template": [1]}, "'base_template' must be"),
-        ({"prompt": "a", "base_template": 5}, "neither a file nor one of"),
+        ({"prompt": "a", "base_template": 5}, "must be a text"),
         ({"prompt": "a", "thinking": 3}, "'thinking' must be true or false"),
         ({"prompt": "a", "stop": 3}, "'stop' must be a text or a list of texts"),
         ({"prompt": "a", "json_schema": {"type": 3}}, "json_schema: "),
@@ -99,6 +111,31 @@ def test_messages_are_a_conversation_and_an_id_comes_back(lines):
         ({"prompt": "a", "method": "base", "tau": 0.3}, "tau"),
         ({"prompt": "a", "stop": 5}, "stop"),
         ({"prompt": "a b " * 4000}, "context holds"),
+        (b'{"prompt": "a", "temp": Infinity}', "Infinity is not a number in JSON"),
+        (b'{"prompt": "a", "temp": -Infinity}', "-Infinity is not a number in JSON"),
+        (b'{"prompt": "a", "tau": NaN}', "NaN is not a number in JSON"),
+        (b'{"prompt": "a", "id": [{"x": NaN}]}', "NaN is not a number in JSON"),
+        (b'{"prompt": "a", "id": 1e999}', "1e999 is too large a number"),
+        (b'{"prompt": "a", "max_tokens": -1e999}', "-1e999 is too large a number"),
+        (b'{"prompt": "a", "seed": 1' + b"0" * 5000 + b"}", "5001 digits"),
+        (b'{"prompt": "a", "tau": 1' + b"0" * 400 + b"}", "401 digits"),
+        *(({"prompt": "a", key: value}, said(key, value)) for key in WHOLE for value in NO_WHOLE),
+        *(({"prompt": "a", key: value}, said(key, value)) for key in REAL for value in NO_REAL),
+        ({"prompt": "a", "system": 5}, "'system' must be a text"),
+        ({"prompt": "a", "method": 5}, "--method"),
+        ({"prompt": "a", "json_schema": [1]}, "'json_schema' must be a text"),
+        ({"prompt": "a", "stop_policy": None, "temp": "cold"}, "--temp"),
+        (b'{"prompt": "\\ud800"}', "half of a surrogate pair, '\\ud800', is not text"),
+        (b'{"prompt": "a", "id": "\\udfff"}', "half of a surrogate pair"),
+        (b'{"prompt": "a", "\\ud800": 1}', "half of a surrogate pair"),
+        (b'{"prompt": "a", "stop": ["\\ud800"]}', "half of a surrogate pair"),
+        (b'{"prompt": "a", "json_schema": {"enum": ["\\ud800"]}}', "half of a surrogate pair"),
+        (b'\xff\xfe{\x00"\x00', "begins UTF-16; save it as UTF-8"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "is not text"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "is not text"),
+        ({"messages": [{"role": "user", "content": ["hi"]}]}, "is not text"),
+        ({"messages": [3]}, "must be a list"),
+        ({"messages": [{"role": 3, "content": "a"}]}, "must be a list"),
     ],
 )
 def test_a_bad_line_is_one_error_line_and_the_rest_is_answered(lines, line, reason):
@@ -229,3 +266,25 @@ def test_a_file_that_is_only_read_is_left_as_it_is(run, tiny, tmp_path):
     kept.write_text('{"line": 1, "tex')
     assert run("run", *tiny, "-qm", 3, given, "--resume-from", kept).code == 0
     assert kept.read_text() == '{"line": 1, "tex'
+
+
+def test_a_content_may_be_a_list_of_texts(lines):
+    parts = [{"type": "text", "text": "the cat "}, {"type": "text", "text": "sat"}]
+    (one, other), code, _ = lines(
+        {"messages": [{"role": "user", "content": "the cat sat"}], "max_tokens": 3},
+        {"messages": [{"role": "user", "content": parts}], "max_tokens": 3},
+    )
+    assert code == 0
+    assert (one["text"], one["usage"]) == (other["text"], other["usage"])
+
+
+def test_a_byte_order_mark_and_crlf_are_no_part_of_a_line(lines):
+    line = b'{"prompt": "hi", "max_tokens": 2}'
+    (plain, marked), code, _ = lines(line, b"\xef\xbb\xbf" + line + b"\r")
+    assert code == 0
+    assert marked["text"] == plain["text"]
+
+
+def test_what_is_whole_may_be_written_with_a_point(lines):
+    (answer,), code, _ = lines(b'{"prompt": "hi", "max_tokens": 2.0, "top_k": 1e3}')
+    assert (code, answer["usage"]["completion_tokens"]) == (0, 2)

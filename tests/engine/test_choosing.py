@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mlx_lm.sample_utils import make_logits_processors, make_sampler
 
 from blendin_mlx.backend import mx
+from blendin_mlx.blending import level, probabilities
 from blendin_mlx.choosing import Chooser
 
 Array = npt.NDArray[np.float64]
@@ -154,3 +155,25 @@ def test_a_bias_can_forbid_a_token() -> None:
     chooser = Chooser(make_sampler(temp=1.0), processors)
     mx.random.seed(5)
     assert all(chooser.choose(row(PROBS), [1]).item() != 0 for _ in range(200))
+
+
+def test_logits_are_log_probabilities_on_the_base_s_level() -> None:
+    logits = mx.array([[5.0, 4.0, -3.0, 1.0, -90.0, 60.0, 7.0]])
+    size = 5
+    seen: list[Any] = []
+
+    def processor(tokens: mx.array, scores: mx.array) -> mx.array:
+        seen.append(np.array(scores))
+        return scores
+
+    probs = probabilities(logits, size)
+    Chooser(None, [processor]).choose(probs, [1], level(logits, size))
+    np.testing.assert_allclose(seen[0][0, :4], np.array(logits)[0, :4], atol=1e-5)
+
+
+def test_a_penalty_divides_logits_above_0_of_a_sure_distribution() -> None:
+    logits = mx.array([[9.0, 4.0, 2.0]])
+    processors = make_logits_processors(repetition_penalty=3.0)
+    sure = probabilities(logits, 3)  # 99 % on the first: as a log-probability it stays there
+    assert Chooser(None, processors).choose(sure, [0], level(logits, 3)).tolist() == [1]
+    assert Chooser(None, processors).choose(sure, [2], level(logits, 3)).tolist() == [0]

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import constants
 
+from blendin_cli.main import main
 from blendin_models import catalogue, hub, inventory, store, upkeep
 from blendin_models.catalogue import HubModel
 from blendin_models.convert import Quantization, converted_bytes
@@ -230,3 +231,28 @@ def test_a_half_fetched_repo_is_shown_as_what_it_is(server, here, models):
         upkeep.require_whole(BASE, upkeep.verify(BASE))
     assert [name for name, _ in upkeep.remove(BASE)] == [BASE]
     assert inventory.everything() == []
+
+
+def verified(trace, capsys, *options: str) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as leaving:
+        main(["trace", "verify", "-q", *options, str(trace)])
+    return leaving.value.code, capsys.readouterr().err
+
+
+def test_the_models_of_a_stranger_s_trace_are_fetched_only_with_pull(
+    server, here, models, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    trace = tmp_path / "stranger.jsonl"
+    named = {"base": {"name": BASE}, "aligned": {"name": GUIDE, "path": "/nowhere"}}
+    trace.write_text(json.dumps({"type": "run", "models": named}) + "\n")
+    code, said = verified(trace, capsys)
+    assert (code, server.requests) == (3, [])
+    assert f"needs {BASE} and {GUIDE}, not on this machine" in said
+    assert "--pull" in said
+    _, said = verified(trace, capsys, "--pull")  # it goes on to what the trace lacks
+    assert "the trace lacks or garbles a value" in said
+    before = len(server.requests)
+    _, said = verified(trace, capsys)
+    assert "the trace lacks or garbles a value" in said
+    assert len(server.requests) == before

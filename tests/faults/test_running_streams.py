@@ -72,3 +72,20 @@ def test_a_chat_on_a_full_device_is_one_line(models):
 def test_where_limits_cannot_be_set_all_works(models):
     ended = blendin("generate", "-q", *models, "hi", code=REFUSED)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, TEXT, b"")
+
+
+SMALL_FILES = """
+import resource
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+"""
+
+
+def test_a_prompt_cache_that_finds_no_room_is_one_line(models, tmp_path):
+    file = tmp_path / "kept.safetensors"
+    options = ("-q", *models, "--prompt-cache", file, "--system", "Be kind. " * 40)
+    ended = blendin("generate", *options, "hi", code=SMALL_FILES)
+    line = the_line(ended, 1)
+    assert f"{file} cannot be written: it takes" in line
+    assert "make room, or name another file" in line
+    assert [one.name for one in tmp_path.iterdir() if one.is_file()] == []

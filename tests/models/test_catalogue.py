@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from blendin_cli.options import BASE_TEMPLATES, STOP_POLICIES
+from blendin_cli.options import STOP_POLICIES
+from blendin_cli.values import BASE_TEMPLATES
 from blendin_models import catalogue, store
 from blendin_models.catalogue import HubModel, PackagedModel
 from blendin_models.errors import ModelError

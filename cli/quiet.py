@@ -1,0 +1,37 @@
+"""``--quiet``, and what it silences besides our own lines: warnings of libraries."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+
+def quiet_option(command: Any) -> Any:
+    """Give a command ``-q``; it gets the value as ``quiet``."""
+    return click.option(
+        "--quiet", "-q", is_flag=True, callback=_hush, help="Nothing on stderr but errors."
+    )(command)
+
+
+def _hush(ctx: click.Context, option: click.Parameter, value: bool) -> bool:
+    if value:
+        ctx.with_resource(_silent_libraries())
+    return value
+
+
+@contextmanager
+def _silent_libraries() -> Iterator[None]:
+    """Context manager: libraries neither log nor warn, whenever they are imported."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

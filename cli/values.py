@@ -1,0 +1,92 @@
+"""Types of option values: what click's own let through is refused here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+BASE_TEMPLATES = ("query", "examples", "transcript", "plain", "chat")
+MOST = 2**53  # of whatever is counted: what JSON keeps exactly
+LARGEST = 3e38  # what float32 holds
+
+
+class Number(click.FloatRange):
+    """A number in a range, finite in float32; click's own lets NaN through."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number."""
+        try:
+            number = float(super().convert(value, param, ctx))
+        except OverflowError:
+            number = float("inf")
+        if not abs(number) <= LARGEST:  # NaN fails too
+            self.fail(f"{value} is no finite number", param, ctx)
+        return number
+
+
+class Whole(click.IntRange):
+    """A whole number in a range; click's own cuts 2.5 to 2 and fails on infinity."""
+
+    def __init__(self, min: int, max: int = MOST) -> None:
+        super().__init__(min, max)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        if isinstance(value, float) and not value.is_integer():
+            self.fail(f"{value} is not a whole number", param, ctx)
+        return int(super().convert(value, param, ctx))
+
+
+class Alpha(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on only
+    """``auto``, or a weight from 0 to 1."""
+
+    name = "auto|0..1"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:
+        """None for ``auto``."""
+        if value is None or value == "auto":
+            return None
+        try:
+            return Number(0, 1).convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither auto nor a number from 0 to 1", param, ctx)
+
+
+class DraftTokens(click.ParamType):  # type: ignore[type-arg]
+    """``auto``, or how many tokens to draft at once."""
+
+    name = "auto|1..16"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """None for ``auto``."""
+        if value is None or value == "auto":
+            return None
+        try:
+            return Whole(1, 16).convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither auto nor a number from 1 to 16", param, ctx)
+
+
+class Template(click.ParamType):  # type: ignore[type-arg]
+    """A built-in template's name, or a file."""
+
+    name = "NAME|FILE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | Path:
+        """The name, or the path of an existing file."""
+        if value in BASE_TEMPLATES:
+            return str(value)
+        if not Path(value).exists() or Path(value).is_dir():
+            known = ", ".join(BASE_TEMPLATES)
+            self.fail(f"{value!r} is neither a file nor one of {known}", param, ctx)
+        return Path(value)
