@@ -9,12 +9,11 @@ from typing import Any
 
 from .backend import mx
 from .errors import PairError
+from .limits import context_limit
 from .projection import Projection, ProjectionRule, same_vocabulary
 from .rendering import render
 from .vocabulary import Vocabulary
 
-# Where configs keep the longest sequence a model was made for.
-CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 MODEL_ROLES = ("base", "aligned", "reference")
 
 
@@ -27,6 +26,7 @@ class LanguageModel:
         tokenizer: its tokenizer, mlx-lm's wrapper or a fast Hugging Face one.
         config: the model's config.json, for its stop tokens and context limit.
         name, path, revision: where it came from, for messages and traces.
+        context: most tokens to read, in place of what the config says.
 
     Example:
         >>> LanguageModel(*mlx_lm.load("some/folder", return_config=True), name="base")
@@ -38,6 +38,7 @@ class LanguageModel:
     name: str = "model"
     path: str | None = None
     revision: str | None = None
+    context: int | None = None
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -92,10 +93,8 @@ class LanguageModel:
 
     @property
     def context_limit(self) -> int | None:
-        """The longest sequence in tokens that the model was made for, if it says."""
-        config = self.config.get("text_config") or self.config
-        limits = [config[key] for key in CONTEXT_KEYS if isinstance(config.get(key), int)]
-        return min(limits) if limits else None
+        """The longest sequence in tokens that the model reads (see :mod:`.limits`), if known."""
+        return context_limit(self.config, self.context)
 
     @cached_property
     def beginning(self) -> tuple[int, ...]:
@@ -128,6 +127,11 @@ class Pair:
     aligned: LanguageModel
     reference: LanguageModel | None = None
     _projections: dict[str, Projection] = field(default_factory=dict, repr=False)
+
+    def limit_context(self, tokens: int | None) -> None:
+        """Set the most tokens that the models read; None leaves what their configs say."""
+        for model in filter(None, (self.base, self.aligned, self.reference)):
+            model.context = tokens
 
     def projection(self, rule: ProjectionRule = "prefix") -> Projection:
         """φ from the aligned model's vocabulary to the base's; made once.

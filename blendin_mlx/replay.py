@@ -116,6 +116,7 @@ class _Replay:
 
     def __init__(self, pair: Pair, run: Record, ids: Sequence[int]) -> None:
         self.pair = pair
+        pair.limit_context(run.get("context"))
         self.method = _method(run)
         self.constraint: JsonConstraint | None = None
         if run.get("json_schema") is not None:

@@ -73,6 +73,7 @@ class Session:
             settings.reference,
             settings.aligned_template is None,
         )
+        self.pair.limit_context(settings.context)
         if settings.wired_limit:
             keep_resident()
         self.load_s = time.perf_counter() - started

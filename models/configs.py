@@ -62,7 +62,7 @@ def _read_object(file: Path) -> dict[str, Any]:
 
 
 def _check_numbers(file: Path, content: dict[str, Any]) -> None:
-    from blendin_mlx.model import CONTEXT_KEYS
+    from blendin_mlx.limits import CONTEXT_KEYS
 
     for key in CONTEXT_KEYS:
         value = content.get(key)

@@ -52,7 +52,7 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 def _bits(tensor: Tensor) -> float:
     values, size = GGML_QUANT_SIZES[tensor.type]
-    return 8 * size / values
+    return float(8 * size / values)
 
 
 def _rows(tensor: Tensor, start: int) -> Floats:

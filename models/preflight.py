@@ -10,7 +10,7 @@ from typing import Any
 
 from blendin_mlx.backend import is_cpu, mx
 from blendin_mlx.context import KV_GROUP
-from blendin_mlx.model import CONTEXT_KEYS
+from blendin_mlx.limits import context_limit
 
 from .configs import read_config, text_part
 from .errors import ModelError, UnsuitableError, first_line
@@ -95,7 +95,7 @@ def inspect(folder: Path, tokenizer: bool = True) -> Preflight:
         folder=folder,
         model_type=config["model_type"],
         has_chat_template=_has_chat_template(folder),
-        context_limit=_context_limit(config),
+        context_limit=context_limit(config),
         stored_bytes=sum(tensor.end - tensor.begin for tensor in tensors.values()),
         memory_bytes=_bytes(network.parameters()),
         cache=_cache_cost(network),
@@ -169,12 +169,6 @@ def _has_chat_template(folder: Path) -> bool:
         named = [one for one in template if isinstance(one, dict)]
         return any(one.get("name") == "default" and one.get("template") for one in named)
     return bool(template)
-
-
-def _context_limit(config: dict[str, Any]) -> int | None:
-    part = text_part(config)
-    limits = [part[key] for key in CONTEXT_KEYS if isinstance(part.get(key), int)]
-    return min(limits) if limits else None
 
 
 def _cache_cost(network: Any) -> CacheCost:
