@@ -99,7 +99,7 @@ class LanguageModel:
     @cached_property
     def beginning(self) -> tuple[int, ...]:
         """Tokens that the model expects before any text: its beginning-of-text, or nothing."""
-        ids = tuple(self.tokenizer.encode(""))
+        ids = tuple(self.vocabulary.surrounding())
         special = set(self.tokenizer.all_special_ids)
         return ids[:1] if ids and ids[0] in special and ids[0] not in self.stop_ids else ()
 

@@ -17,6 +17,7 @@ from typing import Any
 from .backend import mx
 from .blending import probabilities
 from .errors import PairError
+from .tokenizing import Encoder
 
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
 # Texts that are put first to keep a tokenizer's dummy space away from what follows.
@@ -47,6 +48,7 @@ class Vocabulary:
         self._tokenizer = _fast_tokenizer(tokenizer, name)
         self._tokenizer.no_truncation()  # some tokenizer.json cut or fill what they are given
         self._tokenizer.no_padding()
+        self._encoder = Encoder(self._tokenizer, name)
         ids = self._tokenizer.get_vocab(with_added_tokens=True)
         self.size: int = min(size, max(ids.values()) + 1)
         self.stop_ids = tuple(sorted(i for i in set(stop_ids) if i < self.size))
@@ -109,12 +111,7 @@ class Vocabulary:
 
     def _plain(self, text: str) -> list[int]:
         # Control tokens spelled in a text stay text: a user cannot forge a turn.
-        self._tokenizer.encode_special_tokens = True
-        try:
-            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        finally:
-            self._tokenizer.encode_special_tokens = False
-        return ids
+        return self._encoder.encode(text)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a plain text, without any special token and without a leading space of its own.
@@ -134,8 +131,12 @@ class Vocabulary:
         Where the text continues another, the tokenizer puts no space of its own before it.
         """
         lead = self._lead if continues else ""
-        ids: list[int] = self._tokenizer.encode(lead + text, add_special_tokens=False).ids
+        ids = self._encoder.encode(lead + text, "marked")
         return ids[len(self._plain(lead)) :]
+
+    def surrounding(self) -> list[int]:
+        """Return the ids that the tokenizer puts around a text of its own accord."""
+        return self._encoder.encode("", "whole")
 
     def bytes_of(self, ids: Sequence[int]) -> bytes:
         """What these tokens write, one after the other. Control and stop tokens write nothing."""

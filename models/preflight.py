@@ -16,6 +16,7 @@ from .configs import read_config, text_part
 from .errors import ModelError, UnsuitableError, first_line
 from .loading import check_folder, load_network, open_files_limit, to_float32
 from .located import Located, repair_named
+from .own_tokenizer import read_tokenizer
 from .weights import read_folder
 
 KIND = re.compile(r"[\w-]+\Z")
@@ -87,7 +88,7 @@ def inspect(folder: Path, tokenizer: bool = True) -> Preflight:
         file = folder / "config.json"
         raise ModelError(f"{file} does not fit the weights: it has {layers} layers")
     if tokenizer:
-        _check_tokenizer(folder / "tokenizer.json")
+        read_tokenizer(folder / "tokenizer.json")
     network = _fitted(folder)
     if is_cpu():
         to_float32(network)  # planned only; the cache is then of that type too
@@ -115,7 +116,7 @@ def check_description(folder: Path) -> None:
         ModelError: naming the file that is damaged or of a kind that cannot be loaded.
     """
     _check_architecture(folder / "config.json", read_config(folder))
-    _check_tokenizer(folder / "tokenizer.json")
+    read_tokenizer(folder / "tokenizer.json")
 
 
 def _check_architecture(file: Path, config: dict[str, Any]) -> None:
@@ -132,15 +133,6 @@ def _check_architecture(file: Path, config: dict[str, Any]) -> None:
             f"{file} is of a {kind!r} model, which the installed mlx-lm does not know; "
             "update mlx-lm, or choose another model"
         ) from error
-
-
-def _check_tokenizer(file: Path) -> None:
-    from tokenizers import Tokenizer
-
-    try:
-        Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises plain Exception
-        raise ModelError(f"{file} is no valid tokenizer: {first_line(error)}") from error
 
 
 def _fitted(folder: Path) -> Any:
