@@ -48,7 +48,10 @@ class LanguageModel:
             PairError: no stop token is known, or the tokenizer's bytes cannot be known.
         """
         return Vocabulary(
-            self.tokenizer, size=self.logit_size, stop_ids=self.stop_ids, name=self.name
+            self.tokenizer,
+            size=min(self.logit_size, self.rows),
+            stop_ids=self.stop_ids,
+            name=self.name,
         )
 
     @cached_property
@@ -57,6 +60,13 @@ class LanguageModel:
         # Asking for the shape builds the graph and computes nothing.
         size: int = self.network(mx.array([[0]])).shape[-1]
         return size
+
+    @cached_property
+    def rows(self) -> int:
+        """How many ids have a row in every embedding of tokens; no other id can be read."""
+        from .embeddings import token_rows
+
+        return token_rows(self.network) or self.logit_size
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
