@@ -12,7 +12,7 @@ from blendin_mlx.backend import is_cpu, mx
 from blendin_mlx.context import KV_GROUP
 from blendin_mlx.limits import context_limit
 
-from .configs import read_config, text_part
+from .configs import check_counts, read_config
 from .errors import ModelError, UnsuitableError, first_line
 from .loading import check_folder, load_network, open_files_limit, to_float32
 from .located import Located, repair_named
@@ -83,10 +83,7 @@ def inspect(folder: Path, tokenizer: bool = True) -> Preflight:
     tensors = read_folder(folder)
     config = read_config(folder)
     _check_architecture(folder / "config.json", config)
-    layers = text_part(config).get("num_hidden_layers")
-    if isinstance(layers, int) and layers > len(tensors):  # building them might take for ever
-        file = folder / "config.json"
-        raise ModelError(f"{file} does not fit the weights: it has {layers} layers")
+    check_counts(folder / "config.json", config, tensors)
     if tokenizer:
         read_tokenizer(folder / "tokenizer.json")
     network = _fitted(folder)
