@@ -13,7 +13,6 @@ from typing import Any
 from .errors import PairError, PromptError
 from .model import LanguageModel, Pair
 from .rendering import render
-from .room import check_fits
 from .vocabulary import Vocabulary
 
 Message = Mapping[str, str]
@@ -106,7 +105,7 @@ def build_prompt(
         thinking: passed to the chat template as ``enable_thinking`` unless None.
 
     Raises:
-        PromptError: an empty or malformed conversation, or one far beyond the base's context.
+        PromptError: an empty or malformed conversation.
         PairError: the aligned model has no chat template, or a template refuses the messages.
 
     Example:
@@ -116,7 +115,6 @@ def build_prompt(
     messages = check_messages(prompt)
     if aligned_template is None:
         pair.require_chat_template()
-    check_fits(pair.base, "\n".join(message["content"] for message in messages))
     aligned = _chat_prompt(pair.aligned, messages, aligned_template, thinking)
     if base_template == "chat":
         if pair.base.chat_template is None:

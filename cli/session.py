@@ -242,10 +242,12 @@ class Session:
             settings: others than those that hold now.
         """
         from blendin_mlx.prompts import BaseTemplate, build_prompt
+        from blendin_mlx.room import check_fits
 
         settings = settings or self.settings
         if settings.system is not None:
             messages = [{"role": "system", "content": settings.system}, *messages]
+        check_fits(self.pair.base, messages)
         base, aligned = settings.base_template, settings.aligned_template
         return build_prompt(
             self.pair,

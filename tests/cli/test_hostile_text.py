@@ -46,3 +46,11 @@ def test_generate_says_it_in_one_line(run, pair):
     result = run("generate", *pair, PANICKED)
     assert (result.code, result.text) == (2, "")
     assert len(result.err.splitlines()) == 1
+
+
+def test_megabytes_of_prompt_are_refused_before_they_are_tokenized(run, tiny):
+    result = run("generate", *tiny, stdin=b"The sea. " * 3_000_000)
+    assert (result.code, result.text) == (2, "")
+    (line,) = result.err.splitlines()
+    assert "more than" in line
+    assert "tokens for base, whose context holds 4096; shorten it" in line

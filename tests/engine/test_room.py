@@ -6,7 +6,7 @@ import pytest
 
 from blendin_mlx import room
 from blendin_mlx.errors import PromptError
-from blendin_mlx.prompts import build_prompt
+from blendin_mlx.generation import stream_generate
 
 
 @pytest.fixture
@@ -27,21 +27,20 @@ def counted(tiny_pair, monkeypatch):
 def test_bytes_are_counted_first(counted):
     pair, seen = counted
     with pytest.raises(PromptError, match=r"the prompt has more than \d+ tokens for tiny base"):
-        build_prompt(pair, "The sea. " * 2_000_000)
+        stream_generate(pair, "The sea. " * 2_000_000)
     assert seen == []
 
 
 def test_parts_are_tokenized_until_the_limit(counted):
     pair, seen = counted
     with pytest.raises(PromptError, match="whose context holds 4096; shorten it"):
-        build_prompt(pair, "The sea. " * 50_000)
+        stream_generate(pair, "The sea. " * 50_000)
     assert seen == [room.PART]
 
 
 def test_what_fits_is_read(counted):
     pair, _ = counted
     pair.limit_context(500_000)
-    text = "The sea. " * 20_000
-    room.check_fits(pair.base, text)
-    room.check_fits(pair.base, "sea " * 10)
+    room.check_fits(pair.base, "The sea. " * 20_000)
+    room.check_fits(pair.base, [{"role": "user", "content": "The sea. " * 20_000}, {"content": 1}])
     pair.limit_context(None)
