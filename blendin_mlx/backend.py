@@ -1,4 +1,4 @@
-"""The one place where the engine gets mlx from, so that the BLAS is always chosen before it.
+"""The one place where the engine gets mlx from: its BLAS is chosen, its kernels are kept private.
 
 from .backend import mx
 """
@@ -6,8 +6,10 @@ from .backend import mx
 from __future__ import annotations
 
 from .blas import Blas, preload
+from .private import keep_kernels_private
 
 BLAS: Blas = preload()
+keep_kernels_private()
 
 import mlx.core as mx  # noqa: E402 - mlx binds its BLAS on import, so the choice comes first
 

@@ -28,7 +28,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-import platformdirs
+from .private import home, others_can_change, private_folder
 
 __all__ = ["Blas", "preload"]
 
@@ -169,22 +169,33 @@ def _load_system() -> Path:
 
 
 def _load_renamed_copy() -> Path:
-    """Load the copy from the cache folder; make it where there is none or it does not load.
+    """Load the copy from the cache folder; make it where there is none that can be trusted.
 
     Raises OSError, ImportError, SubprocessError or `_UnusableError`, and leaves no file then.
     """
     source = _packaged_library()
     copy = _copy_path(source)
     try:
-        _load(copy)
+        _load_own(copy)
     except (OSError, _UnusableError):
         _make_copy(source, copy)
         try:
-            _load(copy)
+            _load_own(copy)
         except (OSError, _UnusableError):
             copy.unlink(missing_ok=True)
             raise
     return copy
+
+
+def _load_own(copy: Path) -> None:
+    """Load the copy, unless another user could have put it there.
+
+    Raises what `_load` raises, and `_UnusableError` where another user could.
+    """
+    for path in (copy.parent, copy):
+        if others_can_change(path):
+            raise _UnusableError(f"other users can write to {path}")
+    _load(copy)
 
 
 class _SymbolInfo(ctypes.Structure):
@@ -224,12 +235,11 @@ def _copy_path(source: Path) -> Path:
     The hash covers the size and the head of the file, where the linker's build id and the symbol
     table are; all 25 MB would cost 0.15 s at every start.
     """
-    home = os.environ.get("BLENDIN_HOME") or platformdirs.user_cache_dir("blendin")
     with source.open("rb") as file:
         head = file.read(1 << 16)
     digest = hashlib.sha256(b"%d " % source.stat().st_size + head).hexdigest()[:10]
     name = f"libopenblas-{metadata.version('scipy-openblas32')}-{digest}.so"
-    return Path(os.path.expanduser(home)).absolute() / "blas" / name
+    return home() / "blas" / name
 
 
 def _make_copy(source: Path, copy: Path) -> None:
@@ -241,7 +251,7 @@ def _make_copy(source: Path, copy: Path) -> None:
     patchelf = _patchelf()
     # Also finds a few names in the file that are no exported symbols; patchelf ignores those.
     names = sorted(set(re.findall(rb"\b" + PREFIX + rb"\w+", source.read_bytes())))
-    copy.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(copy.parent)
     with tempfile.TemporaryDirectory(dir=copy.parent, prefix=".new-") as folder:
         renames, made = Path(folder, "names"), Path(folder, copy.name)
         renames.write_bytes(b"".join(b"%s %s\n" % (x, x.removeprefix(PREFIX)) for x in names))
@@ -251,6 +261,7 @@ def _make_copy(source: Path, copy: Path) -> None:
         subprocess.run(
             command, check=True, capture_output=True, text=True, timeout=PATCHELF_SECONDS
         )
+        made.chmod(0o600)
         os.replace(made, copy)
 
 

@@ -86,7 +86,7 @@ def look_at(
 def begun(pair: Pair, prompt: PairPrompt, ids: Sequence[int]) -> PairPrompt:
     """The prompt with an answer begun: what follows goes on from there."""
     text = pair.base.vocabulary.bytes_of(ids).decode(errors="ignore")
-    own = list(ids)
+    own = [token for token in ids if token < pair.aligned.vocabulary.size]
     if not pair.projection().identity:
         own = pair.aligned.vocabulary.encode(text)
     return PairPrompt(

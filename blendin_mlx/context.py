@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from .backend import is_cpu, mx
+from .embeddings import check_ids
 from .model import LanguageModel
 from .text import common_prefix
 
@@ -164,6 +165,7 @@ class Context:
                 progress(min(start + self.prefill_step_size, len(ids)), len(ids))
 
     def _forward(self, ids: Sequence[int]) -> mx.array:
+        check_ids(ids, self.model.rows, self.model.name)
         try:
             self._snapshot()
             logits: mx.array = self.model.network(mx.array([ids]), cache=self._cache)

@@ -21,6 +21,7 @@ from .methods import Method, make_method
 from .model import LanguageModel, Pair
 from .projection import ProjectionRule
 from .prompts import Message, PairPrompt, build_prompt
+from .room import check_fits
 from .speculation import (
     Draft,
     Drafting,
@@ -129,6 +130,7 @@ def stream_generate(
     if isinstance(method, str):
         method = make_method(method)
     if not isinstance(prompt, PairPrompt):
+        check_fits(pair.base, prompt)
         prompt = build_prompt(pair, prompt)
     _check_prompt(pair.base, len(prompt.base.ids))
     if method.asks:

@@ -54,6 +54,8 @@ class Guide:
         self._prompt = list(prompt)
         vocabulary = context.model.vocabulary
         self._tokens = None if projection.identity else GrowingTokens(vocabulary)
+        self._rows = min(one.model.vocabulary.size for one in self._contexts())
+        self._has_more = projection.base.size > self._rows
 
     def can_read(self, answer: AnswerText) -> bool:
         """Whether the answer so far is something this model can read.
@@ -65,7 +67,12 @@ class Guide:
 
     def sequence(self, answer: AnswerText) -> list[int]:
         """The prompt and the answer so far, in this model's tokens."""
-        written = answer.ids if self._tokens is None else self._tokens.update(answer.text)
+        if self._tokens is not None:
+            written = self._tokens.update(answer.text)
+        elif self._has_more:  # control tokens of the base, which write nothing
+            written = [token for token in answer.ids if token < self._rows]
+        else:
+            written = answer.ids
         return self._prompt + written
 
     def is_full(self, answer: AnswerText) -> bool:

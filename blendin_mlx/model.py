@@ -9,12 +9,11 @@ from typing import Any
 
 from .backend import mx
 from .errors import PairError
+from .limits import context_limit
 from .projection import Projection, ProjectionRule, same_vocabulary
 from .rendering import render
 from .vocabulary import Vocabulary
 
-# Where configs keep the longest sequence a model was made for.
-CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 MODEL_ROLES = ("base", "aligned", "reference")
 
 
@@ -27,6 +26,7 @@ class LanguageModel:
         tokenizer: its tokenizer, mlx-lm's wrapper or a fast Hugging Face one.
         config: the model's config.json, for its stop tokens and context limit.
         name, path, revision: where it came from, for messages and traces.
+        context: most tokens to read, in place of what the config says.
 
     Example:
         >>> LanguageModel(*mlx_lm.load("some/folder", return_config=True), name="base")
@@ -38,6 +38,7 @@ class LanguageModel:
     name: str = "model"
     path: str | None = None
     revision: str | None = None
+    context: int | None = None
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -47,7 +48,10 @@ class LanguageModel:
             PairError: no stop token is known, or the tokenizer's bytes cannot be known.
         """
         return Vocabulary(
-            self.tokenizer, size=self.logit_size, stop_ids=self.stop_ids, name=self.name
+            self.tokenizer,
+            size=min(self.logit_size, self.rows),
+            stop_ids=self.stop_ids,
+            name=self.name,
         )
 
     @cached_property
@@ -56,6 +60,13 @@ class LanguageModel:
         # Asking for the shape builds the graph and computes nothing.
         size: int = self.network(mx.array([[0]])).shape[-1]
         return size
+
+    @cached_property
+    def rows(self) -> int:
+        """How many ids have a row in every embedding of tokens; no other id can be read."""
+        from .embeddings import token_rows
+
+        return token_rows(self.network) or self.logit_size
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
@@ -92,15 +103,13 @@ class LanguageModel:
 
     @property
     def context_limit(self) -> int | None:
-        """The longest sequence in tokens that the model was made for, if it says."""
-        config = self.config.get("text_config") or self.config
-        limits = [config[key] for key in CONTEXT_KEYS if isinstance(config.get(key), int)]
-        return min(limits) if limits else None
+        """The longest sequence in tokens that the model reads (see :mod:`.limits`), if known."""
+        return context_limit(self.config, self.context)
 
     @cached_property
     def beginning(self) -> tuple[int, ...]:
         """Tokens that the model expects before any text: its beginning-of-text, or nothing."""
-        ids = tuple(self.tokenizer.encode(""))
+        ids = tuple(self.vocabulary.surrounding())
         special = set(self.tokenizer.all_special_ids)
         return ids[:1] if ids and ids[0] in special and ids[0] not in self.stop_ids else ()
 
@@ -128,6 +137,11 @@ class Pair:
     aligned: LanguageModel
     reference: LanguageModel | None = None
     _projections: dict[str, Projection] = field(default_factory=dict, repr=False)
+
+    def limit_context(self, tokens: int | None) -> None:
+        """Set the most tokens that the models read; None leaves what their configs say."""
+        for model in filter(None, (self.base, self.aligned, self.reference)):
+            model.context = tokens
 
     def projection(self, rule: ProjectionRule = "prefix") -> Projection:
         """φ from the aligned model's vocabulary to the base's; made once.

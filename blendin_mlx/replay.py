@@ -141,6 +141,7 @@ class _Replay:
         self.pair = pair
         self.kv_bits: int | None = run.get("kv_bits")
         self.near_tie = NEAR_TIE if self.kv_bits is None else QUANTIZED_TOLERANCE
+        pair.limit_context(run.get("context"))
         self.method = _method(run)
         self.constraint: JsonConstraint | None = None
         if run.get("json_schema") is not None:

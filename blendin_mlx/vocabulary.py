@@ -17,6 +17,7 @@ from typing import Any
 from .backend import mx
 from .blending import probabilities
 from .errors import PairError
+from .tokenizing import Encoder, Reading, TokenizingError
 
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
 # Texts that are put first to keep a tokenizer's dummy space away from what follows.
@@ -28,12 +29,13 @@ class Vocabulary:
 
     Args:
         tokenizer: a fast Hugging Face tokenizer, or mlx-lm's wrapper around one.
-        size: how many logits the model has; ids beyond it cannot be produced and are cut.
+        size: how many ids the model can read and produce; ids beyond it are cut, and where the
+            tokenizer has tokens there that were added, their spelling is text.
         stop_ids: ids that end an answer (the model's STOP class), at least one.
         name: the model's name, for messages.
 
     Raises:
-        PairError: the tokenizer is of a family whose bytes cannot be known.
+        PairError: the tokenizer is of a family whose bytes cannot be known, or of another model.
 
     Example:
         >>> vocabulary.bytes_of(vocabulary.encode("naïve ☃"))
@@ -47,13 +49,27 @@ class Vocabulary:
         self._tokenizer = _fast_tokenizer(tokenizer, name)
         self._tokenizer.no_truncation()  # some tokenizer.json cut or fill what they are given
         self._tokenizer.no_padding()
+        self._encoder = Encoder(self._tokenizer, name)
         ids = self._tokenizer.get_vocab(with_added_tokens=True)
         self.size: int = min(size, max(ids.values()) + 1)
         self.stop_ids = tuple(sorted(i for i in set(stop_ids) if i < self.size))
         if not self.stop_ids:
             raise PairError(f"{name}: no stop token is known; its config needs an eos_token_id")
         self.stop = self.stop_ids[0]
+        self._beyond = self._spelled_beyond(ids)
         self.token_bytes = self._read_bytes(ids)
+
+    def _spelled_beyond(self, ids: dict[str, int]) -> re.Pattern[str] | None:
+        """What finds the spellings of added tokens that the model has no row for."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        beyond = {text: token for text, token in ids.items() if token >= self.size}
+        if foreign := [token for token in beyond.values() if token not in added]:
+            raise PairError(
+                f"{self.name}: its tokenizer has tokens up to {max(foreign)}, its weights have "
+                f"{self.size} rows; they do not belong together"
+            )
+        spelled = sorted(beyond, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, spelled))) if spelled else None
 
     def _read_bytes(self, ids: dict[str, int]) -> tuple[bytes | None, ...]:
         """Bytes of every id; None for control tokens, stop tokens and holes."""
@@ -129,11 +145,21 @@ class Vocabulary:
 
     def _plain(self, text: str) -> list[int]:
         # Control tokens spelled in a text stay text: a user cannot forge a turn.
-        self._tokenizer.encode_special_tokens = True
-        try:
-            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        finally:
-            self._tokenizer.encode_special_tokens = False
+        return self._readable(text, "plain")
+
+    def _readable(self, text: str, reading: Reading) -> list[int]:
+        """Ids that the model has rows for: spellings of others are broken in two."""
+        ids = self._encoder.encode(text, reading)
+        if self._beyond is None or max(ids, default=0) < self.size:
+            return ids
+        cuts = [found.start() + 1 for found in self._beyond.finditer(text)]
+        parts = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        ids = self._encoder.encode(parts[0], reading)
+        for part in parts[1:]:
+            lead = self._encoder.encode(self._lead)
+            ids += self._encoder.encode(self._lead + part, reading)[len(lead) :]
+        if max(ids, default=0) >= self.size:
+            raise TokenizingError(f"{self.name}: it has no row for a token of this text")
         return ids
 
     def encode(self, text: str) -> list[int]:
@@ -154,8 +180,12 @@ class Vocabulary:
         Where the text continues another, the tokenizer puts no space of its own before it.
         """
         lead = self._lead if continues else ""
-        ids: list[int] = self._tokenizer.encode(lead + text, add_special_tokens=False).ids
+        ids = self._readable(lead + text, "marked")
         return ids[len(self._plain(lead)) :]
+
+    def surrounding(self) -> list[int]:
+        """Return the ids that the tokenizer puts around a text of its own accord."""
+        return [token for token in self._encoder.encode("", "whole") if token < self.size]
 
     def bytes_of(self, ids: Sequence[int]) -> bytes:
         """What these tokens write, one after the other.

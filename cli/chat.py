@@ -99,13 +99,15 @@ def _converse(talk: Conversation, lines: Iterator[str]) -> int:
 
 def _answer_lines(talk: Conversation) -> int:
     """Handle the lines of standard input; Ctrl-C ends it with what was answered so far."""
+    from blendin_mlx.tokenizing import TokenizingError
+
     code = 0
     for line in _piped():
         try:
             handle(talk, line)
         except Leave:
             break
-        except (click.ClickException, ValueError) as error:
+        except (click.ClickException, ValueError, TokenizingError) as error:
             say(explain(error)[0])
             code = USAGE
         if talk.turns and talk.turns[-1].finish_reason == "interrupted":

@@ -239,10 +239,11 @@ def import_model(file: Path, name: str | None, as_json: bool, quiet: bool) -> No
 
     Try it:  blendin models import model.gguf --name mine
     """
+    from blendin_models.gguf_split import stem
     from blendin_models.install import import_file
     from blendin_models.resolve import locate
 
-    name = name or file.stem.lower()
+    name = name or stem(file).lower()
     with progress(quiet) as report:
         folder = import_file(file, name, report)
     say(f"{name} is ready in {folder}", quiet)

@@ -57,6 +57,7 @@ class Settings:
     repetition_context_size: int
     seed: int | None
     stop: tuple[str, ...]
+    context: int | None
     kv_bits: int | None
     prompt_cache: Path | None
     json_schema: Path | dict[str, Any] | None
@@ -244,6 +245,13 @@ def speed_options(command: Command) -> Command:
             default="auto",
             show_default=True,
             help="How many at once: auto follows what is accepted, and what a pass costs here.",
+        ),
+        click.option(
+            "--context",
+            type=click.IntRange(min=1),
+            metavar="TOKENS",
+            help="Most tokens that each model reads, prompt and answer together.  "
+            "[default: as its config says]",
         ),
         click.option(
             "--kv-bits",

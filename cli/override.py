@@ -15,7 +15,7 @@ NUMBERS = (click.types.IntParamType, click.types.FloatParamType, Alpha, DraftTok
 # What stays: the models are loaded once, and so is what depends on them.
 FIXED = (
     *("pair", "base", "aligned", "reference"),
-    *("kv_bits", "prompt_cache", "draft", "num_draft_tokens", "force", "wired_limit"),
+    *("context", "kv_bits", "prompt_cache", "draft", "num_draft_tokens", "force", "wired_limit"),
 )
 
 

@@ -77,6 +77,7 @@ class Session:
             settings.reference,
             settings.aligned_template is None,
         )
+        self.pair.limit_context(settings.context)
         if settings.wired_limit:
             keep_resident()
         self.load_s = time.perf_counter() - started
@@ -246,10 +247,12 @@ class Session:
         """
         from blendin_mlx.prompts import BaseTemplate, build_prompt
         from blendin_mlx.reading import read_text
+        from blendin_mlx.room import check_fits
 
         settings = settings or self.settings
         if settings.system is not None:
             messages = [{"role": "system", "content": settings.system}, *messages]
+        check_fits(self.pair.base, messages)
         base, aligned = settings.base_template, settings.aligned_template
         return build_prompt(
             self.pair,

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import ModelError, UnsuitableError
+from .weights import Tensor
+
+LARGEST = 10_000_000  # bytes; lists of layers included, configs have some ten thousand
+# Keys of how many modules follow each other, and of how many stand side by side.
+LAYERS = re.compile(r"(layers?|blocks?|loops|depth|stages)\Z")
+BRANCHES = re.compile(r"(experts|heads?|groups?|heads_kv|branches)\Z")
+FEW = 1000  # that many are built in a moment, and tiny models keep the counts of large ones
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -38,6 +47,34 @@ def text_part(config: dict[str, Any]) -> dict[str, Any]:
     return part
 
 
+def check_counts(file: Path, config: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Refuse counts of modules that the weights cannot have, whatever architecture names them so.
+
+    Networks are built before they are compared with the weights; that many would take for ever.
+
+    Raises:
+        ModelError: naming the count.
+    """
+    widest = max((size for one in tensors.values() for size in one.shape), default=0)
+    limits = ((LAYERS, max(FEW, len(tensors))), (BRANCHES, max(FEW, len(tensors), widest)))
+    for key, value in _numbers(config):
+        for pattern, most in limits:
+            if value > most and pattern.search(key):
+                raise ModelError(f"{file} does not fit the weights: {key} is {value}")
+
+
+def _numbers(content: Any, key: str = "") -> Iterator[tuple[str, int]]:
+    """All whole numbers of a config, with the key that each stands under."""
+    if type(content) is int:
+        yield key, content
+    elif isinstance(content, dict):
+        for name, value in content.items():
+            yield from _numbers(value, name)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _numbers(value, key)
+
+
 def is_quantized(folder: Path) -> bool:
     """Whether the config of a model says that its weights are quantized.
 
@@ -50,6 +87,8 @@ def is_quantized(folder: Path) -> bool:
 
 
 def _read_object(file: Path) -> dict[str, Any]:
+    if file.stat().st_size > LARGEST:
+        raise ModelError(f"{file} is no model's config: it has {file.stat().st_size} bytes")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -62,7 +101,7 @@ def _read_object(file: Path) -> dict[str, Any]:
 
 
 def _check_numbers(file: Path, content: dict[str, Any]) -> None:
-    from blendin_mlx.model import CONTEXT_KEYS
+    from blendin_mlx.limits import CONTEXT_KEYS
 
     for key in CONTEXT_KEYS:
         value = content.get(key)

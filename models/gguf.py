@@ -10,8 +10,10 @@ from . import manifest
 from .building import building
 from .errors import ModelError
 from .gguf_config import model_config
-from .gguf_file import GgufFile, read_gguf
+from .gguf_file import GgufFile
 from .gguf_names import Parameter, parameters
+from .gguf_split import read_model
+from .gguf_tied import tied
 from .gguf_tokenizer import build_tokenizer
 from .gguf_vocabulary import Vocabulary, read_vocabulary, tokenizer_config
 from .gguf_weights import Progress, quantization, write_weights
@@ -29,7 +31,8 @@ def import_gguf(
     Q5_1, Q8_0, Q4_K and Q5_K weights keep their values; other matrices are quantized at 8 bits.
 
     Args:
-        source: the file; llama, qwen2, qwen3, gemma2 and gemma3 (text) architectures.
+        source: the file, or any part of a split one; llama, qwen2, qwen3, gemma2 and gemma3 (text)
+            architectures.
         target: the folder to create; it must not exist or be empty.
         record: where the file came from, to be kept in the folder.
         progress: called with the bytes of tensors converted so far, and in all.
@@ -43,7 +46,7 @@ def import_gguf(
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ModelError(f"{target}: exists already; name a new folder")
-    file = read_gguf(source)
+    file = tied(read_model(source))
     config = model_config(file)
     wanted = parameters(file, config)
     vocabulary = read_vocabulary(file)

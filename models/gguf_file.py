@@ -193,7 +193,10 @@ def _read_tensor_info(
     try:
         kind = GGMLQuantizationType(code)
     except ValueError as error:
-        raise cursor.damaged(f"tensor {name!r} has unknown type {code}") from error
+        raise ModelError(
+            f"{cursor.path}: tensor {name!r} has type {code}, which the installed gguf package "
+            "does not know; update gguf, or choose a file of another quantization"
+        ) from error
     return name, kind, shape, cursor.u64()
 
 

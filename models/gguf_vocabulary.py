@@ -16,6 +16,8 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 # Values of tokenizer.ggml.pre: how a byte-level tokenizer cuts text into words.
 PRE_TOKENIZERS = ("default", "gpt-2", "smollm", "llama-bpe", "qwen2")
 
+LONGEST_TOKEN = 1024  # characters; those that models have are below 300
+
 SPACE_PIECE = "▁"  # SentencePiece's visible space
 
 
@@ -74,13 +76,20 @@ def read_vocabulary(file: GgufFile) -> Vocabulary:
         raise ModelError(
             f"{file.path}: GGUF tokenizer {model!r} is not supported; 'gpt2' and 'llama' are"
         )
-    pre = file.fields.get("tokenizer.ggml.pre", "default")
+    pre = file.fields.get("tokenizer.ggml.pre", None if model == "gpt2" else "default")
+    if pre is None:  # guessed, it would cut words of some models in the wrong places
+        raise ModelError(
+            f"{file.path}: no tokenizer.ggml.pre says how its tokenizer cuts text into words; "
+            "choose a file that a newer llama.cpp converted"
+        )
     if not isinstance(pre, str) or (model == "gpt2" and pre not in PRE_TOKENIZERS):
         raise ModelError(
             f"{file.path}: GGUF pre-tokenizer {pre!r} is not supported; "
             f"{', '.join(PRE_TOKENIZERS)} are"
         )
     tokens = texts(file, "tokens")
+    if (longest := max(map(len, tokens))) > LONGEST_TOKEN:
+        raise ModelError(f"{file.path}: damaged GGUF file: a token has {longest} characters")
     types = numbers(file, "token_type", len(tokens), NORMAL)
     tokens = [_piece(token, kind) for token, kind in zip(tokens, types, strict=True)]
     if len(set(tokens)) < len(tokens):

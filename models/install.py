@@ -44,19 +44,22 @@ def install(entry: PackagedModel, progress: Progress | None = None) -> Path:
 
 
 def import_file(source: Path, name: str, progress: Progress | None = None) -> Path:
-    """Import a GGUF file under a name of its own; its folder.
+    """Import a GGUF file, or all parts of a split one, under a name of its own; return its folder.
 
     Raises:
         ModelError: the name is taken, or the file is damaged or of an unsupported kind.
     """
+    from .gguf_split import parts
+
     folder = store.model_folder(name)
     if name in (*catalogue.models(), *catalogue.pairs()):
         raise ModelError(f"{name} is taken; choose another name with --name")
     if not source.is_file():
         raise ModelError(f"there is no file {source}")
+    files = parts(source)
     with working_on(name):
         _refuse_taken(name, folder)
-        record = manifest.Manifest(source.name, f"sha256:{manifest.sha256(source)}")
+        record = manifest.Manifest(source.name, f"sha256:{manifest.sha256(*files)}")
         _import(source, folder, record, progress and partial(progress, f"{name}, import"))
     return folder
 

@@ -20,6 +20,7 @@ from blendin_mlx.model import LanguageModel
 
 from .configs import read_config
 from .errors import ModelError, first_line
+from .own_tokenizer import load_tokenizer
 from .store import lacking, special_file
 
 Progress = Callable[[str, int, int], None]
@@ -57,15 +58,9 @@ def open_model(folder: Path, name: str | None = None, revision: str | None = Non
         ModelError: as :func:`load_model`.
     """
     check_folder(folder)
-    with open_files_limit():
-        from mlx_lm.tokenizer_utils import load as load_tokenizer
-
     with _explained(folder):
         network, config = load_network(folder)
-        # Said outright: left open, transformers may ask on the terminal whether to run code.
-        tokenizer = load_tokenizer(
-            folder, {"trust_remote_code": False}, eos_token_ids=config.get("eos_token_id")
-        )
+        tokenizer = load_tokenizer(folder, config.get("eos_token_id"))
         if is_cpu():
             to_float32(network)
     path = folder.resolve()
@@ -77,6 +72,8 @@ def _explained(folder: Path) -> Iterator[None]:
     """Whatever a library raises over a folder becomes a line that names it."""
     try:
         yield
+    except ModelError:
+        raise
     except Exception as error:
         reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
         raise ModelError(f"{folder} cannot be loaded: {reason}") from error

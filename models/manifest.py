@@ -94,9 +94,12 @@ def problems(folder: Path, progress: Callable[[int, int], None] | None = None) -
     return found
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    return hashed(path, hashlib.sha256())
+def sha256(*paths: Path) -> str:
+    """Return the SHA-256 of a file, or of several one after the other, in hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        hashed(path, digest)
+    return digest.hexdigest()
 
 
 def hashed(path: Path, digest: hashlib._Hash) -> str:

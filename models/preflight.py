@@ -10,12 +10,13 @@ from typing import Any
 
 from blendin_mlx.backend import is_cpu, mx
 from blendin_mlx.context import KV_GROUP
-from blendin_mlx.model import CONTEXT_KEYS
+from blendin_mlx.limits import context_limit
 
-from .configs import read_config, text_part
+from .configs import check_counts, read_config
 from .errors import ModelError, UnsuitableError, first_line
 from .loading import check_folder, load_network, open_files_limit, to_float32
 from .located import Located, repair_named
+from .own_tokenizer import read_tokenizer
 from .weights import read_folder
 
 KIND = re.compile(r"[\w-]+\Z")
@@ -82,12 +83,9 @@ def inspect(folder: Path, tokenizer: bool = True) -> Preflight:
     tensors = read_folder(folder)
     config = read_config(folder)
     _check_architecture(folder / "config.json", config)
-    layers = text_part(config).get("num_hidden_layers")
-    if isinstance(layers, int) and layers > len(tensors):  # building them might take for ever
-        file = folder / "config.json"
-        raise ModelError(f"{file} does not fit the weights: it has {layers} layers")
+    check_counts(folder / "config.json", config, tensors)
     if tokenizer:
-        _check_tokenizer(folder / "tokenizer.json")
+        read_tokenizer(folder / "tokenizer.json")
     network = _fitted(folder)
     if is_cpu():
         to_float32(network)  # planned only; the cache is then of that type too
@@ -95,7 +93,7 @@ def inspect(folder: Path, tokenizer: bool = True) -> Preflight:
         folder=folder,
         model_type=config["model_type"],
         has_chat_template=_has_chat_template(folder),
-        context_limit=_context_limit(config),
+        context_limit=context_limit(config),
         stored_bytes=sum(tensor.end - tensor.begin for tensor in tensors.values()),
         memory_bytes=_bytes(network.parameters()),
         cache=_cache_cost(network),
@@ -115,7 +113,7 @@ def check_description(folder: Path) -> None:
         ModelError: naming the file that is damaged or of a kind that cannot be loaded.
     """
     _check_architecture(folder / "config.json", read_config(folder))
-    _check_tokenizer(folder / "tokenizer.json")
+    read_tokenizer(folder / "tokenizer.json")
 
 
 def _check_architecture(file: Path, config: dict[str, Any]) -> None:
@@ -132,15 +130,6 @@ def _check_architecture(file: Path, config: dict[str, Any]) -> None:
             f"{file} is of a {kind!r} model, which the installed mlx-lm does not know; "
             "update mlx-lm, or choose another model"
         ) from error
-
-
-def _check_tokenizer(file: Path) -> None:
-    from tokenizers import Tokenizer
-
-    try:
-        Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises plain Exception
-        raise ModelError(f"{file} is no valid tokenizer: {first_line(error)}") from error
 
 
 def _fitted(folder: Path) -> Any:
@@ -169,12 +158,6 @@ def _has_chat_template(folder: Path) -> bool:
         named = [one for one in template if isinstance(one, dict)]
         return any(one.get("name") == "default" and one.get("template") for one in named)
     return bool(template)
-
-
-def _context_limit(config: dict[str, Any]) -> int | None:
-    part = text_part(config)
-    limits = [part[key] for key in CONTEXT_KEYS if isinstance(part.get(key), int)]
-    return min(limits) if limits else None
 
 
 def _cache_cost(network: Any) -> CacheCost:

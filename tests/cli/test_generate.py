@@ -10,6 +10,7 @@ import pytest
 
 from blendin_cli import options, values
 from blendin_models import load_pair
+from tiny_folders import write_model
 
 RESULT = {
     "text": str,
@@ -267,3 +268,17 @@ def test_the_names_in_the_options_are_the_engines():
     assert (*prompts.BASE_TEMPLATES, "chat") == values.BASE_TEMPLATES
     assert typing.get_args(speculation.Draft) == options.DRAFTS
     assert set(options.PROJECTIONS) == set(typing.get_args(projection.ProjectionRule))
+
+
+def test_context_lowers_or_raises_the_limit_of_both_models(run, tiny, tmp_path):
+    ended = run("generate", *tiny, "--context", 200, "--json", "-m", 250, "hi")
+    result = json.loads(ended.text)
+    assert result["finish_reason"] == "context"
+    refused = run("generate", *tiny, "--context", 4, "hi")
+    assert refused.code == 2
+    assert "whose context holds 4" in refused.err
+    short = write_model(tmp_path / "short", 1, max_position_embeddings=200)
+    pair = ("--base", short, "--aligned", tiny[3])
+    for given, reason in (((), "context"), (("--context", 4096), "length")):
+        ended = run("generate", *pair, *given, "--json", "-m", 250, "hi")
+        assert json.loads(ended.text)["finish_reason"] == reason

@@ -8,9 +8,11 @@ import struct
 
 import pytest
 
+from blendin_models.configs import check_counts
 from blendin_models.errors import ModelError
 from blendin_models.loading import open_model
 from blendin_models.preflight import inspect
+from blendin_models.weights import read_folder
 from tiny_folders import write_model
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
@@ -76,7 +78,11 @@ def test_damaged_weights(folder, damage, named):
     ("entries", "named"),
     [
         ({"hidden_size": 64}, "does not fit the weights"),
-        ({"num_hidden_layers": 10**12}, "does not fit the weights: it has 1000000000000 layers"),
+        ({"num_hidden_layers": 10**12}, "does not fit the weights: num_hidden_layers is 1000"),
+        ({"n_layer": 10**9}, "does not fit the weights: n_layer is 1000000000"),
+        ({"text_config": {"n_layers": 10**9}}, "does not fit the weights: n_layers is 1000000000"),
+        ({"num_experts": 10**9}, "does not fit the weights: num_experts is 1000000000"),
+        ({"n_embd": 10**9, "num_loops": 10**9}, "does not fit the weights: num_loops is 1000000"),
         ({"model_type": "nonesuch"}, "'nonesuch'"),
     ],
 )
@@ -84,6 +90,32 @@ def test_config_that_does_not_fit(folder, entries, named):
     file = folder / CONFIG
     file.write_text(json.dumps({**json.loads(file.read_text()), **entries}))
     assert named in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "gpt2", "n_ctx": 64, "n_embd": 32, "n_head": 2, "n_positions": 64},
+        {"model_type": "llama", "num_experts": 8, "max_window_layers": 500},
+    ],
+)
+def test_usual_counts_are_no_obstacle(folder, config):
+    given = {**json.loads((folder / CONFIG).read_text()), **config}
+    check_counts(folder / CONFIG, given, read_folder(folder))
+
+
+@pytest.mark.parametrize("key", ["n_embd", "n_head", "n_layer", "n_positions"])
+def test_absurd_counts_of_another_architecture(folder, key):
+    sizes = {"n_ctx": 64, "n_embd": 32, "n_head": 2, "n_positions": 64, "n_layer": 2}
+    made = {"model_type": "gpt2", "layer_norm_epsilon": 1e-5, "vocab_size": 300}
+    (folder / CONFIG).write_text(json.dumps({**made, **sizes, key: 10**12}))
+    assert "does not fit the weights" in refusal(folder)
+
+
+def test_a_config_of_megabytes_is_not_read(folder):
+    with (folder / CONFIG).open("ab") as file:
+        file.truncate(20_000_000)
+    assert "it has 20000000 bytes" in refusal(folder)
 
 
 @pytest.mark.parametrize(

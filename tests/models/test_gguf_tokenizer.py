@@ -197,6 +197,8 @@ def test_settings_name_the_special_tokens_and_the_template() -> None:
         (byte_level(model="bert"), "'bert'"),
         (byte_level(model=None), "None"),
         (byte_level(pre="tekken"), "'tekken'"),
+        (byte_level(pre=None), "no tokenizer.ggml.pre says"),
+        (byte_level(tokens=[*TOKENS, "x" * 1025], token_type=None), "has 1025 characters"),
         (byte_level(tokens=None), "tokenizer.ggml.tokens"),
         (byte_level(merges=None), "tokenizer.ggml.merges"),
         (byte_level(merges=["t zebra"]), "zebra"),

@@ -1,0 +1,79 @@
+"""Files that are loaded as code lie only where nobody but the user can put them.
+
+MLX compiles kernels for the CPU (and CUDA) into a folder with a predictable name under the
+temporary directory, and loads what it finds there. On a shared machine that directory belongs to
+everyone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import os
+import shutil
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import platformdirs
+
+__all__ = ["home", "keep_kernels_private", "others_can_change", "private_folder"]
+
+KERNELS = "kernels"  # in the cache folder; MLX makes a folder of each of its versions there
+
+
+def home() -> Path:
+    """Return the cache folder: ``BLENDIN_HOME``, else the platform's own place for caches."""
+    configured = os.environ.get("BLENDIN_HOME") or platformdirs.user_cache_dir("blendin")
+    return Path(os.path.expanduser(configured)).absolute()
+
+
+def others_can_change(path: Path) -> bool:
+    """Return whether another user (but the system's own) can write or replace a file or folder.
+
+    A folder with the sticky bit protects what others have in it, not what it does not have yet.
+
+    Raises:
+        OSError: it is not there.
+    """
+    found = path.lstat()
+    trusted = found.st_uid in (0, os.geteuid()) and not stat.S_ISLNK(found.st_mode)
+    return not trusted or bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
+def keep_kernels_private() -> None:
+    """Set ``TMPDIR`` to a private folder of the cache, for MLX, where others can write in it now.
+
+    Python's own temporary files stay where they were. Where the cache cannot be written, the folder
+    is a temporary one that ends with the process.
+    """
+    before = Path(tempfile.gettempdir())  # Python keeps this answer
+    if not others_can_change(before):
+        return
+    os.environ["TMPDIR"] = str(_kernel_folder())
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder that only the user can write in; empty it if others could until now.
+
+    Raises:
+        OSError: it cannot be made, or it is another user's.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if others_can_change(path) and path.lstat().st_uid == os.geteuid():
+        shutil.rmtree(path)
+        path.mkdir(mode=0o700)
+    if others_can_change(path):
+        raise PermissionError(errno.EPERM, "other users can write in it", str(path))
+    return path
+
+
+def _kernel_folder() -> Path:
+    with suppress(OSError):
+        folder = private_folder(home() / KERNELS)
+        if os.access(folder, os.W_OK):
+            return folder
+    folder = Path(tempfile.mkdtemp(prefix="blendin-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
