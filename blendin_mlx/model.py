@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from .backend import mx
+from .chat_template.render import TemplateError, render_chat
 from .errors import PairError
 from .projection import Projection, ProjectionRule, same_vocabulary
-from .rendering import render
 from .vocabulary import Vocabulary
 
 # Where configs keep the longest sequence a model was made for.
@@ -74,8 +74,8 @@ class LanguageModel:
         probe = "blendin-probe"
         messages = [{"role": "user", "content": "."}, {"role": "assistant", "content": probe}]
         try:
-            text = render(self.tokenizer, messages)
-        except Exception:  # a template may refuse anything; the configured tokens remain
+            text = render_chat(self.tokenizer, self.chat_template, messages)
+        except TemplateError:  # it may refuse anything; the configured tokens remain
             return None
         rest = text.rpartition(probe)[2]
         special = set(self.tokenizer.all_special_ids)

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .chat_template.render import TemplateError, render_chat, render_text
 from .errors import PairError, PromptError
 from .model import LanguageModel, Pair
-from .rendering import render
 from .vocabulary import Vocabulary
 
 Message = Mapping[str, str]
@@ -166,21 +166,11 @@ def _text_prompt(
 ) -> Prompt:
     system = messages[0]["content"] if messages[0]["role"] == "system" else ""
     turns = messages[1:] if system or messages[0]["role"] == "system" else messages
-    text = _render(template.source, system=system, messages=turns, intro=INTRO)
-    return Prompt(text, (*model.beginning, *model.vocabulary.encode(text)))
-
-
-def _render(source: str, **values: Any) -> str:
-    from jinja2 import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
     try:
-        return environment.from_string(source).render(**values)
-    except (TemplateError, ValueError, TypeError, ArithmeticError) as error:
+        text = render_text(template.source, system=system, messages=turns, intro=INTRO)
+    except TemplateError as error:
         raise PairError(f"the base template cannot be rendered: {error}") from error
+    return Prompt(text, (*model.beginning, *model.vocabulary.encode(text)))
 
 
 def _chat_prompt(
@@ -189,19 +179,17 @@ def _chat_prompt(
     template: str | None,
     thinking: bool | None,
 ) -> Prompt:
-    from jinja2 import TemplateError
-
     shield = _unused_noncharacter(messages)
     shielded = [
         {**message, "content": _shield(message["content"], model.vocabulary, shield)}
         for message in messages
     ]
     options: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
-    if template is not None:
-        options["chat_template"] = template
+    source = template if template is not None else model.chat_template
+    assert source is not None  # the caller has looked
     try:
-        text = render(model.tokenizer, shielded, add_generation_prompt=True, **options)
-    except (TemplateError, ValueError, TypeError, ArithmeticError) as error:
+        text = render_chat(model.tokenizer, source, shielded, add_generation_prompt=True, **options)
+    except TemplateError as error:
         raise PairError(f"{model.name}: its chat template cannot be rendered: {error}") from error
     ids = [
         token
