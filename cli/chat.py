@@ -69,6 +69,7 @@ def chat(settings: Settings, resume: str | None, show: str, marks: bool, quiet: 
 
 def _converse(talk: Conversation, lines: Iterator[str]) -> int:
     """Handle what is typed; whatever goes wrong with a line, the conversation goes on."""
+    from blendin_mlx.chat_template.render import RenderingInterrupt
     from blendin_mlx.errors import BlendinError, PromptError
 
     for line in lines:
@@ -76,6 +77,8 @@ def _converse(talk: Conversation, lines: Iterator[str]) -> int:
             handle(talk, line)
         except Leave:
             break
+        except RenderingInterrupt:
+            say("stopped before the models read the message")
         except BrokenPipeError:  # nobody reads the answers any more
             raise
         except (click.ClickException, BlendinError, ValueError, OSError, RuntimeError) as error:

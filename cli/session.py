@@ -178,7 +178,8 @@ class Session:
         from blendin_mlx.generation import stream_generate
         from blendin_mlx.trace import TraceWriter
 
-        prompt = self.prompt(messages)
+        with unswallowed_interrupt():  # a template may take seconds, and does not look around
+            prompt = self.prompt(messages)
         if begun:
             from blendin_mlx.candidates import begun as with_beginning
 
