@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from .backend import mx
-from .chat_template.render import TemplateError, render_chat
 from .errors import PairError
 from .projection import Projection, ProjectionRule, same_vocabulary
+from .turn_tokens import turn_end, unmarked_turn_tokens
 from .vocabulary import Vocabulary
 
 # Where configs keep the longest sequence a model was made for.
@@ -27,6 +27,8 @@ class LanguageModel:
         tokenizer: its tokenizer, mlx-lm's wrapper or a fast Hugging Face one.
         config: the model's config.json, for its stop tokens and context limit.
         name, path, revision: where it came from, for messages and traces.
+        turn_template: where it has no chat template, that of the model it is paired with: what
+            that one writes around messages is not text here either.
 
     Example:
         >>> LanguageModel(*mlx_lm.load("some/folder", return_config=True), name="base")
@@ -38,6 +40,7 @@ class LanguageModel:
     name: str = "model"
     path: str | None = None
     revision: str | None = None
+    turn_template: str | None = None
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -47,7 +50,11 @@ class LanguageModel:
             PairError: no stop token is known, or the tokenizer's bytes cannot be known.
         """
         return Vocabulary(
-            self.tokenizer, size=self.logit_size, stop_ids=self.stop_ids, name=self.name
+            self.tokenizer,
+            size=self.logit_size,
+            stop_ids=self.stop_ids,
+            name=self.name,
+            turn_ids=self.turn_ids,
         )
 
     @cached_property
@@ -63,24 +70,15 @@ class LanguageModel:
         found = set(_as_ids(self.config.get("eos_token_id")))
         found |= set(_as_ids(getattr(self.tokenizer, "eos_token_id", None)))
         found |= set(_as_ids(getattr(self.tokenizer, "eos_token_ids", None)))
-        if (turn_end := self._end_of_turn()) is not None:
-            found.add(turn_end)
+        if self.chat_template is not None:
+            end = turn_end(self.tokenizer, self.chat_template, self.turn_ids)
+            found |= set() if end is None else {end}
         return frozenset(found)
 
-    def _end_of_turn(self) -> int | None:
-        """The control token that the chat template writes after an assistant's message."""
-        if not self.chat_template:
-            return None
-        probe = "blendin-probe"
-        messages = [{"role": "user", "content": "."}, {"role": "assistant", "content": probe}]
-        try:
-            text = render_chat(self.tokenizer, self.chat_template, messages)
-        except TemplateError:  # it may refuse anything; the configured tokens remain
-            return None
-        rest = text.rpartition(probe)[2]
-        special = set(self.tokenizer.all_special_ids)
-        ids = self.tokenizer.encode(rest, add_special_tokens=False)
-        return next((int(token) for token in ids[:1] if token in special), None)
+    @cached_property
+    def turn_ids(self) -> frozenset[int]:
+        """Tokens that the chat template writes around messages though they are not special."""
+        return unmarked_turn_tokens(self.tokenizer, self.chat_template or self.turn_template)
 
     @property
     def chat_template(self) -> str | None:
@@ -128,6 +126,11 @@ class Pair:
     aligned: LanguageModel
     reference: LanguageModel | None = None
     _projections: dict[str, Projection] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        for other in (self.base, self.reference):
+            if other is not None:
+                other.turn_template = self.aligned.chat_template
 
     def projection(self, rule: ProjectionRule = "prefix") -> Projection:
         """φ from the aligned model's vocabulary to the base's; made once.

@@ -31,6 +31,7 @@ class Vocabulary:
         size: how many logits the model has; ids beyond it cannot be produced and are cut.
         stop_ids: ids that end an answer (the model's STOP class), at least one.
         name: the model's name, for messages.
+        turn_ids: added tokens that are control tokens by use; from now on they are marked special.
 
     Raises:
         PairError: the tokenizer is of a family whose bytes cannot be known.
@@ -41,12 +42,19 @@ class Vocabulary:
     """
 
     def __init__(
-        self, tokenizer: Any, *, size: int, stop_ids: Iterable[int], name: str = "model"
+        self,
+        tokenizer: Any,
+        *,
+        size: int,
+        stop_ids: Iterable[int],
+        name: str = "model",
+        turn_ids: Iterable[int] = (),
     ) -> None:
         self.name = name
         self._tokenizer = _fast_tokenizer(tokenizer, name)
         self._tokenizer.no_truncation()  # some tokenizer.json cut or fill what they are given
         self._tokenizer.no_padding()
+        self._mark_special(turn_ids)
         ids = self._tokenizer.get_vocab(with_added_tokens=True)
         self.size: int = min(size, max(ids.values()) + 1)
         self.stop_ids = tuple(sorted(i for i in set(stop_ids) if i < self.size))
@@ -54,6 +62,12 @@ class Vocabulary:
             raise PairError(f"{name}: no stop token is known; its config needs an eos_token_id")
         self.stop = self.stop_ids[0]
         self.token_bytes = self._read_bytes(ids)
+
+    def _mark_special(self, tokens: Iterable[int]) -> None:
+        added = self._tokenizer.get_added_tokens_decoder()
+        for entry in (added[token] for token in tokens):
+            entry.special = True
+            self._tokenizer.add_special_tokens([entry])
 
     def _read_bytes(self, ids: dict[str, int]) -> tuple[bytes | None, ...]:
         """Bytes of every id; None for control tokens, stop tokens and holes."""
