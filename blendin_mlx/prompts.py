@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from .chat_template.render import TemplateError, render_chat, render_text
+from .chat_template.system_role import render_with_system
 from .errors import PairError, PromptError
-from .model import LanguageModel, Pair
+from .model import LanguageModel, Pair, no_chat_template
+from .reasoning import without_reasoning
 from .vocabulary import Vocabulary
 
 Message = Mapping[str, str]
@@ -72,10 +75,15 @@ BASE_TEMPLATES: Mapping[str, BaseTemplate] = {
 
 @dataclass(frozen=True)
 class Prompt:
-    """What one model reads before the answer."""
+    """What one model reads before the answer.
+
+    ``system_moved``: its template has no system role, so the system text is in the first user
+    message.
+    """
 
     text: str
     ids: tuple[int, ...]
+    system_moved: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,8 @@ def build_prompt(
 ) -> PairPrompt:
     """Render a conversation for both models of a pair.
 
+    Thinking in earlier answers is left out for both, as templates of thinking models do.
+
     Args:
         prompt: one user message as a string, or messages with ``role`` and ``content``.
         base_template: a key of :data:`BASE_TEMPLATES`, ``chat`` for the base's own chat template,
@@ -112,16 +122,18 @@ def build_prompt(
         >>> build_prompt(pair, "How do I boil an egg?").base.text.splitlines()[-1]
         '# Answer:'
     """
-    messages = check_messages(prompt)
-    if aligned_template is None:
-        pair.require_chat_template()
-    aligned = _chat_prompt(pair.aligned, messages, aligned_template, thinking)
+    messages = [_spoken(message) for message in check_messages(prompt)]
+    source = pair.aligned.chat_template if aligned_template is None else aligned_template
+    if source is None:
+        raise no_chat_template(pair.aligned.name)
+    aligned = _chat_prompt(pair.aligned, messages, source, thinking)
     if base_template == "chat":
-        if pair.base.chat_template is None:
+        own = pair.base.chat_template
+        if own is None:
             raise PairError(
                 f"{pair.base.name} has no chat template; choose another --base-template"
             )
-        return PairPrompt(_chat_prompt(pair.base, messages, None, thinking), aligned)
+        return PairPrompt(_chat_prompt(pair.base, messages, own, thinking), aligned)
     template = base_template
     if isinstance(template, str):
         if template not in BASE_TEMPLATES:
@@ -161,6 +173,12 @@ def _check_text(content: str, n: int) -> None:
         ) from None
 
 
+def _spoken(message: dict[str, str]) -> dict[str, str]:
+    if message["role"] != "assistant":
+        return message
+    return {**message, "content": without_reasoning(message["content"])}
+
+
 def _text_prompt(
     model: LanguageModel, messages: list[dict[str, str]], template: BaseTemplate
 ) -> Prompt:
@@ -176,7 +194,7 @@ def _text_prompt(
 def _chat_prompt(
     model: LanguageModel,
     messages: list[dict[str, str]],
-    template: str | None,
+    source: str,
     thinking: bool | None,
 ) -> Prompt:
     shield = _unused_noncharacter(messages)
@@ -185,10 +203,9 @@ def _chat_prompt(
         for message in messages
     ]
     options: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
-    source = template if template is not None else model.chat_template
-    assert source is not None  # the caller has looked
+    render = partial(render_chat, model.tokenizer, source, add_generation_prompt=True, **options)
     try:
-        text = render_chat(model.tokenizer, source, shielded, add_generation_prompt=True, **options)
+        text, moved = render_with_system(render, shielded)
     except TemplateError as error:
         raise PairError(f"{model.name}: its chat template cannot be rendered: {error}") from error
     ids = [
@@ -198,7 +215,7 @@ def _chat_prompt(
     ]
     if tuple(ids[: len(model.beginning)]) != model.beginning:
         ids = [*model.beginning, *ids]
-    return Prompt(text.replace(shield, ""), tuple(ids))
+    return Prompt(text.replace(shield, ""), tuple(ids), moved)
 
 
 def _unused_noncharacter(messages: Sequence[Message]) -> str:

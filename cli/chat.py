@@ -12,7 +12,7 @@ import click
 
 from . import saved
 from .chat_commands import COMMANDS, SHORT_HELP, Leave, handle
-from .codes import INTERRUPTED, USAGE
+from .codes import INTERRUPTED
 from .conversation import Conversation
 from .explaining import explain
 from .options import Settings, blend_options
@@ -89,15 +89,17 @@ def _converse(talk: Conversation, lines: Iterator[str]) -> int:
 
 def _answer_lines(talk: Conversation) -> int:
     """Handle the lines of standard input; Ctrl-C ends it with what was answered so far."""
+    from blendin_mlx.errors import BlendinError
+
     code = 0
     for line in _piped():
         try:
             handle(talk, line)
         except Leave:
             break
-        except (click.ClickException, ValueError) as error:
-            say(explain(error)[0])
-            code = USAGE
+        except (click.ClickException, BlendinError, ValueError) as error:
+            said, code = explain(error)
+            say(said)
         if talk.turns and talk.turns[-1].finish_reason == "interrupted":
             return INTERRUPTED
     return code

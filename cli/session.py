@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 CANDIDATES = 5  # of each distribution, in a trace
+MOVED = "the system prompt is put before the first message"
 
 
 class Session:
@@ -46,7 +47,7 @@ class Session:
         named = named_pair(settings.pair, settings.base, settings.aligned)
         self.settings = settings
         self._quiet = quiet
-        self._said_off = False
+        self._said: set[str] = set()
         self._dial = 1.0
         self.cut_json = False
         with unswallowed_interrupt():
@@ -200,8 +201,7 @@ class Session:
             candidates=CANDIDATES if trace else 0,
             **self._sampling(),
         )
-        writer = TraceWriter(trace, self.pair) if trace else None
-        if writer:
+        if writer := TraceWriter(trace, self.pair) if trace else None:
             writer.run(prompt, self._recorded())
         for response in responses:
             yield response
@@ -215,7 +215,8 @@ class Session:
         self.cut_json = bool(constraint and cut and not constraint.is_complete(said.token_ids))
         if self.cut_json:
             say("the answer ended before its JSON was complete; a larger --max-tokens may help")
-        self._say_once(said.draft_off)
+        if why := said.draft_off:
+            self._say_once(f"drafting is off: {why}")
 
     def _constraint(self, begun: Sequence[int]) -> JsonConstraint | None:
         from blendin_mlx.constraint import JsonConstraint
@@ -228,10 +229,10 @@ class Session:
         except SchemaError as error:  # a chat goes on
             raise click.UsageError(str(error)) from None
 
-    def _say_once(self, draft_off: str | None) -> None:
-        if draft_off and not self._said_off:
-            self._said_off = True
-            say(f"drafting is off: {draft_off}", self._quiet)
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            say(line, self._quiet)
 
     def prompt(
         self, messages: list[dict[str, str]], settings: Settings | None = None
@@ -247,13 +248,17 @@ class Session:
         if settings.system is not None:
             messages = [{"role": "system", "content": settings.system}, *messages]
         base, aligned = settings.base_template, settings.aligned_template
-        return build_prompt(
+        prompt = build_prompt(
             self.pair,
             messages,
             base_template=BaseTemplate(source_of(base)) if isinstance(base, Path) else base,
             aligned_template=source_of(aligned) if aligned else None,
             thinking=settings.thinking,
         )
+        for model, read in ((self.pair.base, prompt.base), (self.pair.aligned, prompt.aligned)):
+            if read.system_moved:
+                self._say_once(f"{model.name} has no system role: {MOVED}")
+        return prompt
 
     def _sampling(self) -> dict[str, Any]:
         from mlx_lm.sample_utils import make_logits_processors, make_sampler
