@@ -15,7 +15,7 @@ from .chat_template.render import TemplateError, render_chat, render_text
 from .chat_template.system_role import render_with_system
 from .errors import PairError, PromptError
 from .model import LanguageModel, Pair, no_chat_template
-from .reasoning import without_reasoning
+from .reasoning import OPENING, without_reasoning
 from .vocabulary import Vocabulary
 
 Message = Mapping[str, str]
@@ -93,6 +93,11 @@ class PairPrompt:
     base: Prompt
     aligned: Prompt
     stops: tuple[str, ...] = ()
+
+    @property
+    def opens_thinking(self) -> bool:
+        """True if the aligned model's template has begun its thinking already."""
+        return self.aligned.text.rstrip().endswith(OPENING)
 
 
 def build_prompt(

@@ -37,7 +37,9 @@ LAST = "last"
 )
 @show_options
 @click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors.")
-def chat(settings: Settings, resume: str | None, show: str, marks: bool, quiet: bool) -> int:
+def chat(
+    settings: Settings, resume: str | None, show: str, marks: bool, think: str, quiet: bool
+) -> int:
     """Talk with a pair of models. Ctrl-C stops an answer; /help lists the commands.
 
     \b
@@ -61,7 +63,7 @@ def chat(settings: Settings, resume: str | None, show: str, marks: bool, quiet: 
     session.keep_beginning()
     names = f"{session.pair.base.name}, guided by {session.pair.aligned.name}"
     say(f"{names}.  {SHORT_HELP}", quiet)
-    talk = Conversation(session, quiet, folder if typed else None, show, marks)
+    talk = Conversation(session, quiet, folder if typed else None, show, marks, think)
     if resumed is not None:
         talk.read(resumed, keep_system=settings.system is not None)
     return _converse(talk, _typed()) if typed else _answer_lines(talk)

@@ -11,10 +11,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from .checks import check_usable, read_schema, source_of
+from .checks import check_usable, read_schema
 from .loading import LONGEST_PROMPT, keep_resident, load_pair, named_pair
 from .method import make_method, with_reference
 from .options import Settings
+from .prompting import notices, prompt_of
 from .terminal import say, unswallowed_interrupt
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 
 CANDIDATES = 5  # of each distribution, in a trace
-MOVED = "the system prompt is put before the first message"
 
 
 class Session:
@@ -38,6 +38,7 @@ class Session:
     Attributes:
         began: the settings at the start.
         cut_json: the last answer was to be JSON and ended before it was complete.
+        opened: the prompt of the last answer ended in the beginning of its thinking.
 
     Raises:
         click.UsageError: one side of a pair is not named.
@@ -50,6 +51,7 @@ class Session:
         self._said: set[str] = set()
         self._dial = 1.0
         self.cut_json = False
+        self.opened = False
         with unswallowed_interrupt():
             self._load(named, quiet)
 
@@ -181,6 +183,7 @@ class Session:
 
         with unswallowed_interrupt():  # a template may take seconds, and does not look around
             prompt = self.prompt(messages)
+        self.opened = prompt.opens_thinking
         if begun:
             from blendin_mlx.candidates import begun as with_beginning
 
@@ -242,22 +245,9 @@ class Session:
         Args:
             settings: others than those that hold now.
         """
-        from blendin_mlx.prompts import BaseTemplate, build_prompt
-
-        settings = settings or self.settings
-        if settings.system is not None:
-            messages = [{"role": "system", "content": settings.system}, *messages]
-        base, aligned = settings.base_template, settings.aligned_template
-        prompt = build_prompt(
-            self.pair,
-            messages,
-            base_template=BaseTemplate(source_of(base)) if isinstance(base, Path) else base,
-            aligned_template=source_of(aligned) if aligned else None,
-            thinking=settings.thinking,
-        )
-        for model, read in ((self.pair.base, prompt.base), (self.pair.aligned, prompt.aligned)):
-            if read.system_moved:
-                self._say_once(f"{model.name} has no system role: {MOVED}")
+        prompt = prompt_of(self.pair, messages, settings or self.settings)
+        for line in notices(self.pair, prompt):
+            self._say_once(line)
         return prompt
 
     def _sampling(self) -> dict[str, Any]:
