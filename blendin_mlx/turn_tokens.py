@@ -45,15 +45,16 @@ def unmarked_turn_tokens(tokenizer: Any, source: str | None) -> frozenset[int]:
             break
         except TemplateError:  # it has no system role, say
             continue
-        found |= unmarked & set(tokenizer.encode(text, add_special_tokens=False))
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        found |= {token for token in ids if token in unmarked and unmarked[token] in text}
     return frozenset(found)
 
 
-def _unmarked_markers(tokenizer: Any) -> set[int]:
+def _unmarked_markers(tokenizer: Any) -> dict[int, str]:
     added = added_tokens(tokenizer)
     spelled = {entry.content for entry in added.values()}
     return {
-        token
+        token: entry.content
         for token, entry in added.items()
         if not entry.special and MARKER.fullmatch(entry.content) and not _has_pair(entry, spelled)
     }

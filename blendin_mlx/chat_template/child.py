@@ -173,9 +173,19 @@ def _message(error: Exception) -> str:
 
 
 def limit(cpu_s: float, memory: int) -> None:
-    """Limit the processor time from now on, and the memory in all."""
+    """Limit the processor time from now on, and the memory besides the interpreter's own."""
     _limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + cpu_s))
-    _limit(resource.RLIMIT_AS, memory)
+    _limit(resource.RLIMIT_AS, _own_size() + memory)
+
+
+@lru_cache
+def _own_size() -> int:
+    """Return the bytes of address space in use at the first request; 0 if that is unknown."""
+    try:
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 0
 
 
 def _limit(which: int, value: int) -> None:

@@ -33,7 +33,7 @@ class Limits:
 
     cpu_s: float = 5.0
     wall_s: float = 120.0
-    memory: int = 640 * 1024 * 1024  # bytes, the interpreter's included
+    memory: int = 600 * 1024 * 1024  # bytes
     characters: int = 20_000_000
 
 

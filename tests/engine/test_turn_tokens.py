@@ -10,7 +10,9 @@ import pytest
 from blendin_mlx.generation import generate
 from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.prompts import build_prompt
+from blendin_mlx.turn_tokens import unmarked_turn_tokens
 from scripted import OTHER_STOP, STOP, TEMPLATE, scripted_model, scripted_tokenizer, writes
+from tiny import sentencepiece_tokenizer
 
 TURNS = ("<|system|>", "<|user|>", "<|assistant|>", STOP)
 TEXTS = ("<think>", "</think>", "user", "\n\n", "###")
@@ -62,6 +64,16 @@ def test_the_token_that_ends_the_assistants_turn_is_stop() -> None:
     assert guide.stop_ids == set(ids(guide, STOP, OTHER_STOP))
     broken = model("guide", THINKS.replace("<|end|>", "\n<|end|>"))
     assert broken.stop_ids == set(ids(broken, STOP, OTHER_STOP))
+
+
+def test_a_token_of_one_byte_is_not_one_of_a_turn() -> None:
+    from tokenizers import AddedToken
+
+    tokenizer = sentencepiece_tokenizer("prepend")
+    spelled = [AddedToken(text, special=False) for text in ("<0xC3>", "<0xA9>")]
+    tokenizer.backend_tokenizer.add_tokens(spelled)
+    assert tokenizer.convert_tokens_to_ids("<0xC3>") in tokenizer.encode("é")
+    assert unmarked_turn_tokens(tokenizer, "é{{ messages[-1].content }}") == frozenset()
 
 
 @pytest.mark.parametrize(
