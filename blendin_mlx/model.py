@@ -11,7 +11,7 @@ from .backend import mx
 from .errors import PairError
 from .limits import context_limit
 from .projection import Projection, ProjectionRule, same_vocabulary
-from .rendering import render
+from .turn_tokens import turn_end, unmarked_turn_tokens
 from .vocabulary import Vocabulary
 
 MODEL_ROLES = ("base", "aligned", "reference")
@@ -27,6 +27,8 @@ class LanguageModel:
         config: the model's config.json, for its stop tokens and context limit.
         name, path, revision: where it came from, for messages and traces.
         context: most tokens to read, in place of what the config says.
+        turn_template: where it has no chat template, that of the model it is paired with: what
+            that one writes around messages is not text here either.
 
     Example:
         >>> LanguageModel(*mlx_lm.load("some/folder", return_config=True), name="base")
@@ -39,6 +41,7 @@ class LanguageModel:
     path: str | None = None
     revision: str | None = None
     context: int | None = None
+    turn_template: str | None = None
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -52,6 +55,7 @@ class LanguageModel:
             size=min(self.logit_size, self.rows),
             stop_ids=self.stop_ids,
             name=self.name,
+            turn_ids=self.turn_ids,
         )
 
     @cached_property
@@ -74,24 +78,15 @@ class LanguageModel:
         found = set(_as_ids(self.config.get("eos_token_id")))
         found |= set(_as_ids(getattr(self.tokenizer, "eos_token_id", None)))
         found |= set(_as_ids(getattr(self.tokenizer, "eos_token_ids", None)))
-        if (turn_end := self._end_of_turn()) is not None:
-            found.add(turn_end)
+        if self.chat_template is not None:
+            end = turn_end(self.tokenizer, self.chat_template, self.turn_ids)
+            found |= set() if end is None else {end}
         return frozenset(found)
 
-    def _end_of_turn(self) -> int | None:
-        """The control token that the chat template writes after an assistant's message."""
-        if not self.chat_template:
-            return None
-        probe = "blendin-probe"
-        messages = [{"role": "user", "content": "."}, {"role": "assistant", "content": probe}]
-        try:
-            text = render(self.tokenizer, messages)
-        except Exception:  # a template may refuse anything; the configured tokens remain
-            return None
-        rest = text.rpartition(probe)[2]
-        special = set(self.tokenizer.all_special_ids)
-        ids = self.tokenizer.encode(rest, add_special_tokens=False)
-        return next((int(token) for token in ids[:1] if token in special), None)
+    @cached_property
+    def turn_ids(self) -> frozenset[int]:
+        """Tokens that the chat template writes around messages though they are not special."""
+        return unmarked_turn_tokens(self.tokenizer, self.chat_template or self.turn_template)
 
     @property
     def chat_template(self) -> str | None:
@@ -137,6 +132,11 @@ class Pair:
     aligned: LanguageModel
     reference: LanguageModel | None = None
     _projections: dict[str, Projection] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        for other in (self.base, self.reference):
+            if other is not None:
+                other.turn_template = self.aligned.chat_template
 
     def limit_context(self, tokens: int | None) -> None:
         """Set the most tokens that the models read; None leaves what their configs say."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
+from .chat_template.render import TemplateError, render_chat, render_text
+from .chat_template.system_role import render_with_system
 from .errors import PairError, PromptError
-from .model import LanguageModel, Pair
-from .rendering import render
+from .model import LanguageModel, Pair, no_chat_template
+from .reasoning import OPENING, without_reasoning
 from .vocabulary import Vocabulary
 
 Message = Mapping[str, str]
@@ -105,10 +107,15 @@ BASE_TEMPLATES: Mapping[str, BaseTemplate] = {
 
 @dataclass(frozen=True)
 class Prompt:
-    """What one model reads before the answer."""
+    """What one model reads before the answer.
+
+    ``system_moved``: its template has no system role, so the system text is in the first user
+    message.
+    """
 
     text: str
     ids: tuple[int, ...]
+    system_moved: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,11 @@ class PairPrompt:
     base: Prompt
     aligned: Prompt
     stops: tuple[str, ...] = ()
+
+    @property
+    def opens_thinking(self) -> bool:
+        """True if the aligned model's template has begun its thinking already."""
+        return self.aligned.text.rstrip().endswith(OPENING)
 
 
 def build_prompt(
@@ -129,6 +141,8 @@ def build_prompt(
     thinking: bool = False,
 ) -> PairPrompt:
     """Render a conversation for both models of a pair.
+
+    Thinking in earlier answers is left out for both, as templates of thinking models do.
 
     Args:
         prompt: one user message as a string, or messages with ``role`` and ``content``.
@@ -146,16 +160,18 @@ def build_prompt(
         >>> build_prompt(pair, "How do I boil an egg?").base.text.splitlines()[-1]
         '# Answer:'
     """
-    messages = check_messages(prompt)
-    if aligned_template is None:
-        pair.require_chat_template()
-    aligned = _chat_prompt(pair.aligned, messages, aligned_template, thinking)
+    messages = [_spoken(message) for message in check_messages(prompt)]
+    source = pair.aligned.chat_template if aligned_template is None else aligned_template
+    if source is None:
+        raise no_chat_template(pair.aligned.name)
+    aligned = _chat_prompt(pair.aligned, messages, source, thinking)
     if base_template == "chat":
-        if pair.base.chat_template is None:
+        own = pair.base.chat_template
+        if own is None:
             raise PairError(
                 f"{pair.base.name} has no chat template; choose another --base-template"
             )
-        return PairPrompt(_chat_prompt(pair.base, messages, None, thinking), aligned)
+        return PairPrompt(_chat_prompt(pair.base, messages, own, thinking), aligned)
     template = base_template
     if isinstance(template, str):
         if template not in BASE_TEMPLATES:
@@ -195,14 +211,22 @@ def _check_text(content: str, n: int) -> None:
         ) from None
 
 
+def _spoken(message: dict[str, str]) -> dict[str, str]:
+    if message["role"] != "assistant":
+        return message
+    return {**message, "content": without_reasoning(message["content"])}
+
+
 def _text_prompt(
     model: LanguageModel, messages: list[dict[str, str]], template: BaseTemplate
 ) -> Prompt:
     system = messages[0]["content"] if messages[0]["role"] == "system" else ""
     turns = messages[1:] if system or messages[0]["role"] == "system" else messages
-    text = _render(
-        template.source, system=system, messages=turns, intro=INTRO, examples=_shown_turns()
-    )
+    values = {"system": system, "messages": turns, "intro": INTRO, "examples": _shown_turns()}
+    try:
+        text = render_text(template.source, **values)
+    except TemplateError as error:
+        raise PairError(f"the base template cannot be rendered: {error}") from error
     return Prompt(text, (*model.beginning, *model.vocabulary.encode(text)))
 
 
@@ -214,38 +238,27 @@ def _shown_turns() -> list[dict[str, str]]:
     ]
 
 
-def _render(source: str, **values: Any) -> str:
-    from jinja2 import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    try:
-        return environment.from_string(source).render(**values)
-    except (TemplateError, ValueError, TypeError, ArithmeticError) as error:
-        raise PairError(f"the base template cannot be rendered: {error}") from error
-
-
 def _chat_prompt(
     model: LanguageModel,
     messages: list[dict[str, str]],
-    template: str | None,
+    source: str,
     thinking: bool,
 ) -> Prompt:
-    from jinja2 import TemplateError
-
     shield = _unused_noncharacter(messages)
     shielded = [
         {**message, "content": _shield(message["content"], model.vocabulary, shield)}
         for message in messages
     ]
-    options: dict[str, Any] = {"enable_thinking": thinking}
-    if template is not None:
-        options["chat_template"] = template
+    render = partial(
+        render_chat,
+        model.tokenizer,
+        source,
+        add_generation_prompt=True,
+        enable_thinking=thinking,
+    )
     try:
-        text = render(model.tokenizer, shielded, add_generation_prompt=True, **options)
-    except (TemplateError, ValueError, TypeError, ArithmeticError) as error:
+        text, moved = render_with_system(render, shielded)
+    except TemplateError as error:
         raise PairError(f"{model.name}: its chat template cannot be rendered: {error}") from error
     ids = [
         token
@@ -254,7 +267,7 @@ def _chat_prompt(
     ]
     if tuple(ids[: len(model.beginning)]) != model.beginning:
         ids = [*model.beginning, *ids]
-    return Prompt(text.replace(shield, ""), tuple(ids))
+    return Prompt(text.replace(shield, ""), tuple(ids), moved)
 
 
 def _unused_noncharacter(messages: Sequence[Message]) -> str:

@@ -33,6 +33,7 @@ class Vocabulary:
             tokenizer has tokens there that were added, their spelling is text.
         stop_ids: ids that end an answer (the model's STOP class), at least one.
         name: the model's name, for messages.
+        turn_ids: added tokens that are control tokens by use; from now on they are marked special.
 
     Raises:
         PairError: the tokenizer is of a family whose bytes cannot be known, or of another model.
@@ -43,12 +44,19 @@ class Vocabulary:
     """
 
     def __init__(
-        self, tokenizer: Any, *, size: int, stop_ids: Iterable[int], name: str = "model"
+        self,
+        tokenizer: Any,
+        *,
+        size: int,
+        stop_ids: Iterable[int],
+        name: str = "model",
+        turn_ids: Iterable[int] = (),
     ) -> None:
         self.name = name
         self._tokenizer = _fast_tokenizer(tokenizer, name)
         self._tokenizer.no_truncation()  # some tokenizer.json cut or fill what they are given
         self._tokenizer.no_padding()
+        self._mark_special(turn_ids)
         self._encoder = Encoder(self._tokenizer, name)
         ids = self._tokenizer.get_vocab(with_added_tokens=True)
         self.size: int = min(size, max(ids.values()) + 1)
@@ -58,6 +66,12 @@ class Vocabulary:
         self.stop = self.stop_ids[0]
         self._beyond = self._spelled_beyond(ids)
         self.token_bytes = self._read_bytes(ids)
+
+    def _mark_special(self, tokens: Iterable[int]) -> None:
+        added = self._tokenizer.get_added_tokens_decoder()
+        for entry in (added[token] for token in tokens):
+            entry.special = True
+            self._tokenizer.add_special_tokens([entry])
 
     def _spelled_beyond(self, ids: dict[str, int]) -> re.Pattern[str] | None:
         """What finds the spellings of added tokens that the model has no row for."""

@@ -12,7 +12,7 @@ import click
 
 from . import saved
 from .chat_commands import COMMANDS, SHORT_HELP, Leave, handle
-from .codes import INTERRUPTED, USAGE
+from .codes import INTERRUPTED
 from .conversation import Conversation
 from .explaining import explain
 from .loading import named_pair
@@ -39,7 +39,9 @@ LAST = "last"
 )
 @show_options
 @quiet_option
-def chat(settings: Settings, resume: str | None, show: str, marks: bool, quiet: bool) -> int:
+def chat(
+    settings: Settings, resume: str | None, show: str, marks: bool, think: str, quiet: bool
+) -> int:
     """Talk with a pair of models. Ctrl-C stops an answer; /help lists the commands.
 
     \b
@@ -65,7 +67,7 @@ def chat(settings: Settings, resume: str | None, show: str, marks: bool, quiet: 
     say(f"{names}.  {SHORT_HELP}", quiet)
     if typed and resumed is None:
         _suggest_questions(settings, quiet)
-    talk = Conversation(session, quiet, folder if typed else None, show, marks)
+    talk = Conversation(session, quiet, folder if typed else None, show, marks, think)
     if resumed is not None:
         talk.read(resumed, keep_system=settings.system is not None)
     return _converse(talk, _typed()) if typed else _answer_lines(talk)
@@ -82,6 +84,7 @@ def _suggest_questions(settings: Settings, quiet: bool) -> None:
 
 def _converse(talk: Conversation, lines: Iterator[str]) -> int:
     """Handle what is typed; whatever goes wrong with a line, the conversation goes on."""
+    from blendin_mlx.chat_template.render import RenderingInterrupt
     from blendin_mlx.errors import BlendinError, PromptError
 
     for line in lines:
@@ -89,6 +92,8 @@ def _converse(talk: Conversation, lines: Iterator[str]) -> int:
             handle(talk, line)
         except Leave:
             break
+        except RenderingInterrupt:
+            say("stopped before the models read the message")
         except BrokenPipeError:  # nobody reads the answers any more
             raise
         except (click.ClickException, BlendinError, ValueError, OSError, RuntimeError) as error:
@@ -99,7 +104,7 @@ def _converse(talk: Conversation, lines: Iterator[str]) -> int:
 
 def _answer_lines(talk: Conversation) -> int:
     """Handle the lines of standard input; Ctrl-C ends it with what was answered so far."""
-    from blendin_mlx.tokenizing import TokenizingError
+    from blendin_mlx.errors import BlendinError
 
     code = 0
     for line in _piped():
@@ -107,9 +112,9 @@ def _answer_lines(talk: Conversation) -> int:
             handle(talk, line)
         except Leave:
             break
-        except (click.ClickException, ValueError, TokenizingError) as error:
-            say(explain(error)[0])
-            code = USAGE
+        except (click.ClickException, BlendinError, ValueError) as error:
+            said, code = explain(error)
+            say(said)
         if talk.turns and talk.turns[-1].finish_reason == "interrupted":
             return INTERRUPTED
     return code

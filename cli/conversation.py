@@ -42,6 +42,7 @@ class Conversation:
         quiet: no closing lines.
         autosave: the folder where each turn is kept, None to keep none.
         show, marks: the text alone, or the blend (see :mod:`.shown`).
+        think: what becomes of thinking in the text.
 
     Attributes:
         messages: of the user and the assistant, in turns.
@@ -56,9 +57,11 @@ class Conversation:
         autosave: Path | None = None,
         show: str = "text",
         marks: bool = False,
+        think: str = "dim",
     ) -> None:
         self.session = session
         self.show = show
+        self.think = think
         self.messages: list[Message] = []
         self.last: Answered | None = None
         self.turns: list[Statistics] = []
@@ -121,14 +124,14 @@ class Conversation:
     def _answer(self, asked: list[Message], begun: Sequence[Piece] = ()) -> None:
         """Show what is answered; where that fails, the conversation is as it was."""
         session = self.session
-        shown = make_shown(self.show, self._marks, self._quiet)
+        shown = make_shown(self.show, self._marks, self._quiet, self.think)
         answered = Answered(asked, session.settings, session.method, list(begun))
         try:
             shown.begin(begun)
             with interruptible() as interrupt:
                 ids = [piece.step.id for piece in begun]
                 for response in session.answer(asked, interrupt, begun=ids):
-                    shown.show(response)
+                    shown.show(response, session.opened)
                     answered.steps += response.pieces
         finally:
             shown.end()

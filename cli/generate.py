@@ -41,6 +41,7 @@ def generate(
     trace: Path | None,
     show: str,
     marks: bool,
+    think: str,
     quiet: bool,
 ) -> int:
     """Answer one PROMPT: standard input, then the argument, joined.
@@ -58,7 +59,7 @@ def generate(
         file = stack.enter_context(Target(trace, "--trace")) if trace else None
         if as_json:
             return _answer_as_json(parts, settings, file, quiet)
-        return _answer(parts, settings, file, make_shown(show, marks, quiet), quiet)
+        return _answer(parts, settings, file, make_shown(show, marks, quiet, think), quiet)
 
 
 def _answer(
@@ -68,7 +69,7 @@ def _answer(
     with interruptible() as interrupt:
         try:
             for response in session.answer(messages, interrupt, trace):
-                shown.show(response)
+                shown.show(response, session.opened)
         finally:  # whatever is said next begins a line
             shown.end()
     shown.close(response)

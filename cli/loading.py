@@ -41,8 +41,10 @@ def load_pair(
 ) -> Pair:
     """Load the models, with progress and what there is to say about this machine."""
     from blendin_mlx import backend
+    from blendin_mlx.chat_template import render
     from blendin_models import load_pair as load
 
+    render.start()  # it is ready when the models are
     if backend.BLAS.notice:
         say(backend.BLAS.notice, quiet)
     with progress(quiet) as report:

@@ -11,6 +11,7 @@ from .method import SPELLED, with_method
 from .options import METHODS
 from .shown import SHOW
 from .terminal import say
+from .thinking_view import THINK
 
 if TYPE_CHECKING:
     from blendin_mlx.candidates import Position
@@ -104,6 +105,13 @@ def show(chat: Conversation, argument: str) -> None:
     if argument not in SHOW:
         raise click.UsageError(f"what is shown is one of {', '.join(SHOW)}")
     chat.show = argument
+
+
+def think(chat: Conversation, argument: str) -> None:
+    """show thinking as the rest of the text, dim it, or hide it"""
+    if argument not in THINK:
+        raise click.UsageError(f"/think takes one of {', '.join(THINK)}")
+    chat.think = argument
 
 
 def _list_tokens(chat: Conversation) -> None:

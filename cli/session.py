@@ -15,6 +15,7 @@ from .checks import check_usable, read_schema
 from .loading import LONGEST_PROMPT, keep_resident, load_pair, named_pair
 from .method import make_method, with_reference
 from .options import Settings
+from .prompting import notices, prompt_of
 from .terminal import say, unswallowed_interrupt
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Session:
     Attributes:
         began: the settings at the start.
         cut_json: the last answer was to be JSON and ended before it was complete.
+        opened: the prompt of the last answer ended in the beginning of its thinking.
 
     Raises:
         click.UsageError: one side of a pair is not named.
@@ -50,9 +52,10 @@ class Session:
         named = named_pair(settings.pair, settings.base, settings.aligned)
         self.settings = settings
         self._quiet = quiet
-        self._said_off = False
+        self._said: set[str] = set()
         self._dial = 1.0
         self.cut_json = False
+        self.opened = False
         with unswallowed_interrupt():
             self._load(named, quiet)
 
@@ -183,7 +186,9 @@ class Session:
         from blendin_mlx.generation import stream_generate
         from blendin_mlx.trace import TraceWriter
 
-        prompt = self.prompt(messages)
+        with unswallowed_interrupt():  # a template may take seconds, and does not look around
+            prompt = self.prompt(messages)
+        self.opened = prompt.opens_thinking
         if begun:
             from blendin_mlx.candidates import begun as with_beginning
 
@@ -204,8 +209,7 @@ class Session:
             candidates=CANDIDATES if trace else 0,
             **self._sampling(),
         )
-        writer = TraceWriter(trace, self.pair) if trace else None
-        if writer:
+        if writer := TraceWriter(trace, self.pair) if trace else None:
             writer.run(prompt, self._recorded())
         for response in responses:
             yield response
@@ -219,7 +223,8 @@ class Session:
         self.cut_json = bool(constraint and cut and not constraint.is_complete(said.token_ids))
         if self.cut_json:
             say("the answer ended before its JSON was complete; a larger --max-tokens may help")
-        self._say_once(said.draft_off)
+        if why := said.draft_off:
+            self._say_once(f"drafting is off: {why}")
 
     def _constraint(self, begun: Sequence[int]) -> JsonConstraint | None:
         from blendin_mlx.constraint import JsonConstraint
@@ -232,10 +237,10 @@ class Session:
         except SchemaError as error:  # a chat goes on
             raise click.UsageError(str(error)) from None
 
-    def _say_once(self, draft_off: str | None) -> None:
-        if draft_off and not self._said_off:
-            self._said_off = True
-            say(f"drafting is off: {draft_off}", self._quiet)
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            say(line, self._quiet)
 
     def prompt(
         self, messages: list[dict[str, str]], settings: Settings | None = None
@@ -245,22 +250,10 @@ class Session:
         Args:
             settings: others than those that hold now.
         """
-        from blendin_mlx.prompts import BaseTemplate, build_prompt
-        from blendin_mlx.reading import read_text
-        from blendin_mlx.room import check_fits
-
-        settings = settings or self.settings
-        if settings.system is not None:
-            messages = [{"role": "system", "content": settings.system}, *messages]
-        check_fits(self.pair.base, messages)
-        base, aligned = settings.base_template, settings.aligned_template
-        return build_prompt(
-            self.pair,
-            messages,
-            base_template=BaseTemplate(read_text(base)) if isinstance(base, Path) else base,
-            aligned_template=read_text(aligned) if aligned else None,
-            thinking=settings.thinking,
-        )
+        prompt = prompt_of(self.pair, messages, settings or self.settings)
+        for line in notices(self.pair, prompt):
+            self._say_once(line)
+        return prompt
 
     def _sampling(self) -> dict[str, Any]:
         from mlx_lm.sample_utils import make_logits_processors, make_sampler

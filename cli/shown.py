@@ -9,6 +9,7 @@ import click
 
 from .blend_view import BlendView, closing_line, decision, wants_marks
 from .terminal import Output, figures, say, say_styled
+from .thinking_view import THINK, ThinkingView
 
 if TYPE_CHECKING:
     from blendin_mlx.answering import Piece, Response
@@ -21,24 +22,31 @@ class Shown:
 
     Args:
         quiet: no closing line.
+        think: what becomes of thinking (see :mod:`.thinking_view`).
     """
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, quiet: bool = False, think: str = "show") -> None:
         self._output = Output()
         self._quiet = quiet
+        self._text_view = ThinkingView(self._output, think, quiet)
 
     def begin(self, pieces: Sequence[Piece]) -> None:
         """What the answer begins with by the user's wish."""
-        self._output.write("".join(piece.text for piece in pieces))
+        self._text_view.begin("".join(piece.text for piece in pieces))
 
-    def show(self, response: Response) -> None:
-        """The next part; after the last one whatever is said begins a line."""
-        self._output.write(response.text)
+    def show(self, response: Response, opened: bool = False) -> None:
+        """The next part; after the last one whatever is said begins a line.
+
+        Args:
+            opened: the prompt has begun the thinking already.
+        """
+        self._text_view.write(response.text, opened)
         if response.finish_reason:
             self.end()
 
     def end(self) -> None:
         """End the last line."""
+        self._text_view.end()
         self._output.end()
 
     def close(self, response: Response) -> None:
@@ -63,7 +71,7 @@ class ShownBlend(Shown):
         self._text += "".join(piece.text for piece in pieces)
         self._write(pieces)
 
-    def show(self, response: Response) -> None:
+    def show(self, response: Response, opened: bool = False) -> None:
         """The settled tokens; a stop string takes what it cut off with it."""
         self._text += response.text
         self._write(response.pieces)
@@ -89,13 +97,20 @@ class ShownBlend(Shown):
         say(figures(response.statistics), self._quiet)
 
 
-def make_shown(show: str, marks: bool, quiet: bool) -> Shown:
+def make_shown(show: str, marks: bool, quiet: bool, think: str) -> Shown:
     """The way of showing that the options ask for."""
-    return ShownBlend(quiet, marks) if show == "blend" or marks else Shown(quiet)
+    return ShownBlend(quiet, marks) if show == "blend" or marks else Shown(quiet, think)
 
 
 def show_options(command: Any) -> Any:
     """How an answer is shown."""
+    command = click.option(
+        "--think",
+        type=click.Choice(THINK),
+        default="dim",
+        show_default=True,
+        help="What becomes of thinking in the text: shown, dimmed on a terminal, or hidden.",
+    )(command)
     command = click.option(
         "--marks", is_flag=True, help="Show the blend with marks in place of colours."
     )(command)

@@ -128,7 +128,9 @@ class ScriptedNetwork:
         control = set(tokenizer.all_special_tokens) | set(CONTROL)
         table = {token: text for text, token in tokenizer.get_vocab().items()}
         self._written = [
-            text.encode() if text in control else bytes(byte_of[char] for char in text)
+            text.encode()
+            if text in control or not set(text) <= set(byte_of)
+            else bytes(byte_of[char] for char in text)
             for text in map(table.__getitem__, range(len(table)))
         ]
         self._ids = {written: token for token, written in enumerate(self._written)}

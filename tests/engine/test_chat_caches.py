@@ -196,7 +196,7 @@ def test_the_system_prompt_is_in_both_prompts_once_however_long_the_conversation
 def test_reasoning_that_a_template_drops_from_earlier_turns_is_dropped_from_the_cache(
     published_tokenizer: Callable[[str], Path],
 ) -> None:
-    """Qwen 3's template keeps the reasoning of the last turn only."""
+    """Qwen 3's template keeps the reasoning of the last turn only; so does the base's text."""
     tokenizer = scripted_tokenizer((*("<think>", "</think>"),), (*CONTROL, "<|im_start|>"))
     tokenizer.chat_template = load_tokenizer(published_tokenizer("qwen3")).chat_template
     words = ["<think>", *"\nWaves.\n", "</think>", *"\n\nYes."]
@@ -210,8 +210,8 @@ def test_reasoning_that_a_template_drops_from_earlier_turns_is_dropped_from_the_
         read = read_by(chat.cache, lambda question=question: chat.ask(question))
         assert chat.messages[-1]["content"] == "".join(words)
         prompt = chat.prompts[-1]
-        assert prompt.base.text.count("Waves.") == n
-        assert prompt.aligned.text.count("Waves.") == 0
+        assert prompt.base.text.count("Yes.") == prompt.aligned.text.count("Yes.") == n
+        assert prompt.base.text.count("Waves.") == prompt.aligned.text.count("Waves.") == 0
         shared = common_prefix(kept, prompt.aligned.ids)
         assert read[1] == len(prompt.aligned.ids) - shared + len(words)
         if n:  # up to the answer whose reasoning was dropped, all is kept

@@ -44,6 +44,26 @@ def held(self, ids, forward=Context._forward):
     return forward(self, ids)
 Context._forward = held
 """
+# A template that never ends, where a prompt is made of it; and the moment in which it runs.
+ENDLESS = (
+    "{% if add_generation_prompt or intro %}{% for a in range(99999) %}{% for b in range(99999) %}"
+    "{% for c in range(99999) %}{% endfor %}{% endfor %}{% endfor %}{% endif %}"
+)
+RENDERING = """
+import os
+from blendin_mlx.chat_template import limited_process, render
+render.LIMITS = render.Limits(cpu_s=3600, wall_s=3600)
+class Told(limited_process._Exchange):
+    def __init__(self, child, line, *limits):
+        super().__init__(child, line, *limits)
+        self.told = b"99999" not in line
+    def _check(self, deadline, waited):
+        if waited and not self.told:
+            self.told = True
+            os.write(2, b"[waiting]")
+        super()._check(deadline, waited)
+limited_process._Exchange = Told
+"""
 LONG_PROMPT = "hi " * 900
 
 
@@ -83,6 +103,33 @@ def test_in_a_long_prefill_no_further_step_is_taken(models):
     ended = interrupted("generate", *models, "-q", LONG_PROMPT, code=PREFILL)
     assert (ended.returncode, ended.stdout) == (130, b"")
     assert ended.stderr == 3 * b"[step]" + WAITING
+
+
+def test_while_a_template_is_rendered(models, tmp_path):
+    template = tmp_path / "endless.jinja"
+    template.write_text(ENDLESS)
+    for option in ("--aligned-template", "--base-template"):
+        ended = interrupted("generate", *models, option, template, "hi", code=RENDERING)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", WAITING)
+
+
+def test_a_chat_goes_on_where_a_template_is_stopped(typed, tmp_path):
+    template = tmp_path / "endless.jinja"
+    template.write_text(ENDLESS)
+    terminal = typed(RENDERING)
+    for line in (f"/set aligned-template {template}", "hello"):
+        terminal.until(PROMPT)
+        terminal.type(f"{line}\r")
+    terminal.until(r"\[waiting\]")
+    terminal.type("\x03")
+    terminal.until("stopped before the models read the message")
+    for line in ("/set aligned-template", "/set max-tokens 9", "hello"):
+        terminal.until(PROMPT)
+        terminal.type(f"{line}\r")
+    terminal.until("end: length")
+    terminal.until(PROMPT)
+    terminal.type("\x04")
+    assert terminal.leave() == 0
 
 
 def test_a_chat_that_is_loading_ends(typed):

@@ -1,0 +1,1 @@
+"""Chat templates and base templates, rendered in a child process with limits."""

@@ -1,0 +1,41 @@
+"""What both models read of a conversation, by the settings of a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .options import Settings
+
+if TYPE_CHECKING:
+    from blendin_mlx.model import Pair
+    from blendin_mlx.prompts import PairPrompt
+
+
+def prompt_of(pair: Pair, messages: list[dict[str, str]], settings: Settings) -> PairPrompt:
+    """Return what both models read, the system prompt first."""
+    from blendin_mlx.prompts import BaseTemplate, build_prompt
+    from blendin_mlx.reading import read_text
+    from blendin_mlx.room import check_fits
+
+    if settings.system is not None:
+        messages = [{"role": "system", "content": settings.system}, *messages]
+    check_fits(pair.base, messages)
+    base, aligned = settings.base_template, settings.aligned_template
+    return build_prompt(
+        pair,
+        messages,
+        base_template=BaseTemplate(read_text(base)) if isinstance(base, Path) else base,
+        aligned_template=read_text(aligned) if aligned else None,
+        thinking=settings.thinking,
+    )
+
+
+def notices(pair: Pair, prompt: PairPrompt) -> list[str]:
+    """Return what a user should know about a prompt, a line each."""
+    read = {pair.base.name: prompt.base, pair.aligned.name: prompt.aligned}
+    return [
+        f"{name} has no system role: the system prompt is put before the first message"
+        for name, prompt in read.items()
+        if prompt.system_moved
+    ]
