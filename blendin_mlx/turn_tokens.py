@@ -45,8 +45,7 @@ def unmarked_turn_tokens(tokenizer: Any, source: str | None) -> frozenset[int]:
             break
         except TemplateError:  # it has no system role, say
             continue
-        ids = tokenizer.encode(text, add_special_tokens=False)
-        found |= {token for token in ids if token in unmarked and unmarked[token] in text}
+        found |= {token for token, spelled in unmarked.items() if spelled in text}
     return frozenset(found)
 
 
@@ -72,7 +71,9 @@ def turn_end(tokenizer: Any, source: str, unmarked: frozenset[int]) -> int | Non
     except TemplateError:  # it may refuse anything; the configured tokens remain
         return None
     rest = text.rpartition(ANSWER["content"])[2].lstrip()
-    marked = {token for token, entry in added_tokens(tokenizer).items() if entry.special}
-    control = marked | unmarked | set(tokenizer.all_special_ids)
-    ids = tokenizer.encode(rest, add_special_tokens=False)
-    return next((int(token) for token in ids[:1] if token in control), None)
+    spelled = {
+        entry.content: token
+        for token, entry in added_tokens(tokenizer).items()
+        if (entry.special or token in unmarked) and rest.startswith(entry.content)
+    }
+    return spelled[max(spelled, key=len)] if spelled else None

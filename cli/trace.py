@@ -41,8 +41,9 @@ def trace() -> None:
 def verify(file: Path, tolerance: float | None, pull: bool, quiet: bool) -> int:
     """Compute each step of a trace FILE again; exit 0 only when all of them follow.
 
-    Quantized caches round what was read, differently in other passes: with them, tokens that close
-    may change places, and probabilities are compared less strictly. A trace may be somebody else's: the models that it names are fetched only with --pull.
+    Quantized caches round what was read, differently in other passes: with them, tokens that are
+    close may change places, and probabilities are compared less strictly. A trace may be somebody
+    else's: the models that it names are fetched only with --pull.
 
     \b
     Example:
