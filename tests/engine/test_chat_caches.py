@@ -36,8 +36,11 @@ JOINT = 4
 class Chat:
     """A conversation over one cache; each turn is compared with a fresh run of the same prompt."""
 
-    def __init__(self, pair: Pair, system: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, pair: Pair, system: str | None = None, thinking: bool = False, **options: Any
+    ) -> None:
         self.pair = pair
+        self.thinking = thinking
         self.options = options
         self.cache = make_prompt_cache(pair)
         self.system = [] if system is None else [{"role": "system", "content": system}]
@@ -47,7 +50,8 @@ class Chat:
     def ask(self, question: str, **options: Any) -> Answer:
         """One turn, its answer kept as a message."""
         self.messages.append({"role": "user", "content": question})
-        prompt = build_prompt(self.pair, [*self.system, *self.messages])
+        messages = [*self.system, *self.messages]
+        prompt = build_prompt(self.pair, messages, thinking=self.thinking)
         self.prompts.append(prompt)
         options = {**self.options, **options}
         got = answer(self.pair, prompt, prompt_cache=self.cache, **options)
@@ -204,7 +208,7 @@ def test_reasoning_that_a_template_drops_from_earlier_turns_is_dropped_from_the_
         scripted_model(writes(*words, sure=0.3), "base", tokenizer=tokenizer),
         scripted_model(writes(*words, sure=0.6), "guide", tokenizer=tokenizer),
     )
-    chat = Chat(pair)
+    chat = Chat(pair, thinking=True)
     for n, question in enumerate(QUESTIONS):
         kept = chat.cache.aligned.tokens[:]
         read = read_by(chat.cache, lambda question=question: chat.ask(question))

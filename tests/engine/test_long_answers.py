@@ -19,7 +19,7 @@ from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.prompts import PairPrompt, build_prompt
 from blendin_mlx.replay import verify
 from blendin_mlx.statistics import Statistics, describe_method
-from blendin_mlx.trace import step_record
+from blendin_mlx.trace import RULES, step_record
 from oracle import NEAR_TIE, Oracle, assert_follows
 from scripted import scripted_tokenizer
 from tiny import load_tokenizer, tiny_model
@@ -258,7 +258,13 @@ def test_a_long_answer_of_the_demo_pair_follows_without_any_cache(demo_pair: Pai
     base_prompt, aligned_prompt = long.prompts
     assert len(base_prompt) < 512 < len(base_prompt) + DEMO_LENGTH - 50
     read = {"base_prompt": {"ids": base_prompt}, "aligned_prompt": {"ids": aligned_prompt}}
-    run = {"type": "run", "stop_policy": "blend", **describe_method(EVERYWHERE), **read}
+    run = {
+        "type": "run",
+        "rules": RULES,
+        "stop_policy": "blend",
+        **describe_method(EVERYWHERE),
+        **read,
+    }
     steps = [step_record(piece.step, piece.text, demo_pair) for piece in long.pieces]
     assert verify(demo_pair, [run, *steps]) is None
     oracle = Oracle(demo_pair, tau=1.0, stop_policy="blend")

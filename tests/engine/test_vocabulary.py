@@ -150,14 +150,21 @@ def test_a_byte_token_stands_for_its_byte_only_where_no_other_token_writes_it() 
     assert chosen.by_bytes[b"\xe2"] == ids["<0xE2>"]
 
 
-@given(size=st.integers(3, 400))
-def test_ids_beyond_the_logits_and_logits_beyond_the_ids_are_cut(size: int) -> None:
+@given(more=st.integers(0, 100))
+def test_logits_beyond_the_ids_are_cut(more: int) -> None:
     tokenizer = sentencepiece_tokenizer("prepend")
-    chosen = Vocabulary(tokenizer, size=size, stop_ids=[2, 5000])
-    assert chosen.size == min(size, len(tokenizer.get_vocab()))
+    count = len(tokenizer.get_vocab())
+    chosen = Vocabulary(tokenizer, size=count + more, stop_ids=[2, 5000])
+    assert chosen.size == count
     assert len(chosen.token_bytes) == chosen.size
     assert all(token < chosen.size for token in chosen.by_bytes.values())
     assert chosen.stop_ids == (2,)
+
+
+@given(size=st.integers(3, 295))
+def test_a_model_with_fewer_rows_than_its_tokenizer_has_tokens_is_refused(size: int) -> None:
+    with pytest.raises(PairError, match=f"has tokens up to 295, its weights have {size} rows"):
+        Vocabulary(sentencepiece_tokenizer("prepend"), size=size, stop_ids=[2])
 
 
 @pytest.mark.parametrize("decoder", [None, "WordPiece", "CTC"])
@@ -208,9 +215,9 @@ def test_pooling_moves_all_of_the_stop_class_to_one_token(
 @given(stops=st.permutations([2, 7, 40, 41]), seed=st.integers(0, 2**31))
 def test_the_order_of_the_stop_tokens_does_not_matter(stops: list[int], seed: int) -> None:
     tokenizer = sentencepiece_tokenizer("prepend")
-    probs = mx.array(np.random.default_rng(seed).dirichlet(np.ones(200)).astype(np.float32))
+    probs = mx.array(np.random.default_rng(seed).dirichlet(np.ones(296)).astype(np.float32))
     one, other = (
-        Vocabulary(tokenizer, size=200, stop_ids=ids) for ids in (stops, [2, 7, 40, 41, 40])
+        Vocabulary(tokenizer, size=296, stop_ids=ids) for ids in (stops, [2, 7, 40, 41, 40])
     )
     assert one.stop == other.stop == 2
     assert one.pool_stop(probs).tolist() == other.pool_stop(probs).tolist()
@@ -218,8 +225,8 @@ def test_the_order_of_the_stop_tokens_does_not_matter(stops: list[int], seed: in
 
 @given(seed=st.integers(0, 2**31))
 def test_moving_mass_within_the_stop_class_changes_nothing(seed: int) -> None:
-    chosen = Vocabulary(sentencepiece_tokenizer("prepend"), size=200, stop_ids=[2, 7, 40])
-    probs = np.random.default_rng(seed).dirichlet(np.ones(200)).astype(np.float32)
+    chosen = Vocabulary(sentencepiece_tokenizer("prepend"), size=296, stop_ids=[2, 7, 40])
+    probs = np.random.default_rng(seed).dirichlet(np.ones(296)).astype(np.float32)
     moved = probs.copy()
     moved[[2, 7, 40]] = probs[[40, 2, 7]]
     one, other = (chosen.pool_stop(mx.array(p)) for p in (probs, moved))
