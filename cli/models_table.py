@@ -125,7 +125,7 @@ def model_line(model: dict[str, Any]) -> str:
         damaged = "damaged" if model["problem"] else "not here"
         state = f"{damaged}, {model['download_bytes'] / 1e6:.0f} MB to fetch"
     gated = "; gated" if model["gated"] else ""
-    return f"{model['name']:<24} {state:<27} {model['license']}{gated}"
+    return f"{model['name']:<28} {state:<27} {model['license']}{gated}"
 
 
 def about_located(located: Any) -> dict[str, Any]:
