@@ -10,11 +10,10 @@ import click
 
 from .codes import INTERRUPTED
 from .generate import read_prompt
-from .method import make_method, with_method, with_reference
-from .options import METHODS, Settings, blend_options
-from .quiet import quiet_option
+from .options.groups import METHODS, Settings, blend_options
+from .options.method import make_method, with_method, with_reference
 from .session import Session
-from .terminal import (
+from .terminal.output import (
     Interrupt,
     Output,
     figures,
@@ -23,9 +22,10 @@ from .terminal import (
     say,
     unswallowed_interrupt,
 )
+from .terminal.quiet import quiet_option
 
 if TYPE_CHECKING:
-    from blendin_mlx.answering import Response
+    from blendin_mlx.decoding.answer_stream import Response
 
 WIDE = 100  # columns of a terminal from which on answers stand side by side
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import click
 
-from .files import FileToWrite
-from .override import as_given
-from .terminal import tell
+from .options.override import as_given
+from .terminal.files import FileToWrite
+from .terminal.output import tell
 
 LOCAL = "blendin.toml"
 
@@ -35,7 +35,7 @@ class Setting:
 
 def files() -> list[Path]:
     """Where settings are looked for; the later file wins."""
-    from blendin_models.store import config_folder
+    from blendin_models.storage.paths import config_folder
 
     return [config_folder() / "config.toml", Path(LOCAL)]
 
@@ -115,7 +115,7 @@ def _checked(
 
 
 def _read(file: Path) -> dict[str, Any]:
-    from blendin_mlx.reading import parsed_toml, read_text
+    from blendin_mlx.input_text import parsed_toml, read_text
 
     try:
         return parsed_toml(read_text(file))

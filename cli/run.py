@@ -12,11 +12,11 @@ from typing import IO, Any
 import click
 
 from .codes import FAILURE, INTERRUPTED
-from .options import Settings, blend_options
-from .override import overridden
-from .quiet import quiet_option
+from .options.groups import Settings, blend_options
+from .options.override import overridden
 from .session import Session
-from .terminal import Output, counted, interruptible, say
+from .terminal.output import Output, counted, interruptible, say
+from .terminal.quiet import quiet_option
 
 
 @click.command()
@@ -119,7 +119,7 @@ def _answer(
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
-    from blendin_mlx.reading import decoded, parsed_json
+    from blendin_mlx.input_text import decoded, parsed_json
 
     try:
         given = parsed_json(decoded(line, "the line"))

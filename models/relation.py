@@ -28,7 +28,7 @@ def relation(pair: Pair) -> Relation:
     Raises:
         PairError: a tokenizer whose tokens have no known bytes, or no stop token.
     """
-    from blendin_mlx.projection import same_vocabulary
+    from blendin_mlx.tokens.projection import same_vocabulary
 
     base, aligned = pair.base.vocabulary, pair.aligned.vocabulary
     known = set(base.token_bytes)

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from blendin_mlx.backend import mx
-from blendin_mlx.vocabulary import _BYTE_OF
+from blendin_mlx.backend.mlx import mx
+from blendin_mlx.tokens.vocabulary import _BYTE_OF
 from tiny import SHAPES, network
 from tiny_folders import SPECIAL, write_tokenizer_settings
 

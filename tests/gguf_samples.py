@@ -10,7 +10,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 from mlx_lm.utils import _get_classes
 
-from blendin_mlx.backend import mx
+from blendin_mlx.backend.mlx import mx
 
 ARCHITECTURES = {
     "llama": "llama",

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from blendin_mlx.backend import mx
+from blendin_mlx.backend.mlx import mx
 from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.step import Step
 

@@ -23,11 +23,11 @@ import numpy as np
 import numpy.typing as npt
 from mlx_lm.models.cache import KVCache
 
-from blendin_mlx.backend import mx
-from blendin_mlx.context import Context
+from blendin_mlx.answer_statistics import Statistics
+from blendin_mlx.backend.mlx import mx
 from blendin_mlx.generation import PromptCache, Response, stream_generate
 from blendin_mlx.model import LanguageModel, Pair
-from blendin_mlx.statistics import Statistics
+from blendin_mlx.reading.context import Context
 from blendin_mlx.step import Step
 
 STOP: Final = "<|end|>"  # ends a turn

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from blendin_mlx.backend import mx
+from blendin_mlx.backend.mlx import mx
 from blendin_mlx.model import LanguageModel
 
 CHATML = (

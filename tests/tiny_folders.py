@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from blendin_mlx.backend import mx
+from blendin_mlx.backend.mlx import mx
 from tiny import CHATML, network
 
 SPECIAL = ("<|begin|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>")

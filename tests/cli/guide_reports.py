@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from blendin_cli.report import Alone, Blended, Report
-from blendin_cli.report import summarise as summarised
+from blendin_cli.diagnosis.report import Alone, Blended, Report
+from blendin_cli.diagnosis.report import summarise as summarised
 
 ONE = Blended((True, False, False, False), 1, 0, 0, False, 0.5, 0.6, 0.9, False, 4.0)
 PROMPTS = 12  # enough to tell

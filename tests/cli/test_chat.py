@@ -10,15 +10,15 @@ import click
 import pytest
 
 from blendin_cli import session
-from blendin_cli.chat_commands import COMMANDS, SHORT_HELP
+from blendin_cli.chat.slash_commands import COMMANDS, SHORT_HELP
 from blendin_mlx import prompts
 from blendin_mlx.errors import NumericalError
 from blendin_mlx.prompts import build_prompt
-from blendin_models import catalogue
+from blendin_models.catalogue import entries
 from commands import DEADLINE_S
 from terminals import PROMPT, Terminal
 
-chat = importlib.import_module("blendin_cli.chat")
+chat = importlib.import_module("blendin_cli.chat.command")
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_a_typed_chat_names_the_questions_of_its_pair_and_no_others(
     run, typed, demo_folders, monkeypatch
 ):
     monkeypatch.setattr(chat, "_typed", lambda: iter(["/quit"]))
-    questions = catalogue.find_pair("demo").questions
+    questions = entries.find_pair("demo").questions
     assert len(questions) == 3
     assert f"Try:  {'  ·  '.join(questions)}\n" in run("chat", terminal=True).err
     assert "Try:" not in typed("/quit").err
@@ -299,7 +299,7 @@ def test_a_typed_conversation_that_nobody_reads_ends_quietly(typed, asked, monke
         if text:
             raise BrokenPipeError
 
-    monkeypatch.setattr("blendin_cli.terminal.Output.write", closed)
+    monkeypatch.setattr("blendin_cli.terminal.output.Output.write", closed)
     monkeypatch.setattr("blendin_cli.main._quiet", lambda: 0)
     result = typed("one", "two")
     assert (result.code, result.err, len(asked)) == (0, "", 1)
@@ -417,7 +417,7 @@ def test_ctrl_c_while_looking_into_an_answer_keeps_the_chat(typed, monkeypatch):
     def pressed(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("blendin_mlx.candidates.look_at", pressed)
+    monkeypatch.setattr("blendin_mlx.inspection.look_at", pressed)
     result = typed("hi", "/why 1", "hello")
     assert result.code == 0
     assert result.err == "stopped\n"

@@ -8,17 +8,17 @@ import weakref
 
 import pytest
 
-from blendin_cli import diagnose as command
 from blendin_cli import session
-from blendin_cli.diagnose import read_prompts
-from blendin_cli.report import FEWEST
+from blendin_cli.diagnosis import command as command
+from blendin_cli.diagnosis.command import read_prompts
+from blendin_cli.diagnosis.report import FEWEST
 from tiny_folders import write_model
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """Folders of a base, of guides, and of one whose weights make no sense."""
-    from blendin_mlx.backend import mx
+    from blendin_mlx.backend.mlx import mx
 
     folder = tmp_path_factory.mktemp("guides")
     write_model(folder / "base", 1, chat_template=False)
@@ -107,7 +107,7 @@ def test_every_guide_is_checked_before_the_first_is_measured(run, models, six, g
 
 
 def test_an_unknown_guide_is_refused_before_another_is_fetched(run, models, monkeypatch):
-    from blendin_models import resolve
+    from blendin_models.fetching import resolve
 
     monkeypatch.setattr(resolve, "install", lambda *_: pytest.fail("something was fetched"))
     result = run("diagnose", "--base", models / "base", "--guide", "smollm2-135m-instruct",

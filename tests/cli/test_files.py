@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from blendin_cli.files import Target, write_whole
-from blendin_mlx.trace import TraceWriter
+from blendin_cli.terminal.files import Target, write_whole
+from blendin_mlx.trace.records import TraceWriter
 from commands import DEADLINE_S
 
 OLD = "what was there\n"

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from blendin_cli import terminal
-from blendin_mlx.context import Context
-from blendin_models import catalogue
+from blendin_cli.terminal import output
+from blendin_mlx.reading.context import Context
+from blendin_models.catalogue import entries
 from recorded_traces import write_trace
 from tiny_folders import write_model
 
 ESCAPE = "\x1b]52;c;aGk=\x07\x9b2J\u202e"
 IN_TOML = json.dumps(ESCAPE)
-CLI = Path(terminal.__file__).parent
+CLI = Path(output.__file__).parents[1]
 PRINTS = re.compile(r"click\.s?echo\(|(?<![.\w])print\(|sys\.std(out|err)\.(buffer|write)|secho\(")
 
 
@@ -33,9 +33,9 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("BLENDIN_CONFIG", str(tmp_path / "config"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "no hub cache"))
     monkeypatch.chdir(tmp_path)
-    catalogue._catalogue.cache_clear()
+    entries._catalogue.cache_clear()
     yield tmp_path
-    catalogue._catalogue.cache_clear()
+    entries._catalogue.cache_clear()
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_a_mismatch_of_a_trace_is_made_harmless(shown, tiny, place, monkeypatch)
 def test_a_progress_bar_shows_names_as_text(monkeypatch, capsysbinary):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "150")
-    with terminal.progress() as report:
+    with output.progress() as report:
         report(f"{ESCAPE}[red]x[/red]", 1, 2)
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsysbinary.readouterr().err.decode())
     assert "]52;c;aGk=" in shown
@@ -138,8 +138,8 @@ def test_only_one_module_prints():
     """Whatever is printed goes through the filter there."""
     found = [
         file.name
-        for file in sorted(CLI.glob("*.py"))
-        if file.name not in ("terminal.py", "reference.py") and PRINTS.search(file.read_text())
+        for file in sorted(CLI.rglob("*.py"))
+        if file.name not in ("output.py", "reference_docs.py") and PRINTS.search(file.read_text())
     ]
     assert found == []
 

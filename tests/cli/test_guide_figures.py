@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blendin_cli.diagnose_page import page
-from blendin_cli.diagnose_plot import draw
-from blendin_cli.measuring import counted
-from blendin_cli.ranking import ranked
-from blendin_cli.report import FEWEST, cascades, interval, is_stable, rate
-from blendin_cli.verdict import rows, verdict
-from blendin_mlx.backend import mx
+from blendin_cli.diagnosis.measure import counted
+from blendin_cli.diagnosis.page import page
+from blendin_cli.diagnosis.plot import draw
+from blendin_cli.diagnosis.ranking import ranked
+from blendin_cli.diagnosis.report import FEWEST, cascades, interval, is_stable, rate
+from blendin_cli.diagnosis.verdict import rows, verdict
+from blendin_mlx.backend.mlx import mx
 from browser import BROWSER, NEEDED, browser
 from guide_reports import ONE, asked, guide, summarise
 from scripted import STOP, always, answer, says, scripted_pair, writes
@@ -184,7 +184,7 @@ class TestPageAndPicture:
         pytest.importorskip("matplotlib", reason="needs the plot extra to draw")
         from matplotlib.figure import Figure
 
-        from blendin_cli.diagnose_plot import draw_bursts
+        from blendin_cli.diagnosis.plot import draw_bursts
 
         axes = Figure().subplots()
         draw_bursts(axes, [REPORTS[0], guide("B", asked(2))])

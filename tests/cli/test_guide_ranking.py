@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blendin_cli.ranking import as_json, compared, comparisons, ranked
-from blendin_cli.report import FEWEST
-from blendin_cli.resampling import difference
+from blendin_cli.diagnosis.bootstrap import difference
+from blendin_cli.diagnosis.ranking import as_json, compared, comparisons, ranked
+from blendin_cli.diagnosis.report import FEWEST
 from guide_reports import asked, guide, summarise
 
 NOISY = (asked(3), asked(5), asked(2), asked(4))

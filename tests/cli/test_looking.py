@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import click
 import pytest
 
-from blendin_cli import looking
-from blendin_cli.blend_view import MARKS
+from blendin_cli.chat import inspect_commands
+from blendin_cli.terminal.blend_view import MARKS
 
 TAU = ("--tau", "0.99")
 
@@ -65,10 +65,10 @@ def test_why_finds_a_text(run, tiny):
 def test_a_number_that_is_no_token_is_looked_for_as_text(run, tiny, monkeypatch):
     pieces = [SimpleNamespace(text=text) for text in ("in ", "19", "84")]
     chat = SimpleNamespace(steps=pieces)
-    assert looking._token_index(chat, "1984") == 1
-    assert looking._token_index(chat, "2") == 2
+    assert inspect_commands._token_index(chat, "1984") == 1
+    assert inspect_commands._token_index(chat, "2") == 2
     with pytest.raises(click.UsageError):
-        looking._token_index(chat, "2001")
+        inspect_commands._token_index(chat, "2001")
 
 
 @pytest.mark.parametrize("change", ["/dial 0", "/set tau 0", "/set system Be odd", "/method base"])
@@ -98,10 +98,10 @@ def test_another_candidate_in_the_blend_keeps_what_was_decided_before(run, tiny)
 
 
 def test_part_of_a_character_is_no_other_candidate(run, tiny, monkeypatch):
-    assert looking._is_text("é".encode())
-    assert not looking._is_text("é".encode()[:1])
+    assert inspect_commands._is_text("é".encode())
+    assert not inspect_commands._is_text("é".encode()[:1])
     alone = run("chat", *tiny, "-qm", 4, stdin=b"hi\n").text
-    monkeypatch.setattr(looking, "_is_text", lambda written: False)
+    monkeypatch.setattr(inspect_commands, "_is_text", lambda written: False)
     result = run("chat", *tiny, "-qm", 4, stdin=b"hi\n/alt 1 2\n")
     assert result.text == alone
     assert "part of a character" in result.err

@@ -12,7 +12,7 @@ from mlx_lm import load
 from mlx_lm.generate import generate_step
 from mlx_lm.sample_utils import make_logits_processors, make_sampler
 
-from blendin_mlx.backend import mx
+from blendin_mlx.backend.mlx import mx
 
 MOST = 24
 

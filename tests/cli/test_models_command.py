@@ -10,8 +10,10 @@ import pytest
 from huggingface_hub import constants
 
 import gguf_samples
-from blendin_cli import models_table
-from blendin_models import catalogue, hub_files, manifest
+from blendin_cli.models import tables
+from blendin_models.catalogue import entries
+from blendin_models.hub import cache
+from blendin_models.storage import manifest
 from tiny_folders import write_model
 
 KEPT = {"name", "path", "bytes", "source", "revision", "problem"}
@@ -83,7 +85,7 @@ def test_what_is_in_no_pair_is_listed_after_them(run, home):
 
 
 def test_suggestions_are_what_fits_one_tokenizer_first(run, monkeypatch):
-    monkeypatch.setattr("blendin_models.memory.recommended", lambda: 6 * 10**9)
+    monkeypatch.setattr("blendin_models.loading.memory.recommended", lambda: 6 * 10**9)
     pairs = json.loads(run("models", "suggest", "--json").text)
     assert [pair["name"] for pair in pairs] == ["smollm2", "demo", "demo-qwen"]
     assert all(pair["fits"] for pair in pairs)
@@ -91,7 +93,7 @@ def test_suggestions_are_what_fits_one_tokenizer_first(run, monkeypatch):
 
 
 def test_what_does_not_fit_says_so_in_the_list(run, monkeypatch):
-    monkeypatch.setattr("blendin_models.memory.recommended", lambda: 10**9)
+    monkeypatch.setattr("blendin_models.loading.memory.recommended", lambda: 10**9)
     (line,) = [row for row in run("models", "list").text.splitlines() if row.startswith("demo ")]
     assert "needs about 2 GB of memory: too much for here" in line
 
@@ -253,7 +255,7 @@ def test_a_name_taken_by_a_damaged_model_says_so(run, home, tmp_path):
 
 def test_the_hubs_cache_is_looked_through_once(run, monkeypatch):
     looked = []
-    monkeypatch.setattr(hub_files, "snapshot_folders", lambda: looked.append(1) or [])
+    monkeypatch.setattr(cache, "snapshot_folders", lambda: looked.append(1) or [])
     for command in (("list",), ("suggest",), ("list", "--json")):
         looked.clear()
         assert run("models", *command).code == 0
@@ -261,10 +263,10 @@ def test_the_hubs_cache_is_looked_through_once(run, monkeypatch):
 
 
 def test_gated_models_and_references_are_told(run):
-    (entry,) = catalogue.find_models("llama-3.1-8b")
-    about = models_table.about_model(replace(entry, gated=True), [])
-    assert models_table.model_line(about).endswith("; gated")
-    assert not models_table.model_line({**about, "gated": False}).endswith("; gated")
+    (entry,) = entries.find_models("llama-3.1-8b")
+    about = tables.about_model(replace(entry, gated=True), [])
+    assert tables.model_line(about).endswith("; gated")
+    assert not tables.model_line({**about, "gated": False}).endswith("; gated")
     assert "reference        smollm2-360m\n" in run("models", "show", "smollm2-large").text
 
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blendin_cli import terminal
-from blendin_cli.terminal import (
+from blendin_cli.terminal import output
+from blendin_cli.terminal.output import (
     Output,
     harmless,
     interruptible,
@@ -121,7 +121,7 @@ def test_first_interrupt_asks_and_second_breaks_off():
 
 def test_progress_in_a_pipe_names_once_what_takes_long(monkeypatch, capsys):
     clock = iter([0.0, 1.0, 2.5, 3.0, 9.0, 9.1])
-    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(output.time, "monotonic", lambda: next(clock))
     with progress() as report:
         for done in range(4):
             report("big", done * 10**6, 5 * 10**6)
@@ -131,7 +131,7 @@ def test_progress_in_a_pipe_names_once_what_takes_long(monkeypatch, capsys):
 
 
 def test_progress_can_be_silent(monkeypatch, capsys):
-    monkeypatch.setattr(terminal, "PATIENCE_S", 0)
+    monkeypatch.setattr(output, "PATIENCE_S", 0)
     with progress(quiet=True) as report:
         report("big", 0, 1)
     assert capsys.readouterr().err == ""

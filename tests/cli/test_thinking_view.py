@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blendin_cli.terminal import Output
-from blendin_cli.thinking_view import ThinkingView
+from blendin_cli.terminal.output import Output
+from blendin_cli.terminal.thinking_view import ThinkingView
 
 ANSWER = "<think>\nHm.\x1b[2J\n</think>\n\nYes.<"
 DIM, SHOWN = "\x1b[2m", "Hm.\ufffd[2J"

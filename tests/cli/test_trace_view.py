@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from blendin_cli.blend_view import BlendView, sparkline
+from blendin_cli.terminal.blend_view import BlendView, sparkline
 from commands import Result
 from recorded_traces import HOSTILE, step, write_trace
 
@@ -114,7 +114,7 @@ def test_a_value_out_of_range_is_shown_or_named(
     name: str, value: int, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_trace(tmp_path / "t.jsonl", more=[{**step(3, "x", 5, 5, 0.5), name: value}])
-    monkeypatch.setattr("blendin_cli.blend_view.wants_marks", lambda: False)
+    monkeypatch.setattr("blendin_cli.terminal.blend_view.wants_marks", lambda: False)
     for command in ("view", "html"):
         result = run("trace", command, path)
         assert result.code == 0

@@ -36,7 +36,7 @@ def environment(home: Path, **extra: str) -> dict[str, str]:
 
 def child(program: str, home: Path, **extra: str) -> Any:
     """What a fresh interpreter printed as JSON; it must end well and say nothing else."""
-    program = f"import json, sys\nfrom blendin_mlx import blas\n{program}"
+    program = f"import json, sys\nfrom blendin_mlx.backend import blas\n{program}"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=environment(home, **extra),
@@ -277,7 +277,9 @@ def test_a_damaged_copy_is_made_again(copy: Path, tmp_path: Path) -> None:
 
 @linux
 def test_two_processes_at_once_both_get_it_and_leave_one_file(tmp_path: Path) -> None:
-    program = f"import json, sys\nfrom blendin_mlx import blas\nsys.stdin.readline(){REPORT}"
+    program = (
+        f"import json, sys\nfrom blendin_mlx.backend import blas\nsys.stdin.readline(){REPORT}"
+    )
     pair = [
         subprocess.Popen(
             [sys.executable, "-c", program],
@@ -305,7 +307,7 @@ def test_every_blas_and_lapack_name_of_mlx_is_bound_to_the_copy(
     cache: Path, copy: Path, tmp_path: Path
 ) -> None:
     # The loader writes down itself which file each name was bound to.
-    program = "import blendin_mlx.backend\nprint(0)"
+    program = "import blendin_mlx.backend.mlx\nprint(0)"
     child(program, cache, LD_DEBUG="bindings", LD_DEBUG_OUTPUT=str(tmp_path / "bindings"))
     (log,) = tmp_path.glob("bindings.*")
     lines = [line for line in log.read_text().splitlines() if "/libmlx.so [0] to " in line]
@@ -319,7 +321,7 @@ def test_every_blas_and_lapack_name_of_mlx_is_bound_to_the_copy(
 def test_the_global_sgemm_lies_in_the_copys_mapping(cache: Path, copy: Path) -> None:
     program = """
 import ctypes
-from blendin_mlx.backend import BLAS
+from blendin_mlx.backend.mlx import BLAS
 address = ctypes.cast(ctypes.CDLL(None).cblas_sgemm, ctypes.c_void_p).value
 for line in open("/proc/self/maps"):
     start, end = (int(part, 16) for part in line.split()[0].split("-"))
@@ -342,7 +344,7 @@ print(json.dumps(hasattr(theirs, "scipy_cblas_sgemm")))
 
 NUMERICS = """
 import numpy as np
-from blendin_mlx.backend import is_cpu, mx
+from blendin_mlx.backend.mlx import is_cpu, mx
 
 rng = np.random.default_rng(0)
 draw = lambda *shape: rng.standard_normal(shape).astype(np.float32)

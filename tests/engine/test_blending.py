@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blendin_mlx import blending
-from blendin_mlx.backend import mx
+from blendin_mlx.backend.mlx import mx
+from blendin_mlx.blend import formulas
 
 BASE = [0.5, 0.3, 0.2]
 ALIGNED = [0.1, 0.2, 0.7]
@@ -17,7 +17,7 @@ SHARES = st.floats(0, 1, allow_subnormal=False)
 
 
 def test_the_blend_of_two_distributions_worked_by_hand() -> None:
-    blended = blending.blend(mx.array(BASE), mx.array(ALIGNED), mx.array(0.25))
+    blended = formulas.blend(mx.array(BASE), mx.array(ALIGNED), mx.array(0.25))
     # 0.25 · 0.1 + 0.75 · 0.5 = 0.4; 0.05 + 0.225 = 0.275; 0.175 + 0.15 = 0.325
     assert blended.tolist() == pytest.approx([0.4, 0.275, 0.325])
 
@@ -35,7 +35,7 @@ def test_the_blend_of_two_distributions_worked_by_hand() -> None:
 def test_alpha_worked_by_hand(
     base: float, aligned: float, agreement: float, bonus: float, expected: float
 ) -> None:
-    weight = blending.blend_weight(*map(mx.array, (base, aligned, agreement)), bonus)
+    weight = formulas.blend_weight(*map(mx.array, (base, aligned, agreement)), bonus)
     assert weight.item() == pytest.approx(expected, abs=1e-6)
 
 
@@ -43,14 +43,14 @@ def test_alpha_worked_by_hand(
 def test_alpha_stays_between_0_and_1(
     base: float, aligned: float, agreement: float, bonus: float
 ) -> None:
-    weight = blending.blend_weight(*map(mx.array, (base, aligned, agreement)), bonus).item()
+    weight = formulas.blend_weight(*map(mx.array, (base, aligned, agreement)), bonus).item()
     assert 0 <= weight <= 1
 
 
 @given(LOGITS)
 def test_probabilities_are_the_full_softmax(logits: list[float]) -> None:
     exact = np.exp(np.array(logits) - max(logits))
-    probs = blending.probabilities(mx.array(logits), len(logits))
+    probs = formulas.probabilities(mx.array(logits), len(logits))
     np.testing.assert_allclose(probs, exact / exact.sum(), rtol=2e-5, atol=1e-12)
     assert np.array(probs).sum() == pytest.approx(1, abs=1e-5)
 
@@ -58,30 +58,30 @@ def test_probabilities_are_the_full_softmax(logits: list[float]) -> None:
 def test_probabilities_of_a_large_vocabulary_are_exact_to_float32() -> None:
     logits = np.random.default_rng(0).normal(size=262_144).astype(np.float32)
     exact = np.exp(logits.astype(np.float64))
-    probs = blending.probabilities(mx.array(logits), logits.size)
+    probs = formulas.probabilities(mx.array(logits), logits.size)
     np.testing.assert_allclose(probs, exact / exact.sum(), rtol=2e-5)
 
 
 @given(LOGITS, st.lists(st.floats(-1e30, 1e30, allow_subnormal=False), max_size=5))
 def test_padding_logits_never_take_mass(logits: list[float], padding: list[float]) -> None:
-    padded = blending.probabilities(mx.array([*logits, *padding]), len(logits))
-    assert padded.tolist() == blending.probabilities(mx.array(logits), len(logits)).tolist()
+    padded = formulas.probabilities(mx.array([*logits, *padding]), len(logits))
+    assert padded.tolist() == formulas.probabilities(mx.array(logits), len(logits)).tolist()
 
 
 @given(st.lists(st.floats(-87, 0, width=32), min_size=1, max_size=20))
 def test_the_exponential_is_exact_to_float32(values: list[float]) -> None:
     exact = np.exp(np.array(values, dtype=np.float32).astype(np.float64))
-    np.testing.assert_allclose(blending.exponential(mx.array(values)), exact, rtol=2e-6)
+    np.testing.assert_allclose(formulas.exponential(mx.array(values)), exact, rtol=2e-6)
 
 
 def test_the_exponential_of_what_is_impossible_is_nothing_and_of_nan_is_nan() -> None:
-    impossible, unknown = blending.exponential(mx.array([-np.inf, np.nan])).tolist()
+    impossible, unknown = formulas.exponential(mx.array([-np.inf, np.nan])).tolist()
     assert 0 <= impossible < 1e-37
     assert np.isnan(unknown)
 
 
 def test_half_precision_logits_are_widened_before_the_softmax() -> None:
-    probs = blending.probabilities(mx.zeros(5000, dtype=mx.float16), 5000)
+    probs = formulas.probabilities(mx.zeros(5000, dtype=mx.float16), 5000)
     assert probs.dtype == mx.float32
     assert np.array(probs).sum() == pytest.approx(1, abs=1e-5)
 
@@ -93,13 +93,13 @@ def test_many_positions_at_once_agree_with_each_alone(n: int, size: int, seed: i
     bonus = 0.1
 
     def everything(one: mx.array, two: mx.array) -> list[mx.array]:
-        base, aligned = (blending.probabilities(x, size) for x in (one, two))
-        p, q = blending.top(base), blending.top(aligned)
+        base, aligned = (formulas.probabilities(x, size) for x in (one, two))
+        p, q = formulas.top(base), formulas.top(aligned)
         agreement = mx.take_along_axis(base, q.token[..., None], axis=-1)[..., 0]
-        alpha = blending.blend_weight(p.prob, q.prob, agreement, bonus)
-        mixed = blending.blend(base, aligned, alpha)
-        winner = blending.top(mixed)
-        return [base, *p, alpha, mixed, *winner, blending.gap(mixed, winner.token)]
+        alpha = formulas.blend_weight(p.prob, q.prob, agreement, bonus)
+        mixed = formulas.blend(base, aligned, alpha)
+        winner = formulas.top(mixed)
+        return [base, *p, alpha, mixed, *winner, formulas.gap(mixed, winner.token)]
 
     together = everything(logits, other)
     for row in range(n):
@@ -108,14 +108,14 @@ def test_many_positions_at_once_agree_with_each_alone(n: int, size: int, seed: i
 
 
 def test_top_is_the_most_probable_token_and_its_probability() -> None:
-    prob, token = blending.top(mx.array([BASE, ALIGNED]))
+    prob, token = formulas.top(mx.array([BASE, ALIGNED]))
     assert token.tolist() == [0, 2]
     assert prob.tolist() == pytest.approx([0.5, 0.7])
 
 
 def test_gap_is_the_lead_over_the_best_other_token() -> None:
     probs = mx.array([BASE, BASE, [0.4, 0.4, 0.2]])
-    gaps = blending.gap(probs, mx.array([0, 2, 1])).tolist()
+    gaps = formulas.gap(probs, mx.array([0, 2, 1])).tolist()
     assert gaps == pytest.approx([0.2, -0.3, 0.0])
 
 
@@ -124,7 +124,7 @@ def test_a_blend_of_distributions_sums_to_1(
     one: list[float], other: list[float], weight: float
 ) -> None:
     size = min(len(one), len(other))
-    base, aligned = (blending.probabilities(mx.array(x), size) for x in (one, other))
-    blended = blending.blend(base, aligned, mx.array(weight))
+    base, aligned = (formulas.probabilities(mx.array(x), size) for x in (one, other))
+    blended = formulas.blend(base, aligned, mx.array(weight))
     assert blended.sum().item() == pytest.approx(1, abs=1e-5)
     assert blended.min().item() >= 0

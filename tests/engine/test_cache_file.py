@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from blendin_mlx.backend import mx
-from blendin_mlx.cache_file import load_prompt_cache, save_prompt_cache
+from blendin_mlx.backend.mlx import mx
 from blendin_mlx.errors import PromptCacheError
 from blendin_mlx.generation import PromptCache, make_prompt_cache, read_beginning
 from blendin_mlx.model import Pair
+from blendin_mlx.prompt_cache import load_prompt_cache, save_prompt_cache
 from blendin_mlx.prompts import build_prompt
 from scripted import answer
 from tiny import load_tokenizer, tiny_model
@@ -152,7 +152,7 @@ def test_what_was_changed_is_refused(pair, tmp_path, change):
 
 @pytest.mark.parametrize("kv_bits", [None, 8])
 def test_a_cache_shorter_than_its_tokens_is_refused_whatever_its_digest(pair, tmp_path, kv_bits):
-    from blendin_mlx.cache_file import _digest
+    from blendin_mlx.prompt_cache import _digest
 
     file = tmp_path / "kept.safetensors"
     kept(pair, file, kv_bits=kv_bits)
@@ -195,7 +195,7 @@ def test_weights_are_no_prompt_cache(pair, tmp_path):
 
 def test_a_class_named_in_a_file_is_not_looked_up(pair, tmp_path):
     """Counts are compared with those of the model's own cache; a name is none of them."""
-    from blendin_mlx.cache_file import _digest, _read
+    from blendin_mlx.prompt_cache import _digest, _read
 
     file = tmp_path / "kept.safetensors"
     kept(pair, file)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from blendin_mlx.candidates import begun, look_at
+from blendin_mlx.blend.methods import make_method
 from blendin_mlx.generation import generate, stream_generate
-from blendin_mlx.methods import make_method
+from blendin_mlx.inspection import begun, look_at
 from blendin_mlx.prompts import build_prompt
 from blendin_models import load_pair
 from tiny_folders import write_model

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlx_lm.sample_utils import make_logits_processors, make_sampler
 
-from blendin_mlx.backend import mx
-from blendin_mlx.blending import level, probabilities
-from blendin_mlx.choosing import Chooser
+from blendin_mlx.backend.mlx import mx
+from blendin_mlx.blend.formulas import level, probabilities
+from blendin_mlx.blend.sampling import Chooser
 
 Array = npt.NDArray[np.float64]
 PROBS = np.array([0.4, 0.25, 0.15, 0.1, 0.06, 0.04])

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from mlx_lm.sample_utils import make_logits_processors, make_sampler
 
-from blendin_mlx.backend import mx
-from blendin_mlx.blending import restricted
-from blendin_mlx.constraint import JsonConstraint
+from blendin_mlx.answer_statistics import describe_method
+from blendin_mlx.backend.mlx import mx
+from blendin_mlx.blend.formulas import restricted
+from blendin_mlx.blend.methods import METHODS, make_method
+from blendin_mlx.decoding.json_constraint import JsonConstraint
+from blendin_mlx.drafting.drafter import Drafting
 from blendin_mlx.errors import NumericalError, SchemaError
 from blendin_mlx.generation import stream_generate
-from blendin_mlx.methods import METHODS, make_method
 from blendin_mlx.prompts import build_prompt
-from blendin_mlx.replay import verify
-from blendin_mlx.speculation import Drafting
-from blendin_mlx.statistics import describe_method
-from blendin_mlx.trace import TraceWriter
+from blendin_mlx.trace.records import TraceWriter
+from blendin_mlx.trace.verify import verify
 from scripted import STOP, always, answer, says, scripted_pair
 from texts import ALL_TOKENIZERS
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blendin_mlx.backend import mx
-from blendin_mlx.context import HEAD_ROWS, SNAPSHOTS, Context
+from blendin_mlx.backend.mlx import mx
 from blendin_mlx.model import LanguageModel
+from blendin_mlx.reading.context import HEAD_ROWS, SNAPSHOTS, Context
 from tiny import network
 
 SIZE = 64
@@ -368,7 +368,7 @@ def test_a_cache_that_forgets_its_front_is_never_trimmed() -> None:
     """Llama 4's chunked cache says that it can be trimmed, but may have dropped what is needed."""
     from mlx_lm.models.cache import ChunkedKVCache
 
-    from blendin_mlx.context import _trims_at
+    from blendin_mlx.reading.context import _trims_at
 
     assert ChunkedKVCache(8).is_trimmable()
     assert not _trims_at(ChunkedKVCache(8), 0)

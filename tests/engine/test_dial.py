@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blendin_mlx import blending
-from blendin_mlx.backend import mx
-from blendin_mlx.dial import Dialled
-from blendin_mlx.methods import Advice, View, make_method
-from blendin_mlx.statistics import describe_method
+from blendin_mlx.answer_statistics import describe_method
+from blendin_mlx.backend.mlx import mx
+from blendin_mlx.blend import formulas
+from blendin_mlx.blend.dial import Dialled
+from blendin_mlx.blend.methods import Advice, View, make_method
 
 SIZE = 7
 
 
 def view(seed: int) -> View:
     probs = mx.array(np.random.default_rng(seed).dirichlet(np.ones(SIZE))[None].astype("float32"))
-    return View(probs, *blending.top(probs))
+    return View(probs, *formulas.top(probs))
 
 
 def advice(seed: int) -> Advice:

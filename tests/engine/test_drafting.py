@@ -23,16 +23,10 @@ from test_speculation import (
     taking_back,
 )
 
-from blendin_mlx import costs as costs_module
-from blendin_mlx.backend import mx
-from blendin_mlx.context import Context
-from blendin_mlx.costs import LONGEST_DRAFT, Costs, Outlook, measure
-from blendin_mlx.generation import make_prompt_cache
-from blendin_mlx.guide import Guide
-from blendin_mlx.methods import make_method
-from blendin_mlx.model import Pair
-from blendin_mlx.prompts import build_prompt
-from blendin_mlx.speculation import (
+from blendin_mlx.backend.mlx import mx
+from blendin_mlx.blend.methods import make_method
+from blendin_mlx.drafting import pass_costs
+from blendin_mlx.drafting.drafter import (
     PRIOR_ACCEPTANCE,
     Drafting,
     GuideProposer,
@@ -40,7 +34,13 @@ from blendin_mlx.speculation import (
     Record,
     Share,
 )
-from blendin_mlx.text import AnswerText, decode_complete
+from blendin_mlx.drafting.pass_costs import LONGEST_DRAFT, Costs, Outlook, measure
+from blendin_mlx.generation import make_prompt_cache
+from blendin_mlx.model import Pair
+from blendin_mlx.prompts import build_prompt
+from blendin_mlx.reading.context import Context
+from blendin_mlx.reading.guide import Guide
+from blendin_mlx.tokens.answer_text import AnswerText, decode_complete
 from scripted import always, answer, says, scripted_pair, scripted_tokenizer, writes
 from tiny import tiny_model
 
@@ -73,7 +73,7 @@ class TestCosts:
 
     @pytest.mark.parametrize("budget", [0.0, 0.05])
     def test_a_pair_is_measured(self, budget: float, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(costs_module, "BUDGET_S", budget)
+        monkeypatch.setattr(pass_costs, "BUDGET_S", budget)
         pair = scripted_pair(says({}), says({}), tokenizers=2)
         for measured in (measure(pair), measure(Pair(pair.base, pair.base))):
             tokens = [count for count, _ in measured.base]

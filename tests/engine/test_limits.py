@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from blendin_mlx.limits import context_limit
+from blendin_mlx.context_limit import context_limit
 from blendin_mlx.model import LanguageModel, Pair
 
 PLAIN = {"max_position_embeddings": 4096}

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blendin_mlx import blending
-from blendin_mlx.backend import mx
-from blendin_mlx.methods import METHODS, Advice, Method, Target, View, make_method
+from blendin_mlx.backend.mlx import mx
+from blendin_mlx.blend import formulas
+from blendin_mlx.blend.methods import METHODS, Advice, Method, Target, View, make_method
 
 SIZE = 12
 GATED = ("blendin", "fixed", "nudging")
@@ -25,17 +25,17 @@ def distributions(seed: int, rows: int = 3) -> tuple[mx.array, mx.array]:
     rng = np.random.default_rng(seed)
     scale = rng.uniform(0.1, 6, size=(2, rows, 1))
     logits = (scale * rng.normal(size=(2, rows, SIZE))).astype(np.float32)
-    base, aligned = (blending.probabilities(mx.array(x), SIZE) for x in logits)
+    base, aligned = (formulas.probabilities(mx.array(x), SIZE) for x in logits)
     return base, aligned
 
 
 def view(probs: mx.array) -> View:
-    return View(probs, *blending.top(probs))
+    return View(probs, *formulas.top(probs))
 
 
 def advice(probs: mx.array) -> Advice:
     """A guide with the base's own vocabulary."""
-    confidence, token = blending.top(probs)
+    confidence, token = formulas.top(probs)
     exact = mx.ones(confidence.shape)
     twin = mx.roll(probs, 1, axis=-1)
     return Advice(probs, confidence, token, token, exact, 0 * exact, probs[..., 0], twin)
@@ -84,7 +84,7 @@ def test_the_gate_of_kad_never_changes_the_winner(seed: int, other: int, limit: 
     aligned = distributions(other, rows=40)[1]
     opened = method.unsure(view(base), greedy=True)
     forced = target(method, base, aligned).probs
-    lead = blending.gap(forced, base.argmax(axis=-1))
+    lead = formulas.gap(forced, base.argmax(axis=-1))
     assert mx.all(opened | (lead > -1e-6)).item()
 
 
@@ -153,7 +153,7 @@ def test_proxy_tuning_is_the_softmax_of_shifted_logits(seed: int, beta: float) -
     rng = np.random.default_rng(seed)
     own, guide, twin = rng.normal(scale=2, size=(3, SIZE)).astype(np.float32)
     exact = np.exp(own + beta * (guide - twin) - (own + beta * (guide - twin)).max())
-    probs = [blending.probabilities(mx.array(x), SIZE) for x in (own, guide, twin)]
+    probs = [formulas.probabilities(mx.array(x), SIZE) for x in (own, guide, twin)]
     asked = advice(probs[1])._replace(reference_probs=probs[2])
     decided = make_method("proxy-tuning", beta=beta).target(view(probs[0]), asked)
     np.testing.assert_allclose(decided.probs, exact / exact.sum(), atol=1e-5)
@@ -162,7 +162,7 @@ def test_proxy_tuning_is_the_softmax_of_shifted_logits(seed: int, beta: float) -
 def test_a_token_that_neither_of_the_guides_models_has_is_not_shifted() -> None:
     base, guide, twin = (mx.array(x) for x in ([0.5, 0.3, 0.2], [0.8, 0.2, 0], [0.4, 0.6, 0]))
     # 0.5 · 0.8 / 0.4 = 1; 0.3 · 0.2 / 0.6 = 0.1; 0.2 stays; 1.3 in all
-    shifted = blending.shift(base, guide, twin, 1.0)
+    shifted = formulas.shift(base, guide, twin, 1.0)
     assert shifted.tolist() == pytest.approx([1 / 1.3, 0.1 / 1.3, 0.2 / 1.3], abs=1e-5)
 
 
@@ -209,7 +209,7 @@ MIXTURES = sorted(set(METHODS) - {*DEFERRING, "proxy-tuning"})
 def test_deferring_to_the_base_itself_keeps_its_top_token(name: str, seed: int) -> None:
     base, _ = distributions(seed)
     decided = target(make_method(name), base, base)
-    assert (blending.gap(decided.probs, base.argmax(axis=-1)) > -1e-6).all().item()
+    assert (formulas.gap(decided.probs, base.argmax(axis=-1)) > -1e-6).all().item()
 
 
 @given(st.sampled_from(MIXTURES), SEEDS)

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from mlx_lm.sample_utils import make_sampler
 
-from blendin_mlx import decoding
-from blendin_mlx.backend import mx
-from blendin_mlx.context import Context
+from blendin_mlx.backend.mlx import mx
+from blendin_mlx.decoding import decoder
 from blendin_mlx.generation import make_prompt_cache
 from blendin_mlx.prompts import build_prompt
+from blendin_mlx.reading.context import Context
 from scripted import STOP, always, answer, assert_holds, says, scripted_model, scripted_pair, writes
 from tiny import tiny_model
 
@@ -26,7 +26,7 @@ UNSURE = says(
 @pytest.fixture
 def overlapped(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if there were a GPU."""
-    monkeypatch.setattr(decoding, "is_cpu", lambda: False)
+    monkeypatch.setattr(decoder, "is_cpu", lambda: False)
 
 
 @pytest.mark.parametrize("policy", ["blend", "base", "either", "guide"])
@@ -37,7 +37,7 @@ def test_steps_and_counts_are_those_without(
 ) -> None:
     found = []
     for cpu in (True, False):
-        monkeypatch.setattr(decoding, "is_cpu", lambda cpu=cpu: cpu)
+        monkeypatch.setattr(decoder, "is_cpu", lambda cpu=cpu: cpu)
         pair = scripted_pair(script, GUIDE, tokenizers=tokenizers)
         cache = make_prompt_cache(pair)
         prompt = build_prompt(pair, "Hi")
@@ -70,7 +70,7 @@ def test_no_pass_is_begun_that_no_token_can_need() -> None:
 def test_a_seed_gives_the_same_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = []
     for cpu in (True, False):
-        monkeypatch.setattr(decoding, "is_cpu", lambda cpu=cpu: cpu)
+        monkeypatch.setattr(decoder, "is_cpu", lambda cpu=cpu: cpu)
         mx.random.seed(5)
         pair = scripted_pair(always({" sea": 0.3}), always({" sky": 0.3}))
         texts.append(answer(pair, sampler=make_sampler(temp=1.0), max_tokens=20).text)

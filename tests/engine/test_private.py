@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from blendin_mlx.private import others_can_change, private_folder
+from blendin_mlx.backend.private import others_can_change, private_folder
 
 COMPILES = """
 import os, sys, tempfile
-import blendin_mlx.backend
-from blendin_mlx.backend import mx
+import blendin_mlx.backend.mlx
+from blendin_mlx.backend.mlx import mx
 mx.set_default_device(mx.cpu)
 kernel = mx.compile(lambda x: mx.exp(x) * 3 + 1)
 mx.eval(kernel(mx.arange(4.0)))
@@ -109,7 +109,7 @@ def test_a_link_is_not_a_private_folder(tmp_path):
 
 @linux
 def test_a_blas_that_others_could_have_put_there_is_made_again(tmp_path):
-    program = "from blendin_mlx import blas; print(blas.preload().name)"
+    program = "from blendin_mlx.backend import blas; print(blas.preload().name)"
     environment = {**os.environ, "BLENDIN_HOME": str(tmp_path)}
     environment.pop("BLENDIN_BLAS", None)
 

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from blendin_mlx.backend import mx
-from blendin_mlx.projection import Projection, same_vocabulary
-from blendin_mlx.vocabulary import Vocabulary
+from blendin_mlx.backend.mlx import mx
+from blendin_mlx.tokens.projection import Projection, same_vocabulary
+from blendin_mlx.tokens.vocabulary import Vocabulary
 from texts import PUBLISHED
 from tiny import sentencepiece_tokenizer
 

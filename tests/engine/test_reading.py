@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blendin_mlx.reading import decoded, parsed_json, parsed_toml, read_text
+from blendin_mlx.input_text import decoded, parsed_json, parsed_toml, read_text
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\ufeff"))
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blendin_mlx.chat_template.reasoning import ReasoningSplitter, without_reasoning
 from blendin_mlx.model import Pair
 from blendin_mlx.prompts import build_prompt
-from blendin_mlx.reasoning import ReasoningSplitter, without_reasoning
 from scripted import scripted_model, writes
 
 PIECES = ("<think>", "</think>", "<", "think>", "</", "a", "\n", " ", "<<think>", "é")

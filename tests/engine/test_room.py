@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from blendin_mlx import room
 from blendin_mlx.errors import PromptError
 from blendin_mlx.generation import stream_generate
+from blendin_mlx.reading import room
 
 
 @pytest.fixture

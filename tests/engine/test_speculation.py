@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx_lm.sample_utils import make_logits_processors, make_sampler
 
-from blendin_mlx.backend import mx
-from blendin_mlx.context import Context
-from blendin_mlx.decoding import StopPolicy
+from blendin_mlx.backend.mlx import mx
+from blendin_mlx.blend.methods import METHODS
+from blendin_mlx.decoding.decoder import StopPolicy
+from blendin_mlx.drafting.drafter import Drafting, LookupProposer
 from blendin_mlx.generation import PromptCache, make_prompt_cache, stream_generate
-from blendin_mlx.methods import METHODS
 from blendin_mlx.model import Pair
 from blendin_mlx.prompts import PairPrompt, build_prompt
-from blendin_mlx.speculation import Drafting, LookupProposer
+from blendin_mlx.reading.context import Context
 from oracle import NEAR_TIE
 from scripted import STOP, Answer, always, answer, assert_holds, says, scripted_pair, writes
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blendin_mlx.methods import make_method
-from blendin_mlx.statistics import Statistics, describe_method
+from blendin_mlx.answer_statistics import Statistics, describe_method
+from blendin_mlx.blend.methods import make_method
 from blendin_mlx.step import Candidate, Step
 
 SHUT = Step(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from blendin_mlx.stops import Match, StopStrings
+from blendin_mlx.decoding.stop_strings import Match, StopStrings
 
 SMALL = st.text("ab\n#", max_size=24)
 STOPS = st.lists(st.text("ab\n#", min_size=1, max_size=4), max_size=3)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from blendin_mlx.text import AnswerText, GrowingTokens, common_prefix, decode_complete
-from blendin_mlx.vocabulary import Vocabulary
+from blendin_mlx.tokens.answer_text import AnswerText, GrowingTokens, common_prefix, decode_complete
+from blendin_mlx.tokens.vocabulary import Vocabulary
 from texts import ALL_TOKENIZERS, PIECES, TEXTS
 from tiny import sentencepiece_tokenizer
 

@@ -10,7 +10,7 @@ import pytest
 from blendin_mlx.generation import generate
 from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.prompts import build_prompt
-from blendin_mlx.turn_tokens import unmarked_turn_tokens
+from blendin_mlx.tokens.turn_tokens import unmarked_turn_tokens
 from scripted import OTHER_STOP, STOP, TEMPLATE, scripted_model, scripted_tokenizer, writes
 from tiny import sentencepiece_tokenizer
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blendin_mlx.backend import mx
+from blendin_mlx.backend.mlx import mx
 from blendin_mlx.errors import PairError
-from blendin_mlx.vocabulary import Vocabulary
+from blendin_mlx.tokens.vocabulary import Vocabulary
 from texts import ALL_TOKENIZERS, LOST, PUBLISHED, TEXTS, random_text, written_bytes
 from tiny import sentencepiece_tokenizer
 

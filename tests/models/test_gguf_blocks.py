@@ -9,9 +9,9 @@ import pytest
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
-from blendin_mlx.backend import mx
-from blendin_models.gguf_blocks import bits_of, floats, quantized
-from blendin_models.gguf_file import Tensor
+from blendin_mlx.backend.mlx import mx
+from blendin_models.gguf.blocks import bits_of, floats, quantized
+from blendin_models.gguf.file import Tensor
 
 Q = GGMLQuantizationType
 # Where the float16 factors of a block are; the other bytes may hold anything.

@@ -19,9 +19,9 @@ from mlx_lm.utils import _get_classes, load_model
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from blendin_mlx.backend import mx
-from blendin_models.gguf_blocks import floats
-from blendin_models.gguf_file import read_gguf
+from blendin_mlx.backend.mlx import mx
+from blendin_models.gguf.blocks import floats
+from blendin_models.gguf.file import read_gguf
 from gguf_samples import gguf_name, logits
 
 FRAGMENTS = [

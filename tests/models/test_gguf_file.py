@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blendin_models.errors import ModelError
-from blendin_models.gguf import import_gguf
-from blendin_models.gguf_file import read_gguf
+from blendin_models.gguf.file import read_gguf
+from blendin_models.gguf.importer import import_gguf
 from gguf_samples import tiny_config, tiny_model, weights_of, write_model
 
 

@@ -13,7 +13,7 @@ from mlx_lm.tokenizer_utils import load as load_tokenizer
 from mlx_lm.utils import load_model
 
 from blendin_models.errors import ModelError
-from blendin_models.gguf import import_gguf
+from blendin_models.gguf.importer import import_gguf
 from gguf_samples import (
     ARCHITECTURES,
     TOKENS,

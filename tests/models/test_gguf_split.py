@@ -10,11 +10,11 @@ import pytest
 from mlx_lm.utils import load_model
 
 from blendin_models.errors import ModelError
-from blendin_models.gguf import import_gguf
-from blendin_models.gguf_file import read_gguf
-from blendin_models.gguf_split import parts, read_model, stem
-from blendin_models.gguf_tied import tied
-from blendin_models.install import import_file
+from blendin_models.fetching.install import import_file
+from blendin_models.gguf.file import read_gguf
+from blendin_models.gguf.importer import import_gguf
+from blendin_models.gguf.split import parts, read_model, stem
+from blendin_models.gguf.tied import tied
 from gguf_samples import (
     gguf_name,
     gguf_values,

@@ -12,9 +12,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from blendin_models.errors import ModelError
-from blendin_models.gguf_file import GgufFile
-from blendin_models.gguf_tokenizer import build_tokenizer
-from blendin_models.gguf_vocabulary import read_vocabulary, tokenizer_config
+from blendin_models.gguf.file import GgufFile
+from blendin_models.gguf.tokenizer import build_tokenizer
+from blendin_models.gguf.vocabulary import read_vocabulary, tokenizer_config
 from gguf_samples import BYTES, MERGES, SPECIAL, TOKENS
 
 SPACES = ["▁▁", "▁▁▁"]

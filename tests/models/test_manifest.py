@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from blendin_models import manifest
 from blendin_models.errors import ModelError
-from blendin_models.manifest import Manifest
+from blendin_models.storage import manifest
+from blendin_models.storage.manifest import Manifest
 
 RECORD = Manifest("someone/model", "abc", {"bits": 4, "group_size": 64})
 

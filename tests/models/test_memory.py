@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from blendin_models import memory
 from blendin_models.errors import MemoryNeededError
-from blendin_models.preflight import CacheCost, Preflight
+from blendin_models.loading import memory
+from blendin_models.loading.preflight import CacheCost, Preflight
 
 
 def report(name: str, size: int) -> Preflight:

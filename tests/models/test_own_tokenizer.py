@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 from transformers import AutoTokenizer
 
-from blendin_models.own_tokenizer import BATTERY, load_tokenizer
+from blendin_models.loading.own_tokenizer import BATTERY, load_tokenizer
 from tiny_folders import write_model
 
 THREES = r"\p{N}{1,3}|[^\p{N}]+"

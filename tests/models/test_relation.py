@@ -25,7 +25,7 @@ def test_one_tokenizer(folders):
 
 
 def test_padding_does_not_make_vocabularies_different(folders):
-    from blendin_mlx.backend import mx
+    from blendin_mlx.backend.mlx import mx
 
     base, aligned = folders
     weights = mx.load(str(aligned / "model.safetensors"))

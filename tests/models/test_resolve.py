@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
-from blendin_models import catalogue, load_pair, manifest, pair, resolve, store
-from blendin_models.convert import Quantization
+from blendin_models import load_pair, pair
+from blendin_models.catalogue import entries
 from blendin_models.errors import ModelError
-from blendin_models.hub_files import HubFile, Snapshot
-from blendin_models.space import Wanted
+from blendin_models.fetching import resolve
+from blendin_models.hub.cache import HubFile, Snapshot
+from blendin_models.loading.quantize import Quantization
+from blendin_models.storage import manifest, paths
+from blendin_models.storage.disk_space import Wanted
 from tiny_folders import write_model
 
 COMMIT = "c0ffee" + 34 * "0"
@@ -76,8 +79,8 @@ class Hub(ModuleType):
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     made = Hub(tmp_path / "snapshots")
-    monkeypatch.setattr("blendin_models.hub", made, raising=False)
-    monkeypatch.setitem(sys.modules, "blendin_models.hub", made)
+    monkeypatch.setattr("blendin_models.hub.client", made, raising=False)
+    monkeypatch.setitem(sys.modules, "blendin_models.hub.client", made)
     return made
 
 
@@ -90,7 +93,7 @@ def test_a_folder(tmp_path, hub):
 
 
 def test_a_kept_model_that_is_in_no_catalogue():
-    folder = store.model_folder("mine")
+    folder = paths.model_folder("mine")
     folder.mkdir(parents=True)
     assert resolve.locate("mine") == resolve.Located("mine", folder)
     manifest.write(folder, manifest.Manifest("mine.gguf", "sha256:12"))
@@ -100,7 +103,7 @@ def test_a_kept_model_that_is_in_no_catalogue():
 def test_an_unquantized_repo_is_quantized_once_and_kept(hub):
     seen: list[Any] = []
     found = resolve.locate("someone/model", lambda *step: seen.append(step))
-    assert found.folder == store.model_folder(f"someone--model-{COMMIT[:8]}-4bit-g64")
+    assert found.folder == paths.model_folder(f"someone--model-{COMMIT[:8]}-4bit-g64")
     assert (found.name, found.revision) == ("someone/model", COMMIT)
     config = json.loads((found.folder / "config.json").read_text())
     assert config["quantization"]["bits"] == 4
@@ -122,7 +125,7 @@ def test_a_choice_of_bits_holds_from_then_on(hub):
         assert found.folder.name.endswith(f"-{quantization.bits}bit-g{quantization.group_size}")
         assert resolve.locate(found.folder.name).folder == found.folder
     assert resolve.locate("someone/model").folder.name.endswith("-8bit-g32")
-    store.remove(resolve.locate("someone/model").folder.name)
+    paths.remove(resolve.locate("someone/model").folder.name)
     assert resolve.locate("someone/model").folder.name.endswith("-4bit-g32")
 
 
@@ -135,7 +138,7 @@ def test_another_revision_is_quantized_by_itself(hub):
 
 
 def test_the_catalogue_says_what_a_model_is_quantized_to(hub, monkeypatch):
-    entry = catalogue.HubModel(
+    entry = entries.HubModel(
         name="mine",
         license="MIT",
         tokenizer="t",
@@ -144,7 +147,7 @@ def test_the_catalogue_says_what_a_model_is_quantized_to(hub, monkeypatch):
         repo="someone/model",
         bits=8,
     )
-    monkeypatch.setattr(catalogue, "models", lambda: {"mine": entry})
+    monkeypatch.setattr(entries, "models", lambda: {"mine": entry})
     assert resolve.locate("mine").folder.name.endswith("-8bit-g64")
 
 
@@ -154,7 +157,7 @@ def test_a_quantized_repo_is_used_as_it_is(hub):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "quantization": {"bits": 4}}))
     assert resolve.locate("someone/model").folder == folder
-    assert not store.models_folder().exists()
+    assert not paths.models_folder().exists()
 
 
 def test_two_repos_are_fetched_together_after_both_were_looked_up(hub):
@@ -201,10 +204,10 @@ def test_a_full_disk_is_known_before_the_first_byte(monkeypatch, hub):
 
 def test_a_name_replaces_its_side_of_a_pair(tmp_path):
     base = write_model(tmp_path / "base", 1)
-    aligned = write_model(store.model_folder(catalogue.find_pair("demo").aligned), 2)
+    aligned = write_model(paths.model_folder(entries.find_pair("demo").aligned), 2)
     loaded = load_pair("demo", base=str(base))
     assert (loaded.base.path, loaded.aligned.path) == (str(base), str(aligned))
-    assert loaded.aligned.revision == f"sha256:{catalogue.find_pair('demo').models[1].sha256}"
+    assert loaded.aligned.revision == f"sha256:{entries.find_pair('demo').models[1].sha256}"
 
 
 def test_one_folder_for_both_is_loaded_once(tmp_path):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from blendin_models import store
 from blendin_models.errors import ModelError
+from blendin_models.storage import paths
 
 
 @pytest.fixture
@@ -15,37 +15,37 @@ def kept(tmp_path, monkeypatch):
     monkeypatch.setenv("BLENDIN_HOME", str(tmp_path))
     folder = tmp_path / "models" / "m"
     (folder / "deep").mkdir(parents=True)
-    for file in (*store.REQUIRED, "model.safetensors", "deep/file"):
+    for file in (*paths.REQUIRED, "model.safetensors", "deep/file"):
         (folder / file).write_bytes(b"1234")
     return folder
 
 
 def test_home_follows_the_environment(monkeypatch):
     monkeypatch.setenv("BLENDIN_HOME", "~/elsewhere")
-    assert store.home() == Path.home() / "elsewhere"
+    assert paths.home() == Path.home() / "elsewhere"
     monkeypatch.setenv("BLENDIN_HOME", "")
-    assert store.home().name == "blendin"
+    assert paths.home().name == "blendin"
 
 
 def test_a_model_needs_all_its_files(kept):
-    assert store.is_installed("m")
-    for file in (*store.REQUIRED, "model.safetensors"):
+    assert paths.is_installed("m")
+    for file in (*paths.REQUIRED, "model.safetensors"):
         content = (kept / file).read_bytes()
         (kept / file).unlink()
-        assert not store.is_installed("m")
+        assert not paths.is_installed("m")
         (kept / file).write_bytes(content)
 
 
 def test_shards_are_weights_too(kept):
     (kept / "model.safetensors").rename(kept / "model-00001-of-00002.safetensors")
-    assert store.is_installed("m")
+    assert paths.is_installed("m")
 
 
 def test_remove_counts_what_it_frees(kept):
-    assert store.remove("m") == 16
+    assert paths.remove("m") == 16
     assert not kept.exists()
     with pytest.raises(ModelError, match="m is not installed; see blendin models list"):
-        store.remove("m")
+        paths.remove("m")
 
 
 def test_what_is_half_removed_is_no_model(kept, monkeypatch):
@@ -53,16 +53,16 @@ def test_what_is_half_removed_is_no_model(kept, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.shutil, "rmtree", interrupted)
+        patch.setattr(paths.shutil, "rmtree", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            store.remove("m")
-    assert not store.is_installed("m")
-    store.remove("m")
+            paths.remove("m")
+    assert not paths.is_installed("m")
+    paths.remove("m")
     assert not kept.exists()
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../m", "m/..", "/m", "m\n", "-m", "m\0", "é"])
 def test_names_that_could_leave_the_folder(kept, name):
     with pytest.raises(ModelError, match="is no model name"):
-        store.remove(name)
+        paths.remove(name)
     assert kept.is_dir()

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from blendin_mlx.costs import Costs
-from blendin_models import tuning
+from blendin_mlx.drafting.pass_costs import Costs
+from blendin_models import pass_costs
 from scripted import always, scripted_pair
 
 MEASURED = Costs(((1, 0.5), (9, 0.75)), 0.125)
@@ -20,7 +20,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """Every pair that was measured; the cache folder is a fresh one."""
     pairs: list[Any] = []
     monkeypatch.setenv("BLENDIN_HOME", str(tmp_path))
-    monkeypatch.setattr(tuning, "measure", lambda pair: pairs.append(pair) or MEASURED)
+    monkeypatch.setattr(pass_costs, "measure", lambda pair: pairs.append(pair) or MEASURED)
     return pairs
 
 
@@ -31,43 +31,43 @@ def pair(name: str = "base") -> Any:
 
 
 def test_a_pair_is_measured_once(measured: list[Any]) -> None:
-    assert tuning.kept_costs(pair()) == tuning.kept_costs(pair()) == MEASURED
+    assert pass_costs.kept_costs(pair()) == pass_costs.kept_costs(pair()) == MEASURED
     assert len(measured) == 1
 
 
 def test_another_pair_is_measured_too_and_both_are_kept(measured: list[Any]) -> None:
     for name in ("base", "other", "base", "other"):
-        tuning.kept_costs(pair(name))
+        pass_costs.kept_costs(pair(name))
     assert len(measured) == 2
 
 
 def test_another_number_of_threads_is_another_machine(
     measured: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tuning.kept_costs(pair())
+    pass_costs.kept_costs(pair())
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
-    tuning.kept_costs(pair())
+    pass_costs.kept_costs(pair())
     assert len(measured) == 2
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"x": 1}', "\x00"])
 def test_a_damaged_file_is_measured_anew(measured: list[Any], tmp_path: Path, damage: str) -> None:
-    tuning.kept_costs(pair())
-    (tmp_path / tuning.FILE).write_text(damage)
-    assert tuning.kept_costs(pair()) == MEASURED
+    pass_costs.kept_costs(pair())
+    (tmp_path / pass_costs.FILE).write_text(damage)
+    assert pass_costs.kept_costs(pair()) == MEASURED
     assert len(measured) == 2
-    json.loads((tmp_path / tuning.FILE).read_text())
+    json.loads((tmp_path / pass_costs.FILE).read_text())
 
 
 @pytest.mark.parametrize("entry", [None, {}, {"base": [[1]]}, {"base": [[1, -1]], "guide": 1}])
 def test_a_damaged_entry_is_measured_anew(
     measured: list[Any], tmp_path: Path, entry: object
 ) -> None:
-    tuning.kept_costs(pair())
-    file = tmp_path / tuning.FILE
+    pass_costs.kept_costs(pair())
+    file = tmp_path / pass_costs.FILE
     (key,) = json.loads(file.read_text())
     file.write_text(json.dumps({key: entry}))
-    assert tuning.kept_costs(pair()) == MEASURED
+    assert pass_costs.kept_costs(pair()) == MEASURED
     assert len(measured) == 2
 
 
@@ -76,4 +76,4 @@ def test_a_cache_that_cannot_be_written_does_no_harm(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("BLENDIN_HOME", str(tmp_path / "file"))
-    assert tuning.kept_costs(pair()) == MEASURED
+    assert pass_costs.kept_costs(pair()) == MEASURED

@@ -7,9 +7,12 @@ import os
 
 import pytest
 
-from blendin_models import catalogue, checksums, hub, hub_files, inventory, manifest, store, upkeep
+from blendin_models.catalogue import entries
 from blendin_models.errors import ModelError
-from blendin_models.manifest import Manifest
+from blendin_models.hub import cache, checksums, client
+from blendin_models.inventory import listing, lookup
+from blendin_models.storage import manifest, paths
+from blendin_models.storage.manifest import Manifest
 from tiny_folders import write_model
 
 COMMIT, OLD = "c0ffee" + 34 * "0", "beef" + 36 * "0"
@@ -27,7 +30,7 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def quantized():
     """A model of the hub that was quantized here."""
-    folder = write_model(store.model_folder(QUANTIZED), 1)
+    folder = write_model(paths.model_folder(QUANTIZED), 1)
     manifest.write(folder, Manifest(REPO, COMMIT, {"bits": 4, "group_size": 64}))
     return folder
 
@@ -42,7 +45,7 @@ def snapshot(home, cached):
 def old(home, snapshot, cached):
     """An older commit of it, which has the tag v1."""
     folder = cached(home / "hub", REPO, OLD, write_model(home / "older", 2), ref="v1")
-    made = write_model(store.model_folder("someone--model-beef0000-4bit-g64"), 1)
+    made = write_model(paths.model_folder("someone--model-beef0000-4bit-g64"), 1)
     manifest.write(made, Manifest(REPO, OLD, {"bits": 4, "group_size": 64}))
     return folder
 
@@ -50,7 +53,7 @@ def old(home, snapshot, cached):
 def refused(name: str) -> str:
     """The line in which a verification says what is wrong."""
     with pytest.raises(ModelError) as raised:
-        upkeep.require_whole(name, upkeep.verify(name))
+        lookup.require_whole(name, lookup.verify(name))
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
@@ -65,22 +68,22 @@ def change_last_byte(path) -> None:
 
 
 def test_what_is_here_is_listed(quantized, snapshot):
-    (store.models_folder() / "half").mkdir()
-    half, whole = inventory.imported()
+    (paths.models_folder() / "half").mkdir()
+    half, whole = listing.imported()
     assert (half.name, half.problem) == (
         "half",
         "it lacks config.json, tokenizer.json, model*.safetensors",
     )
     assert (whole.name, whole.revision, whole.problem) == (quantized.name, COMMIT, None)
-    assert [(kept.name, kept.folder) for kept in inventory.snapshots()] == [(REPO, snapshot)]
+    assert [(kept.name, kept.folder) for kept in listing.snapshots()] == [(REPO, snapshot)]
     assert whole.bytes > 1000
 
 
 def test_nothing_is_here():
-    assert (inventory.imported(), inventory.snapshots()) == ([], [])
+    assert (listing.imported(), listing.snapshots()) == ([], [])
     for name in ("demo", REPO, "mine"):
         with pytest.raises(ModelError, match=f"{name} is not installed; see blendin models list"):
-            upkeep.find(name)
+            lookup.find(name)
 
 
 def test_what_others_keep_in_the_hubs_cache_is_theirs(home, snapshot):
@@ -88,7 +91,7 @@ def test_what_others_keep_in_the_hubs_cache_is_theirs(home, snapshot):
     folder.mkdir(parents=True)
     (folder / "tokenizer.json").write_text("{}")
     (home / "hub" / "datasets--a--b" / "snapshots" / COMMIT).mkdir(parents=True)
-    assert [kept.name for kept in inventory.snapshots()] == [REPO]
+    assert [kept.name for kept in listing.snapshots()] == [REPO]
 
 
 @pytest.mark.parametrize(
@@ -96,23 +99,23 @@ def test_what_others_keep_in_the_hubs_cache_is_theirs(home, snapshot):
 )
 def test_a_name_that_is_nearly_right_is_suggested(name, meant):
     with pytest.raises(ModelError) as refused:
-        upkeep.find(name)
+        lookup.find(name)
     assert (f"did you mean {meant}?" in str(refused.value)) == bool(meant)
 
 
 def test_an_imported_model_is_suggested_too(quantized):
     with pytest.raises(ModelError, match=f"did you mean {quantized.name}"):
-        upkeep.verify(quantized.name.replace("-c0ffee00", ""))
+        lookup.verify(quantized.name.replace("-c0ffee00", ""))
 
 
 def test_a_repo_is_its_snapshot_and_what_was_made_of_it(quantized, snapshot):
-    assert {kept.folder for kept in upkeep.find(REPO)} == {quantized, snapshot}
-    assert [kept.folder for kept in upkeep.find(quantized.name)] == [quantized]
-    assert upkeep.used(REPO).folder == quantized
+    assert {kept.folder for kept in lookup.find(REPO)} == {quantized, snapshot}
+    assert [kept.folder for kept in lookup.find(quantized.name)] == [quantized]
+    assert lookup.used(REPO).folder == quantized
 
 
 def test_removing_a_repo_removes_both(quantized, snapshot):
-    freed = dict(upkeep.remove(REPO))
+    freed = dict(lookup.remove(REPO))
     assert freed.keys() == {quantized.name, REPO}
     assert min(freed.values()) > 1000
     assert not quantized.exists()
@@ -122,27 +125,27 @@ def test_removing_a_repo_removes_both(quantized, snapshot):
 @pytest.mark.parametrize("revision", [OLD, "v1"])
 def test_a_revision_is_removed_alone(quantized, snapshot, old, revision):
     name = f"{REPO}@{revision}"
-    assert upkeep.used(name).name == "someone--model-beef0000-4bit-g64"
-    assert {kept.revision for kept in upkeep.find(name)} == {OLD}
-    assert [name for name, _ in upkeep.remove(name)] == [
+    assert lookup.used(name).name == "someone--model-beef0000-4bit-g64"
+    assert {kept.revision for kept in lookup.find(name)} == {OLD}
+    assert [name for name, _ in lookup.remove(name)] == [
         "someone--model-beef0000-4bit-g64",
         REPO,
     ]
     assert not old.exists()
-    assert len(upkeep.verify(REPO)) == 2
-    upkeep.require_whole(REPO, upkeep.verify(REPO))
+    assert len(lookup.verify(REPO)) == 2
+    lookup.require_whole(REPO, lookup.verify(REPO))
 
 
 def test_a_revision_that_is_not_here_removes_nothing(quantized, snapshot):
-    for act in (upkeep.verify, upkeep.find, lambda name: list(upkeep.remove(name))):
+    for act in (lookup.verify, lookup.find, lambda name: list(lookup.remove(name))):
         with pytest.raises(ModelError, match=f"{REPO}@nosuch is not installed"):
             act(f"{REPO}@nosuch")
-    assert len(upkeep.find(REPO)) == 2
+    assert len(lookup.find(REPO)) == 2
 
 
 def test_what_is_whole_verifies(quantized, snapshot):
     seen = []
-    found = upkeep.verify(REPO, lambda *step: seen.append(step))
+    found = lookup.verify(REPO, lambda *step: seen.append(step))
     assert [one.problems for one in found] == [(), ()]
     assert {what for what, _, _ in seen} == {f"{REPO}, verify", f"{quantized.name}, verify"}
     assert all(done <= total for _, done, total in seen)
@@ -151,7 +154,7 @@ def test_what_is_whole_verifies(quantized, snapshot):
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer_config.json"])
 @pytest.mark.parametrize("which", ["quantized", "snapshot"])
 def test_a_changed_byte_is_found_and_the_repair_named(quantized, snapshot, which, file):
-    upkeep.verify(REPO)  # what was found then is not believed
+    lookup.verify(REPO)  # what was found then is not believed
     change_last_byte((quantized if which == "quantized" else snapshot) / file)
     line = refused(REPO)
     git = which == "snapshot" and file != "model.safetensors"
@@ -161,11 +164,11 @@ def test_a_changed_byte_is_found_and_the_repair_named(quantized, snapshot, which
 
 
 def test_rot_that_was_found_is_not_loaded(snapshot):
-    assert hub.kept(REPO) == snapshot
+    assert client.kept(REPO) == snapshot
     change_last_byte(snapshot / "model.safetensors")
-    assert hub.kept(REPO) == snapshot  # nothing tells
+    assert client.kept(REPO) == snapshot  # nothing tells
     refused(REPO)
-    assert hub.kept(REPO) is None
+    assert client.kept(REPO) is None
 
 
 def test_a_missing_shard_is_found(home, cached):
@@ -175,30 +178,30 @@ def test_a_missing_shard_is_found(home, cached):
     places = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
     (made / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
     snapshot = cached(home / "hub", REPO, COMMIT, made)
-    upkeep.require_whole(REPO, upkeep.verify(REPO))
+    lookup.require_whole(REPO, lookup.verify(REPO))
     (snapshot / "model-2.safetensors").unlink()
     assert "model-2.safetensors is missing; repair it: " in refused(REPO)
-    assert inventory.snapshots()[0].problem == "it lacks model-2.safetensors"
+    assert listing.snapshots()[0].problem == "it lacks model-2.safetensors"
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
 def test_a_link_to_nothing_is_found_and_can_be_removed(snapshot, file):
     (snapshot / file).resolve().unlink()
     assert f"{file} is missing; repair it: blendin models remove {REPO} && " in refused(REPO)
-    (kept,) = inventory.snapshots()
+    (kept,) = listing.snapshots()
     assert kept.problem == f"it lacks {file}"
-    assert [name for name, _ in upkeep.remove(REPO)] == [REPO]
+    assert [name for name, _ in lookup.remove(REPO)] == [REPO]
     assert not snapshot.parents[1].exists()
 
 
 def test_of_a_damaged_repo_one_revision_can_be_removed(snapshot, old):
     shared = (snapshot / "tokenizer.json").resolve()
     (old / "model.safetensors").resolve().unlink()
-    list(upkeep.remove(f"{REPO}@{OLD}"))
+    list(lookup.remove(f"{REPO}@{OLD}"))
     assert not old.exists()
     assert shared.exists()
-    assert hub.kept(REPO) == snapshot
-    assert hub_files.commits(REPO, "v1") == []
+    assert client.kept(REPO) == snapshot
+    assert cache.commits(REPO, "v1") == []
 
 
 def test_a_blob_in_a_store_that_repos_share_has_its_own_name(home, snapshot):
@@ -208,20 +211,20 @@ def test_a_blob_in_a_store_that_repos_share_has_its_own_name(home, snapshot):
     store_file.parent.mkdir(parents=True)
     blob.rename(store_file)
     blob.symlink_to(os.path.relpath(store_file, blob.parent))
-    assert hub.kept(REPO) == snapshot
-    upkeep.require_whole(REPO, upkeep.verify(REPO))
+    assert client.kept(REPO) == snapshot
+    lookup.require_whole(REPO, lookup.verify(REPO))
     change_last_byte(snapshot / "model.safetensors")
     assert "model.safetensors is damaged" in refused(REPO)
 
 
 def test_of_a_pair_both_models_must_be_here():
-    base, aligned = (model.name for model in catalogue.find_pair("demo").models)
-    folder = write_model(store.model_folder(aligned), 1)
+    base, aligned = (model.name for model in entries.find_pair("demo").models)
+    folder = write_model(paths.model_folder(aligned), 1)
     manifest.write(folder, Manifest("x"))
     assert refused("demo") == (
         f"{base} of the pair demo is not here; fetch it: blendin models pull {base}"
     )
-    assert len(upkeep.find("demo")) == 1
+    assert len(lookup.find("demo")) == 1
 
 
 @pytest.mark.parametrize(
@@ -237,23 +240,23 @@ def test_of_a_pair_both_models_must_be_here():
     ],
 )
 def test_a_damaged_model_of_our_own_is_named_and_hinders_no_other(quantized, file, content, said):
-    damaged = write_model(store.model_folder("mine"), 1)
+    damaged = write_model(paths.model_folder("mine"), 1)
     manifest.write(damaged, Manifest("mine.gguf"))
     if content is None:
         (damaged / file).unlink()
     else:
         (damaged / file).write_text(content)
     assert said in refused("mine")
-    assert {kept.name: kept.problem is None for kept in inventory.imported()} == {
+    assert {kept.name: kept.problem is None for kept in listing.imported()} == {
         "mine": False,
         quantized.name: True,
     }
-    upkeep.require_whole(quantized.name, upkeep.verify(quantized.name))
-    assert [name for name, _ in upkeep.remove("mine")] == ["mine"]
+    lookup.require_whole(quantized.name, lookup.verify(quantized.name))
+    assert [name for name, _ in lookup.remove("mine")] == ["mine"]
 
 
 def test_a_damaged_copy_is_not_taken_for_the_model(quantized, snapshot):
     (quantized / "blendin.json").write_text('{"source": "someone/model", "revision": 3}')
-    assert inventory.conversion(REPO, COMMIT) is None
+    assert listing.conversion(REPO, COMMIT) is None
     manifest.write(quantized, Manifest(REPO, COMMIT, {"bits": 7, "group_size": 64}))
-    assert inventory.conversion(REPO, COMMIT) is None
+    assert listing.conversion(REPO, COMMIT) is None
