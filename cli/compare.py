@@ -10,8 +10,9 @@ import click
 
 from .codes import INTERRUPTED
 from .generate import read_prompt
-from .options.groups import METHODS, Settings, blend_options
+from .options.groups import blend_options
 from .options.method import make_method, with_method, with_reference
+from .options.settings import METHODS, Settings
 from .session import Session
 from .terminal.output import (
     Interrupt,

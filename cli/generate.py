@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from .codes import FAILURE, INTERRUPTED
-from .options.groups import Settings, blend_options
+from .options.groups import blend_options
+from .options.settings import Settings
 from .session import Session, joined
 from .terminal.answer_view import Shown, make_shown, show_options
 from .terminal.files import FileToWrite, Target

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options.groups import Settings
+from .options.settings import Settings
 
 if TYPE_CHECKING:
     from blendin_mlx.model import Pair

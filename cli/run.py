@@ -12,8 +12,9 @@ from typing import IO, Any
 import click
 
 from .codes import FAILURE, INTERRUPTED
-from .options.groups import Settings, blend_options
+from .options.groups import blend_options
 from .options.override import overridden
+from .options.settings import Settings
 from .session import Session
 from .terminal.output import Output, counted, interruptible, say
 from .terminal.quiet import quiet_option

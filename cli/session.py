@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options.checks import check_usable, read_schema
-from .options.groups import Settings
 from .options.method import make_method, with_reference
+from .options.settings import Settings
 from .pair_loading import LONGEST_PROMPT, keep_resident, load_pair, named_pair
 from .prompting import notices, prompt_of
 from .terminal.output import say, unswallowed_interrupt

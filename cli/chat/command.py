@@ -12,7 +12,8 @@ import click
 
 from ..codes import INTERRUPTED
 from ..errors import explain
-from ..options.groups import Settings, blend_options
+from ..options.groups import blend_options
+from ..options.settings import Settings
 from ..pair_loading import named_pair
 from ..session import Session
 from ..terminal.answer_view import show_options

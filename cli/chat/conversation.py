@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from blendin_mlx.decoding.answer_stream import Piece
     from blendin_mlx.inspection import Position
 
-    from ..options.groups import Settings
+    from ..options.settings import Settings
 
 
 @dataclass

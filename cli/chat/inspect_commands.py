@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options.groups import METHODS
 from ..options.method import SPELLED, with_method
+from ..options.settings import METHODS
 from ..terminal.answer_view import SHOW
 from ..terminal.blend_view import visible
 from ..terminal.output import say

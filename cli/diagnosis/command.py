@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from ..codes import INTERRUPTED
-from ..options.groups import Settings, blend_options
+from ..options.groups import blend_options
+from ..options.settings import Settings
 from ..terminal.files import FileToWrite, Target, write_whole
 from ..terminal.output import Output, interruptible, say
 from ..terminal.quiet import quiet_option

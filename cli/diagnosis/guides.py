@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..options.groups import Settings
 from ..options.method import make_method, with_reference
+from ..options.settings import Settings
 from ..pair_loading import LONGEST_PROMPT, named_pair
 from ..terminal.output import progress, say, unswallowed_interrupt
 

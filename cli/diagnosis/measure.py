@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from ..options.groups import Settings
 from ..options.method import with_method
+from ..options.settings import Settings
 from ..session import Session
 from ..terminal.output import Interrupt, say
 from .guides import Candidate

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .groups import Settings
+from .settings import Settings
 
 
 def check_usable(settings: Settings) -> None:

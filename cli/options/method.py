@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .groups import Settings
+from .settings import Settings
 
 if TYPE_CHECKING:
     from blendin_mlx.blend.methods import Method

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .groups import Settings
+from .settings import Settings
 from .types import Alpha, DraftTokens
 
 NUMBERS = (click.types.IntParamType, click.types.FloatParamType, Alpha, DraftTokens)

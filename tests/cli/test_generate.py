@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from blendin_cli.options import groups, types
+from blendin_cli.options import settings, types
 from blendin_models import load_pair
 from tiny_folders import write_model
 
@@ -236,7 +236,7 @@ def test_quantized_caches(run, tiny):
     assert run("generate", *tiny, "-m", 3, "--kv-bits", 8, "hi").code == 0
 
 
-@pytest.mark.parametrize("method", groups.METHODS)
+@pytest.mark.parametrize("method", settings.METHODS)
 def test_every_method_answers(run, tiny, method):
     twin = ("--reference", tiny[3]) if method == "proxy-tuning" else ()
     asked = run("generate", *tiny, *twin, "-m", 3, "--json", "--method", method, "hi")
@@ -267,11 +267,11 @@ def test_the_names_in_the_options_are_the_engines():
     from blendin_mlx.drafting import drafter
     from blendin_mlx.tokens import projection
 
-    assert set(groups.METHODS) == set(methods.METHODS)
-    assert typing.get_args(decoder.StopPolicy) == groups.STOP_POLICIES
+    assert set(settings.METHODS) == set(methods.METHODS)
+    assert typing.get_args(decoder.StopPolicy) == settings.STOP_POLICIES
     assert (*prompts.BASE_TEMPLATES, "chat") == types.BASE_TEMPLATES
-    assert typing.get_args(drafter.Draft) == groups.DRAFTS
-    assert set(groups.PROJECTIONS) == set(typing.get_args(projection.ProjectionRule))
+    assert typing.get_args(drafter.Draft) == settings.DRAFTS
+    assert set(settings.PROJECTIONS) == set(typing.get_args(projection.ProjectionRule))
 
 
 def test_context_lowers_or_raises_the_limit_of_both_models(run, tiny, tmp_path):

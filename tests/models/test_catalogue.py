@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from blendin_cli.options.groups import STOP_POLICIES
+from blendin_cli.options.settings import STOP_POLICIES
 from blendin_cli.options.types import BASE_TEMPLATES
 from blendin_models.catalogue import entries
 from blendin_models.catalogue.entries import HubModel, PackagedModel
