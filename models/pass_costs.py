@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from blendin_mlx.backend import mlx
 from blendin_mlx.drafting.pass_costs import Costs, measure
 
-from .hub.checksums import read_json
 from .storage import paths
+from .storage.small_files import read_json
 
 if TYPE_CHECKING:
     from blendin_mlx.model import Pair

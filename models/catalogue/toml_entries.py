@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from blendin_mlx.input_text import parsed_toml
 
 from ..errors import ModelError
-from ..hub.checksums import read_regular
+from ..storage.small_files import read_regular
 
 Entry = TypeVar("Entry")
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from ..storage import paths
 from ..storage.atomic_folders import locked
-from .checksums import blob_of, is_as_recorded, read_json, read_regular, replace_file
+from ..storage.small_files import read_json, read_regular, replace_file
+from .checksums import blob_of, is_as_recorded
 
 # Weights that are loaded, and what goes with them. Never code, never pickles, never sub-folders.
 WANTED = (paths.WEIGHTS, "*.json", "*.jinja", "*.txt", "tokenizer.model")

@@ -6,17 +6,14 @@ once. Small ones have git's name for them, a SHA-1, and are hashed each time.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import json
 import os
 import re
 from pathlib import Path
 
-from blendin_mlx.input_text import read_text
-
 from ..storage import manifest, paths
+from ..storage.small_files import read_json, replace_file
 
 SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 SHA1 = re.compile(r"[0-9a-f]{40}\Z")
@@ -68,35 +65,3 @@ def _facts_file() -> Path:
 def _verified() -> dict[str, list[object]]:
     facts = read_json(_facts_file())
     return facts if isinstance(facts, dict) else {}
-
-
-def read_json(path: Path) -> object:
-    """Return what a small file holds, None where it is not there or damaged."""
-    try:
-        content: object = json.loads(read_regular(path))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return content
-
-
-def read_regular(path: Path) -> str:
-    """Return the text of a small regular file.
-
-    Raises:
-        OSError: it is not there, or is a pipe or a device, which might never end.
-        ValueError: it is not UTF-8.
-    """
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return read_text(path)
-
-
-def replace_file(path: Path, content: str) -> None:
-    """Write a small file whole; where that cannot be, it is not there and costs time later."""
-    part = path.with_name(f"{path.name}.part")  # one name: what a kill leaves is replaced
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.unlink(missing_ok=True)  # a pipe would wait, a link lead elsewhere
-        with part.open("x", encoding="utf-8") as file:
-            file.write(content)
-        os.replace(part, path)

@@ -17,7 +17,7 @@ from blendin_models.hub import cache, checksums, client
 from blendin_models.inventory import lookup
 from blendin_models.loading import loader, preflight
 from blendin_models.loading.quantize import Quantization, convert
-from blendin_models.storage import atomic_folders, paths
+from blendin_models.storage import atomic_folders, paths, small_files
 from blendin_models.storage.manifest import Manifest
 from tiny_folders import write_model
 
@@ -126,10 +126,10 @@ def test_pipes_in_the_hubs_cache_are_no_files_of_it(snapshot, pipe):
 
 
 def test_pipes_in_our_own_cache_are_no_records(home, pipe):
-    assert checksums.read_json(pipe(home / "verified.json")) is None
+    assert small_files.read_json(pipe(home / "verified.json")) is None
     record = home / "record.json"
     pipe(home / "record.json.part")
-    checksums.replace_file(record, "{}")
+    small_files.replace_file(record, "{}")
     assert record.read_text() == "{}"
     with atomic_folders.locked(pipe(home / "a.lock")):
         pass
@@ -149,7 +149,7 @@ def test_a_record_is_not_written_through_a_link(tmp_path):
     own = tmp_path / "own"
     own.write_text("of the user")
     (tmp_path / "record.json.part").symlink_to(own)
-    checksums.replace_file(tmp_path / "record.json", "{}")
+    small_files.replace_file(tmp_path / "record.json", "{}")
     assert own.read_text() == "of the user"
 
 
