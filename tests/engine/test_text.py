@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from blendin_mlx.tokens.answer_text import AnswerText, GrowingTokens, common_prefix, decode_complete
+from blendin_mlx.tokens.answer_text import AnswerText, common_prefix, decode_complete
+from blendin_mlx.tokens.growing_tokens import GrowingTokens
 from blendin_mlx.tokens.vocabulary import Vocabulary
 from texts import ALL_TOKENIZERS, PIECES, TEXTS
 from tiny import sentencepiece_tokenizer
