@@ -16,8 +16,9 @@ from .decoding.answer_stream import Answering, PromptCache, Response
 from .decoding.decoder import Decoder, StopPolicy
 from .decoding.json_constraint import JsonConstraint
 from .decoding.stop_strings import StopStrings
-from .drafting.drafter import Draft, Drafting, GuideProposer, LookupProposer, Proposer, Speculation
+from .drafting.drafter import Draft, Drafting, Speculation
 from .drafting.pass_costs import measure
+from .drafting.proposers import GuideProposer, LookupProposer, Proposer
 from .errors import PairError, PromptError
 from .model import LanguageModel, Pair
 from .prompts import Message, PairPrompt, build_prompt

@@ -26,15 +26,9 @@ from test_speculation import (
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.blend.methods import make_method
 from blendin_mlx.drafting import pass_costs
-from blendin_mlx.drafting.drafter import (
-    PRIOR_ACCEPTANCE,
-    Drafting,
-    GuideProposer,
-    LookupProposer,
-    Record,
-    Share,
-)
+from blendin_mlx.drafting.drafter import PRIOR_ACCEPTANCE, Drafting, Record, Share
 from blendin_mlx.drafting.pass_costs import LONGEST_DRAFT, Costs, Outlook, measure
+from blendin_mlx.drafting.proposers import GuideProposer, LookupProposer
 from blendin_mlx.generation import make_prompt_cache
 from blendin_mlx.model import Pair
 from blendin_mlx.prompts import build_prompt

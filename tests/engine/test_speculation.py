@@ -19,7 +19,8 @@ from mlx_lm.sample_utils import make_logits_processors, make_sampler
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.blend.methods import METHODS
 from blendin_mlx.decoding.decoder import StopPolicy
-from blendin_mlx.drafting.drafter import Drafting, LookupProposer
+from blendin_mlx.drafting.drafter import Drafting
+from blendin_mlx.drafting.proposers import LookupProposer
 from blendin_mlx.generation import PromptCache, make_prompt_cache, stream_generate
 from blendin_mlx.model import Pair
 from blendin_mlx.prompts import PairPrompt, build_prompt
