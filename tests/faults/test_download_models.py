@@ -15,7 +15,7 @@ from blendin_models.catalogue.entries import HubModel
 from blendin_models.errors import ModelError
 from blendin_models.fetching.resolve import locate, locate_all
 from blendin_models.hub import client
-from blendin_models.inventory import listing, lookup
+from blendin_models.inventory import listing, lookup, removal, verification
 from blendin_models.loading.preflight import inspect_located
 from blendin_models.loading.quantize import Quantization, converted_bytes
 from blendin_models.storage import paths
@@ -198,7 +198,7 @@ def test_a_damaged_copy_is_made_anew_without_a_download(server, here, models):
     commands = f"blendin models remove {name} && blendin models pull {BASE}"
     assert str(raised.value).endswith(f"; repair it: {commands}")
     before = server.asked("/resolve/")
-    list(lookup.remove(name))
+    list(removal.remove(name))
     (again,) = locate_all([BASE], update=True)
     inspect_located(again)
     assert server.asked("/resolve/") == before
@@ -214,7 +214,7 @@ def test_what_is_as_the_hub_has_it_is_not_to_be_fetched_again(server, here, mode
     assert str(raised.value).endswith(
         f"; blendin models verify {BASE} tells if it is as the hub has it"
     )
-    lookup.require_whole(BASE, lookup.verify(BASE))
+    verification.require_whole(BASE, verification.verify(BASE))
 
 
 def test_one_repo_by_two_names_is_fetched_once(server, here, models, monkeypatch):
@@ -233,8 +233,8 @@ def test_a_half_fetched_repo_is_shown_as_what_it_is(server, here, models):
     (kept,) = listing.snapshots()
     assert (kept.name, kept.problem) == (BASE, f"it lacks {WEIGHTS}")
     with pytest.raises(ModelError, match=f"{WEIGHTS} is missing; repair it: "):
-        lookup.require_whole(BASE, lookup.verify(BASE))
-    assert [name for name, _ in lookup.remove(BASE)] == [BASE]
+        verification.require_whole(BASE, verification.verify(BASE))
+    assert [name for name, _ in removal.remove(BASE)] == [BASE]
     assert listing.everything() == []
 
 

@@ -14,7 +14,7 @@ from blendin_mlx.backend.mlx import mx
 from blendin_models.catalogue import entries
 from blendin_models.errors import ModelError
 from blendin_models.hub import cache, checksums, client
-from blendin_models.inventory import lookup
+from blendin_models.inventory import removal
 from blendin_models.loading import loader, preflight
 from blendin_models.loading.quantize import Quantization, convert
 from blendin_models.storage import atomic_folders, paths, small_files
@@ -121,7 +121,7 @@ def test_pipes_in_the_hubs_cache_are_no_files_of_it(snapshot, pipe):
     assert client.kept(REPO) is None
     pipe(snapshot.parents[1] / "refs" / "main")
     assert cache.commits(REPO, "main") == []
-    list(lookup.remove(REPO))
+    list(removal.remove(REPO))
     assert not snapshot.exists()
 
 
@@ -169,7 +169,7 @@ def test_removing_a_snapshot_follows_no_link(home, snapshot, is_damaged):
     (snapshot / "notes.txt").symlink_to(own)
     if is_damaged:
         (snapshot / "gone.txt").symlink_to("nowhere")
-    list(lookup.remove(REPO))
+    list(removal.remove(REPO))
     assert not snapshot.exists()
     assert own.read_bytes() == b"of the user"
 
@@ -179,7 +179,7 @@ def test_a_file_in_a_folder_of_another_snapshot_keeps_its_blob(home, snapshot, c
     (other / "deep").mkdir(parents=True)
     blob = checksums.blob_of(snapshot / "config.json")
     (other / "deep" / "config.json").symlink_to(blob)
-    list(lookup.remove(f"{REPO}@{COMMIT}"))
+    list(removal.remove(f"{REPO}@{COMMIT}"))
     assert (other / "deep" / "config.json").is_file()
 
 

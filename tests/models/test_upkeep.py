@@ -10,7 +10,7 @@ import pytest
 from blendin_models.catalogue import entries
 from blendin_models.errors import ModelError
 from blendin_models.hub import cache, checksums, client
-from blendin_models.inventory import listing, lookup
+from blendin_models.inventory import listing, lookup, removal, verification
 from blendin_models.storage import manifest, paths
 from blendin_models.storage.manifest import Manifest
 from tiny_folders import write_model
@@ -53,7 +53,7 @@ def old(home, snapshot, cached):
 def refused(name: str) -> str:
     """The line in which a verification says what is wrong."""
     with pytest.raises(ModelError) as raised:
-        lookup.require_whole(name, lookup.verify(name))
+        verification.require_whole(name, verification.verify(name))
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
@@ -105,7 +105,7 @@ def test_a_name_that_is_nearly_right_is_suggested(name, meant):
 
 def test_an_imported_model_is_suggested_too(quantized):
     with pytest.raises(ModelError, match=f"did you mean {quantized.name}"):
-        lookup.verify(quantized.name.replace("-c0ffee00", ""))
+        verification.verify(quantized.name.replace("-c0ffee00", ""))
 
 
 def test_a_repo_is_its_snapshot_and_what_was_made_of_it(quantized, snapshot):
@@ -115,7 +115,7 @@ def test_a_repo_is_its_snapshot_and_what_was_made_of_it(quantized, snapshot):
 
 
 def test_removing_a_repo_removes_both(quantized, snapshot):
-    freed = dict(lookup.remove(REPO))
+    freed = dict(removal.remove(REPO))
     assert freed.keys() == {quantized.name, REPO}
     assert min(freed.values()) > 1000
     assert not quantized.exists()
@@ -127,17 +127,17 @@ def test_a_revision_is_removed_alone(quantized, snapshot, old, revision):
     name = f"{REPO}@{revision}"
     assert lookup.used(name).name == "someone--model-beef0000-4bit-g64"
     assert {kept.revision for kept in lookup.find(name)} == {OLD}
-    assert [name for name, _ in lookup.remove(name)] == [
+    assert [name for name, _ in removal.remove(name)] == [
         "someone--model-beef0000-4bit-g64",
         REPO,
     ]
     assert not old.exists()
-    assert len(lookup.verify(REPO)) == 2
-    lookup.require_whole(REPO, lookup.verify(REPO))
+    assert len(verification.verify(REPO)) == 2
+    verification.require_whole(REPO, verification.verify(REPO))
 
 
 def test_a_revision_that_is_not_here_removes_nothing(quantized, snapshot):
-    for act in (lookup.verify, lookup.find, lambda name: list(lookup.remove(name))):
+    for act in (verification.verify, lookup.find, lambda name: list(removal.remove(name))):
         with pytest.raises(ModelError, match=f"{REPO}@nosuch is not installed"):
             act(f"{REPO}@nosuch")
     assert len(lookup.find(REPO)) == 2
@@ -145,7 +145,7 @@ def test_a_revision_that_is_not_here_removes_nothing(quantized, snapshot):
 
 def test_what_is_whole_verifies(quantized, snapshot):
     seen = []
-    found = lookup.verify(REPO, lambda *step: seen.append(step))
+    found = verification.verify(REPO, lambda *step: seen.append(step))
     assert [one.problems for one in found] == [(), ()]
     assert {what for what, _, _ in seen} == {f"{REPO}, verify", f"{quantized.name}, verify"}
     assert all(done <= total for _, done, total in seen)
@@ -154,7 +154,7 @@ def test_what_is_whole_verifies(quantized, snapshot):
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer_config.json"])
 @pytest.mark.parametrize("which", ["quantized", "snapshot"])
 def test_a_changed_byte_is_found_and_the_repair_named(quantized, snapshot, which, file):
-    lookup.verify(REPO)  # what was found then is not believed
+    verification.verify(REPO)  # what was found then is not believed
     change_last_byte((quantized if which == "quantized" else snapshot) / file)
     line = refused(REPO)
     git = which == "snapshot" and file != "model.safetensors"
@@ -178,7 +178,7 @@ def test_a_missing_shard_is_found(home, cached):
     places = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
     (made / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
     snapshot = cached(home / "hub", REPO, COMMIT, made)
-    lookup.require_whole(REPO, lookup.verify(REPO))
+    verification.require_whole(REPO, verification.verify(REPO))
     (snapshot / "model-2.safetensors").unlink()
     assert "model-2.safetensors is missing; repair it: " in refused(REPO)
     assert listing.snapshots()[0].problem == "it lacks model-2.safetensors"
@@ -190,14 +190,14 @@ def test_a_link_to_nothing_is_found_and_can_be_removed(snapshot, file):
     assert f"{file} is missing; repair it: blendin models remove {REPO} && " in refused(REPO)
     (kept,) = listing.snapshots()
     assert kept.problem == f"it lacks {file}"
-    assert [name for name, _ in lookup.remove(REPO)] == [REPO]
+    assert [name for name, _ in removal.remove(REPO)] == [REPO]
     assert not snapshot.parents[1].exists()
 
 
 def test_of_a_damaged_repo_one_revision_can_be_removed(snapshot, old):
     shared = (snapshot / "tokenizer.json").resolve()
     (old / "model.safetensors").resolve().unlink()
-    list(lookup.remove(f"{REPO}@{OLD}"))
+    list(removal.remove(f"{REPO}@{OLD}"))
     assert not old.exists()
     assert shared.exists()
     assert client.kept(REPO) == snapshot
@@ -212,7 +212,7 @@ def test_a_blob_in_a_store_that_repos_share_has_its_own_name(home, snapshot):
     blob.rename(store_file)
     blob.symlink_to(os.path.relpath(store_file, blob.parent))
     assert client.kept(REPO) == snapshot
-    lookup.require_whole(REPO, lookup.verify(REPO))
+    verification.require_whole(REPO, verification.verify(REPO))
     change_last_byte(snapshot / "model.safetensors")
     assert "model.safetensors is damaged" in refused(REPO)
 
@@ -251,8 +251,8 @@ def test_a_damaged_model_of_our_own_is_named_and_hinders_no_other(quantized, fil
         "mine": False,
         quantized.name: True,
     }
-    lookup.require_whole(quantized.name, lookup.verify(quantized.name))
-    assert [name for name, _ in lookup.remove("mine")] == ["mine"]
+    verification.require_whole(quantized.name, verification.verify(quantized.name))
+    assert [name for name, _ in removal.remove("mine")] == ["mine"]
 
 
 def test_a_damaged_copy_is_not_taken_for_the_model(quantized, snapshot):
