@@ -11,7 +11,8 @@ import click
 from .options.groups import pair_options
 from .options.types import Whole
 from .pair_loading import load_pair, named_pair
-from .terminal.output import say, tell, unswallowed_interrupt
+from .terminal.interrupts import unswallowed_interrupt
+from .terminal.output import say, tell
 from .terminal.quiet import quiet_option
 
 if TYPE_CHECKING:

@@ -14,15 +14,8 @@ from .options.groups import blend_options
 from .options.method import make_method, with_method, with_reference
 from .options.settings import METHODS, Settings
 from .session import Session
-from .terminal.output import (
-    Interrupt,
-    Output,
-    figures,
-    harmless,
-    interruptible,
-    say,
-    unswallowed_interrupt,
-)
+from .terminal.interrupts import Interrupt, interruptible, unswallowed_interrupt
+from .terminal.output import Output, figures, harmless, say
 from .terminal.quiet import quiet_option
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from .options.settings import Settings
 from .session import Session, joined
 from .terminal.answer_view import Shown, make_shown, show_options
 from .terminal.files import FileToWrite, Target
-from .terminal.output import Output, figures, interruptible, say
+from .terminal.interrupts import interruptible
+from .terminal.output import Output, figures, say
 from .terminal.quiet import quiet_option
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .terminal.output import progress, say
+from .terminal.output import say
+from .terminal.progress import progress
 
 if TYPE_CHECKING:
     from blendin_mlx.model import Pair

@@ -16,7 +16,8 @@ from .options.groups import blend_options
 from .options.override import overridden
 from .options.settings import Settings
 from .session import Session
-from .terminal.output import Output, counted, interruptible, say
+from .terminal.interrupts import interruptible
+from .terminal.output import Output, counted, say
 from .terminal.quiet import quiet_option
 
 

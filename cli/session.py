@@ -16,7 +16,8 @@ from .options.method import make_method, with_reference
 from .options.settings import Settings
 from .pair_loading import LONGEST_PROMPT, keep_resident, load_pair, named_pair
 from .prompting import notices, prompt_of
-from .terminal.output import say, unswallowed_interrupt
+from .terminal.interrupts import unswallowed_interrupt
+from .terminal.output import say
 
 if TYPE_CHECKING:
     from blendin_mlx.decoding.answer_stream import PromptCache, Response

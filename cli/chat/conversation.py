@@ -11,7 +11,8 @@ import click
 
 from ..session import Session
 from ..terminal.answer_view import make_shown
-from ..terminal.output import counted, interruptible, say
+from ..terminal.interrupts import interruptible
+from ..terminal.output import counted, say
 from . import conversation_files
 from .conversation_files import Message
 

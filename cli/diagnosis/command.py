@@ -14,7 +14,8 @@ from ..codes import INTERRUPTED
 from ..options.groups import blend_options
 from ..options.settings import Settings
 from ..terminal.files import FileToWrite, Target, write_whole
-from ..terminal.output import Output, interruptible, say
+from ..terminal.interrupts import interruptible
+from ..terminal.output import Output, say
 from ..terminal.quiet import quiet_option
 from . import guides as candidates
 from .measure import measure

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from ..options.method import make_method, with_reference
 from ..options.settings import Settings
 from ..pair_loading import LONGEST_PROMPT, named_pair
-from ..terminal.output import progress, say, unswallowed_interrupt
+from ..terminal.interrupts import unswallowed_interrupt
+from ..terminal.output import say
+from ..terminal.progress import progress
 
 if TYPE_CHECKING:
     from blendin_models.fetching.install import Progress

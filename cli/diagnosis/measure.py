@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from ..options.method import with_method
 from ..options.settings import Settings
 from ..session import Session
-from ..terminal.output import Interrupt, say
+from ..terminal.interrupts import Interrupt
+from ..terminal.output import say
 from .guides import Candidate
 from .report import Alone, Blended, Report, is_stable, summarise
 

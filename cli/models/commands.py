@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from ..options.types import Whole
-from ..terminal.output import progress, say, tell
+from ..terminal.output import say, tell
+from ..terminal.progress import progress
 from ..terminal.quiet import quiet_option
 from .tables import (
     about_check,
@@ -203,11 +204,11 @@ def remove(name: str, as_json: bool, quiet: bool) -> None:
 
     Try it:  blendin models remove smollm2
     """
-    from blendin_models.inventory import lookup
+    from blendin_models.inventory import removal
     from blendin_models.storage.disk_space import readable
 
     removed = []
-    for model, freed in lookup.remove(name):
+    for model, freed in removal.remove(name):
         say(f"{model} removed, {readable(freed)} freed", quiet)
         removed.append({"name": model, "freed_bytes": freed})
     if as_json:
@@ -223,13 +224,13 @@ def verify(name: str, as_json: bool, quiet: bool) -> None:
 
     Try it:  blendin models verify demo
     """
-    from blendin_models.inventory import lookup
+    from blendin_models.inventory import verification
 
     with progress(quiet) as report:
-        verified = lookup.verify(name, report)
+        verified = verification.verify(name, report)
     if as_json:
         echo_json([{**about_kept(one.kept), "problems": one.problems} for one in verified])
-    lookup.require_whole(name, verified)
+    verification.require_whole(name, verified)
     say(f"{name} is as it was fetched", quiet)
 
 

@@ -1,15 +1,10 @@
-"""What a person sees: text made harmless, progress, one line of figures."""
+"""What a person sees: text made harmless, one line of figures."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -26,7 +21,6 @@ _HARMLESS = dict.fromkeys(_HARMFUL, "\ufffd")
 
 # Half of a surrogate pair has no bytes: it is written \\udXXX, which JSON reads as such.
 UNWRITABLE = "backslashreplace"
-PATIENCE_S = 2.0
 
 
 def harmless(text: str) -> str:
@@ -77,60 +71,6 @@ class Output:
             self.write("\n")
 
 
-class Interrupt:
-    """Whether Ctrl-C was pressed; the second time it interrupts at once."""
-
-    def __init__(self) -> None:
-        self.pressed = False
-
-    def __call__(self) -> bool:
-        return self.pressed
-
-    def _notice(self, number: int, frame: FrameType | None) -> None:
-        if self.pressed:
-            raise KeyboardInterrupt
-        self.pressed = True
-
-
-@contextmanager
-def interruptible() -> Iterator[Interrupt]:
-    """Within this, Ctrl-C asks for an end instead of breaking off."""
-    interrupt = Interrupt()
-    with _on_interrupt(interrupt._notice):
-        yield interrupt
-
-
-@contextmanager
-def _on_interrupt(notice: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Within this, Ctrl-C calls ``notice``; it stays ignored in the background of a script."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, notice)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def unswallowed_interrupt() -> Iterator[None]:
-    """Within this, Ctrl-C breaks off as ever; where a library swallows that, it does at the end.
-
-    Some libraries catch whatever is raised while they look for optional parts on import.
-    """
-    pressed = False
-
-    def notice(number: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        pressed = True
-        raise KeyboardInterrupt
-
-    with _on_interrupt(notice):
-        yield
-    if pressed:
-        raise KeyboardInterrupt
-
-
 def is_plain() -> bool:
     """Whether neither colours nor anything that moves is wanted."""
     return "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
@@ -156,55 +96,6 @@ def say(line: str, quiet: bool = False) -> None:
 def say_styled(line: str) -> None:
     """Print on stderr what was made harmless and styled already."""
     click.echo(line, err=True)
-
-
-@contextmanager
-def progress(quiet: bool = False) -> Iterator[Any]:
-    """A callback ``(what, done, total)``: bars on a terminal, else a line for what takes long."""
-    if quiet:
-        yield lambda what, done, total: None
-    elif sys.stderr.isatty() and not is_plain():
-        with _bars() as report:
-            yield report
-    else:
-        yield _Patient()
-
-
-class _Patient:
-    """Says once what goes on, if it still does after a moment."""
-
-    def __init__(self) -> None:
-        self._since: dict[str, float] = {}
-        self._said: set[str] = set()
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        waited = now - self._since.setdefault(what, now)
-        if waited >= PATIENCE_S and done < total and what not in self._said:
-            self._said.add(what)
-            say(f"{what}: {total / 1e6:.0f} MB")
-
-
-@contextmanager
-def _bars() -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = [
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-    ]
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(harmless(what), total=total)
-            bars.update(tasks[what], completed=done)
-
-        yield report
 
 
 def counted(number: int, what: str) -> str:

@@ -9,7 +9,8 @@ import click
 
 from ..options.types import Number
 from ..terminal.files import FileToWrite, write_whole
-from ..terminal.output import Output, complain, harmless, progress, say
+from ..terminal.output import Output, complain, harmless, say
+from ..terminal.progress import progress
 from ..terminal.quiet import quiet_option
 
 if TYPE_CHECKING:

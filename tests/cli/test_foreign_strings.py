@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from blendin_cli.terminal import output
+from blendin_cli.terminal import output, progress
 from blendin_mlx.reading.context import Context
 from blendin_models.catalogue import entries
 from recorded_traces import write_trace
@@ -126,7 +126,7 @@ def test_a_mismatch_of_a_trace_is_made_harmless(shown, tiny, place, monkeypatch)
 def test_a_progress_bar_shows_names_as_text(monkeypatch, capsysbinary):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "150")
-    with output.progress() as report:
+    with progress.progress() as report:
         report(f"{ESCAPE}[red]x[/red]", 1, 2)
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsysbinary.readouterr().err.decode())
     assert "]52;c;aGk=" in shown

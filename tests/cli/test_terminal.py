@@ -13,14 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blendin_cli.terminal import output
-from blendin_cli.terminal.output import (
-    Output,
-    harmless,
-    interruptible,
-    progress,
-    unswallowed_interrupt,
-)
+from blendin_cli.terminal.interrupts import interruptible, unswallowed_interrupt
+from blendin_cli.terminal.output import Output, harmless
+from blendin_cli.terminal.progress import progress
 
 HOSTILE = {
     "clipboard": "\x1b]52;c;aGk=\x07",
@@ -121,7 +116,7 @@ def test_first_interrupt_asks_and_second_breaks_off():
 
 def test_progress_in_a_pipe_names_once_what_takes_long(monkeypatch, capsys):
     clock = iter([0.0, 1.0, 2.5, 3.0, 9.0, 9.1])
-    monkeypatch.setattr(output.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("blendin_cli.terminal.progress.time.monotonic", lambda: next(clock))
     with progress() as report:
         for done in range(4):
             report("big", done * 10**6, 5 * 10**6)
@@ -131,7 +126,7 @@ def test_progress_in_a_pipe_names_once_what_takes_long(monkeypatch, capsys):
 
 
 def test_progress_can_be_silent(monkeypatch, capsys):
-    monkeypatch.setattr(output, "PATIENCE_S", 0)
+    monkeypatch.setattr("blendin_cli.terminal.progress.PATIENCE_S", 0)
     with progress(quiet=True) as report:
         report("big", 0, 1)
     assert capsys.readouterr().err == ""
