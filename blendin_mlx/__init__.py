@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .blend.methods import METHODS, make_method
-    from .decoding.answer_stream import PromptCache, Response
+    from .decoding.answer_stream import Response
     from .decoding.json_constraint import JsonConstraint
     from .drafting.drafter import Drafting
     from .drafting.pass_costs import Costs, measure
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
         PromptError,
         SchemaError,
     )
-    from .generation import generate, make_prompt_cache, read_beginning, stream_generate
+    from .generation import generate, read_beginning, stream_generate
     from .model import LanguageModel, Pair
-    from .prompt_cache import load_prompt_cache, save_prompt_cache
+    from .prompt_cache import PromptCache, load_prompt_cache, make_prompt_cache, save_prompt_cache
     from .prompts import BASE_TEMPLATES, BaseTemplate, PairPrompt, build_prompt
     from .step import Candidate, Step
 
 _HOMES = {
-    "decoding.answer_stream": ("PromptCache", "Response"),
-    "prompt_cache": ("load_prompt_cache", "save_prompt_cache"),
+    "decoding.answer_stream": ("Response",),
+    "prompt_cache": ("PromptCache", "load_prompt_cache", "make_prompt_cache", "save_prompt_cache"),
     "decoding.json_constraint": ("JsonConstraint",),
     "drafting.pass_costs": ("Costs", "measure"),
     "errors": (
         *("BlendinError", "NumericalError", "PairError", "PromptCacheError", "PromptError"),
         "SchemaError",
     ),
-    "generation": ("generate", "make_prompt_cache", "read_beginning", "stream_generate"),
+    "generation": ("generate", "read_beginning", "stream_generate"),
     "blend.methods": ("METHODS", "make_method"),
     "model": ("LanguageModel", "Pair"),
     "prompts": ("BASE_TEMPLATES", "BaseTemplate", "PairPrompt", "build_prompt"),

@@ -12,7 +12,7 @@ from typing import Any
 from .answer_statistics import Statistics, describe_method
 from .blend.methods import Method, make_method
 from .blend.sampling import Chooser, LogitsProcessor, Sampler
-from .decoding.answer_stream import Answering, PromptCache, Response
+from .decoding.answer_stream import Answering, Response
 from .decoding.decoder import Decoder, StopPolicy
 from .decoding.json_constraint import JsonConstraint
 from .decoding.stop_strings import StopStrings
@@ -21,23 +21,13 @@ from .drafting.pass_costs import measure
 from .drafting.proposers import GuideProposer, LookupProposer, Proposer
 from .errors import PairError, PromptError
 from .model import LanguageModel, Pair
+from .prompt_cache import PromptCache, make_prompt_cache
 from .prompts import Message, PairPrompt, build_prompt
 from .reading.context import Context, Progress
 from .reading.guide import Guide, Reference
 from .reading.room import check_fits
 from .tokens.answer_text import common_prefix
 from .tokens.projection import ProjectionRule
-
-
-def make_prompt_cache(
-    pair: Pair, *, kv_bits: int | None = None, prefill_step_size: int | None = None
-) -> PromptCache:
-    """Empty contexts for the models (see :class:`.context.Context` for the options)."""
-    models = [pair.base, pair.aligned] + ([pair.reference] if pair.reference else [])
-    contexts = [
-        Context(model, kv_bits=kv_bits, prefill_step_size=prefill_step_size) for model in models
-    ]
-    return PromptCache(*contexts)
 
 
 def read_beginning(cache: PromptCache, prompts: Sequence[PairPrompt]) -> None:

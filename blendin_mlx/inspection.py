@@ -10,7 +10,8 @@ from .backend.mlx import mx
 from .blend.formulas import top
 from .blend.methods import Method, View
 from .decoding.top_tokens import likeliest
-from .generation import make_guide, make_prompt_cache
+from .generation import make_guide
+from .prompt_cache import make_prompt_cache
 from .prompts import PairPrompt, Prompt
 from .reading.context import Context
 from .step import Candidate

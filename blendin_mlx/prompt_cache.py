@@ -1,8 +1,9 @@
-"""A prompt cache as a file: what both models read, kept for the next run.
+"""What the models of a pair have read, kept between answers, or in a file for the next run.
 
-One safetensors file: the tokens that each model has read, the state of every layer's cache, and as
-metadata who they belong to and a digest of it all. Nothing in a file chooses what is built: the
-caches are the models' own, filled with arrays that were found to be of their kind and size.
+The file is one safetensors file: the tokens that each model has read, the state of every layer's
+cache, and as metadata who they belong to and a digest of it all. Nothing in a file chooses what is
+built: the caches are the models' own, filled with arrays that were found to be of their kind and
+size.
 """
 
 from __future__ import annotations
@@ -14,15 +15,14 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .backend.mlx import mx
-from .decoding.answer_stream import PromptCache
 from .errors import PromptCacheError
-from .generation import make_prompt_cache
 from .model import MODEL_ROLES, LanguageModel, Pair
 from .reading.context import Context
 
@@ -31,6 +31,30 @@ VERSION = "1"
 FINGERPRINT_VALUES = 32  # of each array of weights
 
 Arrays = dict[str, mx.array]
+
+
+@dataclass
+class PromptCache:
+    """What the models of a pair have read; give it again to go on from there."""
+
+    base: Context
+    aligned: Context
+    reference: Context | None = None
+
+    def contexts(self) -> list[Context]:
+        """Those of the base, the aligned model and, if there is one, the reference model."""
+        return [self.base, self.aligned] + ([self.reference] if self.reference else [])
+
+
+def make_prompt_cache(
+    pair: Pair, *, kv_bits: int | None = None, prefill_step_size: int | None = None
+) -> PromptCache:
+    """Empty contexts for the models (see :class:`.context.Context` for the options)."""
+    models = [pair.base, pair.aligned] + ([pair.reference] if pair.reference else [])
+    contexts = [
+        Context(model, kv_bits=kv_bits, prefill_step_size=prefill_step_size) for model in models
+    ]
+    return PromptCache(*contexts)
 
 
 def save_prompt_cache(path: Path, cache: PromptCache) -> None:

@@ -10,23 +10,11 @@ from dataclasses import dataclass, field
 from ..answer_statistics import FinishReason, Statistics, use_of
 from ..backend.mlx import mx
 from ..drafting.drafter import Drafting
+from ..prompt_cache import PromptCache
 from ..reading.context import Context, Progress
 from ..step import Step
 from .decoder import Decoder
 from .stop_strings import Match, StopStrings
-
-
-@dataclass
-class PromptCache:
-    """What the models of a pair have read; give it again to go on from there."""
-
-    base: Context
-    aligned: Context
-    reference: Context | None = None
-
-    def contexts(self) -> list[Context]:
-        """Those of the base, the aligned model and, if there is one, the reference model."""
-        return [self.base, self.aligned] + ([self.reference] if self.reference else [])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..decoding.answer_stream import Piece
-from ..errors import BlendinError
+from ..errors import TraceError
 from ..input_text import decoded
 from ..model import LanguageModel, Pair
 from ..prompts import PairPrompt, Prompt
@@ -21,10 +21,6 @@ Record = dict[str, Any]
 # Of the rules that decide a step, counted up whenever a true trace would stop to follow from them.
 # 2: the map between two tokenizers goes to the token that the base itself writes.
 RULES = 2
-
-
-class TraceError(BlendinError):
-    """A trace cannot be read, or is none."""
 
 
 class Lines(Protocol):

@@ -17,12 +17,13 @@ from ..blend.methods import Advice, Method, View, make_method, option_names
 from ..decoding.decoder import SURE_OF_STOP
 from ..decoding.json_constraint import JsonConstraint
 from ..decoding.top_tokens import likeliest
+from ..errors import TraceError
 from ..model import LanguageModel, Pair
 from ..reading.context import HEAD_ROWS, Context
 from ..reading.guide import Guide, Reference
 from ..tokens.answer_text import AnswerText
 from ..tokens.projection import ProjectionRule
-from .records import RULES, Record, TraceError, candidate_record
+from .records import RULES, Record, candidate_record
 
 TOLERANCE = 1e-3
 # Keys and values that were rounded before they were read: what they say hangs on when that was.

@@ -51,8 +51,9 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
       blendin generate "Why is the sky blue?" --trace run.jsonl
       blendin trace verify run.jsonl
     """
+    from blendin_mlx.errors import TraceError
     from blendin_mlx.model import MODEL_ROLES
-    from blendin_mlx.trace.records import TraceError, is_run, read_trace
+    from blendin_mlx.trace.records import is_run, read_trace
     from blendin_mlx.trace.verify import verify
     from blendin_models import load_pair
 

@@ -9,9 +9,9 @@ import pytest
 
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.errors import PromptCacheError
-from blendin_mlx.generation import PromptCache, make_prompt_cache, read_beginning
+from blendin_mlx.generation import PromptCache, read_beginning
 from blendin_mlx.model import Pair
-from blendin_mlx.prompt_cache import load_prompt_cache, save_prompt_cache
+from blendin_mlx.prompt_cache import load_prompt_cache, make_prompt_cache, save_prompt_cache
 from blendin_mlx.prompts import build_prompt
 from scripted import answer
 from tiny import load_tokenizer, tiny_model

@@ -10,8 +10,9 @@ import pytest
 
 from blendin_mlx.blend.methods import make_method
 from blendin_mlx.errors import NumericalError
-from blendin_mlx.generation import make_prompt_cache, stream_generate
+from blendin_mlx.generation import stream_generate
 from blendin_mlx.model import Pair
+from blendin_mlx.prompt_cache import make_prompt_cache
 from blendin_mlx.prompts import PairPrompt, build_prompt
 from scripted import STOP, Answer, answer, says, scripted_pair, writes
 

@@ -29,8 +29,8 @@ from blendin_mlx.drafting import pass_costs
 from blendin_mlx.drafting.drafter import PRIOR_ACCEPTANCE, Drafting, Record, Share
 from blendin_mlx.drafting.pass_costs import LONGEST_DRAFT, Costs, Outlook, measure
 from blendin_mlx.drafting.proposers import GuideProposer, LookupProposer
-from blendin_mlx.generation import make_prompt_cache
 from blendin_mlx.model import Pair
+from blendin_mlx.prompt_cache import make_prompt_cache
 from blendin_mlx.prompts import build_prompt
 from blendin_mlx.reading.context import Context
 from blendin_mlx.reading.guide import Guide

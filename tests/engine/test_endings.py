@@ -9,8 +9,8 @@ import pytest
 
 from blendin_mlx.blend.methods import make_method
 from blendin_mlx.decoding.decoder import MAX_TAKEBACKS
-from blendin_mlx.generation import make_prompt_cache
 from blendin_mlx.model import Pair
+from blendin_mlx.prompt_cache import make_prompt_cache
 from blendin_mlx.prompts import build_prompt
 from scripted import (
     CONTROL,

@@ -9,7 +9,7 @@ from mlx_lm.sample_utils import make_sampler
 
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.decoding import decoder
-from blendin_mlx.generation import make_prompt_cache
+from blendin_mlx.prompt_cache import make_prompt_cache
 from blendin_mlx.prompts import build_prompt
 from blendin_mlx.reading.context import Context
 from scripted import STOP, always, answer, assert_holds, says, scripted_model, scripted_pair, writes

@@ -14,10 +14,11 @@ from blendin_mlx.answer_statistics import describe_method
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.blend.methods import METHODS, make_method
 from blendin_mlx.blend.sampling import Sampler
+from blendin_mlx.errors import TraceError
 from blendin_mlx.generation import stream_generate
 from blendin_mlx.model import Pair
 from blendin_mlx.prompts import build_prompt
-from blendin_mlx.trace.records import TraceError, TraceWriter
+from blendin_mlx.trace.records import TraceWriter
 from blendin_mlx.trace.verify import verify
 from scripted import STOP, says, scripted_model
 

@@ -21,8 +21,9 @@ from blendin_mlx.blend.methods import METHODS
 from blendin_mlx.decoding.decoder import StopPolicy
 from blendin_mlx.drafting.drafter import Drafting
 from blendin_mlx.drafting.proposers import LookupProposer
-from blendin_mlx.generation import PromptCache, make_prompt_cache, stream_generate
+from blendin_mlx.generation import PromptCache, stream_generate
 from blendin_mlx.model import Pair
+from blendin_mlx.prompt_cache import make_prompt_cache
 from blendin_mlx.prompts import PairPrompt, build_prompt
 from blendin_mlx.reading.context import Context
 from oracle import NEAR_TIE

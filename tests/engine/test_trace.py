@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blendin_mlx.decoding.answer_stream import Piece
+from blendin_mlx.errors import TraceError
 from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.prompts import PairPrompt, Prompt
 from blendin_mlx.step import Candidate, Step
-from blendin_mlx.trace.records import TraceError, TraceWriter, read_trace, step_record
+from blendin_mlx.trace.records import TraceWriter, read_trace, step_record
 from texts import TEXTS
 from tiny import sentencepiece_tokenizer, tiny_model
 
