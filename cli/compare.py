@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .codes import INTERRUPTED
+from .errors import INTERRUPTED
 from .generate import read_prompt
 from .options.groups import blend_options
 from .options.method import make_method, with_method, with_reference

@@ -6,7 +6,13 @@ import errno
 
 import click
 
-from .codes import FAILURE, MEMORY, MODEL, PAIR, USAGE
+# Exit codes; 0 is done.
+FAILURE = 1
+USAGE = 2
+MODEL = 3
+PAIR = 4
+MEMORY = 5
+INTERRUPTED = 130
 
 
 def explain(error: Exception) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .codes import FAILURE, INTERRUPTED
+from .errors import FAILURE, INTERRUPTED
 from .options.groups import blend_options
 from .options.settings import Settings
 from .session import Session, joined

@@ -13,12 +13,11 @@ import click
 
 from .bench import bench
 from .chat.command import chat
-from .codes import INTERRUPTED, USAGE
 from .compare import compare
 from .config import config, configured, default_map
 from .diagnosis.command import diagnose
 from .doctor import doctor
-from .errors import explain
+from .errors import INTERRUPTED, USAGE, explain
 from .generate import generate
 from .models.commands import models
 from .options.plain import add_plain

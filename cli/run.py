@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import click
 
-from .codes import FAILURE, INTERRUPTED
+from .errors import FAILURE, INTERRUPTED
 from .options.groups import blend_options
 from .options.override import overridden
 from .options.settings import Settings

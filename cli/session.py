@@ -20,9 +20,10 @@ from .terminal.interrupts import unswallowed_interrupt
 from .terminal.output import say
 
 if TYPE_CHECKING:
-    from blendin_mlx.decoding.answer_stream import PromptCache, Response
+    from blendin_mlx.decoding.answer_stream import Response
     from blendin_mlx.decoding.json_constraint import JsonConstraint
     from blendin_mlx.drafting.drafter import Drafting
+    from blendin_mlx.prompt_cache import PromptCache
     from blendin_mlx.prompts import PairPrompt
 
     from .terminal.files import Target
@@ -61,7 +62,7 @@ class Session:
             self._load(named, quiet)
 
     def _load(self, named: str | None, quiet: bool) -> None:
-        from blendin_mlx.generation import make_prompt_cache
+        from blendin_mlx.prompt_cache import make_prompt_cache
 
         self.settings = settings = with_reference(self.settings, [self.settings.method])
         self.method = make_method(settings)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..codes import INTERRUPTED
-from ..errors import explain
+from ..errors import INTERRUPTED, explain
 from ..options.groups import blend_options
 from ..options.settings import Settings
 from ..pair_loading import named_pair

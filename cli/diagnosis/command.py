@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from ..codes import INTERRUPTED
+from ..errors import INTERRUPTED
 from ..options.groups import blend_options
 from ..options.settings import Settings
 from ..terminal.files import FileToWrite, Target, write_whole
