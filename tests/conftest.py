@@ -20,7 +20,7 @@ from filelock import FileLock
 from blendin_mlx.model import Pair
 from blendin_models.catalogue import entries
 from blendin_models.fetching import pip_packages
-from blendin_models.fetching.install import install
+from blendin_models.fetching.pip_packages import install
 from blendin_models.storage import paths
 from tiny import load_tokenizer, tiny_model
 

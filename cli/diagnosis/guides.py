@@ -14,8 +14,8 @@ from ..terminal.output import say
 from ..terminal.progress import progress
 
 if TYPE_CHECKING:
-    from blendin_models.fetching.install import Progress
     from blendin_models.pair import CheckedPair
+    from blendin_models.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -135,8 +135,7 @@ def check(names: tuple[str, ...], tokens: int | None, kv_bits: str | None, as_js
       blendin models check demo --kv-bits 8
     """
     from blendin_models.loading.memory import need, recommended
-    from blendin_models.pair import TOKENS, check_pair, open_pair, require_usable
-    from blendin_models.relation import relation
+    from blendin_models.pair import TOKENS, check_pair, open_pair, relation, require_usable
 
     if len(names) > 2:
         raise click.UsageError("name a pair, or a base and an aligned model")
@@ -244,7 +243,7 @@ def import_model(file: Path, name: str | None, as_json: bool, quiet: bool) -> No
 
     Try it:  blendin models import model.gguf --name mine
     """
-    from blendin_models.fetching.install import import_file
+    from blendin_models.fetching.pip_packages import import_file
     from blendin_models.fetching.resolve import locate
     from blendin_models.gguf.split import stem
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,12 +14,11 @@ from ..hub.errors import LOG
 from ..inventory import listing
 from ..loading.config_json import is_quantized
 from ..loading.quantize import Quantization, convert, converted_bytes, quantization_of
+from ..progress import Progress
 from ..storage import disk_space, manifest, paths
 from ..storage.atomic_folders import working_on
 from ..storage.disk_space import Wanted
 from ..storage.local_model import Located, repair_named
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

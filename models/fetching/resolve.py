@@ -9,11 +9,12 @@ from pathlib import Path
 from ..catalogue import entries
 from ..errors import ModelError
 from ..loading.quantize import Quantization
+from ..progress import Progress
 from ..storage import disk_space, manifest, paths
 from ..storage.disk_space import Wanted
 from ..storage.local_model import REPO_ID, Located
 from .hub_models import HubRepo, is_kept, locate_repos
-from .install import Progress, install
+from .pip_packages import install
 
 
 def locate(name: str, progress: Progress | None = None) -> Located:

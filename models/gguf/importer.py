@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from ..progress import Advance
 from ..storage import manifest
 from ..storage.atomic_folders import building
 from .config import model_config
@@ -16,14 +17,14 @@ from .split import read_model
 from .tied import tied
 from .tokenizer import build_tokenizer
 from .vocabulary import Vocabulary, read_vocabulary, tokenizer_config
-from .weights import Progress, quantization, write_weights
+from .weights import quantization, write_weights
 
 
 def import_gguf(
     source: Path,
     target: Path,
     record: manifest.Manifest | None = None,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> None:
     """Write the model in the GGUF file `source` as an MLX model folder at `target`.
 

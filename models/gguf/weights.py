@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError
+from ..progress import Advance
 from .blocks import GROUP_SIZE, bits_of, floats, quantized
 from .file import GgufFile, Tensor
 from .parameters import Parameter
 
-Progress = Callable[[int, int], None]
 _Array = npt.NDArray[Any]
 _ITEM_BYTES = 4  # U32 and F32, all that is written
 
@@ -50,7 +50,7 @@ def quantization(file: GgufFile, parameters: list[Parameter]) -> dict[str, Any] 
 
 
 def write_weights(
-    file: GgufFile, parameters: list[Parameter], target: Path, progress: Progress | None
+    file: GgufFile, parameters: list[Parameter], target: Path, progress: Advance | None
 ) -> None:
     """Write the tensors of `file` as the `parameters` of mlx-lm to `target`.
 

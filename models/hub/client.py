@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import ModelError, UnsuitableError
-from ..fetching.pip_packages import Progress
+from ..progress import Progress
 from ..storage import disk_space, paths
 from ..storage.atomic_folders import locked
 from ..storage.disk_space import Wanted

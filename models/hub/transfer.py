@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..fetching.pip_packages import Progress
+from ..progress import Progress
 from .errors import is_transport, retry
 
 MOST_REDIRECTS = 10

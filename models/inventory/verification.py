@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,11 @@ from ..errors import ModelError
 from ..hub import cache
 from ..hub.cache import HubFile
 from ..hub.checksums import SHA256
+from ..progress import Advance, Progress
 from ..storage import manifest
 from ..storage.local_model import REPO_ID, repair
 from .listing import Kept, everything
 from .lookup import find, repo_asked_for
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def _repair(name: str, kept: Kept) -> str:
     return f"blendin models remove {kept.name} && blendin models import {source}"
 
 
-def _problems(kept: Kept, progress: Callable[[int, int], None] | None) -> list[str]:
+def _problems(kept: Kept, progress: Advance | None) -> list[str]:
     if not kept.is_own:
         assert kept.source is not None
         assert kept.revision is not None
@@ -93,9 +92,7 @@ def _problems(kept: Kept, progress: Callable[[int, int], None] | None) -> list[s
     return problems or ([kept.problem] if kept.problem else [])
 
 
-def _damaged(
-    snapshot: Path, files: Sequence[HubFile], progress: Callable[[int, int], None] | None
-) -> Iterator[str]:
+def _damaged(snapshot: Path, files: Sequence[HubFile], progress: Advance | None) -> Iterator[str]:
     """Files of a hub snapshot that are not what the hub said."""
     total, done = sum(max(0, file.bytes) for file in files), 0
     for file in files:

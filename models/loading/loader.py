@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glob
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,10 @@ from blendin_mlx.backend.mlx import is_cpu, mx
 from blendin_mlx.model import LanguageModel
 
 from ..errors import ModelError, first_line
+from ..progress import Advance, Progress
 from ..storage.paths import lacking, special_file
 from .config_json import read_config
 from .own_tokenizer import load_tokenizer
-
-Progress = Callable[[str, int, int], None]
 
 
 def load_model(
@@ -134,7 +133,7 @@ def to_float32(network: Any) -> None:
     dequantize_model(network)
 
 
-def evaluate_weights(network: Any, progress: Callable[[int, int], None] | None = None) -> None:
+def evaluate_weights(network: Any, progress: Advance | None = None) -> None:
     """Evaluate the weights one by one, so that Ctrl-C need not wait for all of them."""
     from mlx.utils import tree_flatten
 

@@ -6,11 +6,11 @@ import contextlib
 import io
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ModelError, first_line
+from ..progress import Advance
 from ..storage import manifest
 from ..storage.atomic_folders import building
 
@@ -18,8 +18,6 @@ BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)
 # What a model folder holds besides weights and config; never code.
 BESIDES = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def convert(
     target: Path,
     quantization: Quantization,
     record: manifest.Manifest,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> None:
     """Write a quantized copy of a model folder, which appears whole or not at all.
 
@@ -96,7 +94,7 @@ def convert(
 
 
 def _write(
-    source: Path, target: Path, quantization: Quantization, progress: Progress | None
+    source: Path, target: Path, quantization: Quantization, progress: Advance | None
 ) -> None:
     from mlx_lm.utils import quantize_model, save_model
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, first_line
+from ..progress import Advance
 
 FILE = "blendin.json"
 CHUNK = 1 << 20
@@ -72,7 +72,7 @@ def _is_of_its_kind(key: str, value: object) -> bool:
     )
 
 
-def problems(folder: Path, progress: Callable[[int, int], None] | None = None) -> list[str]:
+def problems(folder: Path, progress: Advance | None = None) -> list[str]:
     """What is not as it was recorded, a line for each file; empty where all is.
 
     Raises:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from blendin_models.fetching.install import import_file
+from blendin_models.fetching.pip_packages import import_file
 from blendin_models.storage import paths
 from blendin_models.storage.atomic_folders import building, working_on
 

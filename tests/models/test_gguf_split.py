@@ -10,7 +10,7 @@ import pytest
 from mlx_lm.utils import load_model
 
 from blendin_models.errors import ModelError
-from blendin_models.fetching.install import import_file
+from blendin_models.fetching.pip_packages import import_file
 from blendin_models.gguf.file import read_gguf
 from blendin_models.gguf.importer import import_gguf
 from blendin_models.gguf.split import parts, read_model, stem

