@@ -14,12 +14,13 @@ import click
 from .bench import bench
 from .chat.command import chat
 from .compare import compare
-from .config import config, configured, default_map
+from .config import config
 from .diagnosis.command import diagnose
 from .doctor import doctor
 from .errors import INTERRUPTED, USAGE, explain
 from .generate import generate
 from .models.commands import models
+from .options.config_files import configured, default_map
 from .options.plain import add_plain
 from .reference_docs import reference
 from .run import run

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from blendin_cli.config import default_map
 from blendin_cli.main import cli
+from blendin_cli.options.config_files import default_map
 from blendin_cli.reference_docs import as_markdown
 
 ROOT = Path(__file__).parents[2]
