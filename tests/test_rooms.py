@@ -94,4 +94,4 @@ def test_no_import_runs_in_a_circle() -> None:
     try:
         TopologicalSorter(IMPORTS).prepare()
     except CycleError as error:
-        pytest.fail(" imports ".join(error.args[1]))
+        pytest.fail(" is imported by ".join(error.args[1]))
