@@ -117,7 +117,7 @@ def test_an_installed_copy_has_the_process() -> None:
         pytest.skip("Python's own reader of TOML came with 3.11")
     import tomllib
 
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = {name: root / folder for name, folder in settings["package-dir"].items()}
     ours = {
