@@ -12,10 +12,11 @@ chat: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
+# build is removed first: a module that was moved would be installed under both names.
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	@rm -rf $(VENV)/typed && $(BIN)/python -m pip install -qq --no-deps --target $(VENV)/typed .
+	@rm -rf build $(VENV)/typed && $(BIN)/python -m pip install -qq --no-deps --target $(VENV)/typed .
 	MYPYPATH=$(VENV)/typed $(BIN)/mypy -p blendin_mlx -p blendin_models -p blendin_cli
 
 bench: $(STAMP)

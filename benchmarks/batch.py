@@ -19,8 +19,9 @@ from collections import defaultdict
 
 from timing import machine
 
-from blendin_mlx.generation import make_prompt_cache, stream_generate
+from blendin_mlx.generation import stream_generate
 from blendin_mlx.model import Pair
+from blendin_mlx.prompt_cache import make_prompt_cache
 from blendin_models import load_pair
 
 SHARED = "Answer in one word. " + "The tide comes in and the tide goes out, and boats wait. " * 16

@@ -74,7 +74,7 @@ def in_process(program: str, tokens: int) -> dict[str, Any]:
 def one(program: str, tokens: int) -> dict[str, Any]:
     """Run a program here."""
     if program == "mlx_lm":
-        from blendin_models.store import model_folder
+        from blendin_models.storage.paths import model_folder
 
         return run_mlx_lm(tokens, str(model_folder("gemma-3-270m")))
     return run_blendin(tokens, "base" if program == "base" else "blendin")

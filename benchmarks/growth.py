@@ -19,11 +19,12 @@ from typing import Any
 from shapes import GUIDE, Script, prompt_of, shape_true_pair, words_of
 from timing import machine
 
-from blendin_mlx.backend import mx
-from blendin_mlx.costs import Costs, measure
-from blendin_mlx.generation import make_prompt_cache, stream_generate
+from blendin_mlx.backend.mlx import mx
+from blendin_mlx.drafting.drafter import Drafting
+from blendin_mlx.drafting.pass_costs import Costs, measure
+from blendin_mlx.generation import stream_generate
 from blendin_mlx.model import Pair
-from blendin_mlx.speculation import Drafting
+from blendin_mlx.prompt_cache import make_prompt_cache
 from blendin_models import load_pair
 
 SMALL = {"hidden_size": 96, "num_hidden_layers": 4, "intermediate_size": 256,

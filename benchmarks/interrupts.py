@@ -32,14 +32,14 @@ PROMPT = b"/quit leaves."
 # Says when a phase begins, so that a delay is one into it.
 MARKS = """
 import os
-from blendin_models import loading
+from blendin_models.loading import loader
 def told(what, function):
     def call(*arguments, **options):
         os.write(2, what)
         return function(*arguments, **options)
     return call
-loading.evaluate_weights = told(b"[loading]", loading.evaluate_weights)
-from blendin_mlx.context import Context
+loader.evaluate_weights = told(b"[loading]", loader.evaluate_weights)
+from blendin_mlx.reading.context import Context
 Context.prefill = told(b"[prefill]", Context.prefill)
 """
 RUN = "from blendin_cli.main import main\nmain()\n"

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from blendin_mlx.backend import mx
+from blendin_mlx.backend.mlx import mx
 from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.prompts import PairPrompt, Prompt
 

@@ -19,12 +19,12 @@ from typing import Any
 from shapes import Script, prompt_of, shape_true_pair, words_of
 from timing import machine, overhead
 
-from blendin_mlx.backend import mx
-from blendin_mlx.costs import Costs, measure
+from blendin_mlx.backend.mlx import mx
+from blendin_mlx.drafting.drafter import Drafting
+from blendin_mlx.drafting.pass_costs import Costs, measure
 from blendin_mlx.generation import stream_generate
 from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.prompts import PairPrompt, build_prompt
-from blendin_mlx.speculation import Drafting
 from blendin_models import load_pair
 
 AGREEMENTS = (0.5, 0.7, 0.9)
@@ -132,7 +132,7 @@ def guided_by_itself(bits: int = 4) -> Pair:
     import mlx.nn as nn
     from mlx_lm.utils import dequantize_model
 
-    from blendin_mlx.backend import is_cpu
+    from blendin_mlx.backend.mlx import is_cpu
 
     base, guide = (load_pair("demo").aligned for _ in range(2))
     nn.quantize(guide.network, group_size=32, bits=bits)

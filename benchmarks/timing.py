@@ -38,7 +38,7 @@ class Timed:
         self._clock = clock
 
     def __call__(self, ids: Any, cache: Any = None) -> Any:
-        from blendin_mlx.backend import mx
+        from blendin_mlx.backend.mlx import mx
 
         started = time.perf_counter()
         logits = self._network(ids, cache=cache)
@@ -69,12 +69,12 @@ def overhead(pair: Any, prompt: Any, **options: Any) -> float:
 
 def machine() -> str:
     """The machine and the versions, in a line."""
-    from blendin_mlx import backend
+    from blendin_mlx.backend import mlx
 
     versions = " ".join(
         f"{package} {importlib.metadata.version(package)}"
         for package in ("blendin-mlx", "mlx", "mlx-lm")
     )
     place = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    where = "CPU" if backend.is_cpu() else "GPU"
-    return f"{place}, MLX on the {where}, BLAS {backend.BLAS.name}; {versions}"
+    where = "CPU" if mlx.is_cpu() else "GPU"
+    return f"{place}, MLX on the {where}, BLAS {mlx.BLAS.name}; {versions}"

@@ -13,10 +13,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .answering import PromptCache, Response
-    from .cache_file import load_prompt_cache, save_prompt_cache
-    from .constraint import JsonConstraint
-    from .costs import Costs, measure
+    from .blend.methods import METHODS, make_method
+    from .decoding.answer_stream import Response
+    from .decoding.json_constraint import JsonConstraint
+    from .drafting.drafter import Drafting
+    from .drafting.pass_costs import Costs, measure
     from .errors import (
         BlendinError,
         NumericalError,
@@ -25,27 +26,26 @@ if TYPE_CHECKING:
         PromptError,
         SchemaError,
     )
-    from .generation import generate, make_prompt_cache, read_beginning, stream_generate
-    from .methods import METHODS, make_method
+    from .generation import generate, read_beginning, stream_generate
     from .model import LanguageModel, Pair
+    from .prompt_cache import PromptCache, load_prompt_cache, make_prompt_cache, save_prompt_cache
     from .prompts import BASE_TEMPLATES, BaseTemplate, PairPrompt, build_prompt
-    from .speculation import Drafting
     from .step import Candidate, Step
 
 _HOMES = {
-    "answering": ("PromptCache", "Response"),
-    "cache_file": ("load_prompt_cache", "save_prompt_cache"),
-    "constraint": ("JsonConstraint",),
-    "costs": ("Costs", "measure"),
+    "decoding.answer_stream": ("Response",),
+    "prompt_cache": ("PromptCache", "load_prompt_cache", "make_prompt_cache", "save_prompt_cache"),
+    "decoding.json_constraint": ("JsonConstraint",),
+    "drafting.pass_costs": ("Costs", "measure"),
     "errors": (
         *("BlendinError", "NumericalError", "PairError", "PromptCacheError", "PromptError"),
         "SchemaError",
     ),
-    "generation": ("generate", "make_prompt_cache", "read_beginning", "stream_generate"),
-    "methods": ("METHODS", "make_method"),
+    "generation": ("generate", "read_beginning", "stream_generate"),
+    "blend.methods": ("METHODS", "make_method"),
     "model": ("LanguageModel", "Pair"),
     "prompts": ("BASE_TEMPLATES", "BaseTemplate", "PairPrompt", "build_prompt"),
-    "speculation": ("Drafting",),
+    "drafting.drafter": ("Drafting",),
     "step": ("Candidate", "Step"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

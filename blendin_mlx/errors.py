@@ -25,3 +25,7 @@ class SchemaError(BlendinError):
 
 class NumericalError(BlendinError):
     """A model produced logits that are not finite, or all alike."""
+
+
+class TraceError(BlendinError):
+    """A trace cannot be read, or is none."""

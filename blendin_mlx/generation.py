@@ -1,6 +1,6 @@
 """What a caller uses: an answer in pieces, or as one string.
 
-Three layers, as in mlx-lm: :mod:`.decoding` yields steps, :func:`stream_generate` text,
+Three layers, as in mlx-lm: :mod:`.decoder` yields steps, :func:`stream_generate` text,
 :func:`generate` the whole string.
 """
 
@@ -9,41 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from .answering import Answering, PromptCache, Response
-from .choosing import Chooser, LogitsProcessor, Sampler
-from .constraint import JsonConstraint
-from .context import Context, Progress
-from .costs import measure
-from .decoding import Decoder, StopPolicy
+from .answer_statistics import Statistics, describe_method
+from .blend.methods import Method, make_method
+from .blend.sampling import Chooser, LogitsProcessor, Sampler
+from .decoding.answer_stream import Answering, Response
+from .decoding.decoder import Decoder, StopPolicy
+from .decoding.json_constraint import JsonConstraint
+from .decoding.stop_strings import StopStrings
+from .drafting.drafter import Draft, Drafting, Speculation
+from .drafting.pass_costs import measure
+from .drafting.proposers import GuideProposer, LookupProposer, Proposer
 from .errors import PairError, PromptError
-from .guide import Guide, Reference
-from .methods import Method, make_method
 from .model import LanguageModel, Pair
-from .projection import ProjectionRule
+from .prompt_cache import PromptCache, make_prompt_cache
 from .prompts import Message, PairPrompt, build_prompt
-from .room import check_fits
-from .speculation import (
-    Draft,
-    Drafting,
-    GuideProposer,
-    LookupProposer,
-    Proposer,
-    Speculation,
-)
-from .statistics import Statistics, describe_method
-from .stops import StopStrings
-from .text import common_prefix
-
-
-def make_prompt_cache(
-    pair: Pair, *, kv_bits: int | None = None, prefill_step_size: int | None = None
-) -> PromptCache:
-    """Empty contexts for the models (see :class:`.context.Context` for the options)."""
-    models = [pair.base, pair.aligned] + ([pair.reference] if pair.reference else [])
-    contexts = [
-        Context(model, kv_bits=kv_bits, prefill_step_size=prefill_step_size) for model in models
-    ]
-    return PromptCache(*contexts)
+from .reading.context import Context, Progress
+from .reading.guide import Guide, Reference
+from .reading.room import check_fits
+from .tokens.answer_text import common_prefix
+from .tokens.projection import ProjectionRule
 
 
 def read_beginning(cache: PromptCache, prompts: Sequence[PairPrompt]) -> None:
@@ -97,10 +81,10 @@ def stream_generate(
         sampler, logits_processors: from ``mlx_lm.sample_utils``; applied to the distribution
             that decides. Greedy where there is no sampler.
         stop: strings that end the answer and are not shown.
-        stop_policy: see :data:`.decoding.StopPolicy`.
+        stop_policy: see :data:`.decoder.StopPolicy`.
         projection: see :class:`.projection.Projection`.
         draft: who may propose tokens to score ahead; changes the time, never the text. Give a
-            :class:`.speculation.Drafting` to set its length, or to keep what it learns.
+            :class:`.drafter.Drafting` to set its length, or to keep what it learns.
         prompt_cache: contexts of an earlier call; the common prefix is not read again.
         kv_bits: quantize new caches to 4 or 8 bits.
         prompt_progress_callback: called with tokens read and tokens to read.

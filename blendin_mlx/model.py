@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from .backend import mx
+from .backend.mlx import mx
+from .context_limit import context_limit
 from .errors import PairError
-from .limits import context_limit
-from .projection import Projection, ProjectionRule, same_vocabulary
-from .turn_tokens import turn_end, unmarked_turn_tokens
-from .vocabulary import Vocabulary
+from .tokens.projection import Projection, ProjectionRule, same_vocabulary
+from .tokens.turn_tokens import turn_end, unmarked_turn_tokens
+from .tokens.vocabulary import Vocabulary
 
 MODEL_ROLES = ("base", "aligned", "reference")
 
@@ -68,7 +68,7 @@ class LanguageModel:
     @cached_property
     def rows(self) -> int:
         """How many ids have a row in every embedding of tokens; no other id can be read."""
-        from .embeddings import token_rows
+        from .tokens.embeddings import token_rows
 
         return token_rows(self.network) or self.logit_size
 
@@ -98,7 +98,7 @@ class LanguageModel:
 
     @property
     def context_limit(self) -> int | None:
-        """The longest sequence in tokens that the model reads (see :mod:`.limits`), if known."""
+        """The longest sequence in tokens that the model reads, if known: :mod:`.context_limit`."""
         return context_limit(self.config, self.context)
 
     @cached_property

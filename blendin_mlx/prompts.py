@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from .chat_template.reasoning import OPENING, without_reasoning
 from .chat_template.render import TemplateError, render_chat, render_text
 from .chat_template.system_role import render_with_system
 from .errors import PairError, PromptError
 from .model import LanguageModel, Pair, no_chat_template
-from .reasoning import OPENING, without_reasoning
-from .vocabulary import Vocabulary
+from .tokens.vocabulary import Vocabulary
 
 Message = Mapping[str, str]
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .loading import load_pair, named_pair
-from .options import pair_options
-from .quiet import quiet_option
-from .terminal import say, tell, unswallowed_interrupt
-from .values import Whole
+from .options.groups import pair_options
+from .options.types import Whole
+from .pair_loading import load_pair, named_pair
+from .terminal.interrupts import unswallowed_interrupt
+from .terminal.output import say, tell
+from .terminal.quiet import quiet_option
 
 if TYPE_CHECKING:
     from blendin_mlx.model import Pair
@@ -69,9 +70,9 @@ def measure_programs(
     pair: Pair, prompt: str, rounds: int, tokens: int, quiet: bool = False
 ) -> dict[str, Any]:
     """Medians over the rounds, each of which runs every program once."""
+    from blendin_mlx.drafting.drafter import Drafting
     from blendin_mlx.generation import stream_generate
-    from blendin_mlx.speculation import Drafting
-    from blendin_models.tuning import kept_costs
+    from blendin_models.pass_costs import kept_costs
 
     costs = kept_costs(pair)
     speeds: dict[str, list[float]] = {name: [] for name in PROGRAMS}

@@ -8,24 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .codes import INTERRUPTED
+from .errors import INTERRUPTED
 from .generate import read_prompt
-from .method import make_method, with_method, with_reference
-from .options import METHODS, Settings, blend_options
-from .quiet import quiet_option
+from .options.groups import blend_options
+from .options.method import make_method, with_method, with_reference
+from .options.settings import METHODS, Settings
 from .session import Session
-from .terminal import (
-    Interrupt,
-    Output,
-    figures,
-    harmless,
-    interruptible,
-    say,
-    unswallowed_interrupt,
-)
+from .terminal.interrupts import Interrupt, interruptible, unswallowed_interrupt
+from .terminal.output import Output, figures, harmless, say
+from .terminal.quiet import quiet_option
 
 if TYPE_CHECKING:
-    from blendin_mlx.answering import Response
+    from blendin_mlx.decoding.answer_stream import Response
 
 WIDE = 100  # columns of a terminal from which on answers stand side by side
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from .terminal import tell
+from .terminal.output import tell
 
 PACKAGES = ("blendin-mlx", "mlx", "mlx-lm", "transformers", "tokenizers", "huggingface-hub", "gguf")
 
@@ -46,23 +46,25 @@ def examine() -> dict[str, Any]:
     """The report as an object."""
     import psutil
 
-    from blendin_mlx import backend
-    from blendin_models import catalogue, inventory, store
+    from blendin_mlx.backend import mlx
+    from blendin_models.catalogue import entries
+    from blendin_models.inventory import listing
+    from blendin_models.storage import paths
 
-    blas = backend.BLAS
+    blas = mlx.BLAS
     memory = psutil.virtual_memory()
-    demo = catalogue.find_pair("demo").models
+    demo = entries.find_pair("demo").models
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": {name: _version(name) for name in PACKAGES},
-        "backend": f"MLX on the {'CPU' if backend.is_cpu() else 'GPU'}",
+        "backend": f"MLX on the {'CPU' if mlx.is_cpu() else 'GPU'}",
         "blas": f"{blas.name}{f', {blas.path}' if blas.path else ''}",
         "memory": f"{memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} GB available",
-        "cache": str(store.home()),
+        "cache": str(paths.home()),
         "models": {
             **{model.name: f"blendin models pull {model.name}" for model in demo},
-            **{kept.name: _state(kept) for kept in inventory.imported()},
+            **{kept.name: _state(kept) for kept in listing.imported()},
         },
         "advice": _advice(blas.notice),
     }
@@ -71,10 +73,10 @@ def examine() -> dict[str, Any]:
 def _state(kept: Any) -> str:
     if kept.problem is None:
         return "here"
-    from blendin_models import catalogue
-    from blendin_models.located import repair
+    from blendin_models.catalogue import entries
+    from blendin_models.storage.local_model import repair
 
-    again = kept.name in catalogue.models()
+    again = kept.name in entries.models()
     commands = repair(kept.name, kept.name) if again else f"blendin models remove {kept.name}"
     return f"damaged, {kept.problem}; {commands}"
 

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .codes import FAILURE, INTERRUPTED
-from .files import FileToWrite, Target
-from .options import Settings, blend_options
-from .quiet import quiet_option
+from .errors import FAILURE, INTERRUPTED
+from .options.groups import blend_options
+from .options.settings import Settings
 from .session import Session, joined
-from .shown import Shown, make_shown, show_options
-from .terminal import Output, figures, interruptible, say
+from .terminal.answer_view import Shown, make_shown, show_options
+from .terminal.files import FileToWrite, Target
+from .terminal.interrupts import interruptible
+from .terminal.output import Output, figures, say
+from .terminal.quiet import quiet_option
 
 if TYPE_CHECKING:
-    from blendin_mlx.answering import Response
+    from blendin_mlx.decoding.answer_stream import Response
 
 
 @click.command()
@@ -113,7 +115,7 @@ def read_parts(argument: str | None) -> list[str]:
         click.UsageError: nothing was given.
         ValueError: what was given is not UTF-8.
     """
-    from blendin_mlx.reading import decoded
+    from blendin_mlx.input_text import decoded
 
     parts = []
     if argument == "-" or not sys.stdin.isatty():

@@ -12,20 +12,20 @@ from typing import Any
 import click
 
 from .bench import bench
-from .chat import chat
-from .codes import INTERRUPTED, USAGE
+from .chat.command import chat
 from .compare import compare
-from .config import config, configured, default_map
-from .diagnose import diagnose
+from .config import config
+from .diagnosis.command import diagnose
 from .doctor import doctor
-from .explaining import explain
+from .errors import INTERRUPTED, USAGE, explain
 from .generate import generate
-from .models import models
-from .plain import add_plain
-from .reference import reference
+from .models.commands import models
+from .options.config_files import configured, default_map
+from .options.plain import add_plain
+from .reference_docs import reference
 from .run import run
-from .terminal import Context, complain
-from .trace import trace
+from .terminal.output import Context, complain
+from .trace.commands import trace
 
 HELP = f"{__name__}.help"  # whether help is asked for
 # Older releases of click show the help themselves.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options import Settings
+from .options.settings import Settings
 
 if TYPE_CHECKING:
     from blendin_mlx.model import Pair
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 def prompt_of(pair: Pair, messages: list[dict[str, str]], settings: Settings) -> PairPrompt:
     """Return what both models read, the system prompt first."""
+    from blendin_mlx.input_text import read_text
     from blendin_mlx.prompts import BaseTemplate, build_prompt
-    from blendin_mlx.reading import read_text
-    from blendin_mlx.room import check_fits
+    from blendin_mlx.reading.room import check_fits
 
     if settings.system is not None:
         messages = [{"role": "system", "content": settings.system}, *messages]

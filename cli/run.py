@@ -11,12 +11,14 @@ from typing import IO, Any
 
 import click
 
-from .codes import FAILURE, INTERRUPTED
-from .options import Settings, blend_options
-from .override import overridden
-from .quiet import quiet_option
+from .errors import FAILURE, INTERRUPTED
+from .options.groups import blend_options
+from .options.override import overridden
+from .options.settings import Settings
 from .session import Session
-from .terminal import Output, counted, interruptible, say
+from .terminal.interrupts import interruptible
+from .terminal.output import Output, counted, say
+from .terminal.quiet import quiet_option
 
 
 @click.command()
@@ -119,7 +121,7 @@ def _answer(
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
-    from blendin_mlx.reading import decoded, parsed_json
+    from blendin_mlx.input_text import decoded, parsed_json
 
     try:
         given = parsed_json(decoded(line, "the line"))

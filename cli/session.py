@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .checks import check_usable, read_schema
-from .loading import LONGEST_PROMPT, keep_resident, load_pair, named_pair
-from .method import make_method, with_reference
-from .options import Settings
+from .options.checks import check_usable, read_schema
+from .options.method import make_method, with_reference
+from .options.settings import Settings
+from .pair_loading import LONGEST_PROMPT, keep_resident, load_pair, named_pair
 from .prompting import notices, prompt_of
-from .terminal import say, unswallowed_interrupt
+from .terminal.interrupts import unswallowed_interrupt
+from .terminal.output import say
 
 if TYPE_CHECKING:
-    from blendin_mlx.answering import PromptCache, Response
-    from blendin_mlx.constraint import JsonConstraint
+    from blendin_mlx.decoding.answer_stream import Response
+    from blendin_mlx.decoding.json_constraint import JsonConstraint
+    from blendin_mlx.drafting.drafter import Drafting
+    from blendin_mlx.prompt_cache import PromptCache
     from blendin_mlx.prompts import PairPrompt
-    from blendin_mlx.speculation import Drafting
 
-    from .files import Target
+    from .terminal.files import Target
 
 
 COLDEST = 1e-6  # below it 1 / temp outgrows float32, and mlx-lm draws just any token
@@ -60,7 +62,7 @@ class Session:
             self._load(named, quiet)
 
     def _load(self, named: str | None, quiet: bool) -> None:
-        from blendin_mlx.generation import make_prompt_cache
+        from blendin_mlx.prompt_cache import make_prompt_cache
 
         self.settings = settings = with_reference(self.settings, [self.settings.method])
         self.method = make_method(settings)
@@ -90,7 +92,7 @@ class Session:
 
     def _kept_cache(self) -> PromptCache | None:
         """What the file of ``--prompt-cache`` keeps, None where there is none yet."""
-        from blendin_mlx.cache_file import load_prompt_cache
+        from blendin_mlx.prompt_cache import load_prompt_cache
 
         path = self.settings.prompt_cache
         if path is None or not path.exists():
@@ -102,8 +104,8 @@ class Session:
 
         A file that is there already stays as it is; one that keeps something else is named.
         """
-        from blendin_mlx.cache_file import save_prompt_cache
         from blendin_mlx.generation import read_beginning
+        from blendin_mlx.prompt_cache import save_prompt_cache
 
         path = self.settings.prompt_cache
         if path is None:
@@ -148,15 +150,15 @@ class Session:
         Raises:
             ValueError: it is not from 0 to 1.
         """
-        from blendin_mlx.dial import Dialled
+        from blendin_mlx.blend.dial import Dialled
 
         turned = Dialled(make_method(self.settings), value)
         self.method = turned.method if value == 1 else turned
         self._dial = value
 
     def _drafting(self) -> Drafting:
-        from blendin_mlx.speculation import Drafting
-        from blendin_models.tuning import kept_costs
+        from blendin_mlx.drafting.drafter import Drafting
+        from blendin_models.pass_costs import kept_costs
 
         draft, length = self.settings.draft, self.settings.num_draft_tokens
         costs = kept_costs(self.pair) if draft != "off" and length is None else None
@@ -165,7 +167,7 @@ class Session:
     def _seed(self) -> int | None:
         if self.settings.temp == 0:
             return self.settings.seed
-        from blendin_mlx.backend import mx
+        from blendin_mlx.backend.mlx import mx
 
         seed = secrets.randbits(32) if self.settings.seed is None else self.settings.seed
         mx.random.seed(seed)
@@ -184,13 +186,13 @@ class Session:
             begun: ids of the base that the answer begins with; they are not given again.
         """
         from blendin_mlx.generation import stream_generate
-        from blendin_mlx.trace import TraceWriter
+        from blendin_mlx.trace.records import TraceWriter
 
         with unswallowed_interrupt():  # a template may take seconds, and does not look around
             prompt = self.prompt(messages)
         self.opened = prompt.opens_thinking
         if begun:
-            from blendin_mlx.candidates import begun as with_beginning
+            from blendin_mlx.inspection import begun as with_beginning
 
             prompt = with_beginning(self.pair, prompt, begun)
         constraint = self._constraint(begun)
@@ -227,7 +229,7 @@ class Session:
             self._say_once(f"drafting is off: {why}")
 
     def _constraint(self, begun: Sequence[int]) -> JsonConstraint | None:
-        from blendin_mlx.constraint import JsonConstraint
+        from blendin_mlx.decoding.json_constraint import JsonConstraint
         from blendin_mlx.errors import SchemaError
 
         if self.schema is None:
@@ -270,7 +272,7 @@ class Session:
 
     def _recorded(self) -> dict[str, Any]:
         """The settings as the trace keeps them; the method with its defaults filled in."""
-        from blendin_mlx.statistics import describe_method
+        from blendin_mlx.answer_statistics import describe_method
 
         kept = {
             name: str(value) if isinstance(value, Path) else value

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from .errors import ModelError
+from .fetching.resolve import locate
 from .pair import load_pair
-from .resolve import locate
 
 __all__ = ["ModelError", "load_pair", "locate"]

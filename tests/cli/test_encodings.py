@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from blendin_models import catalogue
+from blendin_models.catalogue import entries
 
 MARK = codecs.BOM_UTF8
 UTF16 = "hello".encode("utf-16")
@@ -18,9 +18,9 @@ def place(tmp_path, monkeypatch):
     """A working directory and a config folder, both empty."""
     monkeypatch.setenv("BLENDIN_CONFIG", str(tmp_path / "config"))
     monkeypatch.chdir(tmp_path)
-    catalogue._catalogue.cache_clear()
+    entries._catalogue.cache_clear()
     yield tmp_path
-    catalogue._catalogue.cache_clear()
+    entries._catalogue.cache_clear()
 
 
 def base_prompt(run, tiny, place, *options, stdin=b""):
@@ -81,7 +81,7 @@ def test_a_catalogue_of_one_s_own(run, place):
     assert run("models", "show", "odd").code == 0
     for content, said in ((UTF16, "save it as UTF-8"), (b"a = " + b"[" * 99_999, "too deeply")):
         file.write_bytes(content)
-        catalogue._catalogue.cache_clear()
+        entries._catalogue.cache_clear()
         result = run("models", "show", "odd")
         assert (result.code, "more.toml cannot be read" in result.error()) == (3, True)
         assert said in result.err
@@ -118,7 +118,7 @@ def test_a_trace(run, tiny, place):
 
 @pytest.mark.parametrize("name", ["prompts.txt", "prompts.jsonl"])
 def test_prompts_of_a_diagnosis(place, name):
-    from blendin_cli.diagnose import read_prompts
+    from blendin_cli.diagnosis.command import read_prompts
 
     file = place / name
     text = '{"prompt": "one"}\n{"prompt": "two"}\n' if name.endswith("l") else "one\ntwo\n"

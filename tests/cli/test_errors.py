@@ -212,7 +212,7 @@ def test_traceback_only_with_debug(run, monkeypatch):
     def broken():
         raise RuntimeError("first\nsecond")
 
-    monkeypatch.setattr("blendin_models.catalogue.pairs", broken)
+    monkeypatch.setattr("blendin_models.catalogue.entries.pairs", broken)
     result = run("models", "show", "demo")
     assert result.code == 1
     assert "unexpected RuntimeError: first second" in result.error()

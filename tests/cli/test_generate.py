@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from blendin_cli import options, values
+from blendin_cli.options import settings, types
 from blendin_models import load_pair
 from tiny_folders import write_model
 
@@ -92,11 +92,11 @@ def test_drafts_of_a_fixed_length_need_no_measurement_and_are_counted(
 
 
 def test_that_drafting_does_not_pay_is_said_once(run, tiny, monkeypatch):
-    from blendin_mlx.costs import Costs
-    from blendin_models import tuning
+    from blendin_mlx.drafting.pass_costs import Costs
+    from blendin_models import pass_costs
 
     # Verifying costs as much as reading one by one, and the guide as much as the base.
-    monkeypatch.setattr(tuning, "kept_costs", lambda pair: Costs(((1, 1.0), (9, 9.0)), 1.0))
+    monkeypatch.setattr(pass_costs, "kept_costs", lambda pair: Costs(((1, 1.0), (9, 9.0)), 1.0))
     result = run("chat", *tiny, "--draft", "auto", "-m", 6, stdin=b"one\ntwo\n")
     assert result.err.count("drafting is off: it does not pay") == 1
     quiet = run("chat", *tiny, "--draft", "auto", "-qm", 6, stdin=b"one\ntwo\n")
@@ -105,10 +105,10 @@ def test_that_drafting_does_not_pay_is_said_once(run, tiny, monkeypatch):
 
 @pytest.mark.parametrize("show", ["text", "blend"])
 def test_why_drafting_is_off_begins_a_line(run, tiny, monkeypatch, show):
-    from blendin_mlx.costs import Costs
-    from blendin_models import tuning
+    from blendin_mlx.drafting.pass_costs import Costs
+    from blendin_models import pass_costs
 
-    monkeypatch.setattr(tuning, "kept_costs", lambda pair: Costs(((1, 1.0), (9, 9.0)), 1.0))
+    monkeypatch.setattr(pass_costs, "kept_costs", lambda pair: Costs(((1, 1.0), (9, 9.0)), 1.0))
     as_on_a_terminal = lambda line, quiet: sys.stdout.buffer.write(line.encode())  # noqa: E731
     monkeypatch.setattr("blendin_cli.session.say", as_on_a_terminal)
     result = run("generate", *tiny, "--draft", "auto", "--show", show, "-m", 6, "hi")
@@ -236,7 +236,7 @@ def test_quantized_caches(run, tiny):
     assert run("generate", *tiny, "-m", 3, "--kv-bits", 8, "hi").code == 0
 
 
-@pytest.mark.parametrize("method", options.METHODS)
+@pytest.mark.parametrize("method", settings.METHODS)
 def test_every_method_answers(run, tiny, method):
     twin = ("--reference", tiny[3]) if method == "proxy-tuning" else ()
     asked = run("generate", *tiny, *twin, "-m", 3, "--json", "--method", method, "hi")
@@ -261,13 +261,17 @@ def test_proxy_tuning_without_a_reference_is_a_usage_error_in_one_line(run, tiny
 def test_the_names_in_the_options_are_the_engines():
     import typing
 
-    from blendin_mlx import decoding, methods, projection, prompts, speculation
+    from blendin_mlx import prompts
+    from blendin_mlx.blend import methods
+    from blendin_mlx.decoding import decoder
+    from blendin_mlx.drafting import drafter
+    from blendin_mlx.tokens import projection
 
-    assert set(options.METHODS) == set(methods.METHODS)
-    assert typing.get_args(decoding.StopPolicy) == options.STOP_POLICIES
-    assert (*prompts.BASE_TEMPLATES, "chat") == values.BASE_TEMPLATES
-    assert typing.get_args(speculation.Draft) == options.DRAFTS
-    assert set(options.PROJECTIONS) == set(typing.get_args(projection.ProjectionRule))
+    assert set(settings.METHODS) == set(methods.METHODS)
+    assert typing.get_args(decoder.StopPolicy) == settings.STOP_POLICIES
+    assert (*prompts.BASE_TEMPLATES, "chat") == types.BASE_TEMPLATES
+    assert typing.get_args(drafter.Draft) == settings.DRAFTS
+    assert set(settings.PROJECTIONS) == set(typing.get_args(projection.ProjectionRule))
 
 
 def test_context_lowers_or_raises_the_limit_of_both_models(run, tiny, tmp_path):

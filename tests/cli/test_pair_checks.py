@@ -9,9 +9,11 @@ import pytest
 
 from blendin_cli import session
 from blendin_mlx.errors import PairError
-from blendin_models import catalogue, loading, memory, pair, preflight
+from blendin_models import pair
+from blendin_models.catalogue import entries
 from blendin_models.errors import ModelError
-from blendin_models.preflight import CacheCost
+from blendin_models.loading import loader, memory, preflight
+from blendin_models.loading.preflight import CacheCost
 from tiny_folders import write_model
 
 
@@ -20,7 +22,7 @@ def no_weights(monkeypatch):
     def read(*_):
         raise AssertionError("a weight was read")
 
-    monkeypatch.setattr(loading, "evaluate_weights", read)
+    monkeypatch.setattr(loader, "evaluate_weights", read)
 
 
 def test_a_pair_that_does_not_fit_is_refused_with_figures(run, tiny, monkeypatch, no_weights):
@@ -142,10 +144,10 @@ def test_a_cache_that_nobody_can_reckon_is_said(run, tiny, monkeypatch):
 
 
 def test_what_a_pair_recommends_holds_unless_something_is_said(run, monkeypatch):
-    entry = catalogue.PairEntry(
+    entry = entries.PairEntry(
         name="mine", description="", base="b", aligned="a", tau=0.2, stop_policy="base"
     )
-    monkeypatch.setattr(catalogue, "pairs", lambda: {"mine": entry})
+    monkeypatch.setattr(entries, "pairs", lambda: {"mine": entry})
     seen = []
 
     class Loaded(Exception):  # noqa: N818

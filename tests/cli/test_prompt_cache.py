@@ -7,7 +7,7 @@ import json
 import pytest
 
 from blendin_cli import session
-from blendin_mlx.context import Context
+from blendin_mlx.reading.context import Context
 
 DOCUMENT = b"the cat sat on the mat and the dog ran to the hat\n" * 8
 

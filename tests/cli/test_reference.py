@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from blendin_cli.config import default_map
 from blendin_cli.main import cli
-from blendin_cli.reference import as_markdown
+from blendin_cli.options.config_files import default_map
+from blendin_cli.reference_docs import as_markdown
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

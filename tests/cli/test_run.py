@@ -160,7 +160,7 @@ def test_what_prompts_share_is_read_once(run, tiny, tmp_path):
     file = tmp_path / "in.jsonl"
     asked = [{"prompt": f"{text}{n}", "max_tokens": 2} for n in range(3)]
     file.write_text("".join(json.dumps(line) + "\n" for line in asked))
-    from blendin_mlx.context import Context
+    from blendin_mlx.reading.context import Context
 
     read = []
     forward = Context._forward

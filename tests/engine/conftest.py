@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blendin_mlx.vocabulary import Vocabulary
+from blendin_mlx.tokens.vocabulary import Vocabulary
 from tiny import load_tokenizer, sentencepiece_tokenizer
 
 

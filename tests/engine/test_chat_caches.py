@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from blendin_mlx.generation import PromptCache, make_prompt_cache
+from blendin_mlx.generation import PromptCache
 from blendin_mlx.model import Pair
+from blendin_mlx.prompt_cache import make_prompt_cache
 from blendin_mlx.prompts import PairPrompt, build_prompt
-from blendin_mlx.text import common_prefix
+from blendin_mlx.tokens.answer_text import common_prefix
 from oracle import NEAR_TIE
 from scripted import (
     CONTROL,

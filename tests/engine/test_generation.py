@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from blendin_mlx.candidates import look_at
+from blendin_mlx.blend.methods import make_method
 from blendin_mlx.errors import PromptError
-from blendin_mlx.generation import generate, make_prompt_cache, stream_generate
-from blendin_mlx.methods import make_method
+from blendin_mlx.generation import generate, stream_generate
+from blendin_mlx.inspection import look_at
 from blendin_mlx.model import Pair
+from blendin_mlx.prompt_cache import make_prompt_cache
 from blendin_mlx.prompts import PairPrompt, Prompt, build_prompt
 from blendin_models import load_pair
 from scripted import (

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from test_oracle import without_stops
 
-from blendin_mlx.backend import mx
-from blendin_mlx.context import Context
+from blendin_mlx.answer_statistics import Statistics, describe_method
+from blendin_mlx.backend.mlx import mx
+from blendin_mlx.blend.methods import make_method
 from blendin_mlx.generation import Response, stream_generate
-from blendin_mlx.methods import make_method
 from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.prompts import PairPrompt, build_prompt
-from blendin_mlx.replay import verify
-from blendin_mlx.statistics import Statistics, describe_method
-from blendin_mlx.trace import RULES, step_record
+from blendin_mlx.reading.context import Context
+from blendin_mlx.trace.records import RULES, step_record
+from blendin_mlx.trace.verify import verify
 from oracle import NEAR_TIE, Oracle, assert_follows
 from scripted import scripted_tokenizer
 from tiny import load_tokenizer, tiny_model

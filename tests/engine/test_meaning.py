@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from blendin_mlx.backend import mx
-from blendin_mlx.context import Context
-from blendin_mlx.guide import Guide
+from blendin_mlx.backend.mlx import mx
 from blendin_mlx.model import Pair
-from blendin_mlx.projection import Projection
 from blendin_mlx.prompts import build_prompt
-from blendin_mlx.text import AnswerText
+from blendin_mlx.reading.context import Context
+from blendin_mlx.reading.guide import Guide
+from blendin_mlx.tokens.answer_text import AnswerText
+from blendin_mlx.tokens.projection import Projection
 
 GOOD_ANSWERS = (
     ("What is the capital of Portugal?", "The capital of Portugal is Lisbon."),

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from blendin_mlx.blend.methods import make_method
 from blendin_mlx.generation import stream_generate
-from blendin_mlx.methods import make_method
 from blendin_mlx.model import Pair
 from blendin_mlx.prompts import build_prompt
 from blendin_mlx.step import Step

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blendin_mlx.decoding.stop_strings import StopStrings
 from blendin_mlx.errors import PairError, PromptError
 from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.prompts import (
@@ -22,7 +23,6 @@ from blendin_mlx.prompts import (
     build_prompt,
     check_messages,
 )
-from blendin_mlx.stops import StopStrings
 from texts import PUBLISHED, TEXTS
 from tiny import load_tokenizer, sentencepiece_tokenizer
 
@@ -62,7 +62,7 @@ class Flat:
         self.size = size
 
     def __call__(self, ids: Any) -> Any:
-        from blendin_mlx.backend import mx
+        from blendin_mlx.backend.mlx import mx
 
         return mx.zeros((*ids.shape, self.size))
 

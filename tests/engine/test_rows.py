@@ -6,13 +6,13 @@ import mlx.nn as nn
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from blendin_mlx.backend import mx
-from blendin_mlx.context import Context
-from blendin_mlx.embeddings import token_rows
+from blendin_mlx.backend.mlx import mx
 from blendin_mlx.errors import PairError, PromptError
 from blendin_mlx.generation import stream_generate
 from blendin_mlx.model import LanguageModel, Pair
-from blendin_mlx.replay import verify
+from blendin_mlx.reading.context import Context
+from blendin_mlx.tokens.embeddings import token_rows
+from blendin_mlx.trace.verify import verify
 from tiny import network, sentencepiece_tokenizer
 from tiny_folders import CHATML
 

@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
-from blendin_models import hub_errors
+from blendin_models.hub import errors
 from loopback_hub import LoopbackHub
 from pulling import BASE, GUIDE, PULL, REPOS, Place
 
@@ -45,7 +45,7 @@ def here(server: LoopbackHub, place: Place, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)  # it asks the hub, too
-    monkeypatch.setattr(hub_errors, "WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(errors, "WAITS_S", (0.0, 0.0))
     monkeypatch.setenv("BLENDIN_HOME", str(place.home))
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"):
         monkeypatch.delenv(name, raising=False)

@@ -8,11 +8,11 @@ import struct
 
 import pytest
 
-from blendin_models.configs import check_counts
 from blendin_models.errors import ModelError
-from blendin_models.loading import open_model
-from blendin_models.preflight import inspect
-from blendin_models.weights import read_folder
+from blendin_models.loading.config_json import check_counts
+from blendin_models.loading.loader import open_model
+from blendin_models.loading.preflight import inspect
+from blendin_models.loading.safetensors_headers import read_folder
 from tiny_folders import write_model
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"

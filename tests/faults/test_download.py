@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import constants, snapshot_download
 
-from blendin_models import hub, manifest
 from blendin_models.errors import ModelError
+from blendin_models.hub import client
+from blendin_models.storage import manifest
 from hub_repo import Repo
 from pulling import BASE, BYTES, COMMANDS, GUIDE, JUNK, REQUESTS, WANTED, index, pull, refused
 
@@ -21,7 +22,7 @@ WEIGHTS = "model.safetensors"
 def test_both_models_come_whole_and_nothing_else(server, here):
     folders = pull()
     here.assert_complete()
-    assert folders == [hub.kept(BASE), hub.kept(GUIDE)]
+    assert folders == [client.kept(BASE), client.kept(GUIDE)]
     assert [folder.name for folder in folders] == [server.repos[r].commit for r in (BASE, GUIDE)]
     assert len(server.requests) == REQUESTS
     assert not any(server.asked(f"/{name}") for name in JUNK)
@@ -29,7 +30,7 @@ def test_both_models_come_whole_and_nothing_else(server, here):
 
 def test_progress_is_one_count_over_both(server, here):
     told = []
-    hub.fetch([hub.look_up(BASE), hub.look_up(GUIDE)], lambda *one: told.append(one))
+    client.fetch([client.look_up(BASE), client.look_up(GUIDE)], lambda *one: told.append(one))
     assert {(what, total) for what, _, total in told} == {("base + guide", BYTES)}
     done = [count for _, count, _ in told]
     assert done == sorted(done)
@@ -47,32 +48,32 @@ def test_what_is_here_is_not_fetched_again(server, here):
     pull()
     before = len(server.requests)
     told = []
-    hub.fetch([hub.look_up(BASE)], lambda *one: told.append(one))
+    client.fetch([client.look_up(BASE)], lambda *one: told.append(one))
     assert len(server.requests) == before + 1
     assert told == []
 
 
 def test_large_files_are_hashed_once(server, here, monkeypatch):
-    assert hub.kept(BASE) is None
+    assert client.kept(BASE) is None
     pull()
     hashed = []
     real = manifest.sha256
     monkeypatch.setattr(manifest, "sha256", lambda path: hashed.append(path) or real(path))
     before = len(server.requests)
-    folder = hub.kept(BASE)
+    folder = client.kept(BASE)
     assert hashed == []
     os.utime(folder / WEIGHTS)  # it may have been written to
-    assert hub.kept(BASE) == folder
-    assert hub.kept(BASE) == folder
+    assert client.kept(BASE) == folder
+    assert client.kept(BASE) == folder
     assert hashed == [(folder / WEIGHTS).resolve()]
     assert len(server.requests) == before
 
 
 def test_a_file_that_rotted_is_fetched_again_alone(server, here):
     pull()
-    path = hub.kept(BASE) / WEIGHTS
+    path = client.kept(BASE) / WEIGHTS
     path.write_bytes(b"X" + path.read_bytes()[1:])
-    assert hub.kept(BASE) is None
+    assert client.kept(BASE) is None
     before = server.asked("GET /org/")
     pull()
     here.assert_complete()
@@ -91,8 +92,8 @@ def test_damage_that_stays_is_named_and_not_kept(server, here):
     message = refused()
     assert message.startswith(f"{GUIDE}: {WEIGHTS} came twice and was not what the hub has")
     assert message.endswith(COMMANDS[1])
-    assert hub.kept(BASE) is not None
-    assert hub.kept(GUIDE) is None
+    assert client.kept(BASE) is not None
+    assert client.kept(GUIDE) is None
     assert not list(here.cache.glob("models--org--guide/blobs/" + "?" * 64))
     server.heal()
     pull()
@@ -126,7 +127,7 @@ def test_offline_missing_files_are_named(server, here, monkeypatch):
     refused()
     before = len(server.requests)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert hub.kept(GUIDE) is None
+    assert client.kept(GUIDE) is None
     assert refused(GUIDE) == (
         f"{GUIDE}: tokenizer.json, {WEIGHTS} are not in the cache, and HF_HUB_OFFLINE is set; "
         f"unset it and try again: {COMMANDS[1]}"
@@ -148,12 +149,12 @@ def test_revisions_are_found_by_what_was_asked(server, here):
     server.repos[BASE].names = ("main", "v1", "refs/pr/1")
     commit = server.repos[BASE].commit
     for revision in ("v1", "refs/pr/1", commit):
-        assert hub.kept(BASE, revision) is None or revision == commit
-        (folder,) = hub.fetch([hub.look_up(BASE, revision)])
-        assert hub.kept(BASE, revision) == folder
-    assert hub.kept(BASE) is None
+        assert client.kept(BASE, revision) is None or revision == commit
+        (folder,) = client.fetch([client.look_up(BASE, revision)])
+        assert client.kept(BASE, revision) == folder
+    assert client.kept(BASE) is None
     with pytest.raises(ModelError, match=r"^org/base has no revision 'v2'; see http"):
-        hub.look_up(BASE, "v2")
+        client.look_up(BASE, "v2")
 
 
 def test_a_new_commit_that_is_half_here_leaves_the_old_one_usable(server, here):
@@ -161,10 +162,10 @@ def test_a_new_commit_that_is_half_here_leaves_the_old_one_usable(server, here):
     server.repos[BASE] = Repo({**WANTED[BASE], WEIGHTS: b"new weights"})
     server.fault("reset", of=f"GET /{BASE}", for_ever=True)
     refused(BASE)
-    assert hub.kept(BASE) == old[0]
+    assert client.kept(BASE) == old[0]
     server.heal()
     new = pull(BASE)
-    assert hub.kept(BASE) == new[0] != old[0]
+    assert client.kept(BASE) == new[0] != old[0]
 
 
 def test_what_another_program_fetched_is_judged_by_its_index(server, here):
@@ -173,15 +174,15 @@ def test_what_another_program_fetched_is_judged_by_its_index(server, here):
     content = {**shards, **others, "model.safetensors.index.json": index(*shards)}
     server.repos[BASE] = Repo(content)
     folder = snapshot_download(BASE)
-    assert str(hub.kept(BASE)) == folder
+    assert str(client.kept(BASE)) == folder
     for name in content:
         path = Path(folder, name)
         target = os.readlink(path)
         path.unlink()
-        assert hub.kept(BASE) is None
+        assert client.kept(BASE) is None
         path.symlink_to(target)
-    (hub.kept(BASE) / "model-2.safetensors").write_bytes(b"SECOND")
-    assert hub.kept(BASE) is None
+    (client.kept(BASE) / "model-2.safetensors").write_bytes(b"SECOND")
+    assert client.kept(BASE) is None
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"files": 1, "revision": 2}', '{"files": [[1]]}'])
@@ -189,6 +190,6 @@ def test_damaged_records_are_as_good_as_none(server, here, content):
     pull()
     for record in [*here.home.glob("hub/*"), here.home / "verified.json"]:
         record.write_text(content)
-    assert hub.kept(BASE) is None  # it holds no tokenizer, so its own index is not enough
+    assert client.kept(BASE) is None  # it holds no tokenizer, so its own index is not enough
     pull()
     here.assert_complete()

@@ -10,12 +10,15 @@ import pytest
 from huggingface_hub import constants
 
 from blendin_cli.main import main
-from blendin_models import catalogue, hub, inventory, store, upkeep
-from blendin_models.catalogue import HubModel
-from blendin_models.convert import Quantization, converted_bytes
+from blendin_models.catalogue import entries
+from blendin_models.catalogue.entries import HubModel
 from blendin_models.errors import ModelError
-from blendin_models.preflight import inspect_located
-from blendin_models.resolve import locate, locate_all
+from blendin_models.fetching.resolve import locate, locate_all
+from blendin_models.hub import client
+from blendin_models.inventory import listing, lookup, removal, verification
+from blendin_models.loading.preflight import inspect_located
+from blendin_models.loading.quantize import Quantization, converted_bytes
+from blendin_models.storage import paths
 from hub_repo import Repo
 from pulling import BASE, GUIDE
 from tiny_folders import write_model
@@ -52,7 +55,7 @@ def test_a_repo_without_what_every_model_needs_is_refused_at_once(server, here, 
 
 
 @pytest.mark.parametrize(
-    ("file", "entries", "said"),
+    ("file", "fields", "said"),
     [
         ("config.json", {"model_type": "nonesuch"}, "is of a 'nonesuch' model"),
         ("config.json", {"model_type": 3}, "names no model_type"),
@@ -62,10 +65,10 @@ def test_a_repo_without_what_every_model_needs_is_refused_at_once(server, here, 
     ],
 )
 def test_what_can_never_be_loaded_is_refused_before_any_weight(
-    server, here, models, file, entries, said
+    server, here, models, file, fields, said
 ):
     content = json.loads(models[GUIDE].files[file])
-    models[GUIDE].files[file] = json.dumps({**content, **entries}).encode()
+    models[GUIDE].files[file] = json.dumps({**content, **fields}).encode()
     line = refused(BASE, GUIDE)
     assert said in line
     assert "repair it" not in line  # what is fetched again is the same again
@@ -91,7 +94,7 @@ def test_what_is_downloaded_and_what_is_made_of_it_must_fit_together(
     monkeypatch.setattr(shutil, "disk_usage", left)
     line = refused(BASE, GUIDE)
     assert line.startswith(f"{BASE} and {GUIDE} and quantizing {BASE} need ")
-    assert f"more in {here.cache} and {store.models_folder()}, where " in line
+    assert f"more in {here.cache} and {paths.models_folder()}, where " in line
     assert line.endswith("name another folder with HF_HOME and BLENDIN_HOME")
     assert asked_for_weights(server) == 0
     usage.free += 1
@@ -100,10 +103,12 @@ def test_what_is_downloaded_and_what_is_made_of_it_must_fit_together(
 
 def test_packaged_models_are_counted_with_those_of_the_hub(server, here, models, monkeypatch):
     size = sum(map(len, models[BASE].files.values()))
-    packaged = 3 * catalogue.models()["gemma-3-270m"].bytes
+    packaged = 3 * entries.models()["gemma-3-270m"].bytes
     free = SimpleNamespace(free=packaged + size // 2)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: free)
-    monkeypatch.setattr("blendin_models.resolve.install", lambda *a: pytest.fail("fetched"))
+    monkeypatch.setattr(
+        "blendin_models.fetching.resolve.install", lambda *a: pytest.fail("fetched")
+    )
     assert refused("gemma-3-270m", BASE).startswith(f"gemma-3-270m and {BASE} need 0.")
     assert server.asked("/resolve/") == 0
 
@@ -168,7 +173,7 @@ def test_a_copy_serves_where_the_hubs_cache_was_cleared(server, here, models, mo
     shutil.rmtree(here.cache)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert locate(BASE) == first
-    assert upkeep.used(BASE).folder == first.folder
+    assert lookup.used(BASE).folder == first.folder
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     assert locate_all([BASE], update=True) == [first]  # the hub is asked, nothing is fetched
     assert not here.cache.exists()
@@ -177,10 +182,10 @@ def test_a_copy_serves_where_the_hubs_cache_was_cleared(server, here, models, mo
 def test_what_is_used_is_what_is_shown(server, here, models):
     for bits in (4, 8):
         (found,) = locate_all([BASE], quantization=Quantization(bits, 32))
-        assert upkeep.used(BASE).folder == found.folder != hub.kept(BASE)
+        assert lookup.used(BASE).folder == found.folder != client.kept(BASE)
     models[BASE] = Repo({**models[BASE].files, "more.json": b"{}"})
     (found,) = locate_all([BASE], update=True)
-    assert upkeep.used(BASE).folder == found.folder == locate(BASE).folder
+    assert lookup.used(BASE).folder == found.folder == locate(BASE).folder
 
 
 def test_a_damaged_copy_is_made_anew_without_a_download(server, here, models):
@@ -193,7 +198,7 @@ def test_a_damaged_copy_is_made_anew_without_a_download(server, here, models):
     commands = f"blendin models remove {name} && blendin models pull {BASE}"
     assert str(raised.value).endswith(f"; repair it: {commands}")
     before = server.asked("/resolve/")
-    list(upkeep.remove(name))
+    list(removal.remove(name))
     (again,) = locate_all([BASE], update=True)
     inspect_located(again)
     assert server.asked("/resolve/") == before
@@ -209,12 +214,12 @@ def test_what_is_as_the_hub_has_it_is_not_to_be_fetched_again(server, here, mode
     assert str(raised.value).endswith(
         f"; blendin models verify {BASE} tells if it is as the hub has it"
     )
-    upkeep.require_whole(BASE, upkeep.verify(BASE))
+    verification.require_whole(BASE, verification.verify(BASE))
 
 
 def test_one_repo_by_two_names_is_fetched_once(server, here, models, monkeypatch):
     entry = HubModel(name="mine", license="MIT", tokenizer="t", parameters=1, bytes=4, repo=BASE)
-    monkeypatch.setattr("blendin_models.catalogue.models", lambda: {"mine": entry})
+    monkeypatch.setattr("blendin_models.catalogue.entries.models", lambda: {"mine": entry})
     told = []
     one, other = locate_all(["mine", BASE], lambda *step: told.append(step), update=True)
     assert one.folder == other.folder
@@ -225,12 +230,12 @@ def test_one_repo_by_two_names_is_fetched_once(server, here, models, monkeypatch
 def test_a_half_fetched_repo_is_shown_as_what_it_is(server, here, models):
     server.fault("404", of=f"GET /{BASE}/resolve/{models[BASE].commit}/{WEIGHTS}", for_ever=True)
     refused(BASE)
-    (kept,) = inventory.snapshots()
+    (kept,) = listing.snapshots()
     assert (kept.name, kept.problem) == (BASE, f"it lacks {WEIGHTS}")
     with pytest.raises(ModelError, match=f"{WEIGHTS} is missing; repair it: "):
-        upkeep.require_whole(BASE, upkeep.verify(BASE))
-    assert [name for name, _ in upkeep.remove(BASE)] == [BASE]
-    assert inventory.everything() == []
+        verification.require_whole(BASE, verification.verify(BASE))
+    assert [name for name, _ in removal.remove(BASE)] == [BASE]
+    assert listing.everything() == []
 
 
 def verified(trace, capsys, *options: str) -> tuple[int, str]:

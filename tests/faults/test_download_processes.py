@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from blendin_models import hub, hub_files
+from blendin_models.hub import cache, client
 from loopback_hub import PATIENCE_S
 from pulling import BASE, COMMANDS, GUIDE, PULL, REQUESTS, pull
 
@@ -27,7 +27,7 @@ def deny(event, told):
 sys.addaudithook(deny)
 """
 COMMAND = "import sys, blendin_cli.main as cli\ncli.main(['models', 'pull', *sys.argv[1:]])\n"
-KEPT = "from blendin_models import hub\nprint(*map(hub.kept, sys.argv[1:]), sep='\\n')\n"
+KEPT = "from blendin_models.hub import client\nprint(*map(client.kept, sys.argv[1:]), sep='\\n')\n"
 
 
 @pytest.mark.parametrize("kind", ["stall", "stall half-way"])
@@ -96,7 +96,7 @@ def test_two_downloads_of_one_model_at_once(server, here, start):
     second = start()
     server.wait_for("/api/", 4)  # the second knows what to fetch
     (part,) = here.orphans()
-    assert hub_files.sweep(BASE) == 0  # it is being written
+    assert cache.sweep(BASE) == 0  # it is being written
     assert part.exists()
     server.heal()
     for process in (first, second):
@@ -126,7 +126,7 @@ def test_a_read_only_cache_that_is_not_complete_is_one_line(server, here, start)
     (line,) = errors.splitlines()
     assert line.startswith(f"one line: {GUIDE} cannot be written to the cache: ")
     assert "Read-only file system" in line
-    assert hub.kept(BASE) is not None
+    assert client.kept(BASE) is not None
 
 
 def test_settings_come_from_the_environment(server, here, start):

@@ -12,8 +12,8 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import logging as hub_logging
 
-from blendin_models import hub, hub_errors, hub_transfer
 from blendin_models.errors import ModelError
+from blendin_models.hub import client, errors, transfer
 from pulling import BASE, JUNK, WANTED, refused
 
 TOKEN = "hf_secretSECRETsecret"
@@ -54,13 +54,13 @@ def test_the_token_is_in_no_traceback_either(server, here, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     server.fault("401", for_ever=True)
     with pytest.raises(ModelError) as raised:
-        hub.look_up(BASE)
+        client.look_up(BASE)
     assert raised.value.__cause__ is None
     server.fault("500", of="nothing")
     monkeypatch.delenv("HF_TOKEN")
     server.fault("401", for_ever=True)
     with pytest.raises(ModelError) as raised:
-        hub.look_up(BASE)
+        client.look_up(BASE)
     assert raised.value.__cause__ is not None  # --debug shows where it came from
 
 
@@ -80,11 +80,11 @@ def test_the_token_is_in_no_traceback_either(server, here, monkeypatch):
 )
 def test_a_token_over_plain_http_is_warned_of(here, monkeypatch, caplog, endpoint, token, warned):
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(hub, "retry", lambda *asked: pytest.fail("asked"))  # no network
+    monkeypatch.setattr(client, "retry", lambda *asked: pytest.fail("asked"))  # no network
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises((ModelError, pytest.fail.Exception)):
-        hub.look_up(BASE)
+        client.look_up(BASE)
     said = f"your {'token' if token else 'password'} is sent unencrypted to http://"
     assert (said in caplog.text) == warned
     assert TOKEN not in caplog.text
@@ -99,12 +99,12 @@ def test_a_token_over_plain_http_is_warned_of(here, monkeypatch, caplog, endpoin
 def test_a_password_in_the_endpoint_is_never_told(
     server, here, monkeypatch, caplog, capfd, password, kind, of
 ):
-    monkeypatch.setattr(hub, "LONGEST_LISTING", 5000)
+    monkeypatch.setattr(client, "LONGEST_LISTING", 5000)
     address = server.url.removeprefix("http://")
     monkeypatch.setattr(constants, "ENDPOINT", f"http://me:{password}@{address}")
     server.fault(kind, of=of, for_ever=True)
     with pytest.raises(ModelError) as raised:
-        hub.fetch([hub.look_up(BASE)])
+        client.fetch([client.look_up(BASE)])
     traceback = "".join(format_exception(raised.value))
     told = traceback + caplog.text + "".join(capfd.readouterr())
     for part in (password, unquote(password), "cret", "me:"):
@@ -127,7 +127,7 @@ def test_odd_repo_ids_are_refused(server, here, repo):
 
 @pytest.mark.parametrize("revision", ["../../x", "/x", ""])
 def test_odd_revisions_are_refused(server, here, revision):
-    for ask in (hub.look_up, hub.kept):
+    for ask in (client.look_up, client.kept):
         with pytest.raises(ModelError, match="can have no revision"):
             ask(BASE, revision)
     assert server.requests == []
@@ -164,9 +164,9 @@ def test_a_sha256_that_is_none_is_refused(server, here, monkeypatch):
 
 def test_a_disk_that_fills_up_meanwhile(server, here, monkeypatch):
     full = OSError(errno.ENOSPC, "No space left on device")
-    listing = hub._listing(BASE, "main")
-    monkeypatch.setattr(hub_transfer, "answer", Mock(side_effect=full))
-    monkeypatch.setattr(hub, "_listing", lambda *asked: listing)
+    listing = client._listing(BASE, "main")
+    monkeypatch.setattr(transfer, "answer", Mock(side_effect=full))
+    monkeypatch.setattr(client, "_listing", lambda *asked: listing)
     assert refused() == f"{BASE}: the disk of {here.cache} is full; free some, or set HF_HOME"
     assert here.orphans() == []
 
@@ -175,9 +175,9 @@ def test_the_command_names_the_revision(server, here):
     server.repos[BASE].names = ("v1",)
     server.fault("503", for_ever=True)
     with pytest.raises(ModelError, match=f"blendin models pull {BASE}@v1$"):
-        hub.look_up(BASE, "v1")
+        client.look_up(BASE, "v1")
 
 
 def test_waits_grow_and_end():
-    assert list(hub_errors.WAITS_S) == sorted(hub_errors.WAITS_S)
-    assert sum(hub_errors.WAITS_S) < 20
+    assert list(errors.WAITS_S) == sorted(errors.WAITS_S)
+    assert sum(errors.WAITS_S) < 20

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from blendin_models import hub, hub_errors, hub_files, hub_transfer
+from blendin_models.hub import cache, client, errors, transfer
 from hub_repo import Repo
 from pulling import BASE, WANTED, pull, refused
 
@@ -32,7 +32,7 @@ def test_no_header_decides_a_path(server, here, tmp_path, header, lie):
 
 def test_contents_have_the_names_that_are_on_record(server, here):
     (folder,) = pull(BASE)
-    recorded = {file.checksum for file in hub_files.listed(BASE, folder.name).files}
+    recorded = {file.checksum for file in cache.listed(BASE, folder.name).files}
     assert {path.name for path in (folder.parents[1] / "blobs").iterdir()} == recorded
 
 
@@ -78,7 +78,7 @@ def test_an_answer_that_is_compressed_unasked_is_never_unpacked(server, here, of
     ],
 )
 def test_an_answer_without_end_is_left(server, here, monkeypatch, of, said):
-    monkeypatch.setattr(hub, "LONGEST_LISTING", 5000)
+    monkeypatch.setattr(client, "LONGEST_LISTING", 5000)
     server.fault("endless", of=of, for_ever=True)
     assert said in refused(BASE)
     assert here.orphans() == []
@@ -93,7 +93,7 @@ def test_the_body_of_a_refusal_is_not_read(server, here, kind):
 def test_a_redirect_without_end_is_left(server, here):
     path = f"/api/models/{BASE}/revision/main?blobs=true"
     server.redirects = {path: server.url + path}
-    assert f"more than {hub_transfer.MOST_REDIRECTS} redirects" in refused(BASE)
+    assert f"more than {transfer.MOST_REDIRECTS} redirects" in refused(BASE)
 
 
 def test_the_token_stays_with_the_hub(server, here, monkeypatch):
@@ -103,25 +103,25 @@ def test_the_token_stays_with_the_hub(server, here, monkeypatch):
     pull(BASE)
     sent = {"?there" in r.line: r.headers.get("authorization") for r in server.requests}
     assert sent == {False: f"Bearer {TOKEN}", True: None}
-    assert hub.kept(BASE) is not None
+    assert client.kept(BASE) is not None
 
 
 @pytest.mark.parametrize(
     ("header", "said", "waits"),
     [
         ("Retry-After", "7", 7),
-        ("Retry-After", "99999999", hub_errors.LONGEST_WAIT_S),
-        ("Retry-After", "9" * 5000, hub_errors.LONGEST_WAIT_S),
+        ("Retry-After", "99999999", errors.LONGEST_WAIT_S),
+        ("Retry-After", "9" * 5000, errors.LONGEST_WAIT_S),
         ("Retry-After", "Wed, 21 Oct 2115 07:28:00 GMT", 0),
         ("Retry-After", "-3", 3),
         ("RateLimit", '"api";r=0;t=5', 5),
-        ("RateLimit", '"api";r=0;t=55555555555', hub_errors.LONGEST_WAIT_S),
+        ("RateLimit", '"api";r=0;t=55555555555', errors.LONGEST_WAIT_S),
     ],
 )
 @pytest.mark.parametrize("of", ["/api/", "/resolve/"])
 def test_a_wait_that_is_asked_for_has_a_limit(server, here, monkeypatch, header, said, waits, of):
     waited: list[float] = []
-    monkeypatch.setattr("blendin_models.hub_errors.time.sleep", waited.append)
+    monkeypatch.setattr("blendin_models.hub.errors.time.sleep", waited.append)
     server.lies = {header: said}
     server.fault("429", of=of)
     pull(BASE)
@@ -134,7 +134,7 @@ def test_a_transfer_that_is_cut_continues_where_it_was(server, here):
     ranges = [r.headers["Range"] for r in server.requests if "Range" in r.headers]
     assert len(ranges) == 1
     assert ranges[0].startswith("bytes=")
-    assert hub.kept(BASE) is not None
+    assert client.kept(BASE) is not None
 
 
 def test_what_another_snapshot_has_is_not_fetched_again(server, here):
@@ -143,7 +143,7 @@ def test_what_another_snapshot_has_is_not_fetched_again(server, here):
     before = server.asked("/resolve/")
     pull(BASE)
     assert server.asked("/resolve/") == before + 1
-    assert hub.kept(BASE).name == server.repos[BASE].commit
+    assert client.kept(BASE).name == server.repos[BASE].commit
 
 
 def test_a_file_system_without_links_serves(server, here, monkeypatch):
@@ -152,5 +152,5 @@ def test_a_file_system_without_links_serves(server, here, monkeypatch):
 
     monkeypatch.setattr(os, "symlink", refuse)
     folders = pull()
-    assert folders == [hub.kept(BASE), hub.kept("org/guide")]
+    assert folders == [client.kept(BASE), client.kept("org/guide")]
     assert not any(path.is_symlink() for path in folders[0].iterdir())

@@ -9,10 +9,10 @@ import subprocess
 import pytest
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
-from blendin_mlx.tokenizing import Encoder, TokenizingError, is_harmless
+from blendin_mlx.tokens.encoder import Encoder, TokenizingError, is_harmless
 from blendin_models.errors import ModelError
-from blendin_models.loading import open_model
-from blendin_models.preflight import inspect
+from blendin_models.loading.loader import open_model
+from blendin_models.loading.preflight import inspect
 from tiny_folders import write_model
 
 GROWS = {

@@ -8,8 +8,8 @@ import json
 import pytest
 
 from blendin_models.errors import ModelError
-from blendin_models.loading import load_model
-from blendin_models.preflight import inspect
+from blendin_models.loading.loader import load_model
+from blendin_models.loading.preflight import inspect
 from tiny_folders import write_model
 
 MAPS = {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M", "AutoTokenizer": ["evil.T", None]}

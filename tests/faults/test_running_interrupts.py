@@ -24,16 +24,16 @@ waited = []
 sys.addaudithook(watch)
 """
 LOADING = """
-from blendin_models import loading
-def held(network, progress=None, evaluate=loading.evaluate_weights):
+from blendin_models.loading import loader
+def held(network, progress=None, evaluate=loader.evaluate_weights):
     until_signal()
     evaluate(network, progress)
-loading.evaluate_weights = held
+loader.evaluate_weights = held
 """
 # Each step of a prefill is told; the third one waits.
 PREFILL = """
 import os
-from blendin_mlx.context import Context
+from blendin_mlx.reading.context import Context
 steps = []
 def held(self, ids, forward=Context._forward):
     if len(ids) > 64:

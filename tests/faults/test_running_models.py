@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from blendin_mlx.backend import mx
+from blendin_mlx.backend.mlx import mx
 from chains import WORDS, write_chain
 from running import blendin, pair, the_line
 from tiny_folders import write_model

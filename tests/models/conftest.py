@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from blendin_models import catalogue
-from blendin_models.checksums import git_name
+from blendin_models.catalogue import entries
+from blendin_models.hub.checksums import git_name
 from packaged import FILE, PARTS, write_wheel
 
 
@@ -55,11 +55,11 @@ def add(tmp_path, monkeypatch):
     (tmp_path / "pairs").mkdir()
 
     def write(name: str, text: str) -> str:
-        catalogue._catalogue.cache_clear()
+        entries._catalogue.cache_clear()
         path = tmp_path / "pairs" / name
         path.write_text(text)
         return str(path)
 
-    catalogue._catalogue.cache_clear()
+    entries._catalogue.cache_clear()
     yield write
-    catalogue._catalogue.cache_clear()
+    entries._catalogue.cache_clear()

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from blendin_models.pair import check_pair, open_pair
-from blendin_models.relation import relation
+from blendin_models.pair import check_pair, open_pair, relation
 from tiny_folders import write_model
 
 
@@ -25,7 +24,7 @@ def test_one_tokenizer(folders):
 
 
 def test_padding_does_not_make_vocabularies_different(folders):
-    from blendin_mlx.backend import mx
+    from blendin_mlx.backend.mlx import mx
 
     base, aligned = folders
     weights = mx.load(str(aligned / "model.safetensors"))

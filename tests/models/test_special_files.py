@@ -10,21 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from blendin_mlx.backend import mx
-from blendin_models import (
-    building,
-    catalogue,
-    checksums,
-    hub,
-    hub_files,
-    loading,
-    preflight,
-    store,
-    upkeep,
-)
-from blendin_models.convert import Quantization, convert
+from blendin_mlx.backend.mlx import mx
+from blendin_models.catalogue import entries
 from blendin_models.errors import ModelError
-from blendin_models.manifest import Manifest
+from blendin_models.hub import cache, checksums, client
+from blendin_models.inventory import removal
+from blendin_models.loading import loader, preflight
+from blendin_models.loading.quantize import Quantization, convert
+from blendin_models.storage import atomic_folders, paths, small_files
+from blendin_models.storage.manifest import Manifest
 from tiny_folders import write_model
 
 COMMIT = "c0ffee" + 34 * "0"
@@ -80,7 +74,7 @@ def snapshot(home, cached):
 def refused(folder: Path) -> str:
     """The one line that both a check and a load end with."""
     lines = set()
-    for open_it in (preflight.inspect, loading.open_model):
+    for open_it in (preflight.inspect, loader.open_model):
         with pytest.raises(ModelError) as raised:
             open_it(folder)
         lines.add(str(raised.value))
@@ -123,31 +117,31 @@ def test_a_link_to_nothing_harms_no_model(folder):
 def test_pipes_in_the_hubs_cache_are_no_files_of_it(snapshot, pipe):
     name = "tokenizer_config.json"
     pipe(snapshot / name)
-    assert not hub_files.is_whole(snapshot, hub_files.HubFile(name, 0, "0" * 40))
-    assert hub.kept(REPO) is None
+    assert not cache.is_whole(snapshot, cache.HubFile(name, 0, "0" * 40))
+    assert client.kept(REPO) is None
     pipe(snapshot.parents[1] / "refs" / "main")
-    assert hub_files.commits(REPO, "main") == []
-    list(upkeep.remove(REPO))
+    assert cache.commits(REPO, "main") == []
+    list(removal.remove(REPO))
     assert not snapshot.exists()
 
 
 def test_pipes_in_our_own_cache_are_no_records(home, pipe):
-    assert checksums.read_json(pipe(home / "verified.json")) is None
+    assert small_files.read_json(pipe(home / "verified.json")) is None
     record = home / "record.json"
     pipe(home / "record.json.part")
-    checksums.replace_file(record, "{}")
+    small_files.replace_file(record, "{}")
     assert record.read_text() == "{}"
-    with building.locked(pipe(home / "a.lock")):
+    with atomic_folders.locked(pipe(home / "a.lock")):
         pass
 
 
 def test_a_pipe_among_the_files_of_pairs_is_named(home, pipe, monkeypatch):
     monkeypatch.setenv("BLENDIN_CONFIG", str(home))
     path = pipe(home / "pairs" / "mine.toml")
-    catalogue._catalogue.cache_clear()
+    entries._catalogue.cache_clear()
     with pytest.raises(ModelError, match=r"mine\.toml cannot be read: .*not a regular file"):
-        catalogue.pairs()
-    catalogue._catalogue.cache_clear()
+        entries.pairs()
+    entries._catalogue.cache_clear()
     assert path.exists()
 
 
@@ -155,15 +149,15 @@ def test_a_record_is_not_written_through_a_link(tmp_path):
     own = tmp_path / "own"
     own.write_text("of the user")
     (tmp_path / "record.json.part").symlink_to(own)
-    checksums.replace_file(tmp_path / "record.json", "{}")
+    small_files.replace_file(tmp_path / "record.json", "{}")
     assert own.read_text() == "of the user"
 
 
 def test_removing_a_linked_model_removes_the_link_alone(home, folder):
-    link = store.model_folder("mine")
+    link = paths.model_folder("mine")
     link.parent.mkdir(parents=True)
     link.symlink_to(folder)
-    assert store.remove("mine") == 0
+    assert paths.remove("mine") == 0
     assert not link.exists()
     preflight.inspect(folder)
 
@@ -175,7 +169,7 @@ def test_removing_a_snapshot_follows_no_link(home, snapshot, is_damaged):
     (snapshot / "notes.txt").symlink_to(own)
     if is_damaged:
         (snapshot / "gone.txt").symlink_to("nowhere")
-    list(upkeep.remove(REPO))
+    list(removal.remove(REPO))
     assert not snapshot.exists()
     assert own.read_bytes() == b"of the user"
 
@@ -185,7 +179,7 @@ def test_a_file_in_a_folder_of_another_snapshot_keeps_its_blob(home, snapshot, c
     (other / "deep").mkdir(parents=True)
     blob = checksums.blob_of(snapshot / "config.json")
     (other / "deep" / "config.json").symlink_to(blob)
-    list(upkeep.remove(f"{REPO}@{COMMIT}"))
+    list(removal.remove(f"{REPO}@{COMMIT}"))
     assert (other / "deep" / "config.json").is_file()
 
 
@@ -195,14 +189,14 @@ def test_a_path_with_glob_characters_is_loaded(tmp_path, folder, name):
     odd.parent.mkdir()
     shutil.move(folder, odd)
     preflight.inspect(odd)
-    model = loading.load_model(odd)
+    model = loader.load_model(odd)
     assert (model.name, model.path) == (name, str(odd))
     assert model.network(mx.array([[5, 6]])).shape == (1, 2, 300)
     convert(odd, odd.with_name("copy"), Quantization(4, 32), Manifest("mine"))
-    loading.load_model(odd.with_name("copy"))
+    loader.load_model(odd.with_name("copy"))
 
 
 def test_a_relative_path_with_glob_characters_is_loaded(tmp_path, folder, monkeypatch):
     shutil.move(folder, tmp_path / "a[bc]d")
     monkeypatch.chdir(tmp_path)
-    loading.load_model(Path("a[bc]d"))
+    loader.load_model(Path("a[bc]d"))

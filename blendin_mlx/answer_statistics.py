@@ -1,0 +1,163 @@
+"""What a run cost and how it was decided, counted step by step."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from .blend.dial import Dialled
+from .reading.context import Context
+from .step import Step
+
+FinishReason = Literal["stop", "stop_string", "length", "context", "interrupted"]
+
+
+@dataclass(frozen=True)
+class ModelUse:
+    """What one model did.
+
+    Attributes:
+        passes: how often it was run with its output layer; the steps of a prefill are none.
+        rereads: tokens read a second time, where a cache could not be rewound.
+        rewinds_by: see :attr:`.context.Context.rewinds_by`.
+    """
+
+    passes: int = 0
+    rereads: int = 0
+    rewinds_by: Literal["trim", "snapshot"] = "trim"
+
+    def since(self, before: ModelUse) -> ModelUse:
+        """What was done since an earlier look."""
+        passes, rereads = self.passes - before.passes, self.rereads - before.rereads
+        return ModelUse(passes, rereads, self.rewinds_by)
+
+    def as_json(self) -> dict[str, Any]:
+        """The cache's part of the ``--json`` object."""
+        return {"rewinds_by": self.rewinds_by, "reread_tokens": self.rereads}
+
+
+def use_of(context: Context) -> ModelUse:
+    """What the model of a context has done so far."""
+    return ModelUse(context.passes, context.rereads, context.rewinds_by)
+
+
+@dataclass
+class Statistics:
+    """Counts of one answer; :meth:`as_json` gives the groups of the ``--json`` object.
+
+    Times are in seconds, memory in bytes. ``exact_mass`` and ``alpha`` are sums over
+    interventions until they are read as means.
+    """
+
+    method: dict[str, Any]
+    stop_policy: str
+    base_prompt_tokens: int
+    aligned_prompt_tokens: int
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    peak_bytes: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    draft_off: str | None = None
+    base: ModelUse = ModelUse()
+    aligned: ModelUse = ModelUse()
+    reference: ModelUse | None = None
+    finish_reason: FinishReason | None = None
+    text: str = ""
+    token_ids: list[int] = field(default_factory=list)
+    interventions: int = 0
+    overrides: int = 0
+    stop_checks: int = 0
+    _alpha: float = 0.0
+    _exact_mass: float = 0.0
+
+    def add(self, step: Step) -> None:
+        """Count a step."""
+        self.token_ids.append(step.id)
+        self.stop_checks += step.stop_check
+        self.overrides += step.is_override
+        if step.alpha is not None:
+            self.interventions += 1
+            self._alpha += step.alpha
+            self._exact_mass += step.exact_mass or 0.0
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens produced, a final STOP included."""
+        return len(self.token_ids)
+
+    @property
+    def intervention_rate(self) -> float:
+        """Interventions / tokens produced; 0 where none was."""
+        return self.interventions / self.completion_tokens if self.token_ids else 0.0
+
+    @property
+    def mean_alpha(self) -> float | None:
+        """Mean weight of the guide over the interventions, None without any."""
+        return self._alpha / self.interventions if self.interventions else None
+
+    @property
+    def exact_mass(self) -> float | None:
+        """Mean share of the guide's mass that went over by exact match, None without any."""
+        return self._exact_mass / self.interventions if self.interventions else None
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens produced per second of decoding."""
+        return self.completion_tokens / self.decode_s if self.decode_s else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """The groups of the ``--json`` object that the engine knows."""
+        return {
+            "text": self.text,
+            "finish_reason": self.finish_reason,
+            "usage": {
+                "base_prompt_tokens": self.base_prompt_tokens,
+                "aligned_prompt_tokens": self.aligned_prompt_tokens,
+                "completion_tokens": self.completion_tokens,
+            },
+            "blend": {
+                **self.method,
+                "stop_policy": self.stop_policy,
+                "interventions": self.interventions,
+                "intervention_rate": round(self.intervention_rate, 6),
+                "overrides": self.overrides,
+                "stop_checks": self.stop_checks,
+                "mean_alpha": self.mean_alpha,
+                "exact_mass": self.exact_mass,
+            },
+            "passes": {name: use.passes for name, use in self._uses().items()},
+            "draft": {
+                "proposed": self.drafted,
+                "accepted": self.accepted,
+                "off_because": self.draft_off,
+            },
+            "cache": {name: use.as_json() for name, use in self._uses().items()},
+            "timing": {
+                "prefill_s": round(self.prefill_s, 4),
+                "decode_s": round(self.decode_s, 4),
+                "tokens_per_s": round(self.tokens_per_s, 3),
+            },
+            "memory": {"peak_bytes": self.peak_bytes},
+            "token_ids": self.token_ids,
+        }
+
+    def _uses(self) -> dict[str, ModelUse]:
+        """What each model did; the reference model only where there is one."""
+        uses = {"base": self.base, "aligned": self.aligned}
+        return uses if self.reference is None else {**uses, "reference": self.reference}
+
+
+def describe_method(method: Any) -> dict[str, Any]:
+    """A method's name and options, by their letters in the papers.
+
+    ``tau`` and ``alpha`` always, None or "auto" where not set; ``lambda`` and ``beta`` where the
+    method has them; ``dial`` where it is turned down.
+    """
+    if isinstance(method, Dialled):
+        return {**describe_method(method.method), "dial": method.dial}
+    options = asdict(method)
+    alpha = "auto" if method.name == "blendin" else options.get("alpha")
+    described = {"method": method.name, "tau": options.get("tau"), "alpha": alpha}
+    letters = {"bonus": "lambda", "threshold": "lambda", "beta": "beta"}
+    return described | {letters[name]: v for name, v in options.items() if name in letters}

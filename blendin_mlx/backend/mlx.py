@@ -1,0 +1,21 @@
+"""The one place where the engine gets mlx from: its BLAS is chosen, its kernels are kept private.
+
+from .backend.mlx import mx
+"""
+
+from __future__ import annotations
+
+from .blas import Blas, preload
+from .private import keep_kernels_private
+
+BLAS: Blas = preload()
+keep_kernels_private()
+
+import mlx.core as mx  # noqa: E402 - mlx binds its BLAS on import, so the choice comes first
+
+__all__ = ["BLAS", "is_cpu", "mx"]
+
+
+def is_cpu() -> bool:
+    """Whether MLX computes on the CPU by default, where quantized products are slow."""
+    return bool(mx.default_device().type == mx.cpu)

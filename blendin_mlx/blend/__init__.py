@@ -1,0 +1,1 @@
+"""The mathematics of a step: formulas, methods and the choice of a token, without models."""

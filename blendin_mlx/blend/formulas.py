@@ -1,0 +1,201 @@
+"""The formulas of the method as pure functions on arrays, and nothing else.
+
+Every function works on the last axis and keeps the leading ones, so one call serves a single
+position ``[V]`` as well as ``n`` positions scored in one pass ``[n, V]``.
+
+Sources: BlendIn (Gan, Li and Luo, Findings of ACL 2026, arXiv 2606.11201), section on blending;
+token-wise deferral (Hammal et al., arXiv 2604.16146); proxy-tuning (Liu et al., 2024).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from ..backend.mlx import is_cpu, mx
+
+ROW = 512
+# exp(x) = 2^n · exp(r) with |r| <= ln 2 / 2: Taylor's terms of exp(r), the last one first.
+TERMS = (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0)
+# ln 2 in two parts; the first has so few bits that n times it is exact.
+LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4
+SMALLEST = -87.0  # below this exp(x) is no normal float32; it is cut there
+FLOOR = 1e-37  # a probability below this counts as this where its logarithm is taken
+
+
+class Top(NamedTuple):
+    """The most probable token of a distribution: its probability and its id, both ``[...]``."""
+
+    prob: mx.array
+    token: mx.array
+
+
+def probabilities(logits: mx.array, size: int) -> mx.array:
+    """Full softmax at temperature 1 over the first ``size`` logits, in float32.
+
+    Rows of the output layer beyond the tokenizer's real vocabulary are padding: they are cut
+    before the softmax, so they never take mass.
+
+    Args:
+        logits: ``[..., V']`` unscaled, ``V' >= size``.
+        size: how many of them are tokens.
+
+    Returns:
+        ``[..., size]``, summing to 1.
+    """
+    real = logits[..., :size].astype(mx.float32)
+    weights = exponential(real - real.max(axis=-1, keepdims=True))
+    return weights / total(weights)[..., None]
+
+
+def level(logits: mx.array, size: int) -> mx.array:
+    """Return ``log Σ exp`` of the first ``size`` logits, ``[..., 1]``: logit = log P + level."""
+    real = logits[..., :size].astype(mx.float32)
+    highest = real.max(axis=-1, keepdims=True)
+    return highest + mx.log(total(exponential(real - highest)))[..., None]
+
+
+def exponential(values: mx.array) -> mx.array:
+    """``exp`` of float32 values up to 0, to about one unit in the last place.
+
+    MLX on an x86-64 CPU calls the scalar function of the C library for each element; these few
+    operations on whole arrays take less than half of that time, over a large vocabulary several
+    milliseconds of every token.
+    """
+    if not is_cpu():
+        return mx.exp(values)
+    values = mx.maximum(values, SMALLEST)
+    n = mx.round(values * math.log2(math.e))
+    rest = values - n * LN2_HIGH - n * LN2_LOW
+    result = mx.array(TERMS[0])
+    for term in TERMS[1:]:
+        result = result * rest + term
+    power = (n.astype(mx.int32) + 127) << 23  # the bits of the float 2^n
+    return result * power.view(mx.float32)
+
+
+def total(values: mx.array) -> mx.array:
+    """Sum over the last axis ``[..., V]`` → ``[...]``, exact to a few units of float32.
+
+    MLX on a CPU adds one after the other: over a vocabulary of 262,144 its softmax is off by a
+    thousandth. Adding rows first, then their sums, keeps the small terms.
+    """
+    missing = -values.shape[-1] % ROW
+    padded = mx.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)]) if missing else values
+    return padded.reshape(*values.shape[:-1], -1, ROW).sum(axis=-1).sum(axis=-1)
+
+
+def top(probs: mx.array) -> Top:
+    """The top token of ``[..., V]``; its probability is the model's *confidence* ``p̂``."""
+    token = mx.argmax(probs, axis=-1)
+    return Top(mx.take_along_axis(probs, token[..., None], axis=-1)[..., 0], token)
+
+
+def gap(probs: mx.array, winner: mx.array) -> mx.array:
+    """How far ``winner`` ``[...]`` stands above the best other token of ``[..., V]``.
+
+    A gap near zero marks a near-tie, which another summation order may decide otherwise.
+    Negative where a sampler drew a token that is not the top one.
+    """
+    chosen = mx.take_along_axis(probs, winner[..., None], axis=-1)
+    rest = mx.put_along_axis(probs, winner[..., None], mx.array(-1.0), axis=-1)
+    return chosen[..., 0] - rest.max(axis=-1)
+
+
+def without(probs: mx.array, token: int) -> mx.array:
+    """``[..., V]`` with no mass on ``token``, not renormalised."""
+    return mx.where(mx.arange(probs.shape[-1]) == token, 0.0, probs)
+
+
+def restricted(probs: mx.array, allowed: mx.array) -> mx.array:
+    """``[..., V]`` with the mass of the tokens ``allowed`` ``[V]`` alone, scaled to 1.
+
+    Where they have no mass at all, they share it evenly.
+    """
+    kept = mx.where(allowed, probs, 0.0)
+    total = kept.sum(axis=-1, keepdims=True)
+    return mx.where(total == 0, allowed / allowed.sum(), kept / total)
+
+
+def blend_weight(
+    base_confidence: mx.array, aligned_confidence: mx.array, agreement: mx.array, bonus: float
+) -> mx.array:
+    """The guide's weight ``α = clip(p̂_g / (p̂_b + p̂_g) + λ · P_b(t_g), 0, 1)``.
+
+    The share of the confidence that is the guide's, plus a bonus where the base itself finds
+    the guide's top token likely.
+
+    Args:
+        base_confidence: ``p̂_b`` ``[...]``.
+        aligned_confidence: ``p̂_g`` ``[...]``.
+        agreement: ``P_b(t_g)`` ``[...]``, the base's probability of the guide's top token.
+        bonus: ``λ``.
+
+    Example:
+        >>> blend_weight(mx.array(0.3), mx.array(0.6), mx.array(0.1), 0.1).item()
+        0.6766667366027832
+    """
+    ratio = aligned_confidence / (base_confidence + aligned_confidence)
+    return mx.clip(ratio + bonus * agreement, 0.0, 1.0)
+
+
+def blend(base: mx.array, aligned: mx.array, alpha: mx.array) -> mx.array:
+    """``α · P_g + (1 − α) · P_b`` for distributions ``[..., V]`` and weights ``[...]``."""
+    weight = alpha[..., None]
+    return weight * aligned + (1.0 - weight) * base
+
+
+def defer(base: mx.array, aligned: mx.array, limit: mx.array) -> tuple[mx.array, mx.array]:
+    """Token-wise deferral: ``r(v) = P_b(v)(1 − μ_v) + P_g(v) Σ_w P_b(w) μ_w``.
+
+    ``μ_v = 1`` where ``P_b(v)`` is below the limit: what the base puts there the guide draws anew.
+
+    Args:
+        base, aligned: ``P_b`` and ``P_g`` ``[..., V]``.
+        limit: ``[...]``.
+
+    Returns:
+        ``r`` ``[..., V]`` and the deferred mass ``Σ_w P_b(w) μ_w`` ``[...]``, the guide's weight.
+
+    Example:
+        >>> defer(mx.array([0.7, 0.2, 0.1]), mx.array([0.0, 0.5, 0.5]), mx.array(0.4))[0]
+        array([0.7, 0.15, 0.15], dtype=float32)
+    """
+    deferred = base < limit[..., None]
+    mass = total(mx.where(deferred, base, 0.0))
+    return mx.where(deferred, 0.0, base) + aligned * mass[..., None], mass
+
+
+def deferral_matters(
+    base: mx.array, confidence: mx.array, token: mx.array, limit: float
+) -> mx.array:
+    """Where some ``P_g`` could change the top token of :func:`defer`, ``[...]`` booleans.
+
+    The deferred mass may all go to one other token: one below the limit, which has nothing else,
+    or the best of the others above it. Only with more than ``p̂_b`` in all does that one win.
+
+    Args:
+        base: ``P_b`` ``[..., V]``.
+        confidence, token: its top token ``[...]``.
+        limit: ``λ``, the same at all positions.
+    """
+    deferred = base < limit
+    mass = total(mx.where(deferred, base, 0.0))
+    kept = mx.where(deferred, 0.0, base)
+    rival = mx.put_along_axis(kept, token[..., None], mx.array(0.0), axis=-1).max(axis=-1)
+    return (confidence < limit) | (confidence < mass + rival)
+
+
+def shift(base: mx.array, aligned: mx.array, reference: mx.array, beta: float) -> mx.array:
+    """``softmax(ℓ_b + β (ℓ_g − ℓ_a))`` of three distributions ``[..., V]``.
+
+    Log-probabilities stand for the logits: they differ by a constant, which a softmax forgets.
+    A token without mass in both of the guide's models is not shifted.
+    """
+    own, guide, twin = (mx.log(mx.maximum(probs, FLOOR)) for probs in (base, aligned, reference))
+    return probabilities(own + beta * (guide - twin), base.shape[-1])
+
+
+def moved(base: mx.array, probs: mx.array) -> mx.array:
+    """The share of the mass that lies elsewhere: half of ``Σ |r − P_b|``, ``[...]``."""
+    return 0.5 * total(mx.abs(probs - base))

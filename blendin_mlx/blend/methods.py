@@ -1,0 +1,319 @@
+"""The registry of methods: each is a gate and a target distribution, and nothing else.
+
+The *gate* looks at the base alone and says whether the guide must be asked at a position. The
+*target* is the distribution over the base's vocabulary from which the next token is taken: its
+top token in greedy decoding, a draw when sampling.
+
+Sources: BlendIn (arXiv 2606.11201) for ``blendin`` and ``fixed``, Nudging (arXiv 2410.09300) for
+``nudging``, Hammal et al. (arXiv 2604.16146) for ``kad`` and ``confidence-bet``, Liu et al. (2024)
+for ``proxy-tuning``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from ..backend.mlx import mx
+from . import formulas
+
+MOST_BETA = 100.0  # beyond it float32 cannot hold the shift
+
+
+class View(NamedTuple):
+    """What the base says at ``[...]`` positions."""
+
+    probs: mx.array  # [..., V], the STOP class pooled
+    confidence: mx.array  # [...], p̂_b
+    token: mx.array  # [...], the base's top token
+
+
+class Advice(NamedTuple):
+    """What the guide says at the same positions, carried to the base's vocabulary."""
+
+    probs: mx.array  # [..., V] over the base's vocabulary
+    confidence: mx.array  # [...], p̂_g, over the guide's own vocabulary
+    token: mx.array  # [...], t_g, an id of the guide
+    counterpart: mx.array  # [...], φ(t_g), an id of the base, or V where t_g has none
+    exact_mass: mx.array  # [...], mass that went by exact match
+    prefix_mass: mx.array  # [...], mass that went by the longest prefix
+    stop_prob: mx.array  # [...], P_g(STOP)
+    reference_probs: mx.array | None = None  # [..., V], P_a, where a method needs it
+    own_probs: mx.array | None = None  # [..., V_g], P_g over the guide's own vocabulary
+
+
+class Target(NamedTuple):
+    """The distribution that decides, and the guide's weight in it."""
+
+    probs: mx.array  # [..., V]
+    alpha: mx.array  # [...]
+
+
+class Method(Protocol):
+    """A gate and a target distribution (see the module's first lines)."""
+
+    name: ClassVar[str]
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the target needs the guide's unaligned twin."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether the guide can be asked at all with these options."""
+
+    def unsure(self, view: View, greedy: bool) -> mx.array:
+        """The gate, ``[...]`` booleans from what the base says.
+
+        Args:
+            view: the base's distribution.
+            greedy: whether the target's top token is taken, not a draw from it.
+        """
+
+    def target(self, base: View, aligned: Advice) -> Target:
+        """The distribution that decides where the gate is open."""
+
+
+def _check_range(option: str, value: float, low: float, high: float) -> None:
+    if not (low <= value <= high):  # NaN fails too
+        raise ValueError(f"{option} must be between {low:g} and {high:g}, not {value:g}")
+
+
+@dataclass(frozen=True)
+class Base:
+    """The base alone: the guide is never asked."""
+
+    name: ClassVar[str] = "base"
+    needs_reference: ClassVar[bool] = False
+    asks: ClassVar[bool] = False
+
+    def unsure(self, view: View, greedy: bool) -> mx.array:
+        return mx.zeros(view.confidence.shape, dtype=mx.bool_)
+
+    def target(self, base: View, aligned: Advice) -> Target:
+        return Target(base.probs, mx.zeros(base.confidence.shape))
+
+
+@dataclass(frozen=True)
+class _Always:
+    """Methods that ask at every position."""
+
+    needs_reference: ClassVar[bool] = False
+
+    @property
+    def asks(self) -> bool:
+        return True
+
+    def unsure(self, view: View, greedy: bool) -> mx.array:
+        return mx.ones(view.confidence.shape, dtype=mx.bool_)
+
+
+@dataclass(frozen=True)
+class Aligned(_Always):
+    """The guide alone, written in the base's vocabulary."""
+
+    name: ClassVar[str] = "aligned"
+
+    def target(self, base: View, aligned: Advice) -> Target:
+        return Target(aligned.probs, mx.ones(base.confidence.shape))
+
+
+@dataclass(frozen=True)
+class _Gated:
+    """Methods that ask where ``p̂_b < τ``. ``tau`` 0 never asks."""
+
+    needs_reference: ClassVar[bool] = False
+    tau: float = 0.4
+
+    def __post_init__(self) -> None:
+        _check_range("tau", self.tau, 0.0, 1.0)
+
+    @property
+    def asks(self) -> bool:
+        return self.tau > 0.0
+
+    def unsure(self, view: View, greedy: bool) -> mx.array:
+        return view.confidence < self.tau
+
+
+@dataclass(frozen=True)
+class BlendIn(_Gated):
+    """Both distributions mixed in proportion to how reliable each looks at this position."""
+
+    name: ClassVar[str] = "blendin"
+    bonus: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_range("lambda", self.bonus, 0.0, math.inf)
+
+    def target(self, base: View, aligned: Advice) -> Target:
+        alpha = formulas.blend_weight(
+            base.confidence, aligned.confidence, _agreement(base, aligned), self.bonus
+        )
+        return Target(formulas.blend(base.probs, aligned.probs, alpha), alpha)
+
+
+@dataclass(frozen=True)
+class Fixed(_Gated):
+    """The blend with one weight everywhere."""
+
+    name: ClassVar[str] = "fixed"
+    alpha: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_range("alpha", self.alpha, 0.0, 1.0)
+
+    def target(self, base: View, aligned: Advice) -> Target:
+        alpha = mx.full(base.confidence.shape, self.alpha)
+        return Target(formulas.blend(base.probs, aligned.probs, alpha), alpha)
+
+
+@dataclass(frozen=True)
+class Nudging(_Gated):
+    """The guide's distribution replaces the base's wherever the base is unsure."""
+
+    name: ClassVar[str] = "nudging"
+
+    def target(self, base: View, aligned: Advice) -> Target:
+        return Target(aligned.probs, mx.ones(base.confidence.shape))
+
+
+@dataclass(frozen=True)
+class Ensemble(_Always):
+    """The mean of both distributions."""
+
+    name: ClassVar[str] = "ensemble"
+
+    def target(self, base: View, aligned: Advice) -> Target:
+        alpha = mx.full(base.confidence.shape, 0.5)
+        return Target(formulas.blend(base.probs, aligned.probs, alpha), alpha)
+
+
+@dataclass(frozen=True)
+class Kad:
+    """Base tokens less probable than ``λ`` are not believed: the guide draws in their place.
+
+    Its weight is the mass of those tokens. ``threshold`` is ``λ``; 0 never asks.
+    """
+
+    name: ClassVar[str] = "kad"
+    needs_reference: ClassVar[bool] = False
+    threshold: float = 0.4
+
+    def __post_init__(self) -> None:
+        _check_range("lambda", self.threshold, 0.0, 1.0)
+
+    @property
+    def asks(self) -> bool:
+        return self.threshold > 0.0
+
+    def unsure(self, view: View, greedy: bool) -> mx.array:
+        """In greedy decoding, open only where some guide could change the winner."""
+        if not greedy:
+            return mx.full(view.confidence.shape, self.asks)
+        return formulas.deferral_matters(view.probs, view.confidence, view.token, self.threshold)
+
+    def target(self, base: View, aligned: Advice) -> Target:
+        limit = mx.full(base.confidence.shape, self.threshold)
+        return Target(*formulas.defer(base.probs, aligned.probs, limit))
+
+
+@dataclass(frozen=True)
+class ConfidenceBet(_Always):
+    """As ``kad``, with a limit that follows the guide's confidence: ``p̂_g − λ``.
+
+    ``threshold`` is ``λ``; at 1 no limit is above 0, so the guide is never asked.
+    """
+
+    name: ClassVar[str] = "confidence-bet"
+    threshold: float = 0.2
+
+    def __post_init__(self) -> None:
+        _check_range("lambda", self.threshold, 0.0, 1.0)
+
+    @property
+    def asks(self) -> bool:
+        return self.threshold < 1.0
+
+    def target(self, base: View, aligned: Advice) -> Target:
+        limit = aligned.confidence - self.threshold
+        return Target(*formulas.defer(base.probs, aligned.probs, limit))
+
+
+@dataclass(frozen=True)
+class ProxyTuning(_Always):
+    """The base, shifted by what alignment changed in the guide. ``beta`` 0 never asks.
+
+    It is no mixture; as the guide's weight stands the share of the mass that it moved.
+    """
+
+    name: ClassVar[str] = "proxy-tuning"
+    needs_reference: ClassVar[bool] = True
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_range("beta", self.beta, 0.0, MOST_BETA)
+
+    @property
+    def asks(self) -> bool:
+        return self.beta > 0.0
+
+    def target(self, base: View, aligned: Advice) -> Target:
+        if aligned.reference_probs is None:
+            raise ValueError(f"{self.name} needs the reference model's distribution")
+        probs = formulas.shift(base.probs, aligned.probs, aligned.reference_probs, self.beta)
+        return Target(probs, formulas.moved(base.probs, probs))
+
+
+def _agreement(base: View, aligned: Advice) -> mx.array:
+    """``P_b(t_g)``: 0 where the guide's top token has no counterpart in the base."""
+    size = base.probs.shape[-1]
+    index = mx.minimum(aligned.counterpart, size - 1)
+    prob = mx.take_along_axis(base.probs, index[..., None], axis=-1)[..., 0]
+    return mx.where(aligned.counterpart < size, prob, 0.0)
+
+
+_ALL: tuple[type[Method], ...] = (
+    Base, Aligned, BlendIn, Fixed, Nudging, Ensemble, Kad, ConfidenceBet, ProxyTuning,
+)  # fmt: skip
+METHODS: Mapping[str, type[Method]] = {method.name: method for method in _ALL}
+
+
+def make_method(name: str, **options: float) -> Method:
+    """The method of that name, with those of its options that are given.
+
+    Args:
+        name: a key of :data:`METHODS`.
+        options: ``tau``, ``alpha``, ``bonus`` or ``threshold`` (both are ``λ``), ``beta``, as
+            the method has them.
+
+    Raises:
+        ValueError: an unknown method, an option that it does not have, a value out of range.
+
+    Example:
+        >>> make_method("blendin", tau=0.3)
+        BlendIn(tau=0.3, bonus=0.1)
+    """
+    known = option_names(name)
+    if unknown := sorted(set(options) - known):
+        has = ", ".join(sorted(known)) or "no options"
+        raise ValueError(f"method {name} has {has}; it does not take {', '.join(unknown)}")
+    method: Any = METHODS[name]
+    made: Method = method(**options)
+    return made
+
+
+def option_names(name: str) -> set[str]:
+    """The options that a method takes.
+
+    Raises:
+        ValueError: an unknown method.
+    """
+    if name not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {name!r}")
+    method: Any = METHODS[name]
+    return {field.name for field in fields(method)}

@@ -1,0 +1,111 @@
+"""What passes cost on this machine, and how long a draft pays for itself.
+
+Source: the expected speed-up of speculative decoding, ``E[accepted + 1] / (v(k) + k · c)``, with
+``v(k)`` the time of a pass over ``k + 1`` tokens and ``c`` that of a pass of the guide, both as
+multiples of a one-token pass of the base (Leviathan et al., ICML 2023, section 3).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from itertools import cycle, pairwise
+
+from ..backend.mlx import mx
+from ..model import LanguageModel, Pair
+from ..reading.context import Context
+
+LONGEST_DRAFT = 8
+BUDGET_S = 0.6
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Times of one pass, in seconds.
+
+    Attributes:
+        base: pairs of tokens read at once and time, from one token on.
+        guide: time of a one-token pass of the aligned model.
+
+    Example:
+        >>> costs = Costs(base=((1, 0.10), (5, 0.14)), guide=0.02)
+        >>> costs.verify(4), costs.ask
+        (1.4, 0.2)
+    """
+
+    base: tuple[tuple[int, float], ...]
+    guide: float
+
+    def __post_init__(self) -> None:
+        times = [seconds for _, seconds in self.base]
+        if not self.base or self.base[0][0] != 1 or min([*times, self.guide]) <= 0:
+            raise ValueError("costs are times above 0, those of the base from one token on")
+
+    def verify(self, count: int) -> float:
+        """``v(k)``: a pass over ``count`` drafted tokens and one more, in one-token passes."""
+        tokens = count + 1
+        lines = list(pairwise(self.base)) or [(self.base[0], (2, 2 * self.base[0][1]))]
+        line = next((line for line in lines if tokens <= line[1][0]), lines[-1])
+        (low, before), (high, after) = line
+        seconds = before + (after - before) * (tokens - low) / (high - low)
+        return seconds / self.base[0][1]
+
+    @property
+    def ask(self) -> float:
+        """``c``: a one-token pass of the guide, as a multiple of one of the base."""
+        return self.guide / self.base[0][1]
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is expected of the positions to come.
+
+    Attributes:
+        acceptance: share of drafted tokens that the method decides alike.
+        asked: share of positions where the guide is asked.
+        by_guide: the guide makes the draft; then it has been asked at each drafted position.
+    """
+
+    acceptance: float
+    asked: float
+    by_guide: bool
+
+    def speed(self, costs: Costs, count: int) -> float:
+        """Tokens per one-token pass of the base, with drafts of ``count`` tokens."""
+        produced = sum(self.acceptance**n for n in range(count + 1))
+        asking = self.asked * costs.ask
+        if self.by_guide:
+            guide = count * costs.ask + self.acceptance**count * asking
+        else:
+            guide = produced * asking
+        return produced / (costs.verify(count) + guide)
+
+    def best_length(self, costs: Costs, longest: int = LONGEST_DRAFT) -> int:
+        """The length of draft with the highest expected speed; 0 where none pays."""
+        return max(range(longest + 1), key=lambda count: self.speed(costs, count))
+
+
+def measure(pair: Pair) -> Costs:
+    """Time passes of both models, over and over until :data:`BUDGET_S` is used up.
+
+    Each is timed once at least, so slow models take longer.
+    """
+    schedule = [(pair.base, 1), (pair.base, LONGEST_DRAFT + 1), (pair.aligned, 1)]
+    best: dict[tuple[bool, int], float] = {}
+    started = time.perf_counter()
+    for turn, (model, tokens) in enumerate(cycle([*schedule, (pair.base, LONGEST_DRAFT // 2)])):
+        if turn >= len(schedule) and time.perf_counter() - started > BUDGET_S:
+            break
+        key = model is pair.base, tokens
+        best[key] = min(_time_pass(model, tokens), best.get(key, math.inf))
+    base = sorted((tokens, seconds) for (is_base, tokens), seconds in best.items() if is_base)
+    return Costs(tuple(base), best.get((False, 1), best[True, 1]))
+
+
+def _time_pass(model: LanguageModel, tokens: int) -> float:
+    ids = [*model.beginning, *[0] * tokens][:tokens]
+    context = Context(model)
+    started = time.perf_counter()
+    mx.eval(context.read(ids, rows=tokens))
+    return time.perf_counter() - started

@@ -1,0 +1,270 @@
+"""What the models of a pair have read, kept between answers, or in a file for the next run.
+
+The file is one safetensors file: the tokens that each model has read, the state of every layer's
+cache, and as metadata who they belong to and a digest of it all. Nothing in a file chooses what is
+built: the caches are the models' own, filled with arrays that were found to be of their kind and
+size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .backend.mlx import mx
+from .errors import PromptCacheError
+from .model import MODEL_ROLES, LanguageModel, Pair
+from .reading.context import Context
+
+FORMAT = "blendin prompt cache"
+VERSION = "1"
+FINGERPRINT_VALUES = 32  # of each array of weights
+
+Arrays = dict[str, mx.array]
+
+
+@dataclass
+class PromptCache:
+    """What the models of a pair have read; give it again to go on from there."""
+
+    base: Context
+    aligned: Context
+    reference: Context | None = None
+
+    def contexts(self) -> list[Context]:
+        """Those of the base, the aligned model and, if there is one, the reference model."""
+        return [self.base, self.aligned] + ([self.reference] if self.reference else [])
+
+
+def make_prompt_cache(
+    pair: Pair, *, kv_bits: int | None = None, prefill_step_size: int | None = None
+) -> PromptCache:
+    """Empty contexts for the models (see :class:`.context.Context` for the options)."""
+    models = [pair.base, pair.aligned] + ([pair.reference] if pair.reference else [])
+    contexts = [
+        Context(model, kv_bits=kv_bits, prefill_step_size=prefill_step_size) for model in models
+    ]
+    return PromptCache(*contexts)
+
+
+def save_prompt_cache(path: Path, cache: PromptCache) -> None:
+    """Write what the models have read to a file, whole or not at all.
+
+    Raises:
+        PromptCacheError: there is no room for it.
+        OSError: it cannot be written.
+
+    Example:
+        >>> save_prompt_cache(Path("manual.safetensors"), cache)
+    """
+    arrays: Arrays = {}
+    metadata = {"format": FORMAT, "version": VERSION}
+    for role, context in zip(MODEL_ROLES, cache.contexts(), strict=False):
+        tokens, states = context.kept()
+        parts = _flat(states)
+        arrays[f"{role}.tokens"] = mx.array(tokens, dtype=mx.int32)
+        arrays |= {f"{role}.{place}": p for place, p in parts.items() if isinstance(p, mx.array)}
+        counts = {place: p for place, p in parts.items() if not isinstance(p, mx.array)}
+        metadata[role] = json.dumps({"model": fingerprint(context.model), "counts": counts})
+    metadata["digest"] = _digest(arrays, metadata)
+    _write(path, arrays, metadata)
+
+
+def load_prompt_cache(path: Path, pair: Pair, *, kv_bits: int | None = None) -> PromptCache:
+    """What a file keeps, as contexts to go on from.
+
+    Raises:
+        PromptCacheError: the file is damaged, was changed, or is of another pair, version or
+            ``kv_bits``.
+        OSError: it cannot be read.
+
+    Example:
+        >>> cache = load_prompt_cache(Path("manual.safetensors"), pair)
+    """
+    arrays, metadata = _read(path)
+    if metadata.pop("digest", None) != _digest(arrays, metadata):
+        raise PromptCacheError(f"{path} was changed or damaged; remove it to have it made anew")
+    cache = make_prompt_cache(pair, kv_bits=kv_bits)
+    for role, context in zip(MODEL_ROLES, cache.contexts(), strict=False):
+        try:
+            _restore(role, context, arrays, metadata)
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise PromptCacheError(f"{path} is of no use to the {role} model: {reason}") from None
+    return cache
+
+
+def check_prompt_cache(path: Path) -> None:
+    """Look at a file's header alone: is it a prompt cache that this version can read?
+
+    Raises:
+        PromptCacheError: it is none, or of another version.
+        OSError: it cannot be read.
+    """
+    _header(path)
+
+
+def _restore(role: str, context: Context, arrays: Arrays, metadata: Mapping[str, str]) -> None:
+    """Fill a context with what is kept for its role, found to be such as its own cache holds.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not.
+    """
+    model = context.model
+    described = json.loads(metadata[role])
+    if described["model"] != fingerprint(model):
+        raise ValueError(f"it was made with another one than {model.name}")
+    tokens = arrays[f"{role}.tokens"]
+    ids: list[int] = tokens.tolist()  # type: ignore[assignment]
+    if tokens.ndim != 1 or not all(0 <= token < model.vocabulary.size for token in ids):
+        raise ValueError("its tokens are none of this model's")
+    context.prefill([0])  # the model's own cache after one token says what belongs where
+    _, own = context.kept()
+    known = {
+        place: _part(place, part, arrays.get(f"{role}.{place}"), described["counts"], len(ids))
+        for place, part in _flat(own).items()
+    }
+    context.restore(ids, _filled(own, known))
+
+
+def _part(place: str, own: Any, array: mx.array | None, counts: Any, read: int) -> Any:
+    """One part of a layer's state: an array of the own one's kind, or a number."""
+    if isinstance(own, mx.array):
+        if array is None or not _alike(array, own):
+            raise ValueError(f"{place} is another array, as with another --kv-bits")
+        return array
+    value = counts[place]
+    counts_tokens = own == 1 and isinstance(value, int) and 0 <= value <= read
+    if value != own and not counts_tokens:
+        raise ValueError(f"{place} is {value!r}")
+    return value
+
+
+def _alike(array: mx.array, own: mx.array) -> bool:
+    """Whether two are of one kind and size, but for the length of keys and values."""
+    if array.dtype != own.dtype or array.ndim != own.ndim:
+        return False
+    sizes, others = list(array.shape), list(own.shape)
+    if array.ndim == 4:  # [1, heads, length, width]
+        sizes[2] = others[2] = 0
+    return sizes == others
+
+
+def _flat(state: Any, place: str = "") -> dict[str, Any]:
+    """The parts of a nested state by their places: ``"0.1"`` is the second of the first."""
+    if not isinstance(state, list | tuple):
+        return {place: state}
+    parts: dict[str, Any] = {}
+    for n, part in enumerate(state):
+        parts |= _flat(part, f"{place}.{n}" if place else str(n))
+    return parts
+
+
+def _filled(state: Any, parts: Mapping[str, Any], place: str = "") -> Any:
+    """A state of the same nesting with these parts."""
+    if not isinstance(state, list | tuple):
+        return parts[place]
+    filled = (_filled(p, parts, f"{place}.{n}" if place else str(n)) for n, p in enumerate(state))
+    return type(state)(filled)
+
+
+def fingerprint(model: LanguageModel) -> str:
+    """A digest of a model's config, its tokens' bytes, and the first values of its weights.
+
+    Fine-tunes of one model differ in it, and so do quantizations.
+    """
+    from mlx.utils import tree_flatten
+
+    digest = hashlib.sha256(json.dumps(model.config, sort_keys=True, default=str).encode())
+    for written in model.vocabulary.token_bytes:
+        digest.update(b"-" if written is None else b"%d:%b" % (len(written), written))
+    weights = sorted(tree_flatten(model.network.parameters()))
+    first = [array.reshape(-1)[:FINGERPRINT_VALUES] for _, array in weights]
+    mx.eval(first)
+    for (name, array), values in zip(weights, first, strict=True):
+        digest.update(f"{name} {array.shape} {array.dtype}".encode())
+        digest.update(_bytes(values))
+    return digest.hexdigest()
+
+
+def _digest(arrays: Arrays, metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.shape} {array.dtype}".encode())
+        digest.update(_bytes(array))
+    return digest.hexdigest()
+
+
+def _bytes(array: mx.array) -> bytes:
+    return np.array(array.reshape(-1).view(mx.uint8)).tobytes() if array.size else b""
+
+
+def _write(path: Path, arrays: Arrays, metadata: dict[str, str]) -> None:
+    folder = path.parent
+    if not folder.is_dir():
+        raise FileNotFoundError(2, "there is no such folder", str(folder))
+    number, name = tempfile.mkstemp(suffix=".safetensors", prefix=".", dir=folder)
+    os.close(number)
+    try:
+        _save(path, name, arrays, metadata)
+        os.replace(name, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def _save(path: Path, name: str, arrays: Arrays, metadata: dict[str, str]) -> None:
+    """Write the arrays to ``name``; mlx says neither which file it could not write nor why."""
+    try:
+        mx.save_safetensors(name, arrays, metadata)
+    except RuntimeError:
+        needed = sum(array.nbytes for array in arrays.values())
+        free = shutil.disk_usage(path.parent).free
+        raise PromptCacheError(
+            f"{path} cannot be written: it takes {needed / 1e6:.1f} MB, and its disk has "
+            f"{free / 1e6:.1f} MB free; make room, or name another file"
+        ) from None
+
+
+def _read(path: Path) -> tuple[Arrays, dict[str, str]]:
+    """Arrays and metadata, once the header was found to describe the file that it heads."""
+    metadata = _header(path)
+    try:
+        arrays: Any = mx.load(str(path), format="safetensors")
+        mx.eval(arrays)
+    except (RuntimeError, ValueError) as error:
+        raise PromptCacheError(f"{path} is no prompt cache: {error}") from None
+    return dict(arrays), metadata
+
+
+def _header(path: Path) -> dict[str, str]:
+    """The metadata of a prompt cache of this version."""
+    from safetensors import SafetensorError, safe_open
+
+    with path.open("rb"):  # what is missing or locked says so as any file does
+        pass
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise PromptCacheError(f"{path} is no prompt cache: {error}") from None
+    if metadata.get("format") != FORMAT:
+        raise PromptCacheError(f"{path} is no prompt cache")
+    if metadata.get("version") != VERSION:
+        raise PromptCacheError(
+            f"{path} is a prompt cache of version {metadata.get('version')}, this is {VERSION}; "
+            "remove it to have it made anew"
+        )
+    return metadata

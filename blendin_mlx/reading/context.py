@@ -1,0 +1,318 @@
+"""One model, the tokens it has read, and its cache.
+
+A context can be extended, rewound to an earlier length, and moved to another sequence of which
+the common prefix is kept. Where a cache cannot be rewound (a rotating one that is full, a
+state-space one) the context goes back to a snapshot, or reads its tokens again; it never pretends
+to have rewound. ``rereads`` counts the tokens that were read a second time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from ..backend.mlx import is_cpu, mx
+from ..model import LanguageModel
+from ..tokens.answer_text import common_prefix
+from ..tokens.embeddings import check_ids
+
+Progress = Callable[[int, int], None]
+# Above this many tokens, all but the last are read without computing their logits: the output
+# layer of a small model is a large part of its work.
+HEAD_ROWS = 32
+SNAPSHOTS = 8
+KEPT_ROWS = 32
+KV_GROUP = 32  # values quantized together
+
+
+class Context:
+    """What one model has read so far.
+
+    Args:
+        model: the model.
+        kv_bits: quantize the cache to so many bits (4 or 8), None for none. Layers whose cache is
+            no plain key-value cache (sliding windows, state spaces) keep theirs as it is.
+        prefill_step_size: how many prompt tokens are read at once; small enough on a CPU that an
+            interrupt is noticed within a second or two.
+
+    Example:
+        >>> context = Context(model)
+        >>> logits = context.read(model.vocabulary.encode("The sea is"))   # [1, V]
+        >>> context.rewind(2)
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        *,
+        kv_bits: int | None = None,
+        prefill_step_size: int | None = None,
+    ) -> None:
+        if kv_bits not in (None, 4, 8):
+            raise ValueError(f"kv_bits must be 4 or 8, not {kv_bits}")
+        self.model = model
+        self.kv_bits = kv_bits
+        self.prefill_step_size = prefill_step_size or (128 if is_cpu() else 2048)
+        self.tokens: list[int] = []
+        self.passes = 0
+        self.tokens_read = 0
+        self.rereads = 0
+        self._known = 0  # how many of ``tokens`` were read at least once
+        self._reset()
+
+    def _reset(self) -> None:
+        self._cache = self.model.make_cache()
+        self._cached = 0  # how many of ``tokens`` the cache holds
+        self._snapshots: deque[tuple[int, list[Any]]] = deque(maxlen=SNAPSHOTS)
+        self._rows: dict[int, mx.array] = {}  # logits [1, V'] after so many tokens, the last few
+        self._ahead: tuple[mx.array, mx.array] | None = None  # a token begun early, its logits
+
+    def read(self, ids: Sequence[int], rows: int = 1) -> mx.array:
+        """Read ``ids`` in one pass; logits ``[rows, V']`` after each of the last ``rows``, lazy.
+
+        With nothing new to read, the logits after the last token are given again.
+        """
+        self._end_early_pass()
+        if not ids and rows == 1 and len(self.tokens) in self._rows:
+            return self._rows[len(self.tokens)]
+        if (again := rows - len(ids)) > 0:  # rows that are not known any more: read them again
+            if again > len(self.tokens):
+                raise ValueError(f"rows must be at most {len(self.tokens) + len(ids)}, not {rows}")
+            ids = [*self.tokens[-again:], *ids]
+            self.rewind(len(self.tokens) - again)
+            self.rereads += again
+        self.tokens.extend(ids)
+        unread = self.tokens[self._cached :]
+        if len(unread) > max(HEAD_ROWS, rows):
+            self._fill(unread[:-rows], None)
+            unread = unread[-rows:]
+        logits: mx.array = self._forward(unread)[0, -rows:]
+        self.passes += 1
+        self._keep(logits)
+        return logits
+
+    def _keep(self, logits: mx.array) -> None:
+        """Remember the logits of a pass, which end after the last token."""
+        first = len(self.tokens) - len(logits) + 1
+        for n in range(max(0, len(logits) - KEPT_ROWS), len(logits)):
+            self._rows[first + n] = logits[n : n + 1]
+        for length in sorted(self._rows)[:-KEPT_ROWS]:
+            del self._rows[length]
+
+    def knows(self, tokens: Sequence[int]) -> bool:
+        """Whether the logits after ``tokens`` are at hand, without a pass."""
+        self._end_early_pass(tokens)
+        return len(tokens) in self._rows and self.tokens[: len(tokens)] == tokens
+
+    def after(self, tokens: Sequence[int], draft: Sequence[int] = ()) -> mx.array:
+        """Logits ``[1, V']`` after ``tokens``, lazy; at hand, or from one pass.
+
+        Args:
+            tokens: all that the model shall have read; what it read already is kept.
+            draft: tokens that may follow. The pass reads them too, and the logits after each are
+                kept: should they follow, they need no pass of their own.
+        """
+        if not self.knows(tokens):
+            self.read([*self.move_to(tokens), *draft], rows=len(draft) + 1)
+        return self._rows[len(tokens)]
+
+    def begin(self, token: mx.array) -> None:
+        """Start the pass over a token ``[1]`` before its value is known, and go on meanwhile.
+
+        On a GPU that saves the wait between two passes. The pass counts if this is the token
+        that follows; otherwise it is forgotten as if it had never been.
+        """
+        self._end_early_pass()
+        if self._cached < len(self.tokens) or not self.can_trim(len(self.tokens) + 1):
+            return
+        try:
+            logits = self.model.network(token.reshape(1, 1), cache=self._cache)[0]
+            mx.async_eval(logits)  # type: ignore[no-untyped-call]
+        except BaseException:
+            self._reset()
+            raise
+        self._ahead = token, logits
+
+    def _end_early_pass(self, tokens: Sequence[int] = ()) -> None:
+        """Keep the pass that was begun if ``tokens`` go on with its token, else undo it."""
+        if self._ahead is None:
+            return
+        (token, logits), self._ahead = self._ahead, None
+        follows: list[int] = [*self.tokens, *token.tolist()]  # type: ignore[misc]
+        if list(tokens[: len(follows)]) != follows:
+            for layer in leaves(self._cache):
+                layer.trim(1)
+            return
+        self.passes += 1
+        self.tokens = follows
+        self._cached += 1
+        self._known = max(self._known, self._cached)
+        self.tokens_read += 1
+        self._keep(logits)
+
+    def prefill(self, ids: Sequence[int], progress: Progress | None = None) -> None:
+        """Read ``ids`` in steps, without logits, telling ``progress(done, total)``."""
+        self._end_early_pass()
+        self.tokens.extend(ids)
+        self._fill(self.tokens[self._cached :], progress)
+
+    def _fill(self, ids: Sequence[int], progress: Progress | None) -> None:
+        for start in range(0, len(ids), self.prefill_step_size):
+            self._forward(ids[start : start + self.prefill_step_size])
+            mx.eval([layer.state for layer in self._cache])
+            if progress:
+                progress(min(start + self.prefill_step_size, len(ids)), len(ids))
+
+    def _forward(self, ids: Sequence[int]) -> mx.array:
+        check_ids(ids, self.model.rows, self.model.name)
+        try:
+            self._snapshot()
+            logits: mx.array = self.model.network(mx.array([ids]), cache=self._cache)
+            self._quantize()
+            before, self._cached = self._cached, self._cached + len(ids)
+        except BaseException:  # an interrupt may leave some layers a pass ahead of others
+            self._reset()
+            raise
+        self.tokens_read += len(ids)
+        self.rereads += max(0, min(self._known, self._cached) - before)
+        self._known = max(self._known, self._cached)
+        return logits
+
+    def rewind(self, length: int) -> None:
+        """Forget all tokens from ``length`` on."""
+        self._end_early_pass()
+        if not 0 <= length <= len(self.tokens):
+            raise ValueError(f"length must be between 0 and {len(self.tokens)}, not {length}")
+        if length == len(self.tokens):
+            return
+        del self.tokens[length:]
+        self._known = min(self._known, length)
+        self._rows = {kept: row for kept, row in self._rows.items() if kept <= length}
+        if self._cached <= length:
+            return
+        self._cached = self._rewind_cache(length)
+
+    def move_to(self, ids: Sequence[int]) -> list[int]:
+        """Keep the prefix that ``ids`` shares with what was read; return what is left to read."""
+        shared = common_prefix(self.tokens, ids)
+        self.rewind(shared)
+        return list(ids[shared:])
+
+    def _rewind_cache(self, length: int) -> int:
+        """Bring the cache to ``length`` tokens or, where that is impossible, to fewer."""
+        while self._snapshots and self._snapshots[-1][0] > length:
+            self._snapshots.pop()
+        layers = leaves(self._cache)
+        if self.can_trim():
+            for layer in layers:
+                layer.trim(self._cached - length)
+            return length
+        if not self._snapshots:
+            self._reset()
+            return 0
+        kept, states = self._snapshots.pop()  # the next pass takes it again
+        for layer, state in zip(layers, states, strict=True):
+            if _always_trims(layer):
+                layer.trim(self._cached - kept)
+            else:
+                layer.state = state
+        return kept
+
+    def _snapshot(self) -> None:
+        """Remember the layers that may not be rewindable, as they are before this pass."""
+        layers = leaves(self._cache)
+        if self._cached and not all(map(_always_trims, layers)):
+            states = [None if _always_trims(layer) else _copied(layer.state) for layer in layers]
+            self._snapshots.append((self._cached, states))
+
+    def _quantize(self) -> None:
+        if self.kv_bits is None:
+            return
+        for n, layer in enumerate(self._cache):
+            if type(layer).__name__ == "KVCache":
+                if layer.keys.shape[-1] % KV_GROUP or layer.values.shape[-1] % KV_GROUP:
+                    raise ValueError(
+                        f"kv_bits cannot be used with {self.model.name}: the width of its heads "
+                        f"is no multiple of {KV_GROUP}"
+                    )
+                self._cache[n] = layer.to_quantized(group_size=KV_GROUP, bits=self.kv_bits)
+
+    def can_trim(self, length: int = 0) -> bool:
+        """Whether tokens can be forgotten without reading any again: now and at ``length``."""
+        return all(_trims_at(layer, length) for layer in leaves(self._cache))
+
+    @property
+    def rewinds_by(self) -> Literal["trim", "snapshot"]:
+        """How the cache goes back: by forgetting its last tokens, or by a copy kept of it.
+
+        From a copy, the tokens between it and where to go are read again.
+        """
+        return "trim" if all(map(_always_trims, leaves(self._cache))) else "snapshot"
+
+    def kept(self) -> tuple[list[int], list[Any]]:
+        """The tokens in the cache, and the state of every layer; :meth:`restore` takes them."""
+        self._end_early_pass()
+        return self.tokens[: self._cached], [layer.state for layer in leaves(self._cache)]
+
+    def restore(self, tokens: Sequence[int], states: Sequence[Any]) -> None:
+        """Replace tokens and cache with those that :meth:`kept` returned for an equivalent context.
+
+        Its layers must be of the same kinds already: with quantized caches, something was read.
+
+        Raises:
+            ValueError: a layer that keeps another number of tokens.
+        """
+        self._end_early_pass()
+        self._rows = {}
+        self.tokens = list(tokens)
+        self._cached = self._known = len(self.tokens)
+        self._snapshots.clear()
+        for layer, state in zip(leaves(self._cache), states, strict=True):
+            layer.state = state
+            if not _holds(layer, len(tokens)):
+                raise ValueError(f"a layer does not keep {len(tokens)} tokens")
+        self.passes = self.tokens_read = self.rereads = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by the cache."""
+        return sum(layer.nbytes for layer in self._cache if not layer.empty())
+
+
+def leaves(cache: Sequence[Any]) -> list[Any]:
+    """The caches of all layers; a layer may have several in a list."""
+    return [leaf for layer in cache for leaf in getattr(layer, "caches", (layer,))]
+
+
+def _holds(layer: Any, count: int) -> bool:
+    """Whether a layer's cache was filled with so many tokens, as far as it counts them."""
+    if type(layer).__name__ not in ("KVCache", "QuantizedKVCache", "RotatingKVCache"):
+        return True
+    parts = [p[0] if isinstance(p, tuple | list) else p for p in (layer.keys, layer.values)]
+    kept = min(count, getattr(layer, "max_size", count))
+    return bool(layer.offset == count and all(part.shape[2] >= kept for part in parts))
+
+
+def _always_trims(layer: Any) -> bool:
+    return type(layer).__name__ in ("KVCache", "QuantizedKVCache")
+
+
+def _trims_at(layer: Any, length: int) -> bool:
+    """Whether the cache, grown to ``length`` tokens, can forget its last ones.
+
+    A sliding window can until it is full. A chunked cache says so always, but may have dropped
+    what an earlier position attends to.
+    """
+    return _always_trims(layer) or (
+        type(layer).__name__ == "RotatingKVCache" and max(length, layer.offset) < layer.max_size
+    )
+
+
+def _copied(state: Any) -> Any:
+    """A cache state that later in-place writes do not reach."""
+    if isinstance(state, mx.array):
+        return mx.array(state)
+    if isinstance(state, list | tuple):
+        return type(state)(_copied(part) for part in state)
+    return state

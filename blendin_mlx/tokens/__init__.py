@@ -1,0 +1,1 @@
+"""What tokens write: vocabularies as bytes, text as tokens, one vocabulary carried to another."""

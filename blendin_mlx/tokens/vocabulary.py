@@ -1,0 +1,278 @@
+"""A tokenizer seen as bytes: what each token writes, which tokens end an answer.
+
+Tokens are compared by their bytes, never by printed form (two tokens may print alike). Two
+families of tokenizers are known: byte-level BPE (GPT-2, Llama 3, Qwen, also those converted from
+tiktoken), where each character of a token stands for one byte, and SentencePiece with byte
+fallback (Llama 2, Gemma, Mistral), where ``▁`` stands for a space and ``<0x0A>`` for one byte.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+from ..backend.mlx import mx
+from ..blend.formulas import probabilities
+from ..errors import PairError
+from .encoder import Encoder, Reading, TokenizingError
+
+BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
+# Texts that are put first to keep a tokenizer's dummy space away from what follows.
+LEADS = ("\n", "\x01", "\ufdd0")
+
+
+class Vocabulary:
+    """One tokenizer as the blend needs it.
+
+    Args:
+        tokenizer: a fast Hugging Face tokenizer, or mlx-lm's wrapper around one.
+        size: how many ids the model can read and produce; ids beyond it are cut, and where the
+            tokenizer has tokens there that were added, their spelling is text.
+        stop_ids: ids that end an answer (the model's STOP class), at least one.
+        name: the model's name, for messages.
+        turn_ids: added tokens that are control tokens by use; from now on they are marked special.
+
+    Raises:
+        PairError: the tokenizer is of a family whose bytes cannot be known, or of another model.
+
+    Example:
+        >>> vocabulary.bytes_of(vocabulary.encode("naïve ☃"))
+        b'na\\xc3\\xafve \\xe2\\x98\\x83'
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        size: int,
+        stop_ids: Iterable[int],
+        name: str = "model",
+        turn_ids: Iterable[int] = (),
+    ) -> None:
+        self.name = name
+        self._tokenizer = _fast_tokenizer(tokenizer, name)
+        self._tokenizer.no_truncation()  # some tokenizer.json cut or fill what they are given
+        self._tokenizer.no_padding()
+        self._mark_special(turn_ids)
+        self._encoder = Encoder(self._tokenizer, name)
+        ids = self._tokenizer.get_vocab(with_added_tokens=True)
+        self.size: int = min(size, max(ids.values()) + 1)
+        self.stop_ids = tuple(sorted(i for i in set(stop_ids) if i < self.size))
+        if not self.stop_ids:
+            raise PairError(f"{name}: no stop token is known; its config needs an eos_token_id")
+        self.stop = self.stop_ids[0]
+        self._beyond = self._spelled_beyond(ids)
+        self.token_bytes = self._read_bytes(ids)
+
+    def _mark_special(self, tokens: Iterable[int]) -> None:
+        added = self._tokenizer.get_added_tokens_decoder()
+        for entry in (added[token] for token in tokens):
+            entry.special = True
+            self._tokenizer.add_special_tokens([entry])
+
+    def _spelled_beyond(self, ids: dict[str, int]) -> re.Pattern[str] | None:
+        """What finds the spellings of added tokens that the model has no row for."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        beyond = {text: token for text, token in ids.items() if token >= self.size}
+        if foreign := [token for token in beyond.values() if token not in added]:
+            raise PairError(
+                f"{self.name}: its tokenizer has tokens up to {max(foreign)}, its weights have "
+                f"{self.size} rows; they do not belong together"
+            )
+        spelled = sorted(beyond, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, spelled))) if spelled else None
+
+    def _read_bytes(self, ids: dict[str, int]) -> tuple[bytes | None, ...]:
+        """Bytes of every id; None for control tokens, stop tokens and holes."""
+        spell = _speller(self._tokenizer, self.name)
+        added = self._tokenizer.get_added_tokens_decoder()
+        table: list[bytes | None] = [None] * self.size
+        for text, token in ids.items():
+            if token < self.size and token not in added:
+                table[token] = spell(text)
+        for token, entry in added.items():
+            if token < self.size and not entry.special:
+                # Gemma lists its runs of spaces here, written ▁▁▁ as in its vocabulary.
+                raw = spell is _byte_level_bytes
+                table[token] = entry.content.encode() if raw else spell(entry.content)
+        for token in self.stop_ids:
+            table[token] = None
+        return tuple(table)
+
+    @cached_property
+    def by_bytes(self) -> dict[bytes, int]:
+        """The id of the token that writes each byte string.
+
+        Where several tokens write the same, as ``.`` and ``<0x2E>`` do, it is the one that the
+        tokenizer itself gives for these bytes; a byte-fallback token only where no other has them.
+        """
+        alike: dict[bytes, list[int]] = {}
+        for token, written in enumerate(self.token_bytes):
+            if written:
+                alike.setdefault(written, []).append(token)
+        return {
+            written: tokens[0] if len(tokens) == 1 else self._written_as(written, tokens)
+            for written, tokens in alike.items()
+        }
+
+    def _written_as(self, written: bytes, alike: list[int]) -> int:
+        """Which of several tokens with the same bytes the tokenizer writes."""
+        text = written.decode(errors="replace")
+        own = self.encode(text)
+        if len(own) == 1 and own[0] in alike:
+            return own[0]
+        spelled = (token for token in alike if not BYTE_TOKEN.match(self._spelling(token)))
+        return next(spelled, alike[0])
+
+    def _spelling(self, token: int) -> str:
+        """A token's printed form."""
+        return self._tokenizer.id_to_token(token) or ""
+
+    @cached_property
+    def special_spellings(self) -> tuple[str, ...]:
+        """How the control tokens are spelled, longest first."""
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        spelled = {entry.content for entry in added if entry.special}
+        return tuple(sorted(spelled, key=lambda text: (-len(text), text)))
+
+    @property
+    def is_bpe(self) -> bool:
+        """Whether tokens come from merging pairs (and not from the likeliest split, say)."""
+        return type(self._tokenizer.model).__name__ == "BPE"
+
+    @cached_property
+    def _lead(self) -> str:
+        """What to put first, where the tokenizer puts a space of its own before a text.
+
+        It must be something that no token joins with what follows.
+        """
+        if self.bytes_of(self._plain("a")) != b" a":
+            return ""
+        return next(
+            lead
+            for lead in LEADS
+            if not any(lead.encode() in (written or b"")[:-1] for written in self.token_bytes)
+        )
+
+    def _plain(self, text: str) -> list[int]:
+        # Control tokens spelled in a text stay text: a user cannot forge a turn.
+        return self._readable(text, "plain")
+
+    def _readable(self, text: str, reading: Reading) -> list[int]:
+        """Ids that the model has rows for: spellings of others are broken in two."""
+        ids = self._encoder.encode(text, reading)
+        if self._beyond is None or max(ids, default=0) < self.size:
+            return ids
+        cuts = [found.start() + 1 for found in self._beyond.finditer(text)]
+        parts = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        ids = self._encoder.encode(parts[0], reading)
+        for part in parts[1:]:
+            lead = self._encoder.encode(self._lead)
+            ids += self._encoder.encode(self._lead + part, reading)[len(lead) :]
+        if max(ids, default=0) >= self.size:
+            raise TokenizingError(f"{self.name}: it has no row for a token of this text")
+        return ids
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a plain text, without any special token and without a leading space of its own.
+
+        They write the text as the tokenizer's normaliser leaves it (Qwen composes it to NFC,
+        Gemma takes ``▁`` for a space). A byte for which a vocabulary has no token is lost, with
+        no word from the tokenizer: SmolLM2's lacks 04 06 13 14 16 1D F1 F2, which are in control
+        characters and in planes without characters.
+        """
+        if not self._lead:
+            return self._plain(text)
+        return self._plain(self._lead + text)[len(self._plain(self._lead)) :]
+
+    def encode_marked(self, text: str, *, continues: bool = False) -> list[int]:
+        """Ids of a rendered chat template, its control tokens recognised. Adds none.
+
+        Where the text continues another, the tokenizer puts no space of its own before it.
+        """
+        lead = self._lead if continues else ""
+        ids = self._readable(lead + text, "marked")
+        return ids[len(self._plain(lead)) :]
+
+    def surrounding(self) -> list[int]:
+        """Return the ids that the tokenizer puts around a text of its own accord."""
+        return [token for token in self._encoder.encode("", "whole") if token < self.size]
+
+    def bytes_of(self, ids: Sequence[int]) -> bytes:
+        """What these tokens write, one after the other.
+
+        Control and stop tokens write nothing, nor do ids beyond the model's output.
+        """
+        return b"".join(self.token_bytes[token] or b"" for token in ids if token < self.size)
+
+    def breaks_line(self, token: int) -> bool:
+        """Whether a token writes a line break."""
+        return b"\n" in (self.token_bytes[token] or b"")
+
+    def distribution(self, logits: mx.array) -> mx.array:
+        """Logits ``[..., V']`` → probabilities ``[..., size]``, the STOP class pooled."""
+        return self.pool_stop(probabilities(logits, self.size))
+
+    def pool_stop(self, probs: mx.array) -> mx.array:
+        """``[..., size]`` with all the STOP class's mass on its first id, 0 on the others."""
+        if len(self.stop_ids) == 1:
+            return probs
+        members = probs[..., mx.array(self.stop_ids)]
+        total = members.sum(axis=-1, keepdims=True)
+        pooled = mx.concatenate([total, mx.zeros_like(members[..., 1:])], axis=-1)
+        places = mx.broadcast_to(mx.array(self.stop_ids), members.shape)
+        return mx.put_along_axis(probs, places, pooled, axis=-1)
+
+
+def _fast_tokenizer(tokenizer: Any, name: str) -> Any:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise PairError(
+            f"{name}: its tokenizer has no tokenizer.json, so the bytes of its tokens "
+            "cannot be known; use a model that ships one"
+        )
+    return backend
+
+
+def _speller(tokenizer: Any, name: str) -> Any:
+    """The function from a token's printed form to its bytes, by the tokenizer's own decoder."""
+    decoder = tokenizer.decoder
+    described = json.loads(decoder.__getstate__()) if decoder is not None else {}
+    steps = described.get("decoders", [described])
+    kinds = {step.get("type") for step in steps}
+    if kinds == {"ByteLevel"}:
+        return _byte_level_bytes
+    if "ByteFallback" in kinds or "Metaspace" in kinds:
+        return _sentencepiece_bytes
+    raise PairError(
+        f"{name}: tokens decoded by {', '.join(sorted(map(str, kinds)))} have no bytes that can "
+        "be known; byte-level BPE and SentencePiece with byte fallback can be blended"
+    )
+
+
+def _byte_level_table() -> dict[str, int]:
+    """GPT-2's reversible map: printable bytes stand for themselves, others for U+0100 and on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(0x100) if byte not in set(printable)]
+    table = {chr(byte): byte for byte in printable}
+    table.update({chr(0x100 + n): byte for n, byte in enumerate(hidden)})
+    return table
+
+
+_BYTE_OF = _byte_level_table()
+
+
+def _byte_level_bytes(text: str) -> bytes:
+    try:
+        return bytes([_BYTE_OF[char] for char in text])
+    except KeyError:  # an added token, written as it is
+        return text.encode()
+
+
+def _sentencepiece_bytes(text: str) -> bytes:
+    if match := BYTE_TOKEN.match(text):
+        return bytes([int(match[1], 16)])
+    return text.replace("▁", " ").encode()

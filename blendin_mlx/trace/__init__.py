@@ -1,0 +1,1 @@
+"""Recorded runs: written, read, and verified by computing each step again."""

@@ -1,0 +1,1 @@
+"""``blendin chat``: the conversation, its slash commands, its files."""

@@ -1,0 +1,162 @@
+"""Chat commands that look into the last answer, and that turn the blend: /why, /alt, /dial, …"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ..options.method import SPELLED, with_method
+from ..options.settings import METHODS
+from ..terminal.answer_view import SHOW
+from ..terminal.blend_view import visible
+from ..terminal.output import say
+from ..terminal.thinking_view import THINK
+
+if TYPE_CHECKING:
+    from blendin_mlx.inspection import Position
+    from blendin_mlx.step import Candidate, Step
+
+    from .conversation import Conversation
+
+WIDTH = 30
+
+
+def why(chat: Conversation, argument: str) -> None:
+    """who wanted what at token N of the last answer, or where TEXT begins; alone: list them"""
+    if not argument:
+        _list_tokens(chat)
+        return
+    index = _token_index(chat, argument)
+    position = chat.look_at(index)
+    piece = chat.steps[index]
+    assert chat.last is not None
+    decided = _decided(piece.step, position, chat.last.method.asks)
+    say(f"token {index}: {visible(piece.text)}, {decided}")
+    columns = {
+        "base": [_shown(chat, one, "base") for one in position.base],
+        "aligned": [_shown(chat, one, "aligned") for one in position.aligned],
+        "blended": [_shown(chat, one, "base") for one in position.blended],
+    }
+    say(("   " + "".join(f"{name:<{WIDTH}}" for name in columns)).rstrip())
+    for row in range(len(position.base)):
+        cells = (column[row] if row < len(column) else "" for column in columns.values())
+        say((f"{row + 1}  " + "".join(f"{cell:<{WIDTH}}" for cell in cells)).rstrip())
+
+
+def alt(chat: Conversation, argument: str) -> None:
+    """/alt N K takes candidate K of the blend at token N, and goes on from there"""
+    numbers = argument.split()
+    if len(numbers) != 2 or not all(map(_is_index, numbers)):
+        raise click.UsageError("say which token and which candidate: /alt 3 2")
+    index = _token_index(chat, numbers[0])
+    blended = chat.look_at(index).blended
+    rank = int(numbers[1])
+    if not 1 <= rank <= len(blended):
+        raise click.UsageError(f"a candidate is a number from 1 to {len(blended)}")
+    ids = [piece.step.id for piece in chat.steps[:index]]
+    chosen = blended[rank - 1].id
+    vocabulary = chat.session.pair.base.vocabulary
+    if chosen == vocabulary.stop:
+        raise click.UsageError("that candidate ends the answer; take another")
+    if not _is_text(vocabulary.bytes_of([*ids, chosen])):
+        raise click.UsageError("that candidate is part of a character; take another")
+    chat.answer_again([*ids, chosen])
+
+
+def _is_text(written: bytes) -> bool:
+    try:
+        written.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def dial(chat: Conversation, argument: str) -> None:
+    """weigh the guide less from now on: 0 is the base alone, 1 as the method says"""
+    if not argument:
+        say(f"the dial is at {chat.session.dial:g}")
+        return
+    try:
+        value = float(argument)
+    except ValueError:
+        raise click.UsageError("a dial goes from 0 to 1: /dial 0.5") from None
+    try:
+        chat.session.turn_dial(value)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def method(chat: Conversation, argument: str) -> None:
+    """change the method from now on"""
+    if argument not in METHODS:
+        raise click.UsageError(f"a method is one of {', '.join(METHODS)}")
+    before = chat.session.settings
+    chat.session.configure(with_method(before, argument))
+    now = chat.session.settings
+    names = ("tau", "alpha", "bonus", "beta")
+    lost = [SPELLED[n][2:] for n in names if getattr(before, n) != getattr(now, n)]
+    if lost:
+        say(f"{argument} goes without {' and '.join(lost)}, set for {before.method}")
+
+
+def show(chat: Conversation, argument: str) -> None:
+    """show the text alone, or the blend"""
+    if argument not in SHOW:
+        raise click.UsageError(f"what is shown is one of {', '.join(SHOW)}")
+    chat.show = argument
+
+
+def think(chat: Conversation, argument: str) -> None:
+    """show thinking as the rest of the text, dim it, or hide it"""
+    if argument not in THINK:
+        raise click.UsageError(f"/think takes one of {', '.join(THINK)}")
+    chat.think = argument
+
+
+def _list_tokens(chat: Conversation) -> None:
+    parts = (f"{n}:{visible(piece.text)}" for n, piece in enumerate(chat.steps))
+    say("  ".join(parts))
+
+
+def _is_index(written: str) -> bool:
+    """True if it is a number that a token or a candidate may have."""
+    return written.isdecimal() and len(written) < 10
+
+
+def _token_index(chat: Conversation, argument: str) -> int:
+    """The token of that number, or where that text begins."""
+    if _is_index(argument) and int(argument) < len(chat.steps):
+        return int(argument)
+    start = "".join(piece.text for piece in chat.steps).find(argument)
+    end = 0
+    for index, piece in enumerate(chat.steps):
+        end += len(piece.text)
+        if 0 <= start < end:
+            return index
+    raise click.UsageError(
+        f"{argument!r} is no token of the last answer; they go from 0 to {len(chat.steps) - 1}"
+    )
+
+
+def _decided(step: Step, position: Position, asks: bool) -> str:
+    """Who decided, as it was recorded; where nobody asked the guide, what it would have weighed."""
+    if step.alpha is not None:
+        choice = "kept" if step.id == step.base.id else "overrode"
+        return f"α {step.alpha:.2f}: the {step.source} {choice} the base's choice"
+    if step.source == "aligned":
+        return f"the guide found the answer over, P(end) {step.stop_prob:.2f}"
+    if not asks:
+        return "the base decides alone"
+    if position.alpha is None:
+        return "the base decided; the guide could not be asked"
+    return f"the base was sure and decided; the guide would have had α {position.alpha:.2f}"
+
+
+def _shown(chat: Conversation, candidate: Candidate, role: str) -> str:
+    pair = chat.session.pair
+    vocabulary = (pair.base if role == "base" else pair.aligned).vocabulary
+    if candidate.id == vocabulary.stop:
+        return f"{candidate.prob:.3f} (end)"
+    written = vocabulary.bytes_of([candidate.id]).decode(errors="replace")
+    return f"{candidate.prob:.3f} {visible(written)}"

@@ -1,0 +1,1 @@
+"""``blendin diagnose``: guides measured on many prompts, ranked and judged."""

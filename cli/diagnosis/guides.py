@@ -1,0 +1,114 @@
+"""The guides that ``blendin diagnose`` is given, found and checked before the first is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..options.method import make_method, with_reference
+from ..options.settings import Settings
+from ..pair_loading import LONGEST_PROMPT, named_pair
+from ..terminal.interrupts import unswallowed_interrupt
+from ..terminal.output import say
+from ..terminal.progress import progress
+
+if TYPE_CHECKING:
+    from blendin_models.pair import CheckedPair
+    from blendin_models.progress import Progress
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A guide that can be measured: the name to show, and settings that name it."""
+
+    name: str
+    settings: Settings
+
+
+def find(settings: Settings, guides: Sequence[str], quiet: bool = False) -> list[Candidate]:
+    """The guide of the settings and others for the same base; what is missing is fetched.
+
+    A folder that is named twice is measured once.
+
+    Raises:
+        click.UsageError: no pair is named, or a method lacks its reference model.
+        ModelError: a model is unknown, missing or damaged.
+        MemoryNeededError: a pair does not fit.
+        PairError: a guide has no chat template.
+    """
+    asked = _settings_of_each(settings, guides)
+    for one in asked:
+        make_method(one)
+    with unswallowed_interrupt(), progress(quiet) as report:
+        _fetch(asked, report)
+        checked = [_checked(one, report) for one in asked]
+    found = {}
+    for one, pair in zip(asked, checked, strict=True):
+        guide = pair.models[1]
+        if guide.folder.resolve() in found:
+            say(f"{guide.name} is named twice and measured once", quiet)
+            continue
+        found[guide.folder.resolve()] = (guide.name, one)
+    names = [name for name, _ in found.values()]
+    return [
+        Candidate(_printable(name if names.count(name) == 1 else one.aligned or name), one)
+        for name, one in found.values()
+    ]
+
+
+def _settings_of_each(settings: Settings, guides: Sequence[str]) -> list[Settings]:
+    """The settings themselves, unless they name no guide, and those with each further one."""
+    from blendin_models.catalogue import entries
+
+    own = not guides or settings.aligned is not None or settings.base is None
+    own = own or settings.pair is not None
+    first = [settings] if own else []
+    if own:
+        named_pair(settings.pair, settings.base, settings.aligned)
+    base = settings.base or entries.find_pair(settings.pair or "demo").base
+    others = [replace(settings, pair=None, base=base, aligned=guide) for guide in guides]
+    return [with_reference(one, [one.method]) for one in first + others]
+
+
+def _names(settings: Settings) -> list[str]:
+    """Of the models that are needed."""
+    from blendin_models.catalogue import entries
+
+    base, aligned = settings.base, settings.aligned
+    named = named_pair(settings.pair, base, aligned)
+    if named is not None:
+        pair = entries.find_pair(named)
+        base, aligned = base or pair.base, aligned or pair.aligned
+    return [name for name in (base, aligned, settings.reference) if name is not None]
+
+
+def _fetch(asked: Sequence[Settings], report: Progress) -> None:
+    """All at once, so that an unknown name is refused before the first byte of another."""
+    from blendin_models.fetching.resolve import locate_all
+
+    locate_all(list(dict.fromkeys(name for one in asked for name in _names(one))), report)
+
+
+def _checked(settings: Settings, report: Progress) -> CheckedPair:
+    from blendin_mlx.model import no_chat_template
+    from blendin_models.pair import check_pair
+
+    checked = check_pair(
+        named_pair(settings.pair, settings.base, settings.aligned),
+        settings.base,
+        settings.aligned,
+        report,
+        reference=settings.reference,
+        tokens=settings.max_tokens + LONGEST_PROMPT,
+        force=settings.force,
+        kv_bits=settings.kv_bits,
+    )
+    if settings.aligned_template is None and not checked.reports[1].has_chat_template:
+        raise no_chat_template(checked.models[1].name)
+    return checked
+
+
+def _printable(name: str) -> str:
+    """A name that any output can hold, whatever the bytes of its folder."""
+    return name.encode(errors="replace").decode()

@@ -1,0 +1,125 @@
+"""Prompts answered by the base alone, by a guide alone, and by both together, and counted."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from ..options.method import with_method
+from ..options.settings import Settings
+from ..session import Session
+from ..terminal.interrupts import Interrupt
+from ..terminal.output import say
+from .guides import Candidate
+from .report import Alone, Blended, Report, is_stable, summarise
+
+if TYPE_CHECKING:
+    from blendin_mlx.decoding.answer_stream import Response
+    from blendin_mlx.step import Step
+
+
+def measure(
+    guide: Candidate,
+    prompts: Sequence[str],
+    base: list[Alone],
+    until_stable: bool,
+    interrupt: Interrupt,
+    quiet: bool,
+) -> Report | None:
+    """The report of one guide, None where not one prompt was answered; its models end with it.
+
+    Args:
+        base: the base's own answers so far, which no guide changes; missing ones are added.
+    """
+    _free()  # what another guide left, before these models take its room
+    session, name = Session(guide.settings, quiet), guide.name
+    settings = session.settings
+    blended, aligned = list[Blended](), list[Alone]()
+    peak = 0
+    for number, prompt in enumerate(prompts, 1):
+        of_base = base[number - 1 : number] or [
+            _alone(session, settings, "base", prompt, interrupt)
+        ]
+        of_guide = _alone(session, settings, "aligned", prompt, interrupt)
+        session.configure(settings)
+        answer = _answer(session, prompt, interrupt)
+        if interrupt.pressed:
+            break
+        base[number - 1 : number] = of_base
+        aligned.append(of_guide)
+        blended.append(counted(session, answer))
+        peak = max(peak, answer[-1].statistics.peak_bytes)
+        say(f"{name}: {number} of {len(prompts)} prompts", quiet)
+        if until_stable and is_stable(blended):
+            say(f"{name}: the rate is known to ±2 % after {number} prompts", quiet)
+            break
+    if not blended:
+        return None
+    tau = getattr(session.method, "tau", None)
+    of_base = base[: len(blended)]
+    return summarise(name, blended, of_base, aligned, peak, session.method.name, tau)
+
+
+def _free() -> None:
+    """Give back what nothing refers to any more."""
+    from blendin_mlx.backend.mlx import mx
+
+    gc.collect()
+    mx.clear_cache()
+
+
+def _alone(
+    session: Session, settings: Settings, method: str, prompt: str, interrupt: Interrupt
+) -> Alone:
+    session.configure(with_method(settings, method))
+    last = _answer(session, prompt, interrupt)[-1].statistics
+    return Alone(last.finish_reason == "length", last.tokens_per_s)
+
+
+def _answer(session: Session, prompt: str, should_stop: Callable[[], bool]) -> list[Response]:
+    return list(session.answer([{"role": "user", "content": prompt}], should_stop))
+
+
+def counted(session: Session, responses: Sequence[Response]) -> Blended:
+    """What of an answer's steps matters here."""
+    steps = [piece.step for response in responses for piece in response.pieces]
+    statistics = responses[-1].statistics
+    stops = (session.pair.base.vocabulary.stop, session.pair.aligned.vocabulary.stop)
+    asked = [step.aligned.prob for step in steps if step.aligned is not None]
+    return Blended(
+        asked=tuple(step.is_intervention for step in steps),
+        overrides=statistics.overrides,
+        base_ends_lost=sum(base_end_lost(step, stops[0]) for step in steps),
+        guide_ends_lost=sum(guide_end_lost(step, stops[1]) for step in steps),
+        guide_ended=any(guide_ended(step, stops[0]) for step in steps),
+        base_confidence=fmean(step.base.prob for step in steps) if steps else 0.0,
+        guide_confidence=fmean(asked) if asked else None,
+        exact_mass=statistics.exact_mass,
+        hit_limit=statistics.finish_reason == "length",
+        tokens_per_s=statistics.tokens_per_s,
+    )
+
+
+def base_end_lost(step: Step, stop: int) -> bool:
+    """The base wanted to end here and the answer went on, the guide having been asked.
+
+    A turn marker shows only where it was taken back: the base had written it then.
+
+    Args:
+        stop: the base's STOP.
+    """
+    wanted = step.base.id == stop or step.instead_of not in (None, stop)
+    return wanted and step.is_intervention and not step.is_stop
+
+
+def guide_end_lost(step: Step, stop: int) -> bool:
+    """The guide wanted to end here, by its STOP ``stop``, and the answer went on."""
+    return step.aligned is not None and step.aligned.id == stop and not step.is_stop
+
+
+def guide_ended(step: Step, stop: int) -> bool:
+    """The answer ended here because the guide was asked; the base's own choice was no STOP."""
+    by_guide = step.source == "aligned" or step.is_intervention
+    return step.is_stop and by_guide and step.base.id != stop

@@ -1,0 +1,61 @@
+"""What ``blendin diagnose`` measured as one web page, guides side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from ..terminal.web_pages import clean, render
+from .ranking import ORDER, comparisons
+from .report import Report
+from .verdict import WARNING_RATE, rows, verdict
+
+WIDTH = 600.0
+LONGEST = 12  # bursts of so many tokens and more share the last bar
+
+
+def page(reports: Sequence[Report]) -> str:
+    """The page, the best guide first; ``reports`` are ranked and at least one."""
+    names = [clean(report.guide) for report in reports]
+    facts = [rows(report) for report in reports]
+    return render(
+        __package__,
+        "page.html",
+        names=names,
+        order=ORDER,
+        against=[_words(one.text) for one in comparisons(reports)],
+        facts=[(name, [_words(each[name]) for each in facts]) for name in facts[0]],
+        verdicts=[
+            (name, [_words(line) for line in verdict(report)])
+            for name, report in zip(names, reports, strict=True)
+        ],
+        strips=[
+            (name, _strip(report), _bursts(report))
+            for name, report in zip(names, reports, strict=True)
+        ],
+        line=WIDTH * WARNING_RATE if any(report.has_line for report in reports) else None,
+        longest=LONGEST,
+    )
+
+
+def _words(text: str) -> str:
+    """Text in which a percent sign stays with its number."""
+    return clean(text).replace(" %", "\u00a0%")
+
+
+def _strip(report: Report) -> dict[str, Any]:
+    """Where a guide's rates stand on a line from 0 to 1."""
+    return {
+        "dots": [round(WIDTH * rate, 1) for rate in report.rates],
+        "rate": round(WIDTH * report.rate, 1),
+        "low": round(WIDTH * report.low, 1),
+        "high": round(WIDTH * report.high, 1),
+    }
+
+
+def _bursts(report: Report) -> list[tuple[int, int, float]]:
+    """Length, count and height (0 to 1) of the bars of burst lengths."""
+    counts = Counter(min(length, LONGEST) for length in report.cascades)
+    tallest = max(counts.values(), default=1)
+    return [(n, counts[n], counts[n] / tallest) for n in range(1, LONGEST + 1)]

@@ -1,0 +1,1 @@
+"""``blendin models``: list, fetch, check, import and remove models."""

@@ -1,0 +1,255 @@
+"""``blendin models``: what is known, what is here; fetch, check, import, remove."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..options.types import Whole
+from ..terminal.output import say, tell
+from ..terminal.progress import progress
+from ..terminal.quiet import quiet_option
+from .tables import (
+    about_check,
+    about_kept,
+    about_located,
+    about_model,
+    about_pair,
+    echo,
+    echo_json,
+    kept_line,
+    kept_models,
+    model_line,
+    pair_line,
+    suggestion,
+)
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+
+
+@click.group()
+def models() -> None:
+    """List, show, fetch, check, import and remove models.
+
+    \b
+    Examples:
+      blendin models list
+      blendin models pull demo
+    """
+
+
+@models.command("list")
+@AS_JSON
+def list_models(as_json: bool) -> None:
+    """List the pairs that are known by name, what of them is here, and what fits this machine.
+
+    Models that are here but in no pair follow: imported ones, and quantized ones from the hub.
+
+    Try it:  blendin models list
+    """
+    from blendin_models.catalogue import entries
+    from blendin_models.inventory import listing
+
+    here = listing.everything()
+    pairs = [about_pair(entry, here) for entry in entries.pairs().values()]
+    kept = kept_models(here)
+    if as_json:
+        echo_json([*pairs, *kept])
+        return
+    for pair in pairs:
+        tell(pair_line(pair))
+        for role in ("base", "aligned"):
+            tell(f"  {role:<8} {model_line(pair[role])}")
+    for model in kept:
+        tell(kept_line(model))
+
+
+@models.command()
+@click.argument("name")
+@AS_JSON
+def show(name: str, as_json: bool) -> None:
+    """Show a pair, or one model: where it is, what it was made from, its licence and size.
+
+    NAME is a pair, a model, or the id of a hub repo that is here.
+
+    Try it:  blendin models show demo
+    """
+    from blendin_models.catalogue import entries
+    from blendin_models.inventory import lookup
+    from blendin_models.storage import paths
+    from blendin_models.storage.local_model import REPO_ID
+
+    if name in entries.pairs():
+        about = about_pair(entries.pairs()[name])
+    elif name in entries.models():
+        about = about_model(entries.models()[name])
+    elif REPO_ID.match(name) or (paths.NAME.match(name) and paths.model_folder(name).is_dir()):
+        about = about_kept(lookup.used(name))
+    else:
+        about = about_model(entries.find_models(name)[0])  # says what is near
+    echo(about, as_json)
+
+
+@models.command()
+@AS_JSON
+def suggest(as_json: bool) -> None:
+    """Suggest pairs: those that are here or fit this machine, one tokenizer first.
+
+    Try it:  blendin models suggest
+    """
+    from blendin_models.catalogue import entries
+    from blendin_models.inventory import listing
+
+    here = listing.everything()
+    pairs = [about_pair(entry, here) for entry in entries.pairs().values()]
+    able = [pair for pair in pairs if pair["installed"] or pair["fits"]]
+    able.sort(key=lambda p: (not p["installed"], not p["one_tokenizer"], p["download_bytes"]))
+    if as_json:
+        echo_json(able)
+        return
+    for pair in able:
+        tell(suggestion(pair))
+
+
+@models.command()
+@click.argument("names", nargs=-1, required=True, metavar="PAIR | BASE ALIGNED")
+@click.option(
+    "--tokens",
+    type=Whole(min=1),
+    help="How long the longest conversation will be.  [default: 4096, or less where a model ends]",
+)
+@click.option(
+    "--kv-bits",
+    type=click.Choice(["4", "8"]),
+    help="Both caches are quantized to so many bits.  [default: off]",
+)
+@AS_JSON
+def check(names: tuple[str, ...], tokens: int | None, kv_bits: str | None, as_json: bool) -> None:
+    """Check a pair before its weights are read: files, vocabularies, limits, memory.
+
+    \b
+    Examples:
+      blendin models check demo
+      blendin models check HuggingFaceTB/SmolLM2-360M smollm2-135m-instruct --tokens 8192
+      blendin models check demo --kv-bits 8
+    """
+    from blendin_models.loading.memory import need, recommended
+    from blendin_models.pair import TOKENS, check_pair, open_pair, relation, require_usable
+
+    if len(names) > 2:
+        raise click.UsageError("name a pair, or a base and an aligned model")
+    with progress() as report:
+        pair, base, aligned = (None, *names) if len(names) == 2 else (names[0], None, None)
+        bits = None if kv_bits is None else int(kv_bits)
+        wanted = tokens or TOKENS
+        checked = check_pair(pair, base, aligned, report, tokens=wanted, force=True, kv_bits=bits)
+    if tokens is None:
+        tokens = min([TOKENS, *(r.context_limit for r in checked.reports if r.context_limit)])
+    opened = open_pair(checked)
+    needed = need(checked.reports, tokens, bits)
+    echo(about_check(checked, needed, relation(opened), tokens, recommended()), as_json)
+    require_usable(checked, opened, tokens, bits)
+
+
+@models.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option(
+    "--bits",
+    type=click.Choice(["2", "3", "4", "5", "6", "8"]),
+    help="Quantize an unquantized model of the hub to so many bits; it is used so from then on."
+    "  [default: 4, or as the catalogue has it]",
+)
+@click.option(
+    "--group-size",
+    type=click.Choice(["32", "64", "128"]),
+    help="Weights that share a scale.  [default: 64]",
+)
+@AS_JSON
+@quiet_option
+def pull(
+    names: tuple[str, ...], bits: str | None, group_size: str | None, as_json: bool, quiet: bool
+) -> None:
+    """Fetch models: names of pairs or models, or hub repo ids (OWNER/NAME, OWNER/NAME@REVISION).
+
+    Of a branch that is here already the newest commit is fetched.
+
+    Try it:  blendin models pull HuggingFaceTB/SmolLM2-360M --bits 8
+    """
+    from blendin_models.catalogue import entries
+    from blendin_models.fetching.resolve import locate_all
+    from blendin_models.loading.preflight import inspect_located
+    from blendin_models.loading.quantize import Quantization
+
+    wanted = [model for name in names for model in entries.parts(name)]
+    said = bits is not None or group_size is not None
+    quantization = Quantization(int(bits or 4), int(group_size or 64)) if said else None
+    with progress(quiet) as report:
+        found = locate_all(wanted, report, quantization, update=True)
+    for located in found:
+        inspect_located(located)
+        where = "" if located.folder.name == located.name else f" in {located.folder}"
+        say(f"{located.name} is ready{where}", quiet)
+    if as_json:
+        echo_json([about_located(located) for located in found])
+
+
+@models.command()
+@click.argument("name")
+@AS_JSON
+@quiet_option
+def remove(name: str, as_json: bool, quiet: bool) -> None:
+    """Delete a model, both models of a pair, or a hub repo (or one @REVISION) from the cache.
+
+    Try it:  blendin models remove smollm2
+    """
+    from blendin_models.inventory import removal
+    from blendin_models.storage.disk_space import readable
+
+    removed = []
+    for model, freed in removal.remove(name):
+        say(f"{model} removed, {readable(freed)} freed", quiet)
+        removed.append({"name": model, "freed_bytes": freed})
+    if as_json:
+        echo_json(removed)
+
+
+@models.command()
+@click.argument("name")
+@AS_JSON
+@quiet_option
+def verify(name: str, as_json: bool, quiet: bool) -> None:
+    """Check every file of a model, or of a pair, against what was recorded of it (SHA-256).
+
+    Try it:  blendin models verify demo
+    """
+    from blendin_models.inventory import verification
+
+    with progress(quiet) as report:
+        verified = verification.verify(name, report)
+    if as_json:
+        echo_json([{**about_kept(one.kept), "problems": one.problems} for one in verified])
+    verification.require_whole(name, verified)
+    say(f"{name} is as it was fetched", quiet)
+
+
+@models.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--name", help="The name to keep it by.  [default: that of the file]")
+@AS_JSON
+@quiet_option
+def import_model(file: Path, name: str | None, as_json: bool, quiet: bool) -> None:
+    """Import a GGUF file: llama, qwen2, qwen3, gemma2 and gemma3 (text) architectures.
+
+    Try it:  blendin models import model.gguf --name mine
+    """
+    from blendin_models.fetching.pip_packages import import_file
+    from blendin_models.fetching.resolve import locate
+    from blendin_models.gguf.split import stem
+
+    name = name or stem(file).lower()
+    with progress(quiet) as report:
+        folder = import_file(file, name, report)
+    say(f"{name} is ready in {folder}", quiet)
+    if as_json:
+        echo_json(about_located(locate(name)))

@@ -1,0 +1,181 @@
+"""What ``blendin models`` shows of pairs and models: as objects, and as lines."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..terminal.output import tell
+
+BYTES_OF_A_WEIGHT = {"cpu": 4.0, "gpu": 0.6}  # float32; 4 bits with their scales
+
+
+def about_pair(entry: Any, here: Any = None) -> dict[str, Any]:
+    """A pair of the catalogue as an object.
+
+    Args:
+        here: what is on this machine (``inventory.everything()``), if it was looked up already.
+    """
+    from blendin_mlx.backend.mlx import is_cpu
+    from blendin_models.inventory import listing
+    from blendin_models.loading.memory import recommended
+
+    here = listing.everything() if here is None else here
+    base, aligned = (about_model(model, here) for model in entry.models)
+    weight = BYTES_OF_A_WEIGHT["cpu" if is_cpu() else "gpu"]
+    memory = int(weight * sum(model.parameters for model in entry.models))
+    missing = [model["download_bytes"] for model in (base, aligned) if not model["installed"]]
+    return {
+        "name": entry.name,
+        "description": entry.description,
+        "note": entry.note,
+        "recommended": entry.recommended,
+        "reference": entry.reference,
+        "one_tokenizer": entry.one_tokenizer,
+        "installed": not missing,
+        "download_bytes": sum(missing),
+        "memory_bytes": memory,
+        "fits": memory < recommended(),
+        "base": base,
+        "aligned": aligned,
+    }
+
+
+def about_model(entry: Any, here: Any = None) -> dict[str, Any]:
+    """A model of the catalogue as an object."""
+    from blendin_models.errors import ModelError
+    from blendin_models.inventory import lookup
+
+    try:
+        kept = lookup.used(entry.name, here)
+    except ModelError:
+        kept = None
+    return {
+        "name": entry.name,
+        "license": entry.license,
+        "gated": entry.gated,
+        "installed": kept is not None and kept.problem is None,
+        "problem": kept.problem if kept else None,
+        "path": str(kept.folder) if kept else None,
+        "bytes": kept.bytes if kept else None,
+        "revision": kept.revision if kept else None,
+        "download_bytes": entry.bytes,
+        "source": entry.origin,
+    }
+
+
+def about_check(checked: Any, need: Any, related: Any, tokens: int, room: int) -> dict[str, Any]:
+    """What can be known of a pair before its weights are read, as an object."""
+    sides = zip(("base", "aligned"), checked.models, checked.reports, strict=True)
+    return {
+        "vocabularies": related.kind,
+        "shared_tokens": round(related.shared, 4),
+        "tokens": tokens,
+        "weights_bytes": need.weights,
+        "caches_bytes": need.caches,
+        "caches_known": all(report.cache.known for report in checked.reports),
+        "recommended_bytes": room,
+        "fits": need.total <= room,
+        **{
+            role: {
+                "name": located.name,
+                "path": str(located.folder),
+                "model_type": report.model_type,
+                "chat_template": report.has_chat_template,
+                "context_limit": report.context_limit,
+                "stored_bytes": report.stored_bytes,
+                "memory_bytes": report.memory_bytes,
+            }
+            for role, located, report in sides
+        },
+    }
+
+
+def kept_models(here: Any) -> list[dict[str, Any]]:
+    """Models that are here and in no pair: imported, quantized, or cached from the hub."""
+    from blendin_models.catalogue import entries
+
+    known = entries.models()
+    return [about_kept(kept) for kept in here if kept.name not in known]
+
+
+def about_kept(kept: Any) -> dict[str, Any]:
+    """A model that is here, as an object."""
+    return {
+        "name": kept.name,
+        "path": str(kept.folder),
+        "bytes": kept.bytes,
+        "source": kept.source,
+        "revision": kept.revision,
+        "problem": kept.problem,
+    }
+
+
+def kept_line(model: dict[str, Any]) -> str:
+    """A model that is here and in no pair, in one line."""
+    damaged = f"  (damaged: {model['problem']})" if model["problem"] else ""
+    return f"{model['name']}  {model['bytes'] / 1e6:.0f} MB  {model['source']}{damaged}"
+
+
+def model_line(model: dict[str, Any]) -> str:
+    """A model of a pair in one line."""
+    if model["installed"]:
+        state = f"here, {model['bytes'] / 1e6:.0f} MB"
+    else:
+        damaged = "damaged" if model["problem"] else "not here"
+        state = f"{damaged}, {model['download_bytes'] / 1e6:.0f} MB to fetch"
+    gated = "; gated" if model["gated"] else ""
+    return f"{model['name']:<28} {state:<27} {model['license']}{gated}"
+
+
+def about_located(located: Any) -> dict[str, Any]:
+    """A model that was just fetched or imported, as an object."""
+    return {
+        "name": located.name,
+        "path": str(located.folder),
+        "revision": located.revision,
+    }
+
+
+def pair_line(pair: dict[str, Any]) -> str:
+    """A pair in one line."""
+    much = f"  (needs about {pair['memory_bytes'] / 1e9:.0f} GB of memory: too much for here)"
+    return f"{pair['name']}  {pair['description']}{'' if pair['fits'] else much}"
+
+
+def suggestion(pair: dict[str, Any]) -> str:
+    """A pair that may suit, and what is known of it."""
+    from blendin_models.storage.disk_space import readable
+
+    state = "here" if pair["installed"] else f"{readable(pair['download_bytes'])} to fetch"
+    tokenizer = "one tokenizer" if pair["one_tokenizer"] else "two tokenizers"
+    line = f"{pair['name']:<16} {state:<16} {tokenizer:<15} {pair['description']}"
+    return f"{line}\n{'':<16} {pair['note']}" if pair["note"] else line
+
+
+def echo_json(content: Any) -> None:
+    """JSON in one line."""
+    tell(json.dumps(content, ensure_ascii=False))
+
+
+def echo(about: dict[str, Any], as_json: bool) -> None:
+    """An object as JSON, or a line for each value."""
+    if as_json:
+        echo_json(about)
+    else:
+        print_about(about)
+
+
+def print_about(about: dict[str, Any], indent: str = "") -> None:
+    """An object, a line for each value."""
+    for key, value in about.items():
+        if isinstance(value, dict):
+            if value:
+                tell(f"{indent}{key}")
+            print_about(value, indent + "  ")
+        elif value is not None:
+            tell(f"{indent}{key:<16} {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)

@@ -1,0 +1,1 @@
+"""Options that commands share, their types, and settings from files."""

@@ -1,0 +1,55 @@
+"""What can be seen to be of no use before the models are loaded, and files that options name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .settings import Settings
+
+
+def check_usable(settings: Settings) -> None:
+    """Refuse, before the models are loaded, what can be seen to be of no use then.
+
+    Raises:
+        click.UsageError: options that cannot go together, or a file that cannot be written.
+        PromptCacheError: a file that is there and no prompt cache.
+    """
+    from blendin_mlx.prompt_cache import check_prompt_cache
+
+    if settings.json_schema is not None and settings.stop:
+        raise click.UsageError("--stop cannot be used with --json-schema: the JSON is the end")
+    path = settings.prompt_cache
+    if path is None:
+        return
+    if path.exists() and not path.is_file():
+        raise click.UsageError(f"--prompt-cache {path} is not a regular file")
+    if path.exists():
+        check_prompt_cache(path)
+    elif not path.absolute().parent.is_dir():
+        raise click.UsageError(f"--prompt-cache {path}: there is no folder {path.parent}")
+
+
+def read_schema(given: Path | dict[str, Any] | None) -> Any:
+    """The JSON schema in a file, or given outright, found usable; None without one.
+
+    Raises:
+        click.UsageError: it is not UTF-8, no JSON, or no schema that answers can be held to.
+    """
+    from blendin_mlx.decoding.json_constraint import check_schema
+    from blendin_mlx.errors import SchemaError
+    from blendin_mlx.input_text import parsed_json, read_text
+
+    if given is None:
+        return None
+    where = f"--json-schema {given}" if isinstance(given, Path) else "json_schema"
+    try:
+        schema = parsed_json(read_text(given)) if isinstance(given, Path) else given
+        check_schema(schema)
+    except SchemaError as error:
+        raise click.UsageError(f"{where}: {error}") from None
+    except ValueError as error:
+        raise click.UsageError(f"{where} is not JSON: {error}") from None
+    return schema

@@ -1,0 +1,57 @@
+"""The values of the options that commands share, as one record.
+
+The names of methods and templates are written out here because importing the engine to ask it
+would make ``--help`` slow. A test holds them to the engine's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+METHODS = (
+    *("base", "aligned", "blendin", "fixed", "nudging", "ensemble", "kad", "confidence-bet"),
+    "proxy-tuning",
+)
+STOP_POLICIES = ("blend", "base", "either", "guide")
+PROJECTIONS = ("prefix", "shared")
+DRAFTS = ("auto", "guide", "lookup", "off")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The values of the shared options."""
+
+    pair: str | None
+    base: str | None
+    aligned: str | None
+    reference: str | None
+    method: str
+    tau: float | None
+    alpha: float | None
+    bonus: float | None
+    beta: float | None
+    stop_policy: str
+    projection: str
+    base_template: str | Path
+    aligned_template: Path | None
+    thinking: bool
+    system: str | None
+    max_tokens: int
+    temp: float
+    top_p: float
+    min_p: float
+    top_k: int
+    repetition_penalty: float | None
+    repetition_context_size: int
+    seed: int | None
+    stop: tuple[str, ...]
+    context: int | None
+    kv_bits: int | None
+    prompt_cache: Path | None
+    json_schema: Path | dict[str, Any] | None
+    draft: str
+    num_draft_tokens: int | None
+    force: bool
+    wired_limit: bool

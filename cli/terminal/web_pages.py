@@ -1,0 +1,27 @@
+"""Web pages that stand alone: templates filled in such that no text can become markup."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+from .output import harmless
+
+
+def render(package: str, template: str, **values: Any) -> str:
+    """The page of a template that is a file of a package.
+
+    Example:
+        >>> render("blendin_cli.trace.commands", "page.html", runs=[])
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string((files(package) / template).read_text("utf-8")).render(values)
+
+
+def clean(text: object) -> str:
+    """Text that any page can hold."""
+    return harmless(str(text)).encode(errors="replace").decode()

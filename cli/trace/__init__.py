@@ -1,0 +1,1 @@
+"""``blendin trace``: a recorded run verified, viewed, or made a web page."""

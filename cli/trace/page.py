@@ -1,0 +1,138 @@
+"""A trace as one web page: nothing is fetched, and no text of a trace can become markup."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ..terminal.blend_view import level, recorded_decision, visible
+from ..terminal.output import counted
+from ..terminal.web_pages import clean, render
+
+if TYPE_CHECKING:
+    from blendin_mlx.trace.records import RecordedRun
+
+BINS = 20
+WIDTH, HEIGHT = 600.0, 100.0
+WORDS = {"base": "base alone", "kept": "base's choice kept", "override": "base overridden"}
+WORDS |= {"end": "guide: the answer is over"}
+
+
+def page(runs: list[tuple[str, RecordedRun]]) -> str:
+    """The page for named runs, side by side."""
+    return render(__package__, "page.html", runs=[_run(name, recorded) for name, recorded in runs])
+
+
+def _run(name: str, recorded: RecordedRun) -> dict[str, Any]:
+    tokens = [{**_token(step), "place": n} for n, step in enumerate(recorded.steps)]
+    asked = sum(step["alpha"] is not None for step in recorded.steps)
+    overrides = [token for token in tokens if token["decided"] == "override"]
+    run, end = recorded.run, recorded.end or {}
+    rate = f"{asked / len(tokens):.1%}" if tokens else "0%"
+    return {
+        "name": clean(name),
+        "notes": [clean(note) for note in recorded.notes],
+        "base": clean(run["models"]["base"]["name"]),
+        "aligned": clean(run["models"]["aligned"]["name"]),
+        "prompt": _prompt(run),
+        "tokens": tokens,
+        "counts": f"{counted(len(tokens), 'token')}, {counted(asked, 'intervention')} ({rate}), "
+        f"{counted(len(overrides), 'override')}",
+        "overrides": overrides,
+        "finish": clean(end.get("finish_reason", "cut off")),
+        "by_guide": bool(tokens) and tokens[-1]["decided"] == "end",
+        "settings": _settings(run),
+        "timeline": _timeline(recorded.steps),
+        "histogram": _histogram(recorded.steps, run.get("tau")),
+    }
+
+
+def _prompt(run: dict[str, Any]) -> str:
+    prompt = run.get("base_prompt")
+    return clean(prompt.get("text", "")) if isinstance(prompt, dict) else ""
+
+
+def _settings(run: dict[str, Any]) -> list[tuple[str, str]]:
+    apart = ("type", "models", "base_prompt", "aligned_prompt")
+    shown = {key: value for key, value in run.items() if key not in apart and value is not None}
+    return [
+        (clean(key), clean(value if isinstance(value, str) else json.dumps(value)))
+        for key, value in shown.items()
+    ]
+
+
+def _token(step: dict[str, Any]) -> dict[str, Any]:
+    decided, alpha = recorded_decision(step), step["alpha"]
+    facts = [
+        ("token", f"{step['index']}  {visible(step['text'])}"),
+        ("decided by", WORDS[decided]),
+    ]
+    facts += _rankings(step)
+    named = {"alpha": "α", "prob": "probability", "gap": "lead over the next"}
+    named |= {"gate_margin": "distance to τ", "stop_prob": "P(end)", "exact_mass": "exact mass"}
+    facts += [(words, f"{step[key]:.3f}") for key, words in named.items() if _known(step, key)]
+    return {
+        "index": step["index"],
+        "text": clean(step["text"]),
+        "shown": visible(step["text"]),
+        "decided": decided,
+        "style": "base" if decided in ("base", "end") else f"{decided} level{level(alpha)}",
+        "label": ", ".join(f"{key} {value}" for key, value in facts),
+        "facts": json.dumps(facts, ensure_ascii=False),
+        "wish": visible(step["base"]["text"]),
+        "alpha": "" if alpha is None else f"{alpha:.2f}",
+        "base_prob": f"{step['base']['prob']:.2f}",
+        "guide_prob": f"{step['aligned']['prob']:.2f}" if step.get("aligned") else "",
+    }
+
+
+def _rankings(step: dict[str, Any]) -> list[tuple[str, str]]:
+    """The likeliest tokens of each; the top one alone where the trace has no more."""
+    tops = {"base": [step["base"]], "aligned": [step["aligned"]] if step.get("aligned") else []}
+    lists = {**tops, **step.get("candidates", {})}
+    words = {"base": "base's choice", "aligned": "guide's choice", "blend": "blend's choice"}
+    return [
+        (word, "\n".join(map(_candidate, lists[role])))
+        for role, word in words.items()
+        if lists.get(role)
+    ]
+
+
+def _known(step: dict[str, Any], key: str) -> bool:
+    return step.get(key) is not None
+
+
+def _candidate(candidate: dict[str, Any]) -> str:
+    return f"{visible(candidate['text'])}  {candidate['prob']:.3f}"
+
+
+def _timeline(steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """Points of the base's confidence as a line, of the guide's and of α as dots."""
+    scale = WIDTH / max(len(steps), 1)
+
+    def points(values: list[float | None]) -> list[tuple[float, float]]:
+        return [
+            (round((i + 0.5) * scale, 1), round(HEIGHT * (1 - value), 1))
+            for i, value in enumerate(values)
+            if value is not None
+        ]
+
+    base = points([step["base"]["prob"] for step in steps])
+    return {
+        "base": " ".join(f"{x},{y}" for x, y in base),
+        "guide": points([(step.get("aligned") or {}).get("prob") for step in steps]),
+        "alpha": points([step["alpha"] for step in steps]),
+    }
+
+
+def _histogram(steps: list[dict[str, Any]], tau: Any) -> dict[str, Any]:
+    counts = [0] * BINS
+    for step in steps:
+        counts[min(max(int(BINS * step["base"]["prob"]), 0), BINS - 1)] += 1
+    tallest, width = max([*counts, 1]), WIDTH / BINS
+    bars = [
+        {"x": i * width + 1, "width": width - 2, "y": HEIGHT * (1 - n / tallest), "n": n}
+        for i, n in enumerate(counts)
+    ]
+    marked = isinstance(tau, int | float) and 0 <= tau <= 1
+    return {"bars": bars, "tau": tau if marked else None, "x": WIDTH * tau if marked else 0}

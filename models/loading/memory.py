@@ -1,0 +1,108 @@
+"""Whether the models of a pair and their caches fit into the memory of this device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from blendin_mlx.backend.mlx import mx
+
+from ..errors import MemoryNeededError
+from ..storage.disk_space import readable
+from .preflight import KV_BITS, Preflight
+
+SHARE = 0.9  # of the free memory; the rest is for activations and everyone else
+STEPS = (32768, 16384, 8192, 4096, 2048, 1024)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a pair takes for so many tokens."""
+
+    weights: int
+    caches: int
+
+    @property
+    def total(self) -> int:
+        """Both together."""
+        return self.weights + self.caches
+
+
+def need(models: Sequence[Preflight], tokens: int, kv_bits: int | None = None) -> Need:
+    """What models and their caches take after that many tokens; one folder counts once."""
+    weights = {one.folder.resolve(): one.memory_bytes for one in models}
+    return Need(sum(weights.values()), sum(one.cache.bytes(tokens, kv_bits) for one in models))
+
+
+def recommended() -> int:
+    """Bytes that a program had better not exceed on this device."""
+    if mx.metal.is_available():
+        return int(mx.device_info()["max_recommended_working_set_size"])
+    import psutil
+
+    return int(SHARE * psutil.virtual_memory().available)
+
+
+def check_memory(
+    models: Sequence[Preflight], tokens: int, force: bool = False, kv_bits: int | None = None
+) -> Need:
+    """Refuse a pair that does not fit, with the figures and with what would fit.
+
+    Args:
+        models: the base, the aligned model, and a reference model if there is one.
+        tokens: how long the longest conversation will be.
+        force: go on all the same.
+        kv_bits: what the caches are quantized to, None for not at all.
+
+    Raises:
+        MemoryNeededError: it does not fit.
+    """
+    wanted, room = need(models, tokens, kv_bits), recommended()
+    if wanted.total > room and not force:
+        who = "both models" if len(models) == 2 else "the three models"
+        most = wanted.total  # all in one unit
+        raise MemoryNeededError(
+            f"{who} need {readable(wanted.weights, most)} and their caches "
+            f"{readable(wanted.caches, most)} for {tokens} tokens{_unknown(models)}, and "
+            f"{readable(room, most)} are free here; "
+            f"{_advice(models, tokens, kv_bits, room)}, or --force"
+        )
+    return wanted
+
+
+def _unknown(models: Sequence[Preflight]) -> str:
+    """What the figures leave out, in brackets."""
+    names = dict.fromkeys(one.folder.name for one in models if not one.cache.known)
+    return f" (not counting all that {' and '.join(names)} caches)" if names else ""
+
+
+def _advice(models: Sequence[Preflight], tokens: int, kv_bits: int | None, room: int) -> str:
+    fit = []
+    if all(one.cache.quantized for one in models):
+        smaller = [bits for bits in KV_BITS if kv_bits is None or bits < kv_bits]
+        fit += [f"--kv-bits {n}" for n in smaller if need(models, tokens, n).total <= room][:1]
+    shorter = [n for n in STEPS if n < tokens and need(models, n, kv_bits).total <= room]
+    fit += [f"{length} tokens" for length in shorter[:1]]
+    if fit:
+        return f"{' or '.join(fit)} would fit"
+    base, *guides = models
+    rest = room - need([base], min(tokens, STEPS[-1]), kv_bits).total
+    if rest <= 0:
+        return "choose a smaller base or fewer bits"
+    guide = "a guide" if len(guides) == 1 else "a guide and its reference"
+    return f"{guide} of up to {readable(rest)} would fit, or fewer bits"
+
+
+@contextmanager
+def wired(count: int) -> Iterator[None]:
+    """Within this, so many bytes stay resident on an Apple GPU; elsewhere nothing changes."""
+    if not mx.metal.is_available():
+        yield
+        return
+    before = mx.set_wired_limit(min(count, recommended()))
+    try:
+        yield
+    finally:
+        mx.synchronize()  # what still runs may use what was wired
+        mx.set_wired_limit(before)

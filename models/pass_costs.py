@@ -1,0 +1,60 @@
+"""What passes of a pair cost on this machine: measured once, and kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blendin_mlx.backend import mlx
+from blendin_mlx.drafting.pass_costs import Costs, measure
+
+from .storage import paths
+from .storage.small_files import read_json
+
+if TYPE_CHECKING:
+    from blendin_mlx.model import Pair
+
+FILE = "costs.json"
+
+
+def kept_costs(pair: Pair) -> Costs:
+    """The costs of a pair, measured now if they never were on this machine.
+
+    Example:
+        >>> Drafting("auto", costs=kept_costs(pair))
+    """
+    file, key = paths.home() / FILE, _key(pair)
+    kept = _read(file)
+    try:
+        return Costs(tuple((int(n), float(s)) for n, s in kept[key]["base"]), kept[key]["guide"])
+    except (KeyError, TypeError, ValueError):
+        costs = measure(pair)
+    with suppress(OSError):  # a cache that cannot be written costs a second each time
+        _write(file, {**_read(file), key: {"base": costs.base, "guide": costs.guide}})
+    return costs
+
+
+def _key(pair: Pair) -> str:
+    """The pair and whatever its passes depend on."""
+    models = (f"{model.path or model.name}@{model.revision}" for model in (pair.base, pair.aligned))
+    threads = os.environ.get("OPENBLAS_NUM_THREADS", "")
+    machine = platform.node(), os.cpu_count(), mlx.BLAS.name, threads, version("mlx")
+    return " ".join(map(str, (*models, *machine)))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    kept = read_json(file)
+    return kept if isinstance(kept, dict) else {}
+
+
+def _write(file: Path, kept: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".part", delete=False) as part:
+        json.dump(kept, part)
+    os.replace(part.name, file)

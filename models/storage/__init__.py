@@ -1,0 +1,1 @@
+"""Files of ours on this machine: folders, manifests, locks, disk space."""

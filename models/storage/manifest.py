@@ -1,0 +1,110 @@
+"""What a kept model folder was made from, and what its files must be: ``blendin.json`` in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError, first_line
+from ..progress import Advance
+
+FILE = "blendin.json"
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The record of one folder.
+
+    Attributes:
+        source: where the model came from: packages, a hub repo, a file.
+        revision: which of its versions: a commit, or ``sha256:…`` of the file it was made from.
+        quantization: bits and group size, if it was quantized here.
+        files: SHA-256 by file name.
+    """
+
+    source: str
+    revision: str | None = None
+    quantization: dict[str, int] | None = None
+    files: dict[str, str] = field(default_factory=dict)
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Write the record of a folder as its files are now."""
+    found = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name != FILE}
+    content = {**asdict(manifest), "files": found}
+    (folder / FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> Manifest | None:
+    """The record of a folder, None where it has none.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        made = Manifest(**content)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged: {first_line(error)}") from None
+    for key, value in asdict(made).items():
+        if not _is_of_its_kind(key, value):
+            raise ModelError(f"{path} is damaged: {key!r} is of the wrong type")
+    return made
+
+
+def _is_of_its_kind(key: str, value: object) -> bool:
+    if key == "source":
+        return isinstance(value, str)
+    if key == "revision":
+        return value is None or isinstance(value, str)
+    if key == "quantization" and value is None:
+        return True
+    wanted = str if key == "files" else int
+    return isinstance(value, dict) and all(
+        "/" not in str(name) and type(entry) is wanted for name, entry in value.items()
+    )
+
+
+def problems(folder: Path, progress: Advance | None = None) -> list[str]:
+    """What is not as it was recorded, a line for each file; empty where all is.
+
+    Raises:
+        ModelError: nothing was recorded.
+    """
+    manifest = read(folder)
+    if manifest is None:
+        raise ModelError(f"{folder} has no record of what its files must be")
+    present = {name: folder / name for name in manifest.files if (folder / name).is_file()}
+    found = [f"{name} is missing" for name in manifest.files if name not in present]
+    total = sum(path.stat().st_size for path in present.values())
+    done = 0
+    for name, path in present.items():
+        if sha256(path) != manifest.files[name]:
+            found.append(f"{name} is damaged: its SHA-256 differs")
+        done += path.stat().st_size
+        if progress:
+            progress(done, total)
+    return found
+
+
+def sha256(*paths: Path) -> str:
+    """Return the SHA-256 of a file, or of several one after the other, in hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        hashed(path, digest)
+    return digest.hexdigest()
+
+
+def hashed(path: Path, digest: hashlib._Hash) -> str:
+    """Return a digest, in hexadecimal, after it has read a file."""
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

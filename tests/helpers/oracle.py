@@ -1,0 +1,357 @@
+"""METHOD.md written down once more, slowly: numpy, no caches, both prompts read anew every token.
+
+Shares no code with the engine but the loaded networks and tokenizers: distributions, STOP classes,
+the map between two vocabularies, gates, weights, ends. Every fast path must produce its tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from blendin_mlx.backend.mlx import mx
+from blendin_mlx.model import LanguageModel, Pair
+from blendin_mlx.step import Step
+
+Array = npt.NDArray[np.float64]
+
+GATED = ("blendin", "fixed", "nudging")  # by τ
+# φ as tables, by tokenizers that live as long as the tests.
+TABLES: dict[tuple[int, ...], npt.NDArray[np.int64]] = {}
+
+
+@dataclass(frozen=True)
+class OracleStep:
+    """What the oracle decided at one position, and how clearly."""
+
+    id: int
+    alpha: float | None
+    confidence: float
+    gate_margin: float  # distance of the base's confidence to the gate
+    gap: float  # lead of the winner over the next
+    stop_prob: float | None  # the guide's, where it was asked
+    is_stop: bool
+    probs: Array  # the distribution that decided
+
+
+def softmax(logits: Array) -> Array:
+    """Full softmax of one row."""
+    shifted = np.exp(logits - logits.max())
+    return shifted / shifted.sum()
+
+
+def token_spelling(model: LanguageModel) -> dict[int, bytes]:
+    """Bytes of every token that writes text, worked out from tokenizer.json's own conventions."""
+    tokenizer = model.tokenizer.backend_tokenizer
+    added = tokenizer.get_added_tokens_decoder()
+    byte_level = "ByteLevel" in str(tokenizer.decoder)[:40]
+    letters = {v: k for k, v in gpt2_letters().items()}
+    spelled = {}
+    for text, token in tokenizer.get_vocab(with_added_tokens=True).items():
+        if token in added:
+            if not added[token].special:
+                written = text if byte_level else text.replace("▁", " ")
+                spelled[token] = written.encode()
+        elif byte_level:
+            spelled[token] = bytes(letters[char] for char in text)
+        elif len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
+            spelled[token] = bytes([int(text[3:5], 16)])
+        else:
+            spelled[token] = text.replace("▁", " ").encode()
+    return {t: b for t, b in spelled.items() if t not in model.stop_ids}
+
+
+def gpt2_letters() -> dict[int, str]:
+    """Which character stands for which byte in byte-level vocabularies."""
+    table, extra = {}, 0
+    for byte in range(256):
+        if 33 <= byte <= 126 or 161 <= byte <= 172 or 174 <= byte <= 255:
+            table[byte] = chr(byte)
+        else:
+            table[byte] = chr(256 + extra)
+            extra += 1
+    return table
+
+
+def hidden_states(network: Any, ids: list[int]) -> mx.array:
+    """``[n, width]`` after each token, read in one pass without a cache."""
+    body = network.backbone if hasattr(network, "backbone") else network.model
+    return body(mx.array([ids]))[0]
+
+
+def output_layer(network: Any, hidden: mx.array) -> mx.array:
+    """Logits of one hidden state."""
+    head = getattr(network, "lm_head", None) or network.model.embed_tokens.as_linear
+    return head(hidden[None])[0]
+
+
+def unfinished(tail: bytes) -> bool:
+    """Whether these bytes are the beginning of one character and not all of it."""
+    try:
+        tail.decode()
+    except UnicodeDecodeError as error:
+        return error.start == 0 and error.reason == "unexpected end of data"
+    return False
+
+
+class Oracle:
+    """Decodes greedily with one method of the registry, by name and numbers."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        method: str = "blendin",
+        tau: float = 0.4,
+        bonus: float = 0.1,
+        alpha: float = 0.5,
+        threshold: float | None = None,
+        beta: float = 1.0,
+        stop_policy: str = "either",
+    ) -> None:
+        self.pair, self.method, self.tau, self.bonus, self.alpha = pair, method, tau, bonus, alpha
+        self.stop_policy, self.beta = stop_policy, beta
+        usual = 0.2 if method == "confidence-bet" else 0.4
+        self.threshold = usual if threshold is None else threshold
+        self.base_bytes = token_spelling(pair.base)
+        self.aligned_bytes = token_spelling(pair.aligned)
+        self.base_stop = min(pair.base.stop_ids)
+        self.aligned_stop = min(pair.aligned.stop_ids)
+        self.one_vocabulary = self.base_bytes == self.aligned_bytes
+        self.sizes = {
+            id(model): 1 + max(model.tokenizer.get_vocab().values())
+            for model in (pair.base, pair.aligned, pair.reference)
+            if model is not None
+        }
+        self._ahead: list[tuple[LanguageModel, list[int], mx.array]] = []
+        self._by_bytes = self._tokens_by_bytes()
+
+    def _tokens_by_bytes(self) -> dict[bytes, int]:
+        """The base token of each byte string; pieces of text come before byte fallback."""
+        tokenizer = self.pair.base.tokenizer.backend_tokenizer
+
+        def is_fallback(token: int) -> bool:
+            return re.fullmatch("<0x[0-9A-F]{2}>", tokenizer.id_to_token(token)) is not None
+
+        found: dict[bytes, int] = {}
+        for token in sorted(self.base_bytes, key=lambda token: (is_fallback(token), token)):
+            found.setdefault(self.base_bytes[token], token)
+        return found
+
+    def distribution(self, model: LanguageModel, ids: list[int]) -> Array:
+        """P after a sequence, read from its first token on, its STOP class pooled."""
+        hidden = self._known(model, ids)
+        if hidden is None:
+            hidden = hidden_states(model.network, ids)[-1]
+        logits = output_layer(model.network, hidden)
+        row = np.array(logits.astype(mx.float32), dtype=np.float64)
+        size = min(len(row), self.sizes[id(model)])
+        probs = softmax(row[:size])
+        stops = sorted(s for s in model.stop_ids if s < size)
+        total = probs[stops].sum()
+        probs[stops] = 0.0
+        probs[stops[0]] = total
+        return probs
+
+    def read_ahead(
+        self, base_prompt: list[int], aligned_prompt: list[int], answer: list[int]
+    ) -> None:
+        """Read a likely answer in one pass of each model, for a long :meth:`decode`.
+
+        No hidden state depends on a later token, so those of the whole are those of its beginnings.
+        What is not the beginning of it, as a text that is split otherwise there, is read anew.
+        """
+        for model, ids in (
+            (self.pair.base, base_prompt + answer),
+            (self.pair.aligned, aligned_prompt + self._followed(answer)),
+        ):
+            self._ahead.append((model, ids, hidden_states(model.network, ids)))
+
+    def _known(self, model: LanguageModel, ids: list[int]) -> mx.array | None:
+        for owner, known, hidden in self._ahead:
+            if owner is model and known[: len(ids)] == ids:
+                return hidden[len(ids) - 1]
+        return None
+
+    def _followed(self, answer: list[int]) -> list[int]:
+        """The answer so far in the guide's tokens."""
+        if self.one_vocabulary:
+            return answer
+        return self.encode(self.pair.aligned, self._written(answer).decode(errors="replace"))
+
+    def _written(self, answer: list[int]) -> bytes:
+        return b"".join(self.base_bytes.get(token, b"") for token in answer)
+
+    def phi(self, token: int) -> int | None:
+        """The base token for a guide token."""
+        if token == self.aligned_stop:
+            return self.base_stop
+        written = self.aligned_bytes.get(token)
+        if not written:
+            return None
+        if self.one_vocabulary:
+            return token
+        own = self._own_tokens(written)
+        if len(own) == 1 and self.base_bytes.get(own[0]) == written:
+            return own[0]
+        if written in self._by_bytes:
+            return self._by_bytes[written]
+        if own and written.startswith(self.base_bytes.get(own[0], b"\0")):
+            return own[0]
+        fits = [written[:n] for n in range(1, len(written) + 1) if written[:n] in self._by_bytes]
+        return self._by_bytes[max(fits, key=len)] if fits else None
+
+    def _own_tokens(self, written: bytes) -> list[int]:
+        """How the base's tokenizer writes these bytes; nothing where they are no text."""
+        try:
+            return self.encode(self.pair.base, written.decode())
+        except UnicodeDecodeError:
+            return []
+
+    @staticmethod
+    def encode(model: LanguageModel, text: str) -> list[int]:
+        """Plain text in a model's tokens."""
+        tokenizer: Any = model.tokenizer.backend_tokenizer
+        tokenizer.encode_special_tokens = True
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        tokenizer.encode_special_tokens = False
+        return list(ids)
+
+    def carried(self, probs: Array, size: int) -> Array:
+        """The guide's distribution over the base's vocabulary."""
+        key = id(self.pair.base.tokenizer), id(self.pair.aligned.tokenizer), size, len(probs)
+        if key not in TABLES:
+            found = [self.phi(token) for token in range(len(probs))]
+            TABLES[key] = np.array([size if target is None else target for target in found])
+        return np.bincount(TABLES[key], weights=probs, minlength=size)[:size]
+
+    def decode(
+        self, base_prompt: list[int], aligned_prompt: list[int], max_tokens: int
+    ) -> list[OracleStep]:
+        """Up to ``max_tokens`` steps."""
+        answer: list[int] = []
+        steps = []
+        while len(steps) < max_tokens:
+            step = self.step(base_prompt, aligned_prompt, answer)
+            steps.append(step)
+            if step.is_stop:
+                break
+            answer.append(step.id)
+        return steps
+
+    def _guide(self, prompt: list[int], answer: list[int]) -> Array | None:
+        """The guide's distribution, None where it cannot read the answer so far."""
+        written = b"" if self.one_vocabulary else self._written(answer)
+        if any(unfinished(written[-n:]) for n in (1, 2, 3)):
+            return None
+        return self.distribution(self.pair.aligned, prompt + self._followed(answer))
+
+    def step(
+        self, base_prompt: list[int], aligned_prompt: list[int], answer: list[int]
+    ) -> OracleStep:
+        """What follows an answer so far."""
+        base = self.distribution(self.pair.base, base_prompt + answer)
+        confidence, top = float(base.max()), int(base.argmax())
+        open_gate, margin = self._gate(base)
+        lines = b"\n" in self.base_bytes.get(top, b"")
+        asks = self.method != "base" and (self.tau > 0 or self.method not in GATED)
+        checks = asks and not open_gate and lines and self.stop_policy == "either"
+        guide = self._guide(aligned_prompt, answer) if open_gate or checks else None
+        over = None if guide is None else float(guide[self.aligned_stop])
+        if guide is None or not open_gate:
+            if over is not None and over >= 0.5:
+                lead = abs(over - 0.5)
+                return OracleStep(self.base_stop, None, confidence, margin, lead, over, True, base)
+            return self._choose(base, None, confidence, margin, over)
+        twin = None
+        if self.method == "proxy-tuning":
+            ids = aligned_prompt + self._followed(answer)
+            twin = self.distribution(self.pair.reference, ids)
+        r, alpha = self._target(base, confidence, guide, twin)
+        return self._choose(r, alpha, confidence, margin, over)
+
+    def _gate(self, base: Array) -> tuple[bool, float]:
+        """Whether the guide must be asked, and the distance to where that changes."""
+        if self.method in ("base", "aligned", "ensemble", "confidence-bet", "proxy-tuning"):
+            return self.method != "base", 1.0
+        if self.method != "kad":
+            return bool(base.max() < self.tau), abs(base.max() - self.tau)
+        # A rival gets all of the deferred mass at best, and keeps its own if it is above λ.
+        mass = base[base < self.threshold].sum()
+        winner = int(base.argmax())
+        own = base[winner] if base[winner] >= self.threshold else 0.0
+        best = max(
+            mass + (p if p >= self.threshold else 0.0) for v, p in enumerate(base) if v != winner
+        )
+        return bool(best > own), min(abs(best - own), float(abs(base - self.threshold).min()))
+
+    def _target(
+        self, base: Array, confidence: float, guide: Array, twin: Array | None
+    ) -> tuple[Array, float]:
+        carried = self.carried(guide, len(base))
+        if self.method in ("nudging", "aligned"):
+            return carried, 1.0
+        if self.method in ("kad", "confidence-bet"):
+            limit = self.threshold if self.method == "kad" else guide.max() - self.threshold
+            mu = (base < limit).astype(float)
+            mass = float((base * mu).sum())
+            return base * (1 - mu) + carried * mass, mass
+        if twin is not None:
+            one, two = carried, self.carried(twin, len(base))
+            either = (one > 0) | (two > 0)
+            change = np.zeros(len(base))
+            change[either] = np.log(np.maximum(one[either], 1e-37))
+            change[either] -= np.log(np.maximum(two[either], 1e-37))
+            r = softmax(np.log(np.maximum(base, 1e-37)) + self.beta * change)
+            return r, float(np.maximum(r - base, 0).sum())
+        alpha = 0.5 if self.method == "ensemble" else self.alpha
+        if self.method == "blendin":
+            top = int(guide.argmax())
+            counterpart = self.phi(top)
+            agreement = 0.0 if counterpart is None else float(base[counterpart])
+            ratio = guide.max() / (confidence + guide.max())
+            alpha = float(np.clip(ratio + self.bonus * agreement, 0, 1))
+        return alpha * carried + (1 - alpha) * base, alpha
+
+    def _choose(
+        self,
+        r: Array,
+        alpha: float | None,
+        confidence: float,
+        margin: float,
+        over: float | None,
+    ) -> OracleStep:
+        second, first = np.sort(np.partition(r, -2)[-2:])
+        token = int(r.argmax())
+        stop = token == self.base_stop
+        return OracleStep(token, alpha, confidence, margin, float(first - second), over, stop, r)
+
+
+NEAR_TIE = 1e-4
+
+
+def assert_follows(steps: Sequence[Step], reference: Sequence[OracleStep]) -> int:
+    """The engine's steps are the oracle's; returns how many positions were compared.
+
+    Floating point may decide a near-tie otherwise. Then the oracle's own margin must show that it
+    was one, and the comparison ends there: what follows belongs to another answer.
+    """
+    for n, (step, expected) in enumerate(zip(steps, reference, strict=False)):
+        if step.id != expected.id:
+            closest = min(expected.gap, expected.gate_margin, key=abs)
+            if expected.stop_prob is not None:
+                closest = min(closest, expected.stop_prob - 0.5, key=abs)
+            assert abs(closest) < NEAR_TIE, (n, step, expected)
+            return n
+        assert (step.alpha is None) == (expected.alpha is None), (n, step, expected)
+        if step.alpha is not None:
+            assert step.alpha == pytest.approx(expected.alpha, abs=1e-4)
+        assert step.base.prob == pytest.approx(expected.confidence, abs=1e-4)
+        assert step.is_stop == expected.is_stop
+    assert len(steps) == len(reference)
+    return len(steps)

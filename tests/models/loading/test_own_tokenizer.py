@@ -1,0 +1,83 @@
+"""The ids of a model folder are those of its tokenizer.json, whatever its settings are called."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tokenizers import Regex, Tokenizer, pre_tokenizers
+from transformers import AutoTokenizer
+
+from blendin_models.loading.own_tokenizer import BATTERY, load_tokenizer
+from tiny_folders import write_model
+
+THREES = r"\p{N}{1,3}|[^\p{N}]+"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A model whose tokenizer takes digits by threes."""
+    folder = write_model(tmp_path / "model", 1)
+    file = folder / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(file))
+    split = pre_tokenizers.Split(Regex(THREES), "isolated")
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, level])
+    content = json.loads(tokenizer.to_str())
+    vocabulary, merges = content["model"]["vocab"], content["model"]["merges"]
+    for left, right in (("2", "0"), ("20", "2"), ("202", "3")):  # the last only within four digits
+        merges.append([left, right])
+        vocabulary[left + right] = len(vocabulary)
+    file.write_text(json.dumps(content))
+    return folder
+
+
+def change(folder, file, **entries):
+    path = folder / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
+
+
+def wrong(folder, texts) -> list[str]:
+    """Texts that are read otherwise than the file has it."""
+    ours = load_tokenizer(folder).backend_tokenizer
+    theirs = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return [text for text in texts if ours.encode(text).ids != theirs.encode(text).ids]
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen2", "gemma3_text", "mistral"])
+@pytest.mark.parametrize(
+    "tokenizer_class",
+    ["LlamaTokenizer", "Qwen2Tokenizer", "GemmaTokenizer", "GPT2Tokenizer", "Nonesuch", None],
+)
+def test_the_file_decides(folder, model_type, tokenizer_class):
+    change(folder, "config.json", model_type=model_type)
+    change(folder, "tokenizer_config.json", tokenizer_class=tokenizer_class)
+    assert wrong(folder, ["2023", *BATTERY]) == []
+
+
+def test_other_rules_than_the_files_are_what_this_is_about(folder):
+    """If transformers reads the file as it is one day, all of this may go."""
+    change(folder, "config.json", model_type="qwen2")
+    change(folder, "tokenizer_config.json", tokenizer_class="Qwen2Tokenizer")
+    file = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert AutoTokenizer.from_pretrained(folder).encode("2023") != file.encode("2023").ids
+
+
+@pytest.mark.parametrize("settings", [{"add_prefix_space": True}, {"legacy": True}])
+def test_settings_do_not_change_rules(folder, settings):
+    change(folder, "tokenizer_config.json", **settings)
+    assert wrong(folder, BATTERY) == []
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen2", "gemma3_text"])
+def test_without_settings_the_file_decides_too(folder, model_type):
+    (folder / "tokenizer_config.json").unlink()
+    change(folder, "config.json", model_type=model_type)
+    assert wrong(folder, ["2023", *BATTERY]) == []
+
+
+def test_names_of_tokens_come_from_the_settings(folder):
+    tokenizer = load_tokenizer(folder, eos_token_ids=[7])
+    assert tokenizer.eos_token_id == 1
+    assert tokenizer.eos_token_ids == {1, 7}
+    assert tokenizer.chat_template
