@@ -45,10 +45,10 @@ COMMANDS = (f"blendin models pull {BASE}", f"blendin models pull {GUIDE}")
 
 PULL = """
 import sys
-from blendin_models import hub
+from blendin_models.hub import client
 from blendin_models.errors import ModelError
 try:
-    hub.fetch([hub.look_up(repo) for repo in sys.argv[1:]])
+    client.fetch([client.look_up(repo) for repo in sys.argv[1:]])
 except ModelError as error:
     sys.exit(f"one line: {error}")
 except KeyboardInterrupt:
