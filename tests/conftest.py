@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 from blendin_mlx.model import Pair
 from blendin_models.catalogue import entries
@@ -25,6 +26,12 @@ from blendin_models.storage import paths
 from tiny import load_tokenizer, tiny_model
 
 TOKENIZER_VERSION = "3.7.2"
+
+# No example is judged by the clock: a busy machine is no fault.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 # Started in the background of a script, this process ignores Ctrl-C, and what it starts would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -118,4 +118,4 @@ def browser(profile: Path) -> Iterator[Page]:
             yield Page(write, read)
     finally:
         process.kill()
-        process.wait(timeout=30)
+        process.wait(timeout=120)

