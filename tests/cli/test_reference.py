@@ -65,7 +65,7 @@ def test_a_command_of_the_readme_works_when_pasted(demo_folders, tmp_path, line)
     shutil.copy(ROOT / "README.md", tmp_path)
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "Say hello."}\n{"prompt": "Again."}\n')
     (tmp_path / "answers.jsonl").write_text("")
-    (tmp_path / "six.txt").write_text("Say hello.\n")
+    (tmp_path / "nine.txt").write_text("Say hello.\n")
     if "trace" in line and "--trace" not in line:
         pasted("blendin generate -q --trace run.jsonl 'Why is the sky blue?'", tmp_path)
     result = pasted(line, tmp_path)
