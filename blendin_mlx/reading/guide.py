@@ -26,9 +26,9 @@ class Reference(NamedTuple):
     context: Context
     projection: Projection
 
-    def probs_after(self, tokens: Sequence[int]) -> mx.array:
-        """Its distribution ``[1, V]`` after a sequence, carried to the base's vocabulary."""
-        probs = self.context.model.vocabulary.distribution(self.context.after(tokens))
+    def carried(self, logits: mx.array) -> mx.array:
+        """Its distribution, from logits ``[n, V_a']`` to ``[n, V]`` over the base's vocabulary."""
+        probs = self.context.model.vocabulary.distribution(logits)
         return self.projection.carry(probs).probs
 
 
@@ -55,7 +55,7 @@ class Guide:
         self._prompt = list(prompt)
         vocabulary = context.model.vocabulary
         self._tokens = None if projection.identity else GrowingTokens(vocabulary)
-        self._rows = min(one.model.vocabulary.size for one in self._contexts())
+        self._rows = min(one.model.vocabulary.size for one in self.contexts())
         self._has_more = projection.base.size > self._rows
 
     def can_read(self, answer: AnswerText) -> bool:
@@ -78,7 +78,7 @@ class Guide:
 
     def is_full(self, answer: AnswerText) -> bool:
         """Whether a context of the guide's has no room for another token."""
-        models = [context.model for context in self._contexts()]
+        models = [context.model for context in self.contexts()]
         limit = min((m.context_limit for m in models if m.context_limit is not None), default=None)
         most = len(self._prompt) + MOST_TOKENS_A_CHARACTER * len(answer.text) + len(answer.ids)
         if limit is None or most < limit:  # far from it: the text need not be tokenized
@@ -107,19 +107,32 @@ class Guide:
 
     def settle(self, answer: AnswerText) -> None:
         """Forget what was read beyond the answer."""
-        for context in self._contexts():
+        for context in self.contexts():
             context.move_to(self.sequence(answer))
 
-    def _contexts(self) -> list[Context]:
+    def contexts(self) -> list[Context]:
+        """Return the aligned model's context and, if there is one, the reference model's."""
         return [self.context] + ([self.reference.context] if self.reference else [])
 
     def advise(self, answer: AnswerText) -> Advice:
         """What the guide says comes next, lazily: arrays over one position ``[1, …]``."""
-        vocabulary = self.context.model.vocabulary
         tokens = self.sequence(answer)
-        probs = vocabulary.distribution(self.context.after(tokens))
+        return self.advice(*(context.after(tokens) for context in self.contexts()))
+
+    def advice(self, logits: mx.array, reference_logits: mx.array | None = None) -> Advice:
+        """Return the advice at ``n`` positions, lazily.
+
+        Args:
+            logits: the aligned model's ``[n, V_g']``.
+            reference_logits: the reference model's ``[n, V_a']``, if there is one.
+        """
+        vocabulary = self.context.model.vocabulary
+        probs = vocabulary.distribution(logits)
         top = formulas.top(probs)
         carried = self.projection.carry(probs)
+        twin = None
+        if self.reference is not None and reference_logits is not None:
+            twin = self.reference.carried(reference_logits)
         return Advice(
             probs=carried.probs,
             confidence=top.prob,
@@ -128,6 +141,6 @@ class Guide:
             exact_mass=carried.exact_mass,
             prefix_mass=carried.prefix_mass,
             stop_prob=probs[..., vocabulary.stop],
-            reference_probs=self.reference and self.reference.probs_after(tokens),
+            reference_probs=twin,
             own_probs=probs,
         )

@@ -275,6 +275,37 @@ class Oracle:
         r, alpha = self._target(base, confidence, guide, twin)
         return self._choose(r, alpha, confidence, margin, over)
 
+    def score(
+        self, base_prompt: list[int], aligned_prompt: list[int], tokens: list[int]
+    ) -> list[float]:
+        """``log r_t(y_t)`` of each token of a given text, as its prefixes are read one by one."""
+        if self.method == "aligned":
+            return [
+                float(np.log(self.distribution(self.pair.aligned, aligned_prompt + tokens[:n])[t]))
+                for n, t in enumerate(tokens)
+            ]
+        return [
+            float(np.log(max(self._scored(base_prompt, aligned_prompt, tokens[:n])[token], 1e-37)))
+            for n, token in enumerate(tokens)
+        ]
+
+    def _scored(
+        self, base_prompt: list[int], aligned_prompt: list[int], before: list[int]
+    ) -> Array:
+        """The distribution that decides after a beginning of a text."""
+        base = self.distribution(self.pair.base, base_prompt + before)
+        always = self.method in ("kad", "confidence-bet", "ensemble", "proxy-tuning")
+        if self.method == "base" or not (always or base.max() < self.tau):
+            return base
+        guide = self._guide(aligned_prompt, before)
+        if guide is None:
+            return base
+        twin = None
+        if self.method == "proxy-tuning":
+            ids = aligned_prompt + self._followed(before)
+            twin = self.distribution(self.pair.reference, ids)
+        return self._target(base, float(base.max()), guide, twin)[0]
+
     def _gate(self, base: Array) -> tuple[bool, float]:
         """Whether the guide must be asked, and the distance to where that changes."""
         if self.method in ("base", "aligned", "ensemble", "confidence-bet", "proxy-tuning"):
