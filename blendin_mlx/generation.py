@@ -13,8 +13,9 @@ from .answer_statistics import Statistics, describe_method
 from .blend.methods import Method, make_method
 from .blend.sampling import Chooser, LogitsProcessor, Sampler
 from .decoding.answer_stream import Answering, Response
-from .decoding.decoder import Decoder, StopPolicy
+from .decoding.decoder import Decoder
 from .decoding.json_constraint import JsonConstraint
+from .decoding.rules import StopPolicy
 from .decoding.stop_strings import StopStrings
 from .drafting.drafter import Draft, Drafting, Speculation
 from .drafting.pass_costs import measure
@@ -81,7 +82,7 @@ def stream_generate(
         sampler, logits_processors: from ``mlx_lm.sample_utils``; applied to the distribution
             that decides. Greedy where there is no sampler.
         stop: strings that end the answer and are not shown.
-        stop_policy: see :data:`.decoder.StopPolicy`.
+        stop_policy: see :data:`.rules.StopPolicy`.
         projection: see :class:`.projection.Projection`.
         draft: who may propose tokens to score ahead; changes the time, never the text. Give a
             :class:`.drafter.Drafting` to set its length, or to keep what it learns.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from blendin_mlx.blend.methods import make_method
-from blendin_mlx.decoding.decoder import MAX_TAKEBACKS
+from blendin_mlx.decoding.rules import MAX_TAKEBACKS
 from blendin_mlx.model import Pair
 from blendin_mlx.prompt_cache import make_prompt_cache
 from blendin_mlx.prompts import build_prompt

@@ -18,7 +18,7 @@ from mlx_lm.sample_utils import make_logits_processors, make_sampler
 
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.blend.methods import METHODS
-from blendin_mlx.decoding.decoder import StopPolicy
+from blendin_mlx.decoding.rules import StopPolicy
 from blendin_mlx.drafting.drafter import Drafting
 from blendin_mlx.drafting.proposers import LookupProposer
 from blendin_mlx.generation import PromptCache, stream_generate
