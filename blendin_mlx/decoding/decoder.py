@@ -8,7 +8,7 @@ lazy graph of array operations per model pass, and one small array is read back 
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,12 +38,16 @@ class _Consulted:
 
 
 class Decoder:
-    """Decodes one answer; iterate over it for the steps.
+    """Decodes one answer.
+
+    :meth:`step` decides the next token and writes it to the answer, :meth:`take_back` undoes some,
+    :meth:`settle` ends it. No step may follow one that is a stop.
 
     Args:
-        base: the base's context; it must hold ``prompt`` but for the last token when iteration
-            begins.
+        base: the base's context; it must hold ``prompt`` but for the last token before the first
+            step.
         prompt: what the base reads before the answer.
+        answer: where the tokens are written.
         guide: the aligned model; None only where the method never asks.
         method: gate and target.
         chooser: greedy unless given.
@@ -58,7 +62,6 @@ class Decoder:
             at the base as it is. Nothing but STOP ends such an answer: the policy is ``blend``.
 
     Raises:
-        NumericalError: while iterating, where a model's logits are not finite, or all alike.
         ValueError: an unknown stop policy.
     """
 
@@ -66,6 +69,7 @@ class Decoder:
         self,
         base: Context,
         prompt: Sequence[int],
+        answer: AnswerText,
         guide: Guide | None,
         method: Method,
         chooser: Chooser | None = None,
@@ -76,46 +80,68 @@ class Decoder:
         constraint: JsonConstraint | None = None,
         candidates: int = 0,
     ) -> None:
-        self.base = base
-        self.guide = guide if method.asks else None
-        self.method = method
-        self.chooser = chooser or Chooser()
-        self.stop_policy = rules.policy_in_force(stop_policy, constraint is not None)
-        self.vocabulary = base.model.vocabulary
-        self.answer = AnswerText(self.vocabulary)
-        self.takebacks = 0
+        self._base = base
+        self._guide = guide if method.asks else None
+        self._method = method
+        self._chooser = chooser or Chooser()
+        self._stop_policy = rules.policy_in_force(stop_policy, constraint is not None)
+        self._vocabulary = base.model.vocabulary
+        self._answer = answer
+        self._takebacks = 0
         self._prompt = list(prompt)
         self._speculation = speculation
         self._max_tokens = max_tokens
         self._constraint = constraint
-        self._takes_top = self.chooser.is_greedy and constraint is None
+        self._takes_top = self._chooser.is_greedy and constraint is None
         self._overlaps = (not is_cpu() if overlap is None else overlap) and speculation is None
         self._banned: int | None = None
         self._level: mx.array | float = 0.0
         self._shortlist = Shortlist(candidates)
 
-    def __iter__(self) -> Generator[Step, None, None]:
-        try:
-            while True:
-                step = self._shortlist.added_to(self._decide())
-                if self._speculation:
-                    self._speculation.decided(step)
-                if not step.is_stop:
-                    self.answer.append(step.id)
-                yield step
-                if step.is_stop:
-                    return
-        finally:
-            self._settle()
+    def step(self) -> Step:
+        """Decide the next token, and write it to the answer unless it is STOP.
 
-    def _settle(self) -> None:
-        """Leave nothing behind in either context that is not in the answer."""
-        self.base.move_to(self._tokens())
-        if self._speculation and self.guide is not None:
-            self.guide.settle(self.answer)
+        Raises:
+            NumericalError: a model's logits are not finite, or all alike.
+        """
+        step = self._shortlist.added_to(self._decide())
+        if self._speculation:
+            self._speculation.decided(step)
+        if not step.is_stop:
+            self._answer.append(step.id)
+        return step
+
+    def take_back(self, length: int) -> bool:
+        """Undo the answer from token ``length`` on; the guide decides there, without that token.
+
+        Called where the base began the next turn itself.
+
+        Returns:
+            Whether it was done: only under the policy ``guide``, and not too often.
+        """
+        if self._guide is None or not self._takes_back():
+            return False
+        self._banned = self._undo(self._answer.ids[length])
+        self._answer.rewind(length)
+        if self._speculation:
+            self._speculation.forget()
+        return True
+
+    def is_full(self) -> bool:
+        """Return whether one of the contexts has no room for another token."""
+        limit = self._base.model.context_limit
+        if limit is not None and len(self._prompt) + len(self._answer.ids) >= limit:
+            return True
+        return self._guide is not None and self._guide.is_full(self._answer)
+
+    def settle(self) -> None:
+        """Leave nothing behind in the contexts that is not in the answer."""
+        self._base.move_to(self._tokens())
+        if self._speculation and self._guide is not None:
+            self._guide.settle(self._answer)
 
     def _tokens(self) -> list[int]:
-        return [*self._prompt, *self.answer.ids]
+        return [*self._prompt, *self._answer.ids]
 
     def _decide(self) -> Step:
         view = self._run_base()
@@ -143,14 +169,14 @@ class Decoder:
     def _question(
         self, base: Candidate, choice: Choice, unsure: bool, undone: bool
     ) -> rules.Question:
-        if self.guide is None or not self.guide.can_read(self.answer):
+        if self._guide is None or not self._guide.can_read(self._answer):
             return "nothing"
-        stop = self.vocabulary.stop
+        stop = self._vocabulary.stop
         return rules.question(
-            self.stop_policy,
-            forced=rules.is_forced_end(self.stop_policy, base.id, stop),
+            self._stop_policy,
+            forced=rules.is_forced_end(self._stop_policy, base.id, stop),
             ends=choice.id == stop,
-            opens_line=self.vocabulary.breaks_line(choice.id),
+            opens_line=self._vocabulary.breaks_line(choice.id),
             unsure=unsure,
             takes_back=self._takes_back(),
             undone=undone,
@@ -160,46 +186,46 @@ class Decoder:
         """Return the base's top token, what is taken if it decides, and whether it is unsure."""
         probs = self._permitted(view.probs)
         drawn = view.token if self._takes_top else self._choose(probs)
-        stop = self.vocabulary.stop
-        chosen = rules.with_forced_ends(self.stop_policy, drawn, view.token, stop)
-        if self._overlaps and len(self.answer.ids) + 1 < self._max_tokens:
-            self.base.begin(chosen)
-        gate = self.method.unsure(view, self._takes_top)
+        stop = self._vocabulary.stop
+        chosen = rules.with_forced_ends(self._stop_policy, drawn, view.token, stop)
+        if self._overlaps and len(self._answer.ids) + 1 < self._max_tokens:
+            self._base.begin(chosen)
+        gate = self._method.unsure(view, self._takes_top)
         (confidence, top, unsure), choice = self._read(
             [view.confidence, view.token, gate], probs, chosen
         )
-        self._check_sound(confidence, self.base)
+        self._check_sound(confidence, self._base)
         return Candidate(int(top), confidence), choice, bool(unsure)
 
     def _run_base(self) -> View:
         tokens = self._tokens()
-        draft = [] if self.base.knows(tokens) else self._draft()
-        logits = self.base.after(tokens, draft)
-        self._level = formulas.level(logits, self.vocabulary.size)
-        probs = self.vocabulary.distribution(logits)
+        draft = [] if self._base.knows(tokens) else self._draft()
+        logits = self._base.after(tokens, draft)
+        self._level = formulas.level(logits, self._vocabulary.size)
+        probs = self._vocabulary.distribution(logits)
         self._shortlist.see("base", probs)
         return View(probs, *formulas.top(probs))
 
     def _draft(self) -> list[int]:
         if self._speculation is None:
             return []
-        written = len(self.answer.ids)
-        limit = self.base.model.context_limit or sys.maxsize
+        written = len(self._answer.ids)
+        limit = self._base.model.context_limit or sys.maxsize
         room = min(self._max_tokens - written, limit - len(self._prompt) - written) - 1
-        return self._speculation.draft(self.answer, room)
+        return self._speculation.draft(self._answer, room)
 
     def _permitted(self, probs: mx.array, banned: int | None = None) -> mx.array:
-        allowed = None if self._constraint is None else self._constraint.allowed(self.answer.ids)
+        allowed = None if self._constraint is None else self._constraint.allowed(self._answer.ids)
         return rules.permitted(probs, banned, allowed)
 
     def _choose(self, probs: mx.array) -> mx.array:
-        return self.chooser.choose(probs, self._tokens(), self._level)
+        return self._chooser.choose(probs, self._tokens(), self._level)
 
     def _read(
         self, row: list[mx.array], probs: mx.array, chosen: mx.array
     ) -> tuple[list[float], Choice]:
         """Read back ``row`` and the facts about a choice, in one array."""
-        facts = rules.choice_facts(probs, chosen, self.vocabulary.stop)
+        facts = rules.choice_facts(probs, chosen, self._vocabulary.stop)
         values = _read_back([*row, *facts])
         token, *rest = values[len(row) :]
         return values[: len(row)], Choice(int(token), *rest)
@@ -208,17 +234,17 @@ class Decoder:
         self, view: View, base: Candidate, advice: Advice, banned: int | None = None
     ) -> Step:
         """Decide by the method's target, without the token ``banned``."""
-        assert self.guide is not None
-        target = self.method.target(view, advice)
+        assert self._guide is not None
+        target = self._method.target(view, advice)
         probs = self._permitted(target.probs, banned)
         self._shortlist.see("blend", probs)
         row = [advice.confidence, advice.token, target.alpha, advice.exact_mass, advice.prefix_mass]
         (confidence, token, *shares), choice = self._read(row, probs, self._choose(probs))
-        self._check_sound(confidence, self.guide.context)
-        if self.guide.reference is not None:  # the other two are finite
-            self._check_sound(choice.prob, self.guide.reference.context)
+        self._check_sound(confidence, self._guide.context)
+        if self._guide.reference is not None:  # the other two are finite
+            self._check_sound(choice.prob, self._guide.reference.context)
         consulted = _Consulted(Candidate(int(token), confidence), *shares)
-        step = self._step(base, choice, rules.source(self.method), consulted)
+        step = self._step(base, choice, rules.source(self._method), consulted)
         return replace(step, instead_of=banned)
 
     def _step(
@@ -230,7 +256,7 @@ class Decoder:
         checked: float | None = None,
     ) -> Step:
         return Step(
-            index=len(self.answer.ids),
+            index=len(self._answer.ids),
             id=choice.id,
             source=source,
             base=base,
@@ -240,62 +266,39 @@ class Decoder:
             exact_mass=None if consulted is None else consulted.exact_mass,
             prefix_mass=None if consulted is None else consulted.prefix_mass,
             stop_prob=choice.stop_prob if checked is None else checked,
-            gate_margin=rules.gate_margin(self.method, base.prob),
+            gate_margin=rules.gate_margin(self._method, base.prob),
             gap=choice.gap,
-            is_stop=choice.id == self.vocabulary.stop,
+            is_stop=choice.id == self._vocabulary.stop,
             stop_check=checked is not None,
         )
 
     def _guide_ends(self, base: Candidate, over: float) -> Step:
-        choice = Choice(self.vocabulary.stop, prob=over, gap=2 * over - 1, stop_prob=over)
+        choice = Choice(self._vocabulary.stop, prob=over, gap=2 * over - 1, stop_prob=over)
         return self._step(base, choice, "aligned", checked=over)
 
     def _stop_prob(self, advice: Advice) -> float:
         """Return P_g(STOP): whether the guide finds the answer so far over."""
-        assert self.guide is not None
+        assert self._guide is not None
         confidence, over = _read_back([advice.confidence, advice.stop_prob])
-        self._check_sound(confidence, self.guide.context)
+        self._check_sound(confidence, self._guide.context)
         return over
 
     def _advise(self) -> Advice:
-        assert self.guide is not None
-        advice = self.guide.advise(self.answer)
+        assert self._guide is not None
+        advice = self._guide.advise(self._answer)
         self._shortlist.see("aligned", advice.own_probs)
         return advice
 
     def _takes_back(self) -> bool:
-        return rules.may_take_back(self.stop_policy, self.takebacks)
+        return rules.may_take_back(self._stop_policy, self._takebacks)
 
     def _undo(self, token: int) -> int:
         """Count an end taken back; return the token that it began with, to ban it."""
-        self.takebacks += 1
+        self._takebacks += 1
         return token
 
-    def take_back(self, length: int) -> bool:
-        """Undo the answer from token ``length`` on; the guide decides there, without that token.
-
-        Called where the base began the next turn itself.
-
-        Returns:
-            Whether it was done: only under the policy ``guide``, and not too often.
-        """
-        if self.guide is None or not self._takes_back():
-            return False
-        self._banned = self._undo(self.answer.ids[length])
-        self.answer.rewind(length)
-        if self._speculation:
-            self._speculation.forget()
-        return True
-
-    def is_full(self) -> bool:
-        """Whether one of the two contexts has no room for another token."""
-        limit = self.base.model.context_limit
-        if limit is not None and len(self._prompt) + len(self.answer.ids) >= limit:
-            return True
-        return self.guide is not None and self.guide.is_full(self.answer)
-
     def _check_sound(self, confidence: float, context: Context) -> None:
-        rules.check_sound(confidence, context.model, len(self.answer.ids))
+        rules.check_sound(confidence, context.model, len(self._answer.ids))
 
 
 def _read_back(row: Sequence[mx.array]) -> list[float]:
