@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ..backend.mlx import is_cpu, mx
@@ -19,22 +19,12 @@ from ..blend.sampling import Chooser
 from ..drafting.drafter import Speculation
 from ..reading.context import Context
 from ..reading.guide import Guide
-from ..step import Candidate, Source, Step
+from ..step import Candidate, Guidance, Source, Step
 from ..tokens.answer_text import AnswerText
 from . import rules
 from .json_constraint import JsonConstraint
 from .rules import Choice, StopPolicy
 from .top_tokens import Shortlist
-
-
-@dataclass(frozen=True)
-class _Consulted:
-    """The guide's part in a choice, read back."""
-
-    token: Candidate
-    alpha: float
-    exact_mass: float
-    prefix_mass: float
 
 
 class Decoder:
@@ -243,8 +233,8 @@ class Decoder:
         self._check_sound(confidence, self._guide.context)
         if self._guide.reference is not None:  # the other two are finite
             self._check_sound(choice.prob, self._guide.reference.context)
-        consulted = _Consulted(Candidate(int(token), confidence), *shares)
-        step = self._step(base, choice, rules.source(self._method), consulted)
+        guidance = Guidance(Candidate(int(token), confidence), *shares)
+        step = self._step(base, choice, rules.source(self._method), guidance)
         return replace(step, instead_of=banned)
 
     def _step(
@@ -252,7 +242,7 @@ class Decoder:
         base: Candidate,
         choice: Choice,
         source: Source = "base",
-        consulted: _Consulted | None = None,
+        guidance: Guidance | None = None,
         checked: float | None = None,
     ) -> Step:
         return Step(
@@ -260,11 +250,8 @@ class Decoder:
             id=choice.id,
             source=source,
             base=base,
-            aligned=None if consulted is None else consulted.token,
-            alpha=None if consulted is None else consulted.alpha,
+            guidance=guidance,
             prob=choice.prob,
-            exact_mass=None if consulted is None else consulted.exact_mass,
-            prefix_mass=None if consulted is None else consulted.prefix_mass,
             stop_prob=choice.stop_prob if checked is None else checked,
             gate_margin=rules.gate_margin(self._method, base.prob),
             gap=choice.gap,
