@@ -24,6 +24,7 @@ from .options.config_files import configured, default_map
 from .options.plain import add_plain
 from .reference_docs import reference
 from .run import run
+from .score import score
 from .terminal.output import Context, complain
 from .trace.commands import trace
 
@@ -75,6 +76,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
 cli.add_command(chat)
 cli.add_command(generate)
 cli.add_command(run)
+cli.add_command(score)
 cli.add_command(compare)
 cli.add_command(diagnose)
 cli.add_command(models)

@@ -27,7 +27,17 @@ ORDER = {
     ),
     "blendin_cli": (
         *("errors", "terminal", "options", "pair_loading", "prompting", "session"),
-        *("generate", "compare", "run", "bench", "doctor", "config", "reference_docs"),
+        *(
+            "json_lines",
+            "generate",
+            "compare",
+            "run",
+            "score",
+            "bench",
+            "doctor",
+            "config",
+            "reference_docs",
+        ),
         *("chat", "diagnosis", "models", "trace", "main", "__main__"),
     ),
 }

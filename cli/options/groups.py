@@ -15,6 +15,23 @@ from .types import Alpha, DraftTokens, Number, Template, Whole
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+# What holds for a command that does not ask for it: it writes no answer.
+UNASKED: dict[str, Any] = {
+    "max_tokens": 512,
+    "temp": 0.0,
+    "top_p": 0.0,
+    "min_p": 0.0,
+    "top_k": 0,
+    "seed": None,
+    "repetition_penalty": None,
+    "repetition_context_size": 20,
+    "stop": (),
+    "json_schema": None,
+    "draft": "off",
+    "num_draft_tokens": None,
+    "prompt_cache": None,
+}
+
 
 def pair_options(command: Command) -> Command:
     """Which models."""
@@ -196,6 +213,20 @@ def speed_options(command: Command) -> Command:
             help="How many at once: auto follows what is accepted, and what a pass costs here.",
         ),
         click.option(
+            "--prompt-cache",
+            type=FileToWrite(),
+            metavar="FILE",
+            help="Keep what both models read of the system prompt, and of standard input where "
+            "the prompt is an argument too: made once, read again by later commands.",
+        ),
+    )
+
+
+def loading_options(command: Command) -> Command:
+    """How much memory the models may take."""
+    return _apply(
+        command,
+        click.option(
             "--context",
             type=click.IntRange(min=1),
             metavar="TOKENS",
@@ -208,13 +239,6 @@ def speed_options(command: Command) -> Command:
             callback=_whole,
             help="Quantize both caches to so many bits.  [default: off]",
         ),
-        click.option(
-            "--prompt-cache",
-            type=FileToWrite(),
-            metavar="FILE",
-            help="Keep what both models read of the system prompt, and of standard input where "
-            "the prompt is an argument too: made once, read again by later commands.",
-        ),
         click.option("--force", is_flag=True, help="Load a pair that seems too large for here."),
         click.option(
             "--wired-limit/--no-wired-limit",
@@ -226,6 +250,24 @@ def speed_options(command: Command) -> Command:
 
 def blend_options(command: Command) -> Command:
     """All of them; the command gets one :class:`Settings` as ``settings``."""
+    groups = (
+        loading_options,
+        speed_options,
+        sampling_options,
+        prompt_options,
+        method_options,
+        pair_options,
+    )
+    return _gathered(command, *groups)
+
+
+def scoring_options(command: Command) -> Command:
+    """Which models, how they are blended and what they read, for commands that write no answer."""
+    return _gathered(command, loading_options, prompt_options, method_options, pair_options)
+
+
+def _gathered(command: Command, *groups: Callable[[Any], Any]) -> Command:
+    """Give a command groups of options, the last one first, gathered as ``settings``."""
     from functools import wraps
 
     names = set(Settings.__dataclass_fields__)
@@ -233,11 +275,11 @@ def blend_options(command: Command) -> Command:
     @wraps(command)
     def gathered(**values: Any) -> Any:
         values["bonus"] = values.pop("lambda")  # a word of Python's
-        settings = Settings(**{name: values.pop(name) for name in names})
+        settings = Settings(**{**UNASKED, **{n: values.pop(n) for n in names & set(values)}})
         return command(settings=with_recommended(as_meant(settings)), **values)
 
     decorated: Any = gathered
-    for group in (speed_options, sampling_options, prompt_options, method_options, pair_options):
+    for group in groups:
         decorated = group(decorated)
     gathering: Command = decorated
     return gathering

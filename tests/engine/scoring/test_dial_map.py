@@ -20,6 +20,7 @@ from blendin_mlx.scoring.dial_map import Dial, DialMap, dial_map
 from blendin_mlx.scoring.readings import Reading, read_example
 from blendin_mlx.scoring.score import score
 from scripted import STOP, always, says, scripted_pair
+from small_pairs import small_model, small_pair
 
 ANSWERS = (
     ("How do I boil an egg?", "Put it in boiling water for seven minutes."),
@@ -52,14 +53,14 @@ def read(pair: Pair, **options: Any) -> DialMap:
     return dial_map(pair, [(build_prompt(pair, one), two) for one, two in ANSWERS], **options)
 
 
-@pytest.mark.parametrize("families", [("qwen3", "gemma3"), ("llama3_1", "llama3_1")])
-def test_twenty_settings_the_long_way(tiny_pair: Any, families: tuple[str, str]) -> None:
-    pair, rng = tiny_pair(*families, 2.0), random.Random(7)
+@pytest.mark.parametrize("tokenizers", [1, 2])
+def test_twenty_settings_the_long_way(tokenizers: int) -> None:
+    pair, rng = small_pair(tokenizers), random.Random(7)
     found = read(pair, temperatures=(1.0, 2.0))
     dials = [settings(rng) for _ in range(20)]
     expected = np.array([long_way(pair, dial) for dial in dials])
     assert found.totals(dials) == pytest.approx(expected, abs=0.02)
-    assert len(set(expected[:, 0])) > 15
+    assert len(set(expected[:, 0])) > 12
     for dial, row in zip(dials, found.totals(dials), strict=True):
         assert found.log_probs(dial).sum() == pytest.approx(row.sum())
     assert found.base_totals == pytest.approx(np.array(long_way(pair, Dial(tau=0.0))), abs=0.01)
@@ -67,16 +68,11 @@ def test_twenty_settings_the_long_way(tiny_pair: Any, families: tuple[str, str])
     assert found.guide_totals == pytest.approx(np.array(own), abs=0.01)
 
 
-def test_a_temperature_is_that_of_the_guides_logits(tiny_pair: Any) -> None:
-    pair = tiny_pair("llama3_1", "llama3_1", 2.0)
+def test_a_temperature_is_that_of_the_guides_logits() -> None:
+    pair = small_pair()
     found = read(pair, temperatures=(1.0, 2.0)).totals([Dial(0.8, guide_temp=2.0)])[0]
-    head = pair.aligned.network.lm_head
-    sharp = head.weight
-    head.weight = sharp / 2
-    try:
-        expected = long_way(pair, Dial(0.8))
-    finally:
-        head.weight = sharp
+    half = Pair(pair.base, small_model(1, 2, 1.25))
+    expected = long_way(half, Dial(0.8))
     assert found == pytest.approx(np.array(expected), abs=0.01)
 
 
@@ -94,8 +90,8 @@ def test_what_was_not_read_cannot_be_asked() -> None:
             Dial(**wrong)
 
 
-def test_one_token_is_carried_as_all_are(tiny_pair: Any) -> None:
-    pair = tiny_pair("qwen3", "gemma3", 2.0)
+def test_one_token_is_carried_as_all_are() -> None:
+    pair = small_pair(2)
     mx.random.seed(0)
     probs = mx.softmax(mx.random.normal((4, pair.aligned.vocabulary.size)), axis=-1)
     for rule in ("prefix", "shared"):
@@ -141,8 +137,8 @@ def test_reliability_by_hand() -> None:
     assert reliability(np.array([]), np.array([], dtype=bool)).error is None
 
 
-def test_calibration_where_the_gate_is_open(tiny_pair: Any) -> None:
-    found = read(tiny_pair("llama3_1", "llama3_1", 2.0))
+def test_calibration_where_the_gate_is_open() -> None:
+    found = read(small_pair())
     whole, part = calibration(found, 1.0), calibration(found, 0.2)
     everything = sum(one.count for one in whole.base.bins)
     assert everything == found.counts.sum()
@@ -150,11 +146,9 @@ def test_calibration_where_the_gate_is_open(tiny_pair: Any) -> None:
     assert 0 < gate == found.is_open(0.2).sum() < everything
 
 
-def test_the_guides_temperature_is_found_where_they_agree(tiny_pair: Any) -> None:
+def test_the_guides_temperature_is_found_where_they_agree() -> None:
     """A guide that is the base with logits twice as large is itself at temperature 2."""
-    pair = tiny_pair("llama3_1", "llama3_1", 1.5)
-    twin = tiny_pair("llama3_1", "llama3_1", 3.0)
-    both = Pair(pair.base, twin.base)
+    both = Pair(small_model(1, 1, 1.5), small_model(1, 1, 3.0))
     text = " ".join(answer for _, answer in ANSWERS)
     prompt = build_prompt(both, "Hi")
     prompt = replace(prompt, aligned=prompt.base)

@@ -20,12 +20,13 @@ from blendin_mlx.scoring.positions import logits_after, read_positions
 from blendin_mlx.scoring.score import score
 from oracle import Oracle
 from scripted import STOP, always, says, scripted_pair
+from small_pairs import small_pair
 
-TEXT = "Put the egg in boiling water, naïve ☃!\n\n1. Unwrap it."
-FAMILIES = (("llama3_1", "llama3_1"), ("qwen3", "gemma3"), ("gemma3", "llama3_1"))
+TEXT = "The sea is wide and blue, naïve ☃!\n\nThe sky."
+BOTH = pytest.mark.parametrize("tokenizers", [1, 2])
 
 
-@pytest.mark.parametrize("families", FAMILIES)
+@BOTH
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -39,11 +40,8 @@ FAMILIES = (("llama3_1", "llama3_1"), ("qwen3", "gemma3"), ("gemma3", "llama3_1"
         ("proxy-tuning", {"beta": 0.5}),
     ],
 )
-def test_it_is_the_oracles(
-    tiny_pair: Any, families: tuple[str, str], name: str, options: dict[str, float]
-) -> None:
-    pair = tiny_pair(*families, 2.0)
-    pair.reference = tiny_pair(families[1], families[1], 2.0).base
+def test_it_is_the_oracles(tokenizers: int, name: str, options: dict[str, float]) -> None:
+    pair = small_pair(tokenizers)
     prompt = build_prompt(pair, "How do I boil an egg?")
     found = score(pair, prompt, TEXT, method=make_method(name, **options))
     slow = Oracle(pair, name, **options)
@@ -56,8 +54,19 @@ def test_it_is_the_oracles(
     assert found.bits_per_byte == pytest.approx(-found.total / math.log(2) / len(TEXT.encode()))
 
 
-def test_long_texts_are_the_oracles_too(tiny_pair: Any) -> None:
-    pair = tiny_pair("qwen3", "gemma3", 2.0)
+def test_it_is_the_oracles_with_published_tokenizers(tiny_pair: Any) -> None:
+    pair = tiny_pair("llama3_1", "qwen3", 2.0)
+    prompt = build_prompt(pair, "How do I boil an egg?")
+    text = "Unwrap 12 eggs, naïve."
+    found = score(pair, prompt, text, method=make_method("blendin", tau=0.9))
+    oracle = Oracle(pair, "blendin", tau=0.9)
+    ids = [*oracle.encode(pair.base, text), min(pair.base.stop_ids)]
+    expected = oracle.score(list(prompt.base.ids), list(prompt.aligned.ids), ids)
+    assert found.log_probs == pytest.approx(expected, abs=2e-3)
+
+
+def test_long_texts_are_the_oracles_too() -> None:
+    pair = small_pair(2)
     prompt = build_prompt(pair, "Repeat.")
     text = " ".join(TEXT for _ in range(12))
     found = score(pair, prompt, text, method=make_method("fixed", tau=1.0), complete=False)
@@ -69,12 +78,10 @@ def test_long_texts_are_the_oracles_too(tiny_pair: Any) -> None:
     assert found.log_probs == pytest.approx(oracle.score(base, aligned, ids), abs=2e-3)
 
 
-@pytest.mark.parametrize("families", FAMILIES[:2])
+@BOTH
 @pytest.mark.parametrize("name", ["base", "blendin", "nudging", "ensemble"])
-def test_it_is_what_a_trace_of_the_text_recorded(
-    tiny_pair: Any, families: tuple[str, str], name: str
-) -> None:
-    pair = tiny_pair(*families, 2.0)
+def test_it_is_what_a_trace_of_the_text_recorded(tokenizers: int, name: str) -> None:
+    pair = small_pair(tokenizers)
     prompt = replace(build_prompt(pair, "Name a colour."), stops=())
     responses = stream_generate(pair, prompt, method=name, max_tokens=24, stop_policy="blend")
     steps = [piece.step for one in responses for piece in one.pieces]
@@ -85,14 +92,14 @@ def test_it_is_what_a_trace_of_the_text_recorded(
     assert found.is_greedy
 
 
-def test_a_text_that_the_method_would_not_write_is_not_greedy(tiny_pair: Any) -> None:
-    pair = tiny_pair("llama3_1", "llama3_1", 2.0)
+def test_a_text_that_the_method_would_not_write_is_not_greedy() -> None:
+    pair = small_pair()
     assert not score(pair, "Name a colour.", TEXT).is_greedy
 
 
-@pytest.mark.parametrize("families", FAMILIES[:2])
-def test_identities(tiny_pair: Any, families: tuple[str, str]) -> None:
-    pair = tiny_pair(*families, 2.0)
+@BOTH
+def test_identities(tokenizers: int) -> None:
+    pair = small_pair(tokenizers)
 
     def total(method: Any, of: Pair = pair) -> float:
         return score(of, "How do I boil an egg?", TEXT, method=method).total
@@ -107,8 +114,8 @@ def test_identities(tiny_pair: Any, families: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(METHODS) - {"aligned", "proxy-tuning"}))
-def test_a_guide_that_is_the_base_changes_nothing(tiny_pair: Any, name: str) -> None:
-    pair = tiny_pair("llama3_1", "llama3_1", 2.0)
+def test_a_guide_that_is_the_base_changes_nothing(name: str) -> None:
+    pair = small_pair()
     twin = Pair(pair.base, pair.base)
     prompt = build_prompt(twin, "Name a colour.")
     prompt = replace(prompt, aligned=prompt.base)
@@ -117,8 +124,8 @@ def test_a_guide_that_is_the_base_changes_nothing(tiny_pair: Any, name: str) -> 
     assert both.log_probs == pytest.approx(alone.log_probs, abs=1e-3)
 
 
-def test_answers_to_one_prompt_share_its_reading(tiny_pair: Any) -> None:
-    pair = tiny_pair("qwen3", "gemma3", 2.0)
+def test_answers_to_one_prompt_share_its_reading() -> None:
+    pair = small_pair(2)
     prompt, cache = build_prompt(pair, "How do I boil an egg?"), make_prompt_cache(pair)
     answers = (TEXT, "Put the egg in a pan.", "No.")
     alone = [score(pair, prompt, one) for one in answers]
@@ -131,16 +138,16 @@ def test_answers_to_one_prompt_share_its_reading(tiny_pair: Any) -> None:
         before = cache.base.tokens_read
 
 
-def test_one_tokenizer_takes_one_pass_of_each_model(tiny_pair: Any) -> None:
-    pair = tiny_pair("llama3_1", "llama3_1", 2.0)
+def test_one_tokenizer_takes_one_pass_of_each_model() -> None:
+    pair = small_pair()
     cache = make_prompt_cache(pair)
     found = score(pair, "Name a colour.", "It is red.", method="ensemble", prompt_cache=cache)
     assert len(found.token_ids) > 3
     assert (cache.base.passes, cache.aligned.passes) == (1, 1)
 
 
-def test_other_splits_are_read_from_what_they_share(tiny_pair: Any) -> None:
-    context = make_prompt_cache(tiny_pair("llama3_1", "llama3_1", 2.0)).base
+def test_other_splits_are_read_from_what_they_share() -> None:
+    context = make_prompt_cache(small_pair()).base
     sequences = [[5], [5, 7], [5, 8, 2], [5, 8, 2, 3], [5, 8, 4], [5, 8, 2, 3, 9]]
     together = logits_after(context, sequences)
     assert (context.passes, context.tokens_read) == (3, 5 + 1 + 1)
@@ -189,8 +196,8 @@ def test_what_cannot_be_scored() -> None:
         score(damaged, "Hi", "The sea.", method="ensemble")
 
 
-def test_a_text_is_read_in_blocks_of_its_order(tiny_pair: Any) -> None:
-    pair = tiny_pair("llama3_1", "llama3_1", 2.0)
+def test_a_text_is_read_in_blocks_of_its_order() -> None:
+    pair = small_pair()
     ids = pair.base.vocabulary.encode(TEXT * 9)
     prompt = build_prompt(pair, "Hi").base.ids
     blocks = list(read_positions(make_prompt_cache(pair).base, prompt, ids, None))
