@@ -55,7 +55,6 @@ class Session:
         self.settings = settings
         self._quiet = quiet
         self._said: set[str] = set()
-        self._dial = 1.0
         self.cut_json = False
         self.opened = False
         with unswallowed_interrupt():
@@ -136,25 +135,7 @@ class Session:
         if settings.json_schema != self.settings.json_schema:  # a pipe can be read but once
             self.schema = read_schema(settings.json_schema)
         self.method, self.settings = method, settings
-        self.turn_dial(self._dial)
         self.seed = self._seed()
-
-    @property
-    def dial(self) -> float:
-        """How much of the guide's weight counts, from 0 to 1."""
-        return self._dial
-
-    def turn_dial(self, value: float) -> None:
-        """Scale the guide's weight from now on.
-
-        Raises:
-            ValueError: it is not from 0 to 1.
-        """
-        from blendin_mlx.blend.dial import Dialled
-
-        turned = Dialled(make_method(self.settings), value)
-        self.method = turned.method if value == 1 else turned
-        self._dial = value
 
     def _drafting(self) -> Drafting:
         from blendin_mlx.drafting.drafter import Drafting

@@ -40,6 +40,10 @@ class Guide:
         projection: φ from its vocabulary to the base's.
         prompt: what it reads before the answer.
         reference: its unaligned twin, where the method needs it.
+        temperature: of its distribution; of its twin's too.
+
+    Raises:
+        ValueError: a temperature that is not above 0.
     """
 
     def __init__(
@@ -48,7 +52,11 @@ class Guide:
         projection: Projection,
         prompt: Sequence[int],
         reference: Reference | None = None,
+        temperature: float = 1.0,
     ) -> None:
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, not {temperature:g}")
+        self._temperature = temperature
         self.context = context
         self.projection = projection
         self.reference = reference
@@ -127,12 +135,12 @@ class Guide:
             reference_logits: the reference model's ``[n, V_a']``, if there is one.
         """
         vocabulary = self.context.model.vocabulary
-        probs = vocabulary.distribution(logits)
+        probs = vocabulary.distribution(self._tempered(logits))
         top = formulas.top(probs)
         carried = self.projection.carry(probs)
         twin = None
         if self.reference is not None and reference_logits is not None:
-            twin = self.reference.carried(reference_logits)
+            twin = self.reference.carried(self._tempered(reference_logits))
         return Advice(
             probs=carried.probs,
             confidence=top.prob,
@@ -144,3 +152,8 @@ class Guide:
             reference_probs=twin,
             own_probs=probs,
         )
+
+    def _tempered(self, logits: mx.array) -> mx.array:
+        if self._temperature == 1.0:
+            return logits
+        return logits.astype(mx.float32) / self._temperature

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..backend.mlx import mx
 from ..blend import formulas
+from ..blend.dial import Dialled, guide_temperature
 from ..blend.methods import Advice, Method, View, make_method, option_names
 from ..decoding import rules
 from ..decoding.json_constraint import JsonConstraint
@@ -132,7 +133,9 @@ def _method(run: Record) -> Method:
         "beta": run.get("beta"),
     }
     taken = option_names(run["method"])
-    return make_method(run["method"], **{name: recorded[name] for name in taken})
+    method = make_method(run["method"], **{name: recorded[name] for name in taken})
+    dial, guide_temp = run.get("dial", 1.0), run.get("guide_temp", 1.0)
+    return method if dial == guide_temp == 1.0 else Dialled(method, dial, guide_temp)
 
 
 class _Replay:
@@ -176,7 +179,8 @@ class _Replay:
             twin = self._after_prompt(self.pair.require_reference(), prompt)
             reference = Reference(twin, self.pair.reference_projection(rule))
         context = self._after_prompt(self.pair.aligned, prompt)
-        return Guide(context, self.pair.projection(rule), prompt, reference)
+        temperature = guide_temperature(self.method)
+        return Guide(context, self.pair.projection(rule), prompt, reference, temperature)
 
     def _read_base(self, prompt: list[int], ids: list[int]) -> Iterator[View]:
         context = self._after_prompt(self.pair.base, prompt)

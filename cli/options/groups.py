@@ -79,6 +79,20 @@ def method_options(command: Command) -> Command:
             help="How far proxy-tuning shifts the base.  [default: 1]",
         ),
         click.option(
+            "--dial",
+            type=Number(0, 1),
+            default=1.0,
+            show_default=True,
+            help="Scale of the guide's weight: 0 is the base alone, 1 as the method says.",
+        ),
+        click.option(
+            "--guide-temp",
+            type=Number(0.01, 100),
+            default=1.0,
+            show_default=True,
+            help="Temperature of all that the guide says: above 1 it is less sure.",
+        ),
+        click.option(
             "--reference",
             metavar="MODEL",
             help="The aligned model's unaligned twin, for --method proxy-tuning.",

@@ -27,6 +27,7 @@ def make_method(settings: Settings) -> Method:
         ValueError: an option out of range.
     """
     from blendin_mlx.blend import methods
+    from blendin_mlx.blend.dial import Dialled
 
     name = settings.method
     if settings.alpha is not None and name == "blendin":
@@ -41,7 +42,9 @@ def make_method(settings: Settings) -> Method:
         raise click.UsageError(
             f"--method {name} needs the aligned model's unaligned twin: pass --reference MODEL"
         )
-    return method
+    if settings.dial == settings.guide_temp == 1.0:
+        return method
+    return Dialled(method, settings.dial, settings.guide_temp)
 
 
 def _method_options(settings: Settings, name: str) -> dict[str, float]:
@@ -79,6 +82,8 @@ def with_method(settings: Settings, method: str) -> Settings:
     if settings.method == "fixed" and method == "blendin":
         lost.append("alpha")  # which would make it the other one
     changes: dict[str, Any] = dict.fromkeys(lost)
+    if method == "aligned":
+        changes["dial"] = 1.0  # there is nothing to mix it with
     return replace(settings, method=method, **changes)
 
 

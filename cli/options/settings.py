@@ -37,6 +37,8 @@ class Settings:
     alpha: float | None
     bonus: float | None
     beta: float | None
+    dial: float
+    guide_temp: float
     stop_policy: StopPolicy
     projection: ProjectionRule
     base_template: str | Path

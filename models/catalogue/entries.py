@@ -129,10 +129,11 @@ class PairEntry:
         reference: the unaligned twin of the aligned model, for proxy-tuning.
         note: what is known of the pair, as what the paper saw with it.
         questions: a few to try first; a chat on a terminal names them.
-        tau, alpha, stop_policy, base_template: recommended instead of the program's defaults.
+        tau, alpha, dial, guide_temp, stop_policy, base_template: recommended instead of the
+            program's defaults.
 
     Raises:
-        ValueError: tau or alpha is not from 0 to 1.
+        ValueError: tau, alpha or dial is not from 0 to 1, or guide_temp not from 0.01 to 100.
     """
 
     name: str
@@ -144,14 +145,17 @@ class PairEntry:
     questions: tuple[str, ...] = ()
     tau: float | None = None
     alpha: float | None = None
+    dial: float | None = None
+    guide_temp: float | None = None
     stop_policy: Literal["blend", "base", "either", "guide"] | None = None
     base_template: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("tau", "alpha"):
+        ranges = {"tau": (0, 1), "alpha": (0, 1), "dial": (0, 1), "guide_temp": (0.01, 100)}
+        for name, (low, high) in ranges.items():
             value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name} must be from 0 to 1, not {value}")
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"{name} must be from {low} to {high}, not {value}")
 
     @property
     def models(self) -> tuple[ModelEntry, ModelEntry]:
@@ -167,7 +171,7 @@ class PairEntry:
     @property
     def recommended(self) -> dict[str, Any]:
         """Options that this pair wants other than usual."""
-        names = ("tau", "alpha", "stop_policy", "base_template")
+        names = ("tau", "alpha", "dial", "guide_temp", "stop_policy", "base_template")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 

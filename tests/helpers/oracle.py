@@ -101,7 +101,13 @@ def unfinished(tail: bytes) -> bool:
 
 
 class Oracle:
-    """Decodes greedily with one method of the registry, by name and numbers."""
+    """Decodes greedily with one method of the registry, by name and numbers.
+
+    ``dial`` and ``guide_temp`` may be set once it is made.
+    """
+
+    dial = 1.0
+    guide_temp = 1.0
 
     def __init__(
         self,
@@ -151,7 +157,7 @@ class Oracle:
         logits = output_layer(model.network, hidden)
         row = np.array(logits.astype(mx.float32), dtype=np.float64)
         size = min(len(row), self.sizes[id(model)])
-        probs = softmax(row[:size])
+        probs = softmax(row[:size] / (1.0 if model is self.pair.base else self.guide_temp))
         stops = sorted(s for s in model.stop_ids if s < size)
         total = probs[stops].sum()
         probs[stops] = 0.0
@@ -322,6 +328,12 @@ class Oracle:
         return bool(best > own), min(abs(best - own), float(abs(base - self.threshold).min()))
 
     def _target(
+        self, base: Array, confidence: float, guide: Array, twin: Array | None
+    ) -> tuple[Array, float]:
+        whole, alpha = self._whole_target(base, confidence, guide, twin)
+        return self.dial * whole + (1 - self.dial) * base, self.dial * alpha
+
+    def _whole_target(
         self, base: Array, confidence: float, guide: Array, twin: Array | None
     ) -> tuple[Array, float]:
         carried = self.carried(guide, len(base))

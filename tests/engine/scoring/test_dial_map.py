@@ -105,7 +105,7 @@ def test_one_token_is_carried_as_all_are() -> None:
 
 
 def test_a_reading_survives_being_kept() -> None:
-    pair = scripted_pair(says({"": {" sea": 0.7}}), always({" sea": 0.6}), tokenizers=2)
+    pair = scripted_pair(says({"": {" sea": 0.7}}), always({" blue": 0.6}), tokenizers=2)
     made = read_example(pair, build_prompt(pair, "Hi"), " sea.")
     kept = Reading.from_json(json.loads(json.dumps(made.as_json())))
     dials = [Dial(), Dial(1.0, 0.5, guide_temp=2.0)]

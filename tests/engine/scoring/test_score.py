@@ -10,7 +10,7 @@ import pytest
 
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.blend.dial import Dialled
-from blendin_mlx.blend.methods import METHODS, make_method
+from blendin_mlx.blend.methods import make_method
 from blendin_mlx.errors import NumericalError, PromptError
 from blendin_mlx.generation import stream_generate
 from blendin_mlx.model import Pair
@@ -113,7 +113,7 @@ def test_identities(tokenizers: int) -> None:
     assert nudging != pytest.approx(base, abs=1e-2)
 
 
-@pytest.mark.parametrize("name", sorted(set(METHODS) - {"aligned", "proxy-tuning"}))
+@pytest.mark.parametrize("name", ["blendin", "fixed", "nudging", "ensemble"])
 def test_a_guide_that_is_the_base_changes_nothing(name: str) -> None:
     pair = small_pair()
     twin = Pair(pair.base, pair.base)
@@ -156,7 +156,7 @@ def test_other_splits_are_read_from_what_they_share() -> None:
 
 
 def test_bytes_of_half_a_character_are_the_bases_alone() -> None:
-    pair = scripted_pair(always({}), always({" sea": 0.9}), tokenizers=2)
+    pair = scripted_pair(always({}), always({" blue": 0.9}), tokenizers=2)
     letters = pair.base.vocabulary.encode("é")
     assert len(letters) == 2
     found = score(pair, "Hi", letters, method="ensemble", complete=False)
@@ -167,9 +167,9 @@ def test_bytes_of_half_a_character_are_the_bases_alone() -> None:
 
 
 def test_what_nobody_would_write_is_finite() -> None:
-    pair = scripted_pair(always({}), always({" sea": 1.0}))
-    found = score(pair, "Hi", "The", method=make_method("nudging", tau=1.0), complete=False)
-    assert found.log_probs == pytest.approx([math.log(1e-37)], abs=1)
+    pair = scripted_pair(always({}), always({}), tokenizers=2)
+    found = score(pair, "Hi", " wide", method=make_method("nudging", tau=1.0), complete=False)
+    assert found.log_probs == pytest.approx([math.log(1e-37)], abs=0.01)
 
 
 def test_the_end_is_scored_where_the_text_is_whole() -> None:
