@@ -27,6 +27,7 @@ from .run import run
 from .score import score
 from .terminal.output import Context, complain
 from .trace.commands import trace
+from .tune.command import tune
 
 HELP = f"{__name__}.help"  # whether help is asked for
 # Older releases of click show the help themselves.
@@ -79,6 +80,7 @@ cli.add_command(run)
 cli.add_command(score)
 cli.add_command(compare)
 cli.add_command(diagnose)
+cli.add_command(tune)
 cli.add_command(models)
 cli.add_command(bench)
 cli.add_command(trace)

@@ -18,6 +18,7 @@ from .pair_loading import LONGEST_PROMPT, keep_resident, load_pair, named_pair
 from .prompting import notices, prompt_of
 from .terminal.interrupts import unswallowed_interrupt
 from .terminal.output import say
+from .tuned import without_stale_tuning
 
 if TYPE_CHECKING:
     from blendin_mlx.decoding.answer_stream import Response
@@ -81,6 +82,7 @@ class Session:
             settings.reference,
             settings.aligned_template is None,
         )
+        self._drop_stale_tuning()
         self.pair.limit_context(settings.context)
         if settings.wired_limit:
             keep_resident()
@@ -88,6 +90,14 @@ class Session:
         self.seed = self._seed()
         self.cache = self._kept_cache() or make_prompt_cache(self.pair, kv_bits=settings.kv_bits)
         self.drafting = self._drafting()
+
+    def _drop_stale_tuning(self) -> None:
+        """Go without what was tuned for other weights than those that were loaded."""
+        settings, said = without_stale_tuning(self.settings, self.pair)
+        if said:
+            say(said, self._quiet)
+            self.settings = self.began = settings
+            self.method = make_method(settings)
 
     def _kept_cache(self) -> PromptCache | None:
         """What the file of ``--prompt-cache`` keeps, None where there is none yet."""

@@ -26,7 +26,7 @@ ORDER = {
         *("inventory", "fetching", "pass_costs", "pair"),
     ),
     "blendin_cli": (
-        *("errors", "terminal", "options", "pair_loading", "prompting", "session"),
+        *("errors", "terminal", "options", "pair_loading", "prompting", "tuned", "session"),
         *(
             "json_lines",
             "generate",
@@ -38,7 +38,7 @@ ORDER = {
             "config",
             "reference_docs",
         ),
-        *("chat", "diagnosis", "models", "trace", "main", "__main__"),
+        *("chat", "diagnosis", "tune", "models", "trace", "main", "__main__"),
     ),
 }
 PACKAGES = list(ORDER)

@@ -60,7 +60,7 @@ def verdict(report: Report) -> list[str]:
     say = "says" if report.prompts == 1 else "say"
     lines.append(
         f"{counted(report.prompts, 'prompt')} {say} nothing of quality: a confidently wrong guide "
-        "looks as good"
+        "looks as good; blendin tune judges by good answers"
     )
     return lines
 

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..tuned import weights_digest
+
 if TYPE_CHECKING:
     from blendin_mlx.model import Pair
     from blendin_mlx.prompts import PairPrompt
@@ -69,11 +71,3 @@ class KeptReadings:
         record = json.dumps({"key": key, "reading": reading.as_json()})
         with self.path.open("ab") as file:  # a line break first: an earlier line may have been cut
             file.write(f"\n{record}\n".encode())
-
-
-def weights_digest(pair: Pair) -> str:
-    """Return a digest of the weights of both models."""
-    from blendin_mlx.prompt_cache import fingerprint
-
-    both = fingerprint(pair.base) + fingerprint(pair.aligned)
-    return hashlib.sha256(both.encode()).hexdigest()[:32]

@@ -131,6 +131,7 @@ class PairEntry:
         questions: a few to try first; a chat on a terminal names them.
         tau, alpha, dial, guide_temp, stop_policy, base_template: recommended instead of the
             program's defaults.
+        tuned_for: digest of the weights that these were found for, where ``tune`` found them.
 
     Raises:
         ValueError: tau, alpha or dial is not from 0 to 1, or guide_temp not from 0.01 to 100.
@@ -149,6 +150,7 @@ class PairEntry:
     guide_temp: float | None = None
     stop_policy: Literal["blend", "base", "either", "guide"] | None = None
     base_template: str | None = None
+    tuned_for: str | None = None
 
     def __post_init__(self) -> None:
         ranges = {"tau": (0, 1), "alpha": (0, 1), "dial": (0, 1), "guide_temp": (0.01, 100)}
