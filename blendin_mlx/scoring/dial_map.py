@@ -122,12 +122,14 @@ class DialMap:
 
     def log_probs(self, dial: Dial) -> Numbers:
         """Return ``log r(y)`` of every position, the answers one after the other."""
-        return self.base_log + np.where(self.is_open(dial.tau), self._gains(dial), 0.0)
+        gains: Numbers = np.where(self.is_open(dial.tau), self._gains(dial), 0.0)
+        return np.asarray(self.base_log + gains)
 
     def is_open(self, tau: float) -> npt.NDArray[np.bool_]:
         """Return where the guide is asked; compared in float32, as in decoding."""
-        open_gate: npt.NDArray[np.bool_] = self.base_top.astype(np.float32) < np.float32(tau)
-        return open_gate & self.readable
+        is_open: npt.NDArray[np.bool_] = self.base_top.astype(np.float32) < np.float32(tau)
+        is_open &= self.readable
+        return is_open
 
     def _gains(self, dial: Dial) -> Numbers:
         """Return ``log r(y) − log P_b(y)`` at every position, were the gate open there."""

@@ -32,7 +32,7 @@ class Block(NamedTuple):
         readable: where the guide can read the text so far, ``[n]``.
     """
 
-    tokens: list[int]
+    tokens: Sequence[int]
     view: View
     logits: mx.array | None
     reference_logits: mx.array | None

@@ -81,7 +81,8 @@ class Reading:
             wide = ("guide_prob", "guide_top", "agreement")
             if array.shape != shapes.get(name, (tried, count) if name in wide else (count,)):
                 raise ValueError(f"not a reading: {name} has the shape {array.shape}")
-        return cls(**{**arrays, "guide_total": float(arrays["guide_total"])})
+        values: dict[str, Any] = {**arrays, "guide_total": float(arrays["guide_total"])}
+        return cls(**values)
 
 
 def read_example(
