@@ -32,7 +32,7 @@ class Block(NamedTuple):
         readable: where the guide can read the text so far, ``[n]``.
     """
 
-    tokens: Sequence[int]
+    tokens: list[int]
     view: View
     logits: mx.array | None
     reference_logits: mx.array | None
@@ -59,7 +59,7 @@ def read_positions(
     unread = [prompt[-1], *tokens[:-1]]
     answer = AnswerText(vocabulary)
     for begin in range(0, len(tokens), SEGMENT):
-        segment = tokens[begin : begin + SEGMENT]
+        segment = list(tokens[begin : begin + SEGMENT])
         asked = _ask(guide, answer, segment)
         for start in range(0, len(segment), HEAD_ROWS):
             rows = slice(start, start + HEAD_ROWS)

@@ -75,7 +75,7 @@ class Reading:
             arrays = {field.name: np.asarray(kept[field.name]) for field in fields(cls)}
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a reading: {error}") from None
-        count, tried = len(arrays["tokens"]), len(arrays["temperatures"])
+        count, tried = arrays["tokens"].size, arrays["temperatures"].size
         for name, array in arrays.items():
             shapes = {"temperatures": (tried,), "guide_total": ()}
             wide = ("guide_prob", "guide_top", "agreement")

@@ -55,7 +55,7 @@ def test_it_is_the_oracles(tokenizers: int, name: str, options: dict[str, float]
 
 
 def test_it_is_the_oracles_with_published_tokenizers(tiny_pair: Any) -> None:
-    pair = tiny_pair("llama3_1", "qwen3", 2.0)
+    pair = tiny_pair("qwen3", "llama3_1", 2.0)
     prompt = build_prompt(pair, "How do I boil an egg?")
     text = "Unwrap 12 eggs, naïve."
     found = score(pair, prompt, text, method=make_method("blendin", tau=0.9))
