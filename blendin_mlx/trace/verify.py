@@ -127,8 +127,7 @@ def _method(run: Record) -> Method:
     recorded: Record = {
         "tau": run.get("tau"),
         "alpha": run.get("alpha"),
-        "bonus": run.get("lambda"),
-        "threshold": run.get("lambda"),
+        "lambda_": run.get("lambda"),
         "beta": run.get("beta"),
     }
     taken = option_names(run["method"])
