@@ -43,9 +43,9 @@ def read_beginning(cache: PromptCache, prompts: Sequence[PairPrompt]) -> None:
         >>> read_beginning(cache, [build_prompt(pair, manual + q) for q in ("Why?", "How?")])
     """
     first, *others = prompts
-    for context in cache.contexts():
+    for role, context in cache.contexts().items():
         ids = [
-            list((prompt.base if context is cache.base else prompt.aligned).ids)
+            list((prompt.base if role == "base" else prompt.aligned).ids)
             for prompt in (first, *others)
         ]
         shared = ids[0][: min(common_prefix(ids[0], other) for other in ids[1:])]
@@ -130,8 +130,7 @@ def stream_generate(
     guide = None
     if method.asks:
         guide = make_guide(pair, cache, method, projection, prompt.aligned.ids)
-        readers = cache.contexts()[1:] if guide.reference else [cache.aligned]
-        unread += [(context, list(prompt.aligned.ids[:-1])) for context in readers]
+        unread += [(context, list(prompt.aligned.ids[:-1])) for context in guide.contexts()]
     _begin_drafts(drafter, pair, cache.base, base_ids, guide)
     answer = AnswerText(pair.base.vocabulary)
     decoder = Decoder(

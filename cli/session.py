@@ -127,7 +127,7 @@ class Session:
             say(f"{path} keeps another beginning; remove it to have it made anew", self._quiet)
 
     def _read_tokens(self) -> list[list[int]]:
-        return [list(context.tokens) for context in self.cache.contexts()]
+        return [list(context.tokens) for context in self.cache.contexts().values()]
 
     def configure(self, settings: Settings) -> None:
         """Go on with other settings; the models stay."""

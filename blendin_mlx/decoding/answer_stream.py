@@ -77,7 +77,7 @@ class AnswerStream:
     _settled_text: int = 0
 
     def __post_init__(self) -> None:
-        self._before = [use_of(context) for context in self.cache.contexts()]
+        self._before = {role: use_of(context) for role, context in self.cache.contexts().items()}
         self._drafted = self.drafter.proposed, self.drafter.accepted
 
     def responses(self, prompts: Sequence[tuple[Context, list[int]]]) -> Iterator[Response]:
@@ -192,11 +192,12 @@ class AnswerStream:
     def _complete(self, text: str, reason: FinishReason) -> None:
         """Fill in the statistics that are known at the end."""
         statistics = self.statistics
-        statistics.base, statistics.aligned, *others = (
-            use_of(context).since(before)
-            for context, before in zip(self.cache.contexts(), self._before, strict=True)
-        )
-        statistics.reference = others[0] if others else None
+        uses = {
+            role: use_of(context).since(self._before[role])
+            for role, context in self.cache.contexts().items()
+        }
+        statistics.base, statistics.aligned = uses["base"], uses["aligned"]
+        statistics.reference = uses.get("reference")
         statistics.drafted = self.drafter.proposed - self._drafted[0]
         statistics.accepted = self.drafter.accepted - self._drafted[1]
         statistics.draft_off = self.drafter.off_because

@@ -146,7 +146,7 @@ def assert_no_draft(cache: PromptCache, prompt: PairPrompt, got: Answer) -> None
     same = aligned.token_bytes == base.token_bytes
     read = written if same else aligned.encode(got.pieces_text)
     assert_holds(cache.base, [*prompt.base.ids, *written][: len(cache.base.tokens)])
-    for context in cache.contexts()[1:]:
+    for context in list(cache.contexts().values())[1:]:
         if held := len(context.tokens):  # a model that is never asked reads nothing
             assert_holds(context, [*prompt.aligned.ids, *read][:held])
     unread = len(prompt.base.ids) + len(written) - len(cache.base.tokens)
