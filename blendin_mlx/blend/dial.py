@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..backend.mlx import mx
 from . import formulas
-from .methods import Advice, Method, Target, View
+from .method import Advice, Method, Target, View
 
 COLDEST, HOTTEST = 0.01, 100.0  # temperatures beyond which float32 cannot follow a logit
 

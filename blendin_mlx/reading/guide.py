@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..backend.mlx import mx
 from ..blend import formulas
-from ..blend.methods import Advice
+from ..blend.method import Advice
 from ..tokens.answer_text import AnswerText
 from ..tokens.growing_tokens import GrowingTokens
 from ..tokens.projection import Projection
@@ -119,7 +119,7 @@ class Guide:
             context.move_to(self.sequence(answer))
 
     def contexts(self) -> list[Context]:
-        """Return the aligned model's context and, if there is one, the reference model's."""
+        """Return the contexts that read what the guide reads: its own, and its twin's."""
         return [self.context] + ([self.reference.context] if self.reference else [])
 
     def advise(self, answer: AnswerText) -> Advice:

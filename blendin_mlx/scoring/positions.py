@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..backend.mlx import mx
 from ..blend import formulas
-from ..blend.methods import View
+from ..blend.method import View
 from ..reading.context import HEAD_ROWS, Context
 from ..reading.guide import Guide
 from ..tokens.answer_text import AnswerText

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from ..backend.mlx import mx
 from ..blend.formulas import FLOOR
-from ..blend.methods import Method, make_method
+from ..blend.method import Method
+from ..blend.methods import make_method
 from ..errors import NumericalError, PromptError
 from ..generation import make_guide
 from ..model import LanguageModel, Pair

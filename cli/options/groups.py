@@ -288,7 +288,7 @@ def _gathered(command: Command, *groups: Callable[[Any], Any]) -> Command:
 
     @wraps(command)
     def gathered(**values: Any) -> Any:
-        values["bonus"] = values.pop("lambda")  # a word of Python's
+        values["lambda_"] = values.pop("lambda")  # a keyword of Python
         settings = Settings(**{**UNASKED, **{n: values.pop(n) for n in names & set(values)}})
         return command(settings=with_recommended(as_meant(settings)), **values)
 

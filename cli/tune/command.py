@@ -103,7 +103,7 @@ def _compared_with(settings: Settings) -> Dial:
             f"the dial is that of --method blendin or fixed, not of {settings.method}"
         )
     values: dict[str, Any] = {"scale": settings.dial, "guide_temp": settings.guide_temp}
-    given = {"tau": settings.tau, "lambda_": settings.bonus, "alpha": settings.alpha}
+    given = {"tau": settings.tau, "lambda_": settings.lambda_, "alpha": settings.alpha}
     values |= {name: value for name, value in given.items() if value is not None}
     if settings.method == "fixed":
         values.setdefault("alpha", 0.5)

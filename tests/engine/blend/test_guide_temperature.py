@@ -12,7 +12,7 @@ import pytest
 from blendin_mlx.answer_statistics import describe_method
 from blendin_mlx.blend.dial import Dialled
 from blendin_mlx.blend.methods import make_method
-from blendin_mlx.drafting.drafter import Drafting
+from blendin_mlx.drafting.drafter import Drafter
 from blendin_mlx.generation import stream_generate
 from blendin_mlx.model import Pair
 from blendin_mlx.prompts import PairPrompt, build_prompt
@@ -57,7 +57,7 @@ def test_it_is_the_oracles(tokenizers: int) -> None:
 def test_drafts_change_nothing(tokenizers: int, draft: Any) -> None:
     pair = small_pair(tokenizers)
     alone = steps_of(pair, TURNED)
-    drafted = steps_of(pair, TURNED, draft=Drafting(draft, 4))
+    drafted = steps_of(pair, TURNED, draft=Drafter(draft, 4))
     assert [step.id for step in drafted] == [step.id for step in alone]
     assert any(step.is_intervention for step in alone)
 

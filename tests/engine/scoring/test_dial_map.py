@@ -12,7 +12,7 @@ import pytest
 
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.blend.dial import Dialled
-from blendin_mlx.blend.methods import make_method, option_names
+from blendin_mlx.blend.methods import make_method
 from blendin_mlx.model import Pair
 from blendin_mlx.prompts import build_prompt
 from blendin_mlx.scoring.calibration import calibration, fit_temperature, reliability
@@ -37,9 +37,8 @@ def settings(rng: random.Random) -> Dial:
 
 def long_way(pair: Pair, dial: Dial) -> list[float]:
     """The log-likelihoods at a setting, each text read for it alone."""
-    bonus = next(iter({"bonus", "lambda_"} & option_names("blendin")))
     if dial.alpha is None:
-        method: Any = make_method("blendin", tau=dial.tau, **{bonus: dial.lambda_})
+        method: Any = make_method("blendin", tau=dial.tau, lambda_=dial.lambda_)
     else:
         method = make_method("fixed", tau=dial.tau, alpha=dial.alpha)
     return [

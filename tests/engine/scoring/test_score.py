@@ -36,7 +36,7 @@ BOTH = pytest.mark.parametrize("tokenizers", [1, 2])
         ("nudging", {"tau": 0.3}),
         ("fixed", {"tau": 0.9, "alpha": 0.3}),
         ("kad", {}),
-        ("confidence-bet", {"threshold": 0.05}),
+        ("confidence-bet", {"lambda_": 0.05}),
         ("proxy-tuning", {"beta": 0.5}),
     ],
 )
