@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from .model import LanguageModel, Pair
     from .prompt_cache import PromptCache, load_prompt_cache, make_prompt_cache, save_prompt_cache
     from .prompts import BASE_TEMPLATES, BaseTemplate, PairPrompt, build_prompt
+    from .scoring.calibration import calibration, fit_temperature
+    from .scoring.dial_map import Dial, DialMap, dial_map
+    from .scoring.score import Score, score
     from .step import Candidate, Step
 
 _HOMES = {
@@ -46,6 +49,9 @@ _HOMES = {
     "model": ("LanguageModel", "Pair"),
     "prompts": ("BASE_TEMPLATES", "BaseTemplate", "PairPrompt", "build_prompt"),
     "drafting.drafter": ("Drafter",),
+    "scoring.calibration": ("calibration", "fit_temperature"),
+    "scoring.dial_map": ("Dial", "DialMap", "dial_map"),
+    "scoring.score": ("Score", "score"),
     "step": ("Candidate", "Step"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -57,6 +63,8 @@ __all__ = [
     "BlendinError",
     "Candidate",
     "Costs",
+    "Dial",
+    "DialMap",
     "Drafter",
     "JsonConstraint",
     "LanguageModel",
@@ -69,8 +77,12 @@ __all__ = [
     "PromptError",
     "Response",
     "SchemaError",
+    "Score",
     "Step",
     "build_prompt",
+    "calibration",
+    "dial_map",
+    "fit_temperature",
     "generate",
     "load_prompt_cache",
     "make_method",
@@ -78,6 +90,7 @@ __all__ = [
     "measure",
     "read_beginning",
     "save_prompt_cache",
+    "score",
     "stream_generate",
 ]
 

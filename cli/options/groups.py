@@ -10,27 +10,10 @@ import click
 
 from ..terminal.files import FileToWrite
 from .precedence import as_meant, with_recommended
-from .settings import DRAFTS, METHODS, PROJECTIONS, STOP_POLICIES, Settings
+from .settings import DRAFTS, METHODS, PROJECTIONS, STOP_POLICIES, UNASKED, Settings
 from .types import Alpha, DraftTokens, Number, Template, Whole
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-# What holds for a command that does not ask for it: it writes no answer.
-UNASKED: dict[str, Any] = {
-    "max_tokens": 512,
-    "temp": 0.0,
-    "top_p": 0.0,
-    "min_p": 0.0,
-    "top_k": 0,
-    "seed": None,
-    "repetition_penalty": None,
-    "repetition_context_size": 20,
-    "stop": (),
-    "json_schema": None,
-    "draft": "off",
-    "num_draft_tokens": None,
-    "prompt_cache": None,
-}
 
 
 def pair_options(command: Command) -> Command:
