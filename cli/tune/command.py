@@ -75,7 +75,7 @@ def tune(
     with interruptible() as interrupt:
         read = _read(session, given, interrupt, quiet)
     if interrupt.pressed:
-        say(f"{counted(len(read), 'example')} are read and kept; run it again to go on", quiet)
+        say(f"{counted(len(read), 'example')} read and kept; run it again to go on", quiet)
         return INTERRUPTED
     if not read:
         raise click.ClickException("not one example could be read")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -71,6 +72,24 @@ def test_what_was_read_is_not_read_again(tuned, tmp_path, monkeypatch):
     (file,) = (tmp_path / "home" / "tuning").iterdir()
     file.write_bytes(file.read_bytes()[:-40])  # cut, as by a kill
     assert tuned(14).code != 0
+
+
+def test_after_an_interrupt_it_goes_on_from_what_was_read(tuned, tmp_path, monkeypatch):
+    from blendin_cli.tune import command
+
+    class Interrupt:
+        @property
+        def pressed(self):
+            return any((tmp_path / "home" / "tuning").glob("*"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "interruptible", lambda: contextlib.nullcontext(Interrupt()))
+        broken_off = tuned(14)
+    assert (broken_off.code, broken_off.text) == (130, "")
+    assert "1 example read and kept; run it again to go on" in broken_off.err
+    (file,) = (tmp_path / "home" / "tuning").iterdir()
+    assert tuned(14).code == 0
+    assert sum(bool(line) for line in file.read_bytes().splitlines()) == 14
 
 
 def test_too_few_are_not_judged_but_drawn(tuned, tmp_path):
