@@ -59,7 +59,9 @@ def bench(
     """
     named = named_pair(pair, base, aligned)
     with unswallowed_interrupt():
-        loaded = load_pair(named, base, aligned, quiet)
+        from blendin_models.pair import PairSpec
+
+        loaded = load_pair(PairSpec(pair=named, base=base, aligned=aligned), quiet)
     report = measure_programs(loaded, prompt, rounds, max_tokens, quiet)
     if as_json:
         tell(json.dumps(report))

@@ -14,7 +14,7 @@ import click
 from .options.checks import check_usable, read_schema
 from .options.method import make_method, with_reference
 from .options.settings import Settings
-from .pair_loading import LONGEST_PROMPT, keep_resident, load_pair, named_pair
+from .pair_loading import keep_resident, load_pair, spec_of
 from .prompting import notices, prompt_of
 from .terminal.interrupts import unswallowed_interrupt
 from .terminal.output import say
@@ -51,7 +51,6 @@ class Session:
     """
 
     def __init__(self, settings: Settings, quiet: bool = False) -> None:
-        named = named_pair(settings.pair, settings.base, settings.aligned)
         self.settings = settings
         self._quiet = quiet
         self._said: set[str] = set()
@@ -59,29 +58,19 @@ class Session:
         self.cut_json = False
         self.opened = False
         with unswallowed_interrupt():
-            self._load(named, quiet)
+            self._load(quiet)
 
-    def _load(self, named: str | None, quiet: bool) -> None:
+    def _load(self, quiet: bool) -> None:
         from blendin_mlx.prompt_cache import make_prompt_cache
 
         self.settings = settings = with_reference(self.settings, [self.settings.method])
+        spec = spec_of(settings)
         self.method = make_method(settings)
         self.schema = read_schema(settings.json_schema)
         self.began = settings
         check_usable(settings)
         started = time.perf_counter()
-        tokens = settings.max_tokens + LONGEST_PROMPT
-        self.pair = load_pair(
-            named,
-            settings.base,
-            settings.aligned,
-            quiet,
-            tokens,
-            settings.force,
-            settings.kv_bits,
-            settings.reference,
-            settings.aligned_template is None,
-        )
+        self.pair = load_pair(spec, quiet)
         self.pair.limit_context(settings.context)
         if settings.wired_limit:
             keep_resident()
@@ -180,13 +169,12 @@ class Session:
         trace: Target | None = None,
         begun: Sequence[int] = (),
     ) -> Iterator[Response]:
-        """Answer a conversation, writing the trace on the way.
+        """Answer a conversation; each step is written to the trace.
 
         Args:
             begun: ids of the base that the answer begins with; they are not given again.
         """
         from blendin_mlx.generation import stream_generate
-        from blendin_mlx.trace.records import TraceWriter
 
         with unswallowed_interrupt():  # a template may take seconds, and does not look around
             prompt = self.prompt(messages)
@@ -211,21 +199,33 @@ class Session:
             candidates=CANDIDATES if trace else 0,
             **self._sampling(),
         )
-        if writer := TraceWriter(trace, self.pair) if trace else None:
-            writer.run(prompt, self._recorded())
+        for response in self._traced(responses, prompt, trace) if trace else responses:
+            yield response
+        self._remark(response, constraint)
+
+    def _traced(
+        self, responses: Iterator[Response], prompt: PairPrompt, trace: Target
+    ) -> Iterator[Response]:
+        """Yield the responses, and write each to the trace."""
+        from blendin_mlx.trace.records import TraceWriter
+
+        writer = TraceWriter(trace, self.pair)
+        writer.run(prompt, self._recorded())
         for response in responses:
             yield response
-            if writer:
-                for piece in response.pieces:
-                    writer.step(piece)
-                if response.finish_reason:
-                    writer.end(self.result(response))
-        said = response.statistics
-        cut = response.finish_reason != "stop"
-        self.cut_json = bool(constraint and cut and not constraint.is_complete(said.token_ids))
+            for piece in response.pieces:
+                writer.step(piece)
+            if response.finish_reason:
+                writer.end(self.result(response))
+
+    def _remark(self, last: Response, constraint: JsonConstraint | None) -> None:
+        """Say what a user should know about a finished answer."""
+        ids = last.statistics.token_ids
+        cut = last.finish_reason != "stop"
+        self.cut_json = bool(constraint and cut and not constraint.is_complete(ids))
         if self.cut_json:
             say("the answer ended before its JSON was complete; a larger --max-tokens may help")
-        if why := said.draft_off:
+        if why := last.statistics.draft_off:
             self._say_once(f"drafting is off: {why}")
 
     def _constraint(self, begun: Sequence[int]) -> JsonConstraint | None:

@@ -135,21 +135,35 @@ def check(names: tuple[str, ...], tokens: int | None, kv_bits: str | None, as_js
       blendin models check demo --kv-bits 8
     """
     from blendin_models.loading.memory import need, recommended
-    from blendin_models.pair import TOKENS, check_pair, open_pair, relation, require_usable
+    from blendin_models.pair import (
+        TOKENS,
+        PairSpec,
+        check_pair,
+        open_pair,
+        relation,
+        require_usable,
+    )
 
     if len(names) > 2:
         raise click.UsageError("name a pair, or a base and an aligned model")
     with progress() as report:
         pair, base, aligned = (None, *names) if len(names) == 2 else (names[0], None, None)
         bits = None if kv_bits is None else int(kv_bits)
-        wanted = tokens or TOKENS
-        checked = check_pair(pair, base, aligned, report, tokens=wanted, force=True, kv_bits=bits)
+        spec = PairSpec(
+            pair=pair,
+            base=base,
+            aligned=aligned,
+            tokens=tokens or TOKENS,
+            kv_bits=bits,
+            force=True,
+        )
+        checked = check_pair(spec, report)
     if tokens is None:
         tokens = min([TOKENS, *(r.context_limit for r in checked.reports if r.context_limit)])
     opened = open_pair(checked)
     needed = need(checked.reports, tokens, bits)
     echo(about_check(checked, needed, relation(opened), tokens, recommended()), as_json)
-    require_usable(checked, opened, tokens, bits)
+    require_usable(checked, opened, tokens)
 
 
 @models.command()

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .settings import Settings
+from .settings import DEFAULT_PAIR, Settings
 
 _NEAREST = 3
 
@@ -50,7 +50,7 @@ def with_recommended(settings: Settings) -> Settings:
 
     from blendin_models.catalogue import entries
 
-    pair = entries.pairs().get(settings.pair or "demo")
+    pair = entries.pairs().get(settings.pair or DEFAULT_PAIR)
     if pair is None or settings.base is not None or settings.aligned is not None:
         return settings
     ctx = click.get_current_context()

@@ -55,7 +55,7 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
     from blendin_mlx.model import MODEL_ROLES
     from blendin_mlx.trace.records import is_run, read_trace
     from blendin_mlx.trace.verify import verify
-    from blendin_models import load_pair
+    from blendin_models.pair import PairSpec, load_spec
 
     records = list(read_trace(file))
     if not records or not is_run(records[0]):
@@ -65,7 +65,8 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
     if not pull:
         _require_here(file, [base, aligned, *twin])
     with progress(quiet) as report:
-        pair = load_pair(None, base, aligned, report, reference=twin[0] if twin else None)
+        reference = twin[0] if twin else None
+        pair = load_spec(PairSpec(base=base, aligned=aligned, reference=reference), report)
     mismatch = verify(pair, records, tolerance)
     if mismatch is not None:
         complain(f"{file}: {mismatch}")
