@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from .options.settings import DEFAULT_PAIR
 from .terminal.output import tell
 
 PACKAGES = ("blendin-mlx", "mlx", "mlx-lm", "transformers", "tokenizers", "huggingface-hub", "gguf")
@@ -50,17 +51,18 @@ def examine() -> dict[str, Any]:
     from blendin_models.catalogue import entries
     from blendin_models.inventory import listing
     from blendin_models.storage import paths
+    from blendin_models.storage.disk_space import readable
 
     blas = mlx.BLAS
     memory = psutil.virtual_memory()
-    demo = entries.find_pair("demo").models
+    demo = entries.find_pair(DEFAULT_PAIR).models
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": {name: _version(name) for name in PACKAGES},
         "backend": f"MLX on the {'CPU' if mlx.is_cpu() else 'GPU'}",
         "blas": f"{blas.name}{f', {blas.path}' if blas.path else ''}",
-        "memory": f"{memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} GB available",
+        "memory": f"{readable(memory.total)}, {readable(memory.available)} available",
         "cache": str(paths.home()),
         "models": {
             **{model.name: f"blendin models pull {model.name}" for model in demo},
