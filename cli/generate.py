@@ -14,7 +14,8 @@ import click
 from .errors import FAILURE, INTERRUPTED
 from .options.groups import blend_options
 from .options.settings import Settings
-from .session import Session, joined
+from .prompting import joined
+from .session import Session
 from .terminal.answer_view import Shown, make_shown, show_options
 from .terminal.files import FileToWrite, Target
 from .terminal.interrupts import interruptible

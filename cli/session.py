@@ -15,7 +15,7 @@ from .options.checks import check_usable, read_schema
 from .options.method import make_method, with_reference
 from .options.settings import Settings
 from .pair_loading import keep_resident, load_pair, spec_of
-from .prompting import notices, prompt_of
+from .prompting import joined, notices, prompt_of
 from .terminal.interrupts import unswallowed_interrupt
 from .terminal.output import say
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from .terminal.files import Target
 
 
-COLDEST = 1e-6  # below it 1 / temp outgrows float32, and mlx-lm draws just any token
-MILDEST = 1e-6  # a penalty below it makes infinity of a logit
-CANDIDATES = 5  # of each distribution, in a trace
+_COLDEST = 1e-6  # below it 1 / temp outgrows float32, and mlx-lm draws just any token
+_MILDEST = 1e-6  # a penalty below it makes infinity of a logit
+_CANDIDATES = 5  # of each distribution, in a trace
 
 
 class Session:
@@ -61,6 +61,7 @@ class Session:
             self._load(quiet)
 
     def _load(self, quiet: bool) -> None:
+        from blendin_mlx.input_text import read_text
         from blendin_mlx.prompt_cache import make_prompt_cache
 
         self.settings = settings = with_reference(self.settings, [self.settings.method])
@@ -72,6 +73,8 @@ class Session:
         started = time.perf_counter()
         self.pair = load_pair(spec, quiet)
         self.pair.limit_context(settings.context)
+        if settings.aligned_template is not None:
+            self.pair.use_aligned_template(read_text(settings.aligned_template))
         if settings.wired_limit:
             keep_resident()
         self.load_s = time.perf_counter() - started
@@ -196,7 +199,7 @@ class Session:
             prompt_cache=self.cache,
             should_stop=should_stop,
             constraint=constraint,
-            candidates=CANDIDATES if trace else 0,
+            candidates=_CANDIDATES if trace else 0,
             **self._sampling(),
         )
         for response in self._traced(responses, prompt, trace) if trace else responses:
@@ -252,7 +255,7 @@ class Session:
         Args:
             settings: others than those that hold now.
         """
-        prompt = prompt_of(self.pair, messages, settings or self.settings)
+        prompt = prompt_of(self.pair, messages, settings or self.settings, self.began)
         for line in notices(self.pair, prompt):
             self._say_once(line)
         return prompt
@@ -262,10 +265,10 @@ class Session:
 
         s = self.settings
         top_k = s.top_k if s.top_k < self.pair.base.vocabulary.size else 0  # all: no limit
-        temp = max(s.temp, COLDEST)
+        temp = max(s.temp, _COLDEST)
         sampler = make_sampler(temp, s.top_p, s.min_p, top_k=top_k) if s.temp > 0 else None
         processors = make_logits_processors(
-            repetition_penalty=s.repetition_penalty and max(s.repetition_penalty, MILDEST),
+            repetition_penalty=s.repetition_penalty and max(s.repetition_penalty, _MILDEST),
             repetition_context_size=s.repetition_context_size,
         )
         return {"sampler": sampler, "logits_processors": processors}
@@ -291,8 +294,3 @@ class Session:
         if self.pair.reference is not None:
             models["reference"] = self.pair.reference.name
         return {**result, "models": models, "seed": self.seed, "token_ids": token_ids}
-
-
-def joined(*parts: str) -> str:
-    """The parts of a prompt, an empty line between them."""
-    return "\n\n".join(parts)
