@@ -13,7 +13,15 @@ import click
 from .options.settings import DEFAULT_PAIR
 from .terminal.output import tell
 
-PACKAGES = ("blendin-mlx", "mlx", "mlx-lm", "transformers", "tokenizers", "huggingface-hub", "gguf")
+_PACKAGES = (
+    "blendin-mlx",
+    "mlx",
+    "mlx-lm",
+    "transformers",
+    "tokenizers",
+    "huggingface-hub",
+    "gguf",
+)
 
 
 @click.command()
@@ -59,7 +67,7 @@ def examine() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in _PACKAGES},
         "backend": f"MLX on the {'CPU' if mlx.is_cpu() else 'GPU'}",
         "blas": f"{blas.name}{f', {blas.path}' if blas.path else ''}",
         "memory": f"{readable(memory.total)}, {readable(memory.available)} available",
@@ -93,7 +101,7 @@ def _version(name: str) -> str:
 def _advice(blas_notice: str | None) -> list[str]:
     """What to install or change, a line each."""
     lines = [blas_notice] if blas_notice else []
-    missing = [name for name in PACKAGES if _version(name) == "not installed"]
+    missing = [name for name in _PACKAGES if _version(name) == "not installed"]
     lines += [f"pip install {name}" for name in missing]
     if _version("pip") == "not installed":
         lines.append("python -m ensurepip: the demo pair is fetched with pip")

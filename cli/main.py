@@ -27,9 +27,9 @@ from .run import run
 from .terminal.output import Context, complain
 from .trace.commands import trace
 
-HELP = f"{__name__}.help"  # whether help is asked for
+_HELP = f"{__name__}.help"  # whether help is asked for
 # Older releases of click show the help themselves.
-NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+_NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 class Commands(click.Group):
@@ -37,7 +37,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """The exit code of a command, or what it returned."""
-        ctx.meta[HELP] = not set(ctx.help_option_names).isdisjoint(ctx.args)
+        ctx.meta[_HELP] = not set(ctx.help_option_names).isdisjoint(ctx.args)
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -68,7 +68,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
     try:
         ctx.default_map = default_map(cli)
     except click.UsageError:  # what takes no settings, and help, work where a file is wrong
-        if ctx.invoked_subcommand in configured(cli) and not ctx.meta[HELP]:
+        if ctx.invoked_subcommand in configured(cli) and not ctx.meta[_HELP]:
             raise
 
 
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = result if isinstance(result, int) else 0
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
-    except NO_ARGUMENTS as help_text:
+    except _NO_ARGUMENTS as help_text:
         help_text.show()
         code = USAGE
     except Exception as error:

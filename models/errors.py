@@ -6,7 +6,7 @@ import re
 
 from blendin_mlx.errors import BlendinError
 
-CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 
 
 class ModelError(BlendinError):
@@ -29,4 +29,4 @@ def first_line(error: BaseException) -> str:
 
 def without_passwords(text: str) -> str:
     """Return a message without the user names and passwords of its addresses."""
-    return CREDENTIALS.sub("", text)
+    return _CREDENTIALS.sub("", text)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from .catalogue import entries
 from .fetching.resolve import locate_all
 from .progress import Progress
-from .storage.local_model import Located, repair_named
+from .storage.local_model import LocalModel, repair_named
 
 if TYPE_CHECKING:
     from blendin_mlx.model import LanguageModel, Pair
@@ -79,7 +78,7 @@ class CheckedPair:
     """
 
     spec: PairSpec
-    models: tuple[Located, ...]
+    models: tuple[LocalModel, ...]
     reports: tuple[Preflight, ...]
 
 
@@ -173,15 +172,15 @@ def load_spec(spec: PairSpec, progress: Progress | None = None) -> Pair:
         MemoryNeededError: they do not fit.
         PairError: the aligned model has no chat template, and one is needed.
     """
-    from .loading.loader import evaluate_weights
+    from .loading.loader import read_weights
 
     opened = open_pair(check_pair(spec, progress))
     for model in filter(None, (opened.base, opened.aligned, opened.reference)):
-        evaluate_weights(model.network, progress and partial(progress, f"{model.name}, load"))
+        read_weights(model, progress)
     return opened
 
 
-def _open(located: Located) -> LanguageModel:
+def _open(located: LocalModel) -> LanguageModel:
     from .loading.loader import open_model
 
     with repair_named(located):

@@ -2,7 +2,7 @@
 
 Guides answer the same prompts, so that they are compared prompt by prompt: a difference counts
 where its 95 % interval, prompts drawn anew, leaves 0 out. Else it is a tie, and the next of
-:data:`CRITERIA` decides. Where none does, the lower measured rate comes first, and it is said that
+:data:`_CRITERIA` decides. Where none does, the lower measured rate comes first, and it is said that
 this tells nothing.
 """
 
@@ -19,12 +19,12 @@ from .report import FEWEST, Count, Report
 from .verdict import percent, verdict
 
 # From the most telling on, by the names that reports have for them; less is better in all.
-CRITERIA: Mapping[str, Callable[[Count], Part]] = {
+_CRITERIA: Mapping[str, Callable[[Count], Part]] = {
     "rate": lambda one: (one.asked, one.tokens),
     "base_ends_lost": lambda one: (one.base_end_lost, 1),
     "hit_limit": lambda one: (one.hit_limit, 1),
 }
-WON = {
+_WON = {
     "base_ends_lost": "loses fewer of the base's ends",
     "hit_limit": "runs into the length limit less often",
 }
@@ -90,7 +90,7 @@ class Comparison:
         if decided_by is None:
             return f"{told}, nor can lost ends and the length limit"
         less, more = map(percent, self.shares[decided_by])
-        return f"{told}; {self.first} {WON[decided_by]}, {less} against {more}"
+        return f"{told}; {self.first} {_WON[decided_by]}, {less} against {more}"
 
     def _less(self) -> str:
         value = self.differences["rate"].value
@@ -109,7 +109,7 @@ def compared(first: Report, second: Report) -> Comparison:
     """Two guides over the prompts that both answered."""
     count = min(len(first.counts), len(second.counts))
     shares, differences = {}, {}
-    for name, part in CRITERIA.items():
+    for name, part in _CRITERIA.items():
         one, other = ([part(n) for n in each.counts[:count]] for each in (first, second))
         shares[name] = share(one), share(other)
         differences[name] = difference(one, other)

@@ -11,7 +11,7 @@ from typing import Any
 from . import bootstrap
 
 PAPER_TAU = 0.4  # the gate of the answers whose rates the paper gives
-STABLE = 0.02  # half the width of the interval at which more prompts would tell little
+_STABLE = 0.02  # half the width of the interval at which more prompts would tell little
 FEWEST = 8  # prompts; fewer say nothing about how much they differ
 
 
@@ -200,4 +200,4 @@ def is_stable(answers: Sequence[Blended]) -> bool:
     if len(answers) < FEWEST:
         return False
     low, high = interval(answers)
-    return high - low <= 2 * STABLE
+    return high - low <= 2 * _STABLE

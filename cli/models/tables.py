@@ -7,7 +7,7 @@ from typing import Any
 
 from ..terminal.output import tell
 
-BYTES_OF_A_WEIGHT = {"cpu": 4.0, "gpu": 0.6}  # float32; 4 bits with their scales
+_BYTES_OF_A_WEIGHT = {"cpu": 4.0, "gpu": 0.6}  # float32; 4 bits with their scales
 
 
 def about_pair(entry: Any, here: Any = None) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def about_pair(entry: Any, here: Any = None) -> dict[str, Any]:
 
     here = listing.everything() if here is None else here
     base, aligned = (about_model(model, here) for model in entry.models)
-    weight = BYTES_OF_A_WEIGHT["cpu" if is_cpu() else "gpu"]
+    weight = _BYTES_OF_A_WEIGHT["cpu" if is_cpu() else "gpu"]
     memory = int(weight * sum(model.parameters for model in entry.models))
     missing = [model["download_bytes"] for model in (base, aligned) if not model["installed"]]
     return {

@@ -18,7 +18,7 @@ import click
 from ..terminal.files import FileToWrite
 from .override import as_given
 
-LOCAL = "blendin.toml"
+_LOCAL = "blendin.toml"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def files() -> list[Path]:
     """Where settings are looked for; the later file wins."""
     from blendin_models.storage.paths import config_folder
 
-    return [config_folder() / "config.toml", Path(LOCAL)]
+    return [config_folder() / "config.toml", Path(_LOCAL)]
 
 
 def settings_of(group: click.Group) -> dict[str, dict[str, Setting]]:

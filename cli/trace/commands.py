@@ -16,7 +16,7 @@ from ..terminal.quiet import quiet_option
 if TYPE_CHECKING:
     from blendin_mlx.trace.records import RecordedRun
 
-EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+_EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group()
@@ -31,7 +31,7 @@ def trace() -> None:
 
 
 @trace.command("verify")
-@click.argument("file", type=EXISTING)
+@click.argument("file", type=_EXISTING)
 @click.option(
     "--tolerance",
     type=Number(min=0),
@@ -98,7 +98,7 @@ def _found(model: dict[str, Any]) -> str:
 
 
 @trace.command()
-@click.argument("file", type=EXISTING)
+@click.argument("file", type=_EXISTING)
 @click.option("--marks", is_flag=True, help="Marks instead of colours.")
 @quiet_option
 def view(file: Path, marks: bool, quiet: bool) -> None:
@@ -144,7 +144,7 @@ def _about(recorded: RecordedRun, by_guide: bool) -> str:
 
 
 @trace.command()
-@click.argument("files", nargs=-1, required=True, type=EXISTING)
+@click.argument("files", nargs=-1, required=True, type=_EXISTING)
 @click.option(
     "--output",
     "-o",

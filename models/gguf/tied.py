@@ -12,10 +12,10 @@ from .file import GgufFile, Tensor
 
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 ROWS = 4096  # compared at once
-FEWEST_BITS = 4  # with fewer, rounding says too little of what was rounded
-MOST_BITS = 8  # bfloat16 is no more exact than that
+_FEWEST_BITS = 4  # with fewer, rounding says too little of what was rounded
+_MOST_BITS = 8  # bfloat16 is no more exact than that
 # Of a row's norm: groups of 32 whose one large value sets the step of 31 others are the worst.
-ROUNDING = 3.3
+_ROUNDING = 3.3
 
 
 def tied(file: GgufFile) -> GgufFile:
@@ -37,10 +37,10 @@ def _same(one: Tensor, other: Tensor) -> bool:
         return False
     if one.type == other.type:
         return np.array_equal(one.data, other.data)
-    bits = int(min(_bits(one), _bits(other), MOST_BITS))
-    if bits < FEWEST_BITS:
+    bits = int(min(_bits(one), _bits(other), _MOST_BITS))
+    if bits < _FEWEST_BITS:
         return False
-    allowed = ROUNDING * 2.0**-bits
+    allowed = _ROUNDING * 2.0**-bits
     try:
         return all(
             _are_near(_rows(one, start), _rows(other, start), allowed)

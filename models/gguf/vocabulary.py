@@ -14,9 +14,9 @@ from .file import GgufFile
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 
 # Values of tokenizer.ggml.pre: how a byte-level tokenizer cuts text into words.
-PRE_TOKENIZERS = ("default", "gpt-2", "smollm", "llama-bpe", "qwen2")
+_PRE_TOKENIZERS = ("default", "gpt-2", "smollm", "llama-bpe", "qwen2")
 
-LONGEST_TOKEN = 1024  # characters; those that models have are below 300
+_LONGEST_TOKEN = 1024  # characters; those that models have are below 300
 
 SPACE_PIECE = "▁"  # SentencePiece's visible space
 
@@ -82,13 +82,13 @@ def read_vocabulary(file: GgufFile) -> Vocabulary:
             f"{file.path}: no tokenizer.ggml.pre says how its tokenizer cuts text into words; "
             "choose a file that a newer llama.cpp converted"
         )
-    if not isinstance(pre, str) or (model == "gpt2" and pre not in PRE_TOKENIZERS):
+    if not isinstance(pre, str) or (model == "gpt2" and pre not in _PRE_TOKENIZERS):
         raise ModelError(
             f"{file.path}: GGUF pre-tokenizer {pre!r} is not supported; "
-            f"{', '.join(PRE_TOKENIZERS)} are"
+            f"{', '.join(_PRE_TOKENIZERS)} are"
         )
     tokens = texts(file, "tokens")
-    if (longest := max(map(len, tokens))) > LONGEST_TOKEN:
+    if (longest := max(map(len, tokens))) > _LONGEST_TOKEN:
         raise ModelError(f"{file.path}: damaged GGUF file: a token has {longest} characters")
     types = numbers(file, "token_type", len(tokens), NORMAL)
     tokens = [_piece(token, kind) for token, kind in zip(tokens, types, strict=True)]

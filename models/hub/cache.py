@@ -26,10 +26,10 @@ from .checksums import blob_of, is_as_recorded
 WANTED = (paths.WEIGHTS, "*.json", "*.jinja", "*.txt", "tokenizer.model")
 INDEX = "model.safetensors.index.json"
 # Without these no snapshot that somebody else fetched is taken for complete.
-EXPECTED = (*paths.REQUIRED, "tokenizer_config.json")
+_EXPECTED = (*paths.REQUIRED, "tokenizer_config.json")
 MAIN = "main"
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
-CHECKSUM = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})\Z")
+_CHECKSUM = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})\Z")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Snapshot:
 
     def blob(self, file: HubFile) -> Path:
         """Return where the cache keeps the content of a file; no header of the hub has a say."""
-        if file.checksum is None or not CHECKSUM.match(file.checksum):
+        if file.checksum is None or not _CHECKSUM.match(file.checksum):
             raise ValueError(f"no checksum of {file.name}")
         return repo_folder(self.repo) / "blobs" / file.checksum
 
@@ -182,11 +182,11 @@ def _judged(folder: Path) -> Iterator[HubFile]:
     index = read_json(folder / INDEX)
     weights = index.get("weight_map") if isinstance(index, dict) else None
     shards = map(str, weights.values()) if isinstance(weights, dict) else ["model.safetensors"]
-    for name in dict.fromkeys((*EXPECTED, *shards, *_others(folder))):
+    for name in dict.fromkeys((*_EXPECTED, *shards, *_others(folder))):
         path = folder / name
         size = path.stat().st_size if path.is_file() else -1
         own = blob_of(path).name
-        yield HubFile(name, size, own if CHECKSUM.match(own) else None)
+        yield HubFile(name, size, own if _CHECKSUM.match(own) else None)
 
 
 def _others(folder: Path) -> list[str]:

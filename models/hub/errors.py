@@ -19,10 +19,10 @@ LOG = logging.getLogger("blendin_models.hub")
 # Seconds before each further try, and the most that a hub may make of them.
 WAITS_S = (1.0, 3.0, 9.0)
 LONGEST_WAIT_S = 60
-PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
+_PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
 # How a hub says how long to wait: header, and where in it the seconds are.
-ASKED_WAIT = {"RateLimit": re.compile(r"\bt=([0-9]+)"), "Retry-After": re.compile(r"([0-9]+)\Z")}
-TRANSPORTS = ("httpx", "httpx2")  # which of them depends on the release of huggingface_hub
+_ASKED_WAIT = {"RateLimit": re.compile(r"\bt=([0-9]+)"), "Retry-After": re.compile(r"([0-9]+)\Z")}
+_TRANSPORTS = ("httpx", "httpx2")  # which of them depends on the release of huggingface_hub
 
 Answer = TypeVar("Answer")
 
@@ -44,7 +44,7 @@ def _may_pass(error: Exception) -> bool:
     from huggingface_hub.errors import HfHubHTTPError
 
     if isinstance(error, HfHubHTTPError):
-        return error.response.status_code in PASSING_STATUS
+        return error.response.status_code in _PASSING_STATUS
     ended_early = type(error) is OSError and error.errno is None
     return ended_early or is_transport(error)
 
@@ -52,7 +52,7 @@ def _may_pass(error: Exception) -> bool:
 def _asked_wait(error: Exception) -> int:
     """Return the seconds that the hub asks to wait, within reason."""
     headers = getattr(getattr(error, "response", None), "headers", {})
-    for name, seconds in ASKED_WAIT.items():
+    for name, seconds in _ASKED_WAIT.items():
         if match := seconds.search(headers.get(name, "")):
             return min(int(match[1][:9]), LONGEST_WAIT_S)
     return 0
@@ -60,7 +60,7 @@ def _asked_wait(error: Exception) -> int:
 
 def is_transport(error: BaseException) -> bool:
     """True if a connection failed, not what was asked over it."""
-    return any(kind.__module__.partition(".")[0] in TRANSPORTS for kind in type(error).__mro__)
+    return any(kind.__module__.partition(".")[0] in _TRANSPORTS for kind in type(error).__mro__)
 
 
 @contextmanager

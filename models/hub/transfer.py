@@ -17,9 +17,9 @@ from ..progress import Progress
 from .errors import is_transport, retry
 
 MOST_REDIRECTS = 10
-PARTIAL = 206
+_PARTIAL = 206
 # What huggingface_hub makes an error of.
-ERROR_HEADERS = ("X-Error-Code", "X-Error-Message", "Retry-After", "RateLimit")
+_ERROR_HEADERS = ("X-Error-Code", "X-Error-Message", "Retry-After", "RateLimit")
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def _check(response: Any) -> None:
     """Raise what huggingface_hub makes of a refusal, from its headers alone."""
     from huggingface_hub.utils import hf_raise_for_status
 
-    said = {name: response.headers[name] for name in ERROR_HEADERS if name in response.headers}
+    said = {name: response.headers[name] for name in _ERROR_HEADERS if name in response.headers}
     without_body = type(response)(response.status_code, headers=said, request=response.request)
     hf_raise_for_status(without_body)
     encoding = response.headers.get("Content-Encoding", "identity")
@@ -108,7 +108,7 @@ def _receive_more(url: str, out: BinaryIO, size: int, count: Callable[[int], Non
     start = out.tell()
     wanted = {"Range": f"bytes={start}-"} if start else {}
     with answer(url, wanted, constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
-        if response.status_code != PARTIAL:  # a server may send all of it again
+        if response.status_code != _PARTIAL:  # a server may send all of it again
             out.seek(0)
             out.truncate()
         try:

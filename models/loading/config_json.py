@@ -13,8 +13,8 @@ from .safetensors_headers import Tensor
 
 _LARGEST = 10_000_000  # bytes; lists of layers included, configs have some ten thousand
 # Keys of how many modules follow each other, and of how many stand side by side.
-LAYERS = re.compile(r"(layers?|blocks?|loops|depth|stages)\Z")
-BRANCHES = re.compile(r"(experts|heads?|groups?|heads_kv|branches)\Z")
+_LAYERS = re.compile(r"(layers?|blocks?|loops|depth|stages)\Z")
+_BRANCHES = re.compile(r"(experts|heads?|groups?|heads_kv|branches)\Z")
 FEW = 1000  # that many are built in a moment, and tiny models keep the counts of large ones
 
 
@@ -56,7 +56,7 @@ def check_counts(file: Path, config: dict[str, Any], tensors: Mapping[str, Tenso
         ModelError: naming the count.
     """
     widest = max((size for one in tensors.values() for size in one.shape), default=0)
-    limits = ((LAYERS, max(FEW, len(tensors))), (BRANCHES, max(FEW, len(tensors), widest)))
+    limits = ((_LAYERS, max(FEW, len(tensors))), (_BRANCHES, max(FEW, len(tensors), widest)))
     for key, value in _numbers(config):
         for pattern, most in limits:
             if value > most and pattern.search(key):

@@ -25,36 +25,18 @@ from .config_json import read_config
 from .own_tokenizer import load_tokenizer
 
 
-def load_model(
-    folder: Path,
-    name: str | None = None,
-    revision: str | None = None,
-    progress: Progress | None = None,
-) -> LanguageModel:
-    """Load the model and tokenizer of a folder, all of its weights into memory.
+def open_model(folder: Path, name: str | None = None, revision: str | None = None) -> LanguageModel:
+    """Return the model of a folder with its tokenizer; its weights are read when they are needed.
 
     Args:
         name: for messages and traces; the folder's by default.
         revision: which revision of a hub repo the folder holds.
-        progress: called with what is going on, bytes done and bytes in all.
 
     Raises:
-        ModelError: the folder is missing, is no model, or cannot be loaded.
+        ModelError: the folder is missing, is not a model, or cannot be loaded.
 
     Example:
-        >>> load_model(Path("models/gemma-3-270m"), name="gemma-3-270m")
-    """
-    model = open_model(folder, name, revision)
-    with _explained(folder):
-        evaluate_weights(model.network, progress and partial(progress, f"{model.name}, load"))
-    return model
-
-
-def open_model(folder: Path, name: str | None = None, revision: str | None = None) -> LanguageModel:
-    """The model of a folder with its tokenizer; no weight is read before it is needed.
-
-    Raises:
-        ModelError: as :func:`load_model`.
+        >>> open_model(Path("models/gemma-3-270m"), name="gemma-3-270m")
     """
     check_folder(folder)
     with _explained(folder):
@@ -64,6 +46,11 @@ def open_model(folder: Path, name: str | None = None, revision: str | None = Non
             to_float32(network)
     path = folder.resolve()
     return LanguageModel(network, tokenizer, config, name or path.name, str(path), revision)
+
+
+def read_weights(model: LanguageModel, progress: Progress | None = None) -> None:
+    """Read all weights of an opened model into memory."""
+    evaluate_weights(model.network, progress and partial(progress, f"{model.name}, load"))
 
 
 @contextmanager

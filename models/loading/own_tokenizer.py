@@ -16,7 +16,7 @@ from ..storage.small_files import load_json
 
 # What of a tokenizer decides about ids, besides the vocabulary and the merges.
 RULES = ("normalizer", "pre_tokenizer", "decoder")
-NO_VOCABULARY = {"type": "BPE", "vocab": {}, "merges": []}
+_NO_VOCABULARY = {"type": "BPE", "vocab": {}, "merges": []}
 # What every tokenizer must read: numbers, scripts, emoji, code, long runs.
 BATTERY = (
     "The year 2023: 1234567 items, it's 12.5% more.\n\n",
@@ -99,7 +99,7 @@ def _without_vocabulary(file: Path) -> Any:
     """The tokenizer of a file with its rules alone, which is made at once."""
     from tokenizers import Tokenizer
 
-    bare = {**load_json(file), "model": NO_VOCABULARY, "added_tokens": [], "post_processor": None}
+    bare = {**load_json(file), "model": _NO_VOCABULARY, "added_tokens": [], "post_processor": None}
     return Tokenizer.from_str(json.dumps(bare))
 
 

@@ -12,14 +12,14 @@ from blendin_mlx.context_limit import context_limit
 from blendin_mlx.reading.context import KV_GROUP
 
 from ..errors import ModelError, UnsuitableError, first_line
-from ..storage.local_model import Located, repair_named
+from ..storage.local_model import LocalModel, repair_named
 from ..storage.small_files import load_json
 from .config_json import check_counts, read_config
 from .loader import check_folder, load_network, open_files_limit, to_float32
 from .own_tokenizer import read_tokenizer
 from .safetensors_headers import read_folder
 
-KIND = re.compile(r"[\w-]+\Z")
+_KIND = re.compile(r"[\w-]+\Z")
 KV_BITS = (8, 4)  # what a cache can be quantized to, the more exact first
 
 
@@ -100,7 +100,7 @@ def inspect(folder: Path, tokenizer: bool = True) -> Preflight:
     )
 
 
-def inspect_located(located: Located, tokenizer: bool = True) -> Preflight:
+def inspect_located(located: LocalModel, tokenizer: bool = True) -> Preflight:
     """Check a model that was found (see :func:`inspect`); the error says how to get it anew."""
     with repair_named(located):
         return inspect(located.folder, tokenizer)
@@ -122,7 +122,7 @@ def _check_architecture(file: Path, config: dict[str, Any]) -> None:
 
     kind = config["model_type"]
     try:
-        if not KIND.match(kind):  # it becomes the name of a module
+        if not _KIND.match(kind):  # it becomes the name of a module
             raise ValueError(kind)
         _get_classes(config)
     except Exception as error:  # an import error, a missing class, a config of odd types

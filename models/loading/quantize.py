@@ -14,10 +14,10 @@ from ..storage import manifest
 from ..storage.atomic_folders import building
 from ..storage.small_files import write_json
 
-BITS = (2, 3, 4, 5, 6, 8)
-GROUP_SIZES = (32, 64, 128)
+_BITS = (2, 3, 4, 5, 6, 8)
+_GROUP_SIZES = (32, 64, 128)
 # What a model folder holds besides weights and config; never code.
-BESIDES = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
+_BESIDES = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Quantization:
     group_size: int = 64
 
     def __post_init__(self) -> None:
-        if self.bits not in BITS:
-            raise ValueError(f"bits must be one of {BITS}, not {self.bits}")
-        if self.group_size not in GROUP_SIZES:
-            raise ValueError(f"group size must be one of {GROUP_SIZES}, not {self.group_size}")
+        if self.bits not in _BITS:
+            raise ValueError(f"bits must be one of {_BITS}, not {self.bits}")
+        if self.group_size not in _GROUP_SIZES:
+            raise ValueError(f"group size must be one of {_GROUP_SIZES}, not {self.group_size}")
 
 
 def quantization_of(folder: Path) -> Quantization | None:
@@ -106,7 +106,7 @@ def _write(
             network, config, quantization.group_size, quantization.bits
         )
     evaluate_weights(network, progress)
-    for pattern in BESIDES:
+    for pattern in _BESIDES:
         for file in source.glob(pattern):
             if file.name not in ("config.json", "model.safetensors.index.json"):
                 shutil.copy(file, target / file.name)

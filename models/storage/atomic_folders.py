@@ -22,7 +22,7 @@ try:
 except ImportError:  # pragma: no cover - Windows has no such locks, and no MLX
     fcntl = None  # type: ignore[assignment]
 
-UNFINISHED = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\Z")  # as mkdtemp names them
+_UNFINISHED = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\Z")  # as mkdtemp names them
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def _lock_file(name: str) -> Path:
 
 def _unfinished() -> list[tuple[Path, str]]:
     """Folders that were being made, and of which model."""
-    matches = ((path, UNFINISHED.match(path.name)) for path in paths.models_folder().glob(".*"))
+    matches = ((path, _UNFINISHED.match(path.name)) for path in paths.models_folder().glob(".*"))
     return [(path, match["name"]) for path, match in matches if match]
 
 

@@ -15,7 +15,7 @@ REPO_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?\
 
 
 @dataclass(frozen=True)
-class Located:
+class LocalModel:
     """A model that is on this machine, and where it came from.
 
     Attributes:
@@ -37,7 +37,7 @@ def repair(removed: str, fetched: str) -> str:
 
 
 @contextmanager
-def repair_named(located: Located) -> Iterator[None]:
+def repair_named(located: LocalModel) -> Iterator[None]:
     """An error about a model says how to get it anew, where that can help."""
     try:
         yield

@@ -95,7 +95,7 @@ def test_a_folder(tmp_path, hub):
 def test_a_kept_model_that_is_in_no_catalogue():
     folder = paths.model_folder("mine")
     folder.mkdir(parents=True)
-    assert resolve.locate("mine") == resolve.Located("mine", folder)
+    assert resolve.locate("mine") == resolve.LocalModel("mine", folder)
     manifest.write(folder, manifest.Manifest("mine.gguf", "sha256:12"))
     assert resolve.locate("mine").revision == "sha256:12"
 
