@@ -20,7 +20,7 @@ from .doctor import doctor
 from .errors import INTERRUPTED, USAGE, explain
 from .generate import generate
 from .models.commands import models
-from .options.config_files import configured, default_map
+from .options.config_files import configured, default_map, origin
 from .options.plain import add_plain
 from .reference_docs import reference
 from .run import run
@@ -119,7 +119,9 @@ def _report(error: Exception) -> int:
     """Say in one line what is wrong; return the exit code."""
     message, code = explain(error)
     where = ""
-    if isinstance(error, click.UsageError) and error.ctx is not None:
+    if isinstance(error, click.BadParameter) and (set_by := origin(error)):
+        where = f" (set by {set_by})"
+    elif isinstance(error, click.UsageError) and error.ctx is not None:
         where = f" (see {error.ctx.command_path} --help)"
     try:
         complain(" ".join(f"blendin: {message}{where}".split()))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ..terminal.files import FileToWrite
 from .override import as_given
@@ -117,6 +118,26 @@ def _read(file: Path) -> dict[str, Any]:
         return parsed_toml(read_text(file))
     except (OSError, ValueError) as error:
         raise click.UsageError(f"{file} cannot be read: {error}") from None
+
+
+def variable(command: str, option: click.Parameter) -> str:
+    """Return the environment variable that sets an option of a command."""
+    return f"BLENDIN_{command}_{option.name}".upper().replace("-", "_")
+
+
+def origin(error: click.BadParameter) -> str | None:
+    """Return which variable, or which file and key, set a refused value; None for other sources."""
+    ctx, option = error.ctx, error.param
+    if ctx is None or option is None or option.name is None or ctx.info_name is None:
+        return None
+    source = ctx.get_parameter_source(option.name)
+    if source is ParameterSource.ENVIRONMENT:
+        return variable(ctx.info_name, option)
+    group = ctx.find_root().command
+    if source is not ParameterSource.DEFAULT_MAP or not isinstance(group, click.Group):
+        return None
+    file = settings_of(group)[ctx.info_name][option.name].file
+    return f"{file}: {max(option.opts, key=len).lstrip('-')}"
 
 
 def default_map(group: click.Group) -> dict[str, dict[str, Any]]:
