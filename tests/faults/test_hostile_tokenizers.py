@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 
 import pytest
@@ -48,6 +49,27 @@ def test_a_text_that_a_tokenizer_fails_on_costs_itself_alone(folder, capfd, rule
             vocabulary.encode(text)
         assert vocabulary.encode("the cat") == before
     assert capfd.readouterr() == ("", "")
+
+
+class PanicException(BaseException):
+    """What a panic of the library raises, which no tokenizer of harmless rules can be made to."""
+
+    __module__ = "pyo3_runtime"
+
+
+def test_a_panic_in_this_process_is_one_line_too(folder, capfd, monkeypatch):
+    encoder = Encoder(tokenizer(folder), "model")
+    assert encoder.encode("the cat")
+
+    def panic(*_):
+        os.write(2, b"thread panicked at src/lib.rs\n")
+        raise PanicException("a bug")
+
+    monkeypatch.setattr("blendin_mlx.tokens.encoder.encode", panic)
+    with pytest.raises(TokenizingError, match="model: its tokenizer cannot read this text: a bug"):
+        encoder.encode("the cat")
+    os.write(2, b"heard")
+    assert capfd.readouterr() == ("", "heard")
 
 
 def test_what_fails_on_ordinary_text_is_refused_at_loading(folder, capfd):
