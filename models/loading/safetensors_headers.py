@@ -1,7 +1,8 @@
-"""What the weight files of a folder say of themselves, read without reading a weight.
+"""The headers of a folder's weight files, checked without reading a weight.
 
 A safetensors file begins with 8 bytes, the length of its header; the header is JSON and names each
-tensor's type, shape and place in the rest of the file.
+tensor's type, shape and place in the rest of the file. The library's ``safe_open`` makes the same
+checks, but does not say which tensor is wrong, or how many bytes a cut file lacks.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
         OSError: another process holds it, and we do not wait; or it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # non-blocking: a pipe in its place would wait for somebody who reads it
+    # Not filelock, which asks for the same lock again and again instead of waiting for it.
+    # Non-blocking: a pipe in its place would wait for somebody who reads it
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666), "w") as file:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""A model that was found on this machine, and how to get it anew."""
+"""A model that was found on this machine: its name parsed, and the commands that repair it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import ModelError, UnsuitableError
 from . import paths
 
-REPO_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?\Z")
+_REPO_ID = re.compile(r"([\w-][\w.-]*/[\w.-]+)(?:@([\w./-]+))?\Z")
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,25 @@ class LocalModel:
     source: str | None = None
 
 
+def repo_named(name: str) -> tuple[str, str | None] | None:
+    """Return the hub repo and the revision that a name says, None if it is not a hub repo id.
+
+    Example:
+        >>> repo_named("HuggingFaceTB/SmolLM2-360M@main")
+        ('HuggingFaceTB/SmolLM2-360M', 'main')
+    """
+    match = _REPO_ID.match(name)
+    return (match[1], match[2]) if match else None
+
+
 def repair(removed: str, fetched: str) -> str:
-    """The commands that replace a model."""
+    """Return the commands that replace a model."""
     return f"blendin models remove {removed} && blendin models pull {fetched}"
 
 
 @contextmanager
 def repair_named(located: LocalModel) -> Iterator[None]:
-    """An error about a model says how to get it anew, where that can help."""
+    """Context manager: add the commands that repair a model to an error about it."""
     try:
         yield
     except UnsuitableError:
