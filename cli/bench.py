@@ -76,7 +76,7 @@ def bench(
 def measure_programs(
     pair: Pair, prompt: str, rounds: int, tokens: int, quiet: bool = False
 ) -> dict[str, Any]:
-    """Medians over the rounds, each of which runs every program once."""
+    """Return medians over the rounds, each of which runs every program once."""
     from blendin_mlx.drafting.drafter import Drafting
     from blendin_mlx.generation import stream_generate
     from blendin_models.pass_costs import kept_costs

@@ -62,7 +62,7 @@ def _rows(group: click.Group) -> Iterator[dict[str, Any]]:
 
 
 def _in_force(command: str, option: click.Option, setting: Setting | None) -> tuple[Any, str]:
-    """The value of an option and where it comes from."""
+    """Return the value of an option and where it comes from."""
     if value := os.environ.get(name := variable(command, option)):
         return value, name
     if setting is not None:

@@ -52,7 +52,7 @@ def doctor(as_json: bool) -> None:
 
 
 def examine() -> dict[str, Any]:
-    """The report as an object."""
+    """Return the report as an object."""
     import psutil
 
     from blendin_mlx.backend import mlx
@@ -99,7 +99,7 @@ def _version(name: str) -> str:
 
 
 def _advice(blas_notice: str | None) -> list[str]:
-    """What to install or change, a line each."""
+    """Return what to install or change, a line each."""
     lines = [blas_notice] if blas_notice else []
     missing = [name for name in _PACKAGES if _version(name) == "not installed"]
     lines += [f"pip install {name}" for name in missing]

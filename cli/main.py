@@ -33,10 +33,10 @@ _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 class Commands(click.Group):
-    """The group, which ends by itself what click would end with a line or a code of its own."""
+    """Click group that handles Ctrl-C and broken pipes itself."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """The exit code of a command, or what it returned."""
+        """Return the exit code of a command, or what it returned."""
         ctx.meta[_HELP] = not set(ctx.help_option_names).isdisjoint(ctx.args)
         try:
             result = super().invoke(ctx)
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _replace_closed_streams() -> None:
-    """A closed one would lend its number to the next file opened, and mlx takes 0 for a failure."""
+    """Replace closed streams, whose numbers the next files would take; mlx fails on number 0."""
     for name, flags in (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY)):
         if getattr(sys, name) is None:
             mode = "r" if flags == os.O_RDONLY else "w"
@@ -133,6 +133,6 @@ def _report(error: Exception) -> int:
 
 
 def _quiet() -> int:
-    """Nobody reads our output any more: let the interpreter end without complaint."""
+    """Let the interpreter end without complaint, as nobody reads our output any more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

@@ -83,7 +83,7 @@ class Session:
         self.drafting = self._drafting()
 
     def _kept_cache(self) -> PromptCache | None:
-        """What the file of ``--prompt-cache`` keeps, None where there is none yet."""
+        """Return what the file of ``--prompt-cache`` keeps, None where there is none yet."""
         from blendin_mlx.prompt_cache import load_prompt_cache
 
         path = self.settings.prompt_cache
@@ -133,7 +133,7 @@ class Session:
 
     @property
     def dial(self) -> float:
-        """How much of the guide's weight counts, from 0 to 1."""
+        """The share of the guide's weight that counts, from 0 to 1."""
         return self._dial
 
     def turn_dial(self, value: float) -> None:
@@ -250,7 +250,7 @@ class Session:
     def prompt(
         self, messages: list[dict[str, str]], settings: Settings | None = None
     ) -> PairPrompt:
-        """What both models read of a conversation, the system prompt first.
+        """Return what both models read of a conversation, the system prompt first.
 
         Args:
             settings: others than those that hold now.
@@ -274,7 +274,7 @@ class Session:
         return {"sampler": sampler, "logits_processors": processors}
 
     def _recorded(self) -> dict[str, Any]:
-        """The settings as the trace keeps them; the method with its defaults filled in."""
+        """Return the settings as the trace keeps them; the method with its defaults filled in."""
         from blendin_mlx.answer_statistics import describe_method
 
         kept = {
@@ -286,7 +286,7 @@ class Session:
         return {**kept, **describe_method(self.method), **own}
 
     def result(self, response: Response) -> dict[str, Any]:
-        """The ``--json`` object of a finished answer."""
+        """Return the ``--json`` object of a finished answer."""
         result = response.statistics.as_json()
         result["timing"] = {"load_s": round(self.load_s, 4), **result["timing"]}
         token_ids = result.pop("token_ids")

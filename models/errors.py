@@ -22,7 +22,7 @@ class MemoryNeededError(ModelError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another library says first, for a message of one line."""
+    """Return the first line of another library's error, for a message of one line."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 

@@ -22,7 +22,7 @@ FILE = "costs.json"
 
 
 def kept_costs(pair: Pair) -> Costs:
-    """The costs of a pair, measured now if they never were on this machine.
+    """Return the costs of a pair; they are measured once on each machine.
 
     Example:
         >>> Drafting("auto", costs=kept_costs(pair))
@@ -39,7 +39,7 @@ def kept_costs(pair: Pair) -> Costs:
 
 
 def _key(pair: Pair) -> str:
-    """The pair and whatever its passes depend on."""
+    """Return a key of the pair and whatever its passes depend on."""
     models = (f"{model.path or model.name}@{model.revision}" for model in (pair.base, pair.aligned))
     threads = os.environ.get("OPENBLAS_NUM_THREADS", "")
     machine = platform.node(), os.cpu_count(), mlx.BLAS.name, threads, version("mlx")

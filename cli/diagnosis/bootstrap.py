@@ -1,4 +1,4 @@
-"""How far a share measured over prompts can be trusted: the bootstrap, prompts drawn anew.
+"""How far a share measured over prompts can be trusted: the bootstrap over prompts.
 
 Prompts are drawn and not tokens, because the tokens of one answer hang together.
 """
@@ -33,18 +33,18 @@ class Difference:
 
     @property
     def is_real(self) -> bool:
-        """Whether its interval leaves 0 out."""
+        """True if its interval leaves 0 out."""
         return self.low > 0 or self.high < 0
 
 
 def share(parts: Sequence[Part]) -> float:
-    """What was counted of all, all prompts together; 0 of nothing is 0."""
+    """Return the share of what was counted, over all prompts; 0 of nothing is 0."""
     of = sum(whole for _, whole in parts)
     return sum(part for part, _ in parts) / of if of else 0.0
 
 
 def interval(parts: Sequence[Part]) -> tuple[float, float]:
-    """The 95 % interval of a share.
+    """Return the 95 % interval of a share.
 
     Example:
         >>> interval([(1, 4), (1, 4)])
@@ -54,7 +54,7 @@ def interval(parts: Sequence[Part]) -> tuple[float, float]:
 
 
 def difference(first: Sequence[Part], second: Sequence[Part]) -> Difference:
-    """How much larger the second share is; each draw takes the same prompts of both.
+    """Return how much larger the second share is; each draw takes the same prompts of both.
 
     Swapping them changes the sign and nothing else.
 
@@ -66,7 +66,7 @@ def difference(first: Sequence[Part], second: Sequence[Part]) -> Difference:
 
 
 def _drawn(parts: Sequence[Part]) -> npt.NDArray[np.float64]:
-    """The share in each draw; the draws depend on nothing but the number of prompts."""
+    """Return the share in each draw; the draws depend on nothing but the number of prompts."""
     import numpy as np
 
     count = len(parts)

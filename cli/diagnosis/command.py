@@ -86,7 +86,7 @@ def diagnose(
 
 
 def read_prompts(file: Path | None) -> list[str]:
-    """The prompts of a file, or the built-in ones.
+    """Return the prompts of a file, or the built-in ones.
 
     Raises:
         click.UsageError: a line that is none, by its number.
@@ -114,7 +114,7 @@ def _prompts(file: Path, lines: Sequence[tuple[int, str]]) -> list[str]:
 
 
 def _prompt(line: str) -> str | None:
-    """The prompt of a line, None where there is none, or no text that a model could read."""
+    """Return the prompt of a line, None where there is none, or no text that a model could read."""
     from blendin_mlx.input_text import parsed_json
 
     try:

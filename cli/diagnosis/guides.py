@@ -22,7 +22,7 @@ class Candidate:
 
 
 def find(settings: Settings, guides: Sequence[str], quiet: bool = False) -> list[Candidate]:
-    """The guide of the settings and others for the same base; what is missing is fetched.
+    """Return the guide of the settings and the others; fetch what is missing.
 
     A folder that is named twice is measured once.
 
@@ -58,7 +58,7 @@ def find(settings: Settings, guides: Sequence[str], quiet: bool = False) -> list
 
 
 def _settings_of_each(settings: Settings, guides: Sequence[str]) -> list[Settings]:
-    """The settings themselves, unless they name no guide, and those with each further one."""
+    """Return the settings themselves, unless they name no guide, and those with each other one."""
     from blendin_models.catalogue import entries
 
     own = not guides or settings.aligned is not None or settings.base is None
@@ -72,5 +72,5 @@ def _settings_of_each(settings: Settings, guides: Sequence[str]) -> list[Setting
 
 
 def _printable(name: str) -> str:
-    """A name that any output can hold, whatever the bytes of its folder."""
+    """Return a name that any output can hold, whatever the bytes of its folder."""
     return name.encode(errors="replace").decode()

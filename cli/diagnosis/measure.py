@@ -28,7 +28,7 @@ def measure(
     interrupt: Interrupt,
     quiet: bool,
 ) -> Report | None:
-    """The report of one guide, None where not one prompt was answered; its models end with it.
+    """Return the report of one guide, None if no prompt was answered; its models end with it.
 
     Args:
         base: the base's own answers so far, which no guide changes; missing ones are added.
@@ -83,7 +83,7 @@ def _answer(session: Session, prompt: str, should_stop: Callable[[], bool]) -> l
 
 
 def counted(session: Session, responses: Sequence[Response]) -> Blended:
-    """What of an answer's steps matters here."""
+    """Count what matters here in the steps of an answer."""
     steps = [piece.step for response in responses for piece in response.pieces]
     statistics = responses[-1].statistics
     stops = (session.pair.base.vocabulary.stop, session.pair.aligned.vocabulary.stop)
@@ -103,7 +103,7 @@ def counted(session: Session, responses: Sequence[Response]) -> Blended:
 
 
 def base_end_lost(step: Step, stop: int) -> bool:
-    """The base wanted to end here and the answer went on, the guide having been asked.
+    """True if the base wanted to end here and the answer went on, the guide having been asked.
 
     A turn marker shows only where it was taken back: the base had written it then.
 
@@ -115,11 +115,11 @@ def base_end_lost(step: Step, stop: int) -> bool:
 
 
 def guide_end_lost(step: Step, stop: int) -> bool:
-    """The guide wanted to end here, by its STOP ``stop``, and the answer went on."""
+    """True if the guide wanted to end here, by its STOP ``stop``, and the answer went on."""
     return step.aligned is not None and step.aligned.id == stop and not step.is_stop
 
 
 def guide_ended(step: Step, stop: int) -> bool:
-    """The answer ended here because the guide was asked; the base's own choice was no STOP."""
+    """True if the answer ended because the guide was asked: the base's own choice was not STOP."""
     by_guide = step.source == "aligned" or step.is_intervention
     return step.is_stop and by_guide and step.base.id != stop

@@ -16,7 +16,7 @@ _LONGEST = 12  # bursts of so many tokens and more share the last bar
 
 
 def page(reports: Sequence[Report]) -> str:
-    """The page, the best guide first; ``reports`` are ranked and at least one."""
+    """Return the page, the best guide first; ``reports`` are ranked and at least one."""
     names = [clean(report.guide) for report in reports]
     facts = [rows(report) for report in reports]
     return render(
@@ -45,7 +45,7 @@ def _words(text: str) -> str:
 
 
 def _strip(report: Report) -> dict[str, Any]:
-    """Where a guide's rates stand on a line from 0 to 1."""
+    """Return where a guide's rates stand on a line from 0 to 1."""
     return {
         "dots": [round(WIDTH * rate, 1) for rate in report.rates],
         "rate": round(WIDTH * report.rate, 1),

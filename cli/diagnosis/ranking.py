@@ -61,11 +61,11 @@ class Comparison:
 
     @property
     def is_reversed(self) -> bool:
-        """Whether the second fits better."""
+        """True if the second fits better."""
         return self.decided_by is not None and self.differences[self.decided_by].high < 0
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, in shares of 1."""
+        """Return all of it, in shares of 1."""
         found = {name: asdict(one) for name, one in self.differences.items()}
         about = {"guide": self.second, "prompts": self.prompts, "decided_by": self.decided_by}
         return {**about, "differences": found, "text": self.text}
@@ -118,7 +118,7 @@ def compared(first: Report, second: Report) -> Comparison:
 
 
 def ranked(reports: Sequence[Report]) -> list[Report]:
-    """The guides in order, the best first.
+    """Return the guides in order, the best first.
 
     Ties do not pass on: A and B, B and C may be alike while A and C are not. So each guide, the
     lowest rate first, is put in from the end, and moves up past the neighbour that it beats until

@@ -116,7 +116,7 @@ class Report:
         return self.tau == PAPER_TAU
 
     def as_json(self) -> dict[str, Any]:
-        """All figures."""
+        """Return all figures."""
         bursts = {"longest_cascade": self.longest_cascade, "mean_cascade": self.mean_cascade}
         return {**asdict(self), "rates": self.rates, **bursts}
 
@@ -130,7 +130,7 @@ def summarise(
     method: str = "blendin",
     tau: float | None = PAPER_TAU,
 ) -> Report:
-    """The report of a guide.
+    """Return the report of a guide.
 
     Args:
         answers: blended ones, at least one.
@@ -187,7 +187,7 @@ def rate(answers: Sequence[Blended]) -> float:
 
 
 def interval(answers: Sequence[Blended]) -> tuple[float, float]:
-    """The 95 % interval of the rate."""
+    """Return the 95 % interval of the rate."""
     return bootstrap.interval(_parts(answers))
 
 
@@ -196,7 +196,7 @@ def _parts(answers: Sequence[Blended]) -> list[bootstrap.Part]:
 
 
 def is_stable(answers: Sequence[Blended]) -> bool:
-    """Whether more prompts would tell little about the rate."""
+    """True if more prompts would tell little about the rate."""
     if len(answers) < FEWEST:
         return False
     low, high = interval(answers)

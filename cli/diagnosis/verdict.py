@@ -13,12 +13,12 @@ WARNING_RATE = 0.20
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """A share in words: ``31.4 %``."""
+    """Return a share in words: ``31.4 %``."""
     return f"{100 * share:.{digits}f} %"
 
 
 def rows(report: Report) -> dict[str, str]:
-    """The figures as words, for a table."""
+    """Return the figures as words, for a table."""
     guide = "-" if report.guide_confidence is None else f"{report.guide_confidence:.2f}"
     exact = "-" if report.exact_mass is None else f"{report.exact_mass:.2f}"
     return {
@@ -40,7 +40,7 @@ def rows(report: Report) -> dict[str, str]:
 
 
 def verdict(report: Report) -> list[str]:
-    """What to make of it, the evidence with it."""
+    """Return what to make of it, the evidence with it."""
     lines = [_of_rate(report)]
     if report.mean_cascade >= 3:
         lines.append(

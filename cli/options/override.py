@@ -22,7 +22,7 @@ _FIXED = (
 def overridden(
     settings: Settings, given: Mapping[str, Any], began: Settings | None = None
 ) -> Settings:
-    """The settings with some options changed, by their long names.
+    """Return the settings with some options changed, by their long names.
 
     Args:
         given: the values; None means what the command began with.
@@ -55,7 +55,7 @@ def overridden(
 
 
 def as_given(option: click.Parameter, key: str, value: Any) -> Any:
-    """A value of JSON or TOML as an option takes it: one text stands for a list of one.
+    """Return a value of JSON or TOML as an option takes it: one text stands for a list of one.
 
     Raises:
         ValueError: a table or a list where a single value belongs, or a truth where none does.

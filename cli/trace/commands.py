@@ -92,7 +92,7 @@ def _require_here(file: Path, names: list[str]) -> None:
 
 
 def _found(model: dict[str, Any]) -> str:
-    """Where a recorded model is: the folder that it was read from, else wherever its name says."""
+    """Return the folder that a recorded model was read from if it is there, else its name."""
     path = model.get("path")
     return path if isinstance(path, str) and Path(path).is_dir() else str(model["name"])
 
@@ -133,7 +133,7 @@ def view(file: Path, marks: bool, quiet: bool) -> None:
 
 
 def _about(recorded: RecordedRun, by_guide: bool) -> str:
-    """Who answered, how, and why that ended, in one line."""
+    """Return who answered, how, and why that ended, in one line."""
     run = recorded.run
     names = {"method": "method", "tau": "τ", "alpha": "α", "temp": "temperature", "seed": "seed"}
     how = [f"{word} {run[key]}" for key, word in names.items() if run.get(key) is not None]

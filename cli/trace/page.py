@@ -19,7 +19,7 @@ _WORDS |= {"end": "guide: the answer is over"}
 
 
 def page(runs: list[tuple[str, RecordedRun]]) -> str:
-    """The page for named runs, side by side."""
+    """Return the page for named runs, side by side."""
     return render(__package__, "page.html", runs=[_run(name, recorded) for name, recorded in runs])
 
 
@@ -87,7 +87,7 @@ def _token(step: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rankings(step: dict[str, Any]) -> list[tuple[str, str]]:
-    """The likeliest tokens of each; the top one alone where the trace has no more."""
+    """Return the likeliest tokens of each; the top one alone where the trace has no more."""
     tops = {"base": [step["base"]], "aligned": [step["aligned"]] if step.get("aligned") else []}
     lists = {**tops, **step.get("candidates", {})}
     words = {"base": "base's choice", "aligned": "guide's choice", "blend": "blend's choice"}

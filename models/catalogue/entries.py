@@ -178,12 +178,12 @@ class _Catalogue:
 
 
 def pairs() -> dict[str, PairEntry]:
-    """All known pairs by name."""
+    """Return all known pairs by name."""
     return _catalogue().pairs
 
 
 def models() -> dict[str, ModelEntry]:
-    """All known models by name."""
+    """Return all known models by name."""
     return _catalogue().models
 
 
@@ -222,7 +222,7 @@ def _model(content: Any, name: str, where: str) -> ModelEntry:
 
 
 def find_pair(name: str) -> PairEntry:
-    """The pair of that name.
+    """Return the pair of that name.
 
     Raises:
         ModelError: there is none; the message names what is near.
@@ -233,7 +233,7 @@ def find_pair(name: str) -> PairEntry:
 
 
 def find_models(name: str) -> tuple[ModelEntry, ...]:
-    """The models that a name stands for: both of a pair, or a single one.
+    """Return the models that a name stands for: both of a pair, or a single one.
 
     Raises:
         ModelError: neither a pair nor a model has that name.
@@ -246,11 +246,11 @@ def find_models(name: str) -> tuple[ModelEntry, ...]:
 
 
 def parts(name: str) -> list[str]:
-    """The names of the models of a pair, else the name itself."""
+    """Return the names of the models of a pair, else the name itself."""
     return [model.name for model in pairs()[name].models] if name in pairs() else [name]
 
 
 def hint(name: str, known: Mapping[str, Any]) -> str:
-    """How a message about an unknown name goes on: what is near, else what there is."""
+    """Return the end of a message about an unknown name: the nearest name, else all known ones."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"

@@ -16,7 +16,7 @@ Entry = TypeVar("Entry")
 
 
 def tables(file: Path, kind: str) -> Iterator[tuple[str, Any]]:
-    """The tables of one kind in a file, by name.
+    """Yield the tables of one kind in a file, by name.
 
     Raises:
         ModelError: naming the file, which cannot be read or holds something else.
@@ -34,7 +34,7 @@ def tables(file: Path, kind: str) -> Iterator[tuple[str, Any]]:
 
 
 def entry(kind: type[Entry], content: Any, name: str, where: str) -> Entry:
-    """An entry made from a table that has just its keys, each of its type.
+    """Make an entry from a table that has just the known keys, each of its type.
 
     Raises:
         ModelError: naming the table and the key.
@@ -58,7 +58,7 @@ def entry(kind: type[Entry], content: Any, name: str, where: str) -> Entry:
 
 
 def _value(value: Any, wanted: Any, where: str) -> Any:
-    """The value, if it is of the wanted type; a list of strings becomes a tuple."""
+    """Return the value if it is of the wanted type; a list of strings becomes a tuple."""
     if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
         value = tuple(value)
     for choice in get_args(wanted):

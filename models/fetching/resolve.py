@@ -34,7 +34,7 @@ def locate_all(
     Args:
         names: catalogue names, folders, or hub repo ids with ``@revision`` if need be.
         progress: called with what is going on, bytes done and bytes in all.
-        quantization: how an unquantized hub model is made smaller; if None, as it was before (the
+        quantization: how an unquantized hub model is quantized; if None, as it was before (the
             most exact of several), else as the catalogue has it, else to 4 bits.
         update: ask the hub for newer commits of what is here already.
 

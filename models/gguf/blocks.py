@@ -43,7 +43,7 @@ class Quantized:
 
 
 def bits_of(kind: GGMLQuantizationType) -> int:
-    """How many bits `quantized` gives the values of a matrix of this block type."""
+    """Return how many bits `quantized` gives the values of a matrix of this block type."""
     return _AFFINE[kind][0] if kind in _AFFINE else _FALLBACK_BITS
 
 
@@ -67,7 +67,7 @@ def quantized(tensor: Tensor) -> Quantized:
 
 
 def floats(tensor: Tensor) -> Floats:
-    """All values of `tensor` as float32, in its shape.
+    """Return all values of `tensor` as float32, in its shape.
 
     Raises:
         NotImplementedError: the block type is one that the `gguf` package cannot read.
@@ -105,7 +105,7 @@ def _packed(values: Bytes, bits: int) -> Bytes:
 
 
 def _half(blocks: Bytes, start: int) -> Floats:
-    """The float16 at byte `start` of every block, as float32 (n, 1)."""
+    """Return the float16 at byte `start` of every block, as float32 (n, 1)."""
     return np.ascontiguousarray(blocks[:, start : start + 2]).view("<f2").astype(np.float32)
 
 

@@ -43,7 +43,7 @@ _UNSUPPORTED = (
 
 
 def architecture(file: GgufFile) -> str:
-    """The file's architecture, one of `_MODEL_TYPES`.
+    """Return the file's architecture, one of `_MODEL_TYPES`.
 
     Raises:
         ModelError: it is another one, or missing.
@@ -80,7 +80,7 @@ class Metadata:
         return ModelError(f"{self.path}: {self.architecture}.{name} {what}")
 
     def integer(self, name: str, default: int | None = None) -> int:
-        """A positive whole number."""
+        """Return a positive whole number."""
         value = self.get(name)
         if value is None:
             value = default
@@ -89,7 +89,7 @@ class Metadata:
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
-        """A positive, finite number."""
+        """Return a positive, finite number."""
         value = self.get(name)
         if value is None:
             value = default
@@ -99,7 +99,7 @@ class Metadata:
 
 
 def model_config(file: GgufFile) -> dict[str, Any]:
-    """The fields of mlx-lm's config.json, except the quantization.
+    """Return the fields of mlx-lm's config.json, except the quantization.
 
     Raises:
         ModelError: a field is missing or senseless, or asks for what mlx-lm does not compute.
@@ -180,7 +180,7 @@ def _of_architecture(meta: Metadata, config: dict[str, Any], file: GgufFile) -> 
 
 
 def _pattern(meta: Metadata) -> int:
-    """Every which layer attends globally: a number, or one flag "slides" for each layer."""
+    """Return every which layer attends globally: a number, or one flag "slides" for each layer."""
     name = "attention.sliding_window_pattern"
     flags = meta.array(name)
     if not isinstance(flags, np.ndarray):
@@ -222,7 +222,7 @@ def _rope_scaling(
 def _llama3_scaling(
     meta: Metadata, tensor: Tensor, config: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """The settings that lead to the stored factors, one for each rotary frequency."""
+    """Return the settings that lead to the stored factors, one for each rotary frequency."""
     factors, head_dim = floats(tensor).ravel(), config["head_dim"]
     if factors.shape == (head_dim // 2,) and np.isfinite(factors).all():
         scale = float(factors.max())

@@ -106,7 +106,7 @@ class _Cursor:
         return ModelError(f"{self.path}: damaged or truncated GGUF file ({what})")
 
     def take(self, size: int) -> memoryview:
-        """The next `size` bytes."""
+        """Return the next `size` bytes."""
         if size > len(self.buffer) - self.position:
             raise self.damaged(f"{size} bytes expected at {self.position}, where it ends too soon")
         start = self.position
@@ -126,7 +126,7 @@ class _Cursor:
             raise self.damaged("a text is not UTF-8") from error
 
     def count(self, least_size: int) -> int:
-        """A number of entries of at least `least_size` bytes each, which must fit in the rest."""
+        """Return a number of entries of at least `least_size` bytes each, which must fit here."""
         count = self.u64()
         if count * least_size > len(self.buffer) - self.position:
             raise self.damaged(f"{count} entries cannot fit")
@@ -201,7 +201,7 @@ def _read_tensor_info(
 
 
 def _aligned(cursor: _Cursor, alignment: Any) -> int:
-    """Where the tensors start: the end of the header, rounded up."""
+    """Return where the tensors start: the end of the header, rounded up."""
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
         raise cursor.damaged(f"alignment {alignment!r}")
     return -(-cursor.position // alignment) * alignment

@@ -59,7 +59,7 @@ class Parameter:
 
 
 def parameters(file: GgufFile, config: Mapping[str, Any]) -> list[Parameter]:
-    """Every parameter of the model that `config` describes.
+    """Return every parameter of the model that `config` describes.
 
     Raises:
         ModelError: `file` lacks one of the tensors, has one of another shape, or one too many.

@@ -32,7 +32,7 @@ _USER_DEFINED_SCORE = 0.0
 
 
 def _word_pattern(digits: str) -> str:
-    """How GPT-4 and its followers cut text into words; they differ in how they group digits."""
+    """Return the word split of GPT-4 and its followers, which differ in how they group digits."""
     contractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
     letters, symbols = r"[^\r\n\p{L}\p{N}]?\p{L}+", r" ?[^\s\p{L}\p{N}]+[\r\n]*"
     spaces = r"\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -52,7 +52,7 @@ _OWN_WORDS = ("llama-bpe", "qwen2")
 
 
 def build_tokenizer(file: GgufFile, vocabulary: Vocabulary) -> Tokenizer:
-    """The tokenizer that encodes and decodes as `file` says.
+    """Return the tokenizer that encodes and decodes as `file` says.
 
     Raises:
         ModelError: merges or scores are missing or do not fit the vocabulary.

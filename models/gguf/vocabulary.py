@@ -37,7 +37,7 @@ class Vocabulary:
         return bool(value) if isinstance(value, int) else default
 
     def special_id(self, name: str) -> int | None:
-        """The id of bos, eos, unknown, padding, eot or eom; None where the file names none.
+        """Return the id of bos, eos, unknown, padding, eot or eom; None where the file names none.
 
         Raises:
             ModelError: the id is not one of the vocabulary.
@@ -51,7 +51,7 @@ class Vocabulary:
         return value
 
     def special(self, name: str) -> str | None:
-        """The token of `special_id`."""
+        """Return the token of `special_id`."""
         value = self.special_id(name)
         return None if value is None else self.tokens[value]
 
@@ -66,7 +66,7 @@ class Vocabulary:
 
 
 def read_vocabulary(file: GgufFile) -> Vocabulary:
-    """The vocabulary of `file`.
+    """Return the vocabulary of `file`.
 
     Raises:
         ModelError: it is missing, damaged, or of a kind that is not supported.
@@ -99,7 +99,7 @@ def read_vocabulary(file: GgufFile) -> Vocabulary:
 
 
 def tokenizer_config(vocabulary: Vocabulary, max_length: int) -> dict[str, Any]:
-    """The fields of tokenizer_config.json."""
+    """Return the fields of tokenizer_config.json."""
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": max_length,
@@ -118,7 +118,7 @@ def tokenizer_config(vocabulary: Vocabulary, max_length: int) -> dict[str, Any]:
 
 
 def texts(file: GgufFile, name: str) -> list[str]:
-    """The texts in `tokenizer.ggml.<name>`, of which there must be some."""
+    """Return the texts in `tokenizer.ggml.<name>`, of which there must be some."""
     value = file.fields.get(f"tokenizer.ggml.{name}")
     if not isinstance(value, list) or not value:
         raise ModelError(f"{file.path}: incomplete GGUF file: it has no tokenizer.ggml.{name}")
@@ -126,7 +126,7 @@ def texts(file: GgufFile, name: str) -> list[str]:
 
 
 def numbers(file: GgufFile, name: str, count: int, default: Any) -> list[Any]:
-    """The `count` numbers in `tokenizer.ggml.<name>`, or as many times `default`."""
+    """Return the `count` numbers in `tokenizer.ggml.<name>`, or as many times `default`."""
     value = file.fields.get(f"tokenizer.ggml.{name}")
     if value is None:
         return [default] * count

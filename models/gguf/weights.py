@@ -105,7 +105,7 @@ def _write_header(out: BinaryIO, entries: list[_Entry]) -> None:
 
 
 def _arrays(file: GgufFile, parameter: Parameter) -> Iterator[_Array]:
-    """The arrays of `_entries`, in the same order."""
+    """Yield the arrays of `_entries`, in the same order."""
     tensor = file.tensors[parameter.source]
     try:
         arrays = _converted(tensor, parameter)

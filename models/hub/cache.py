@@ -25,7 +25,7 @@ from .checksums import blob_of, is_as_recorded
 # Weights that are loaded, and what goes with them. Never code, never pickles, never sub-folders.
 WANTED = (paths.WEIGHTS, "*.json", "*.jinja", "*.txt", "tokenizer.model")
 INDEX = "model.safetensors.index.json"
-# Without these no snapshot that somebody else fetched is taken for complete.
+# A snapshot that another program fetched is complete only with these.
 _EXPECTED = (*paths.REQUIRED, "tokenizer_config.json")
 MAIN = "main"
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
@@ -84,17 +84,17 @@ class Snapshot:
 
 
 def is_wanted(name: str) -> bool:
-    """Whether a file of a repo is fetched."""
+    """True if a file of a repo is fetched."""
     return "/" not in name and any(fnmatchcase(name, pattern) for pattern in WANTED)
 
 
 def is_weights(name: str) -> bool:
-    """Whether a file holds weights."""
+    """True if a file holds weights."""
     return fnmatchcase(name, paths.WEIGHTS)
 
 
 def cache() -> Path:
-    """The cache of huggingface_hub."""
+    """Return the cache of huggingface_hub."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
@@ -107,13 +107,13 @@ def repo_folder(repo: str) -> Path:
 
 
 def snapshot_folders() -> list[Path]:
-    """The folders of all snapshots that the cache has of models."""
+    """Return the folders of all snapshots that the cache has of models."""
     folders = cache().glob("models--*--*/snapshots/*")
     return sorted(path for path in folders if COMMIT.match(path.name) and path.is_dir())
 
 
 def repo_of(snapshot: Path) -> str:
-    """The repo that a folder of the cache belongs to."""
+    """Return the repo that a folder of the cache belongs to."""
     return snapshot.parents[1].name.removeprefix("models--").replace("--", "/", 1)
 
 
@@ -158,7 +158,7 @@ def lock_file(repo: str, blob: str) -> Path:
 
 
 def known(repo: str, asked: str) -> Iterator[Snapshot]:
-    """What may be here of a repo, best first: as last listed, then what the cache has by that name.
+    """Yield what may be here of a repo, best first: as last listed, then by the cache's own refs.
 
     A snapshot that another program fetched is judged by its own index, and of its large files
     the cache says what must be in them.
@@ -191,18 +191,18 @@ def _judged(folder: Path) -> Iterator[HubFile]:
 
 
 def _others(folder: Path) -> list[str]:
-    """What else of the wanted kinds is there; weights only as the index has them."""
+    """Return the other files of the wanted kinds; weights only as the index has them."""
     names = sorted(path.name for path in folder.glob("*"))
     return [name for name in names if is_wanted(name) and not is_weights(name)]
 
 
 def commits(repo: str, asked: str) -> list[str]:
-    """The commits that a branch, tag or commit stands for here, best first."""
+    """Return the commits that a branch, tag or commit stands for here, best first."""
     return [snapshot.revision for snapshot in known(repo, asked)]
 
 
 def listed(repo: str, commit: str) -> Snapshot | None:
-    """What the hub listed for a commit, under whichever name it was asked for."""
+    """Return what the hub listed for a commit, whichever name it was asked by."""
     listings = (paths.home() / "hub").glob(f"{escape(repo)}@*.json".replace("/", "--"))
     keys = sorted(path.stem.rpartition("@")[2] for path in listings)
     for key in (commit, *keys):
@@ -213,7 +213,7 @@ def listed(repo: str, commit: str) -> Snapshot | None:
 
 
 def judged(repo: str, commit: str) -> Snapshot:
-    """What a snapshot must hold by its own index, where nothing was listed."""
+    """Return what a snapshot must hold by its own index, where nothing was listed."""
     folder = repo_folder(repo) / "snapshots" / commit
     return Snapshot(repo, commit, tuple(_judged(folder)), commit)
 

@@ -33,7 +33,7 @@ def is_as_recorded(path: Path, checksum: str | None, anew: bool = False) -> bool
 
 
 def blob_of(path: Path) -> Path:
-    """The blob that a file of a snapshot is a link to; it may itself be one, to a shared store."""
+    """Return the blob that a file of a snapshot links to; it may be a link to a shared store."""
     return Path(os.path.normpath(path.parent / os.readlink(path))) if path.is_symlink() else path
 
 

@@ -26,7 +26,7 @@ LONGEST_LISTING = 50_000_000  # bytes; repos of ten thousand files have less
 
 
 def kept(repo: str, revision: str | None = None) -> Path | None:
-    """The folder of a repo if all of it is here and every large file is what the hub says.
+    """Return the folder of a repo if all its files are here and as the hub has them, else None.
 
     It needs no network, and the cache may be read-only.
 
@@ -41,12 +41,12 @@ def kept(repo: str, revision: str | None = None) -> Path | None:
 
 
 def commits(repo: str, revision: str | None = None) -> list[str]:
-    """The commits that a branch, tag or commit stands for on this machine, best first."""
+    """Return the commits that a branch, tag or commit stands for on this machine, best first."""
     return cache.commits(repo, _checked_revision(repo, revision))
 
 
 def is_offline() -> bool:
-    """Whether nothing may be asked of the hub."""
+    """True if the hub must not be asked anything."""
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
@@ -168,7 +168,7 @@ def fetch(
 
 
 def wanted(snapshots: Sequence[Snapshot]) -> list[Wanted]:
-    """The room that is needed for what is missing of some repos."""
+    """Return the disk space that the missing files of some repos need."""
     folder = cache.cache()
     lacking = [(one.repo, sum(file.bytes for file in one.missing)) for one in snapshots]
     return [Wanted(repo, size, folder, "HF_HOME") for repo, size in lacking]

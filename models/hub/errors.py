@@ -65,7 +65,7 @@ def is_transport(error: BaseException) -> bool:
 
 @contextmanager
 def explained(repo: str, asked: str) -> Iterator[None]:
-    """Within this, huggingface_hub keeps quiet and its errors become one line.
+    """Context manager: silence huggingface_hub, and turn its errors into one line.
 
     Raises:
         ModelError: what is wrong, with which repo, and what to do.
@@ -141,7 +141,7 @@ def _explain_disk(error: OSError, repo: str) -> str:
 
 
 def _lacking(repo: str, asked: str) -> str:
-    """Which files are not here."""
+    """Return which files are not here, as a clause."""
     for snapshot in cache.known(repo, asked):
         names = [file.name for file in snapshot.missing]
         return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not in the cache"
@@ -149,7 +149,7 @@ def _lacking(repo: str, asked: str) -> str:
 
 
 def try_again(repo: str, asked: str) -> str:
-    """What to do, with the exact command."""
+    """Return the command that tries again."""
     name = repo if asked == cache.MAIN else f"{repo}@{asked}"
     return f"try again: blendin models pull {name}"
 

@@ -35,17 +35,17 @@ class Kept:
 
     @property
     def is_own(self) -> bool:
-        """Whether it lies in the program's own cache, not in the hub's."""
+        """True if it lies in the program's own cache, not in the hub's."""
         return self.folder.parent == paths.models_folder()
 
 
 def everything() -> list[Kept]:
-    """All models that are here, our own first."""
+    """Return all models that are here, our own first."""
     return [*imported(), *snapshots()]
 
 
 def imported() -> list[Kept]:
-    """Models in the program's own cache: imported and quantized ones, the damaged too."""
+    """Return the models in the program's own cache, imported or quantized, damaged ones too."""
     folder = paths.models_folder()
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     return [_kept(path) for path in found if path.is_dir() and paths.NAME.match(path.name)]
@@ -63,9 +63,9 @@ def _kept(folder: Path) -> Kept:
 
 
 def snapshots() -> list[Kept]:
-    """Hub repos in the hub's cache that hold a model, each commit by itself.
+    """Return the hub repos in the hub's cache that hold a model, each commit by itself.
 
-    What holds no weights is somebody else's, unless we began to fetch it.
+    A repo without weights belongs to another program, unless we began to fetch it.
     """
     found = []
     for folder in cache.snapshot_folders():
@@ -86,7 +86,7 @@ def conversion(
     quantization: Quantization | None = None,
     here: Sequence[Kept] | None = None,
 ) -> Kept | None:
-    """A quantized copy of a hub model that is kept here, the most exact of several.
+    """Return the most exact quantized copy of a hub model that is kept here.
 
     Args:
         revision: its commit.

@@ -14,7 +14,7 @@ from .listing import Kept, conversion, everything
 
 
 def find(name: str, here: Sequence[Kept] | None = None) -> list[Kept]:
-    """What is here of a pair, a model or a hub repo (of one revision, if the name has one).
+    """Return what is here of a pair, a model or a hub repo (one revision, if the name has one).
 
     Args:
         here: what is on this machine, where the caller knows it already.
@@ -23,7 +23,7 @@ def find(name: str, here: Sequence[Kept] | None = None) -> list[Kept]:
         ModelError: nothing has that name, or nothing of it is here.
     """
     if not (repo_named(name) or name in entries.pairs() or name in entries.models()):
-        paths.model_folder(name)  # refuses what is no name at all
+        paths.model_folder(name)  # refuses a name that cannot be one
     here = everything() if here is None else here
     names = entries.parts(name)
     repos = [wanted for one in names if (wanted := _repo(one))]
@@ -38,7 +38,7 @@ def find(name: str, here: Sequence[Kept] | None = None) -> list[Kept]:
 
 
 def used(name: str, here: Sequence[Kept] | None = None) -> Kept:
-    """What loading a model takes, of all that is here of it.
+    """Return the copy that loading a model takes, of all that are here.
 
     Raises:
         ModelError: as :func:`find`.
@@ -59,7 +59,7 @@ def used(name: str, here: Sequence[Kept] | None = None) -> Kept:
 
 
 def repo_asked_for(name: str) -> tuple[str, str | None] | None:
-    """The hub repo that a name stands for, and the revision if it has one."""
+    """Return the hub repo that a name stands for, and the revision if it has one."""
     entry = entries.models().get(name)
     if isinstance(entry, entries.HubModel):
         return entry.repo, entry.revision
@@ -67,7 +67,7 @@ def repo_asked_for(name: str) -> tuple[str, str | None] | None:
 
 
 def _repo(name: str) -> tuple[str, list[str] | None] | None:
-    """The hub repo that a name stands for, and the commits that are meant; None for all."""
+    """Return the hub repo that a name stands for, and the commits that are meant; None for all."""
     asked = repo_asked_for(name)
     if asked is None or asked[1] is None:
         return asked and (asked[0], None)
@@ -79,7 +79,7 @@ def _is_of(kept: Kept, repo: str, commits: list[str] | None) -> bool:
 
 
 def _near(name: str, here: Iterable[Kept]) -> str:
-    """What may have been meant by a name that nothing has."""
+    """Return a hint at the name that may have been meant."""
     known = [*entries.pairs(), *entries.models(), *(kept.name for kept in here if kept.is_own)]
     if name in known or not (near := difflib.get_close_matches(name, known, n=1)):
         return ""

@@ -63,7 +63,7 @@ def require_whole(name: str, verified: Sequence[Verified]) -> None:
 
 
 def _repair(name: str, kept: Kept) -> str:
-    """The commands that bring a damaged model anew, and no other one."""
+    """Return the commands that replace a damaged model, and no other one."""
     source = kept.source or ""
     if repo_named(source):
         parts = [
@@ -93,7 +93,7 @@ def _problems(kept: Kept, progress: Advance | None) -> list[str]:
 
 
 def _damaged(snapshot: Path, files: Sequence[HubFile], progress: Advance | None) -> Iterator[str]:
-    """Files of a hub snapshot that are not what the hub said."""
+    """Yield the files of a hub snapshot that are not what the hub said."""
     total, done = sum(max(0, file.bytes) for file in files), 0
     for file in files:
         if not (snapshot / file.name).is_file():

@@ -19,7 +19,7 @@ FEW = 1000  # that many are built in a moment, and tiny models keep the counts o
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The ``config.json`` of a model folder.
+    """Return the ``config.json`` of a model folder.
 
     Raises:
         ModelError: it, or ``generation_config.json``, is damaged or no model's.
@@ -42,7 +42,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def text_part(config: dict[str, Any]) -> dict[str, Any]:
-    """What a config says of the language model, which may be one of several."""
+    """Return the part of a config that describes the language model."""
     part: dict[str, Any] = config.get("text_config") or config
     return part
 
@@ -64,7 +64,7 @@ def check_counts(file: Path, config: dict[str, Any], tensors: Mapping[str, Tenso
 
 
 def _numbers(content: Any, key: str = "") -> Iterator[tuple[str, int]]:
-    """All whole numbers of a config, with the key that each stands under."""
+    """Yield all whole numbers of a config, each with its key."""
     if type(content) is int:
         yield key, content
     elif isinstance(content, dict):
@@ -76,7 +76,7 @@ def _numbers(content: Any, key: str = "") -> Iterator[tuple[str, int]]:
 
 
 def is_quantized(folder: Path) -> bool:
-    """Whether the config of a model says that its weights are quantized.
+    """True if the config of a model says that its weights are quantized.
 
     Raises:
         ModelError: as :func:`read_config`.

@@ -55,7 +55,7 @@ def read_weights(model: LanguageModel, progress: Progress | None = None) -> None
 
 @contextmanager
 def _explained(folder: Path) -> Iterator[None]:
-    """Whatever a library raises over a folder becomes a line that names it."""
+    """Context manager: whatever a library raises becomes a line that names the folder."""
     try:
         yield
     except ModelError:
@@ -66,7 +66,7 @@ def _explained(folder: Path) -> Iterator[None]:
 
 
 def load_network(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """The network of a folder, its weights not read yet, and its config."""
+    """Return the network of a folder, its weights not read yet, and its config."""
     with open_files_limit():
         from mlx_lm.utils import load_model
 
@@ -92,7 +92,7 @@ def _plain_path(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def open_files_limit() -> Iterator[None]:
-    """mlx-lm sets both limits of open files when imported, which a system may refuse.
+    """Context manager: raise only the soft limit of open files.
 
     Within this, the soft limit alone is raised, as far as the hard one lets it.
     """
@@ -135,7 +135,7 @@ def evaluate_weights(network: Any, progress: Advance | None = None) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse what is no model folder, before anything heavy is imported.
+    """Refuse a folder that is not a model, before anything heavy is imported.
 
     Raises:
         ModelError: naming the folder and what it lacks.

@@ -30,13 +30,13 @@ class Need:
 
 
 def need(models: Sequence[Preflight], tokens: int, kv_bits: int | None = None) -> Need:
-    """What models and their caches take after that many tokens; one folder counts once."""
+    """Return the bytes of models and caches after that many tokens; one folder counts once."""
     weights = {one.folder.resolve(): one.memory_bytes for one in models}
     return Need(sum(weights.values()), sum(one.cache.bytes(tokens, kv_bits) for one in models))
 
 
 def recommended() -> int:
-    """Bytes that a program had better not exceed on this device."""
+    """Return how many bytes a program should not exceed on this device."""
     if mx.metal.is_available():
         return int(mx.device_info()["max_recommended_working_set_size"])
     import psutil
@@ -72,7 +72,7 @@ def check_memory(
 
 
 def _unknown(models: Sequence[Preflight]) -> str:
-    """What the figures leave out, in brackets."""
+    """Return what the figures leave out, in brackets."""
     names = dict.fromkeys(one.folder.name for one in models if not one.cache.known)
     return f" (not counting all that {' and '.join(names)} caches)" if names else ""
 
@@ -96,7 +96,7 @@ def _advice(models: Sequence[Preflight], tokens: int, kv_bits: int | None, room:
 
 @contextmanager
 def wired(count: int) -> Iterator[None]:
-    """Within this, so many bytes stay resident on an Apple GPU; elsewhere nothing changes."""
+    """Context manager: so many bytes stay resident on an Apple GPU; elsewhere nothing changes."""
     if not mx.metal.is_available():
         yield
         return

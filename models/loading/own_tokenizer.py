@@ -96,7 +96,7 @@ def _rules(tokenizer: Any) -> list[bytes | None]:
 
 
 def _without_vocabulary(file: Path) -> Any:
-    """The tokenizer of a file with its rules alone, which is made at once."""
+    """Return the tokenizer of a file with its rules alone, which is made at once."""
     from tokenizers import Tokenizer
 
     bare = {**load_json(file), "model": _NO_VOCABULARY, "added_tokens": [], "post_processor": None}

@@ -43,7 +43,7 @@ class CacheCost:
     quantized: tuple[tuple[int, int], ...] = ()
 
     def bytes(self, tokens: int, kv_bits: int | None = None) -> int:
-        """Bytes of the cache after that many tokens, quantized to ``kv_bits`` unless None."""
+        """Return the bytes of the cache after that many tokens, quantized to ``kv_bits`` if set."""
         kept = sum(min(tokens, window) * each for window, each in self.windows)
         per_token = dict(self.quantized).get(kv_bits or 0, self.per_token)
         return tokens * per_token + kept + self.fixed
@@ -101,7 +101,7 @@ def inspect(folder: Path, tokenizer: bool = True) -> Preflight:
 
 
 def inspect_located(located: LocalModel, tokenizer: bool = True) -> Preflight:
-    """Check a model that was found (see :func:`inspect`); the error says how to get it anew."""
+    """Check a model that was found (see :func:`inspect`); the error names the repair."""
     with repair_named(located):
         return inspect(located.folder, tokenizer)
 
@@ -133,7 +133,7 @@ def _check_architecture(file: Path, config: dict[str, Any]) -> None:
 
 
 def _fitted(folder: Path) -> Any:
-    """The network as mlx-lm builds it, each weight only promised; names and shapes are checked."""
+    """Build the network lazily; its parameter names and shapes are checked."""
     try:
         return load_network(folder)[0]
     except Exception as error:  # whatever a config leads an architecture to
@@ -142,7 +142,7 @@ def _fitted(folder: Path) -> Any:
 
 
 def _has_chat_template(folder: Path) -> bool:
-    """As the tokenizer will have one: not from ``chat_template.json``, which is a processor's."""
+    """True if the tokenizer will have one; ``chat_template.json`` is a processor's."""
     own = folder / "chat_template.jinja"
     if own.is_file():
         return own.stat().st_size > 0
@@ -158,7 +158,7 @@ def _has_chat_template(folder: Path) -> bool:
 
 
 def _cache_cost(network: Any) -> CacheCost:
-    """Asked of the network itself: one token's pass is planned, its shapes read, none computed."""
+    """Plan a pass of one token and read the shapes of its caches; nothing is computed."""
     from mlx_lm.models.cache import make_prompt_cache
 
     try:
@@ -189,7 +189,7 @@ def _sum_layers(layers: list[Any]) -> CacheCost:
 
 
 def _quantized(layers: list[Any], plain: list[Any]) -> tuple[tuple[int, int], ...]:
-    """Bytes of each token for every choice of bits, as a :class:`Context` quantizes its layers."""
+    """Return bytes per token for each choice of bits, as a :class:`Context` quantizes layers."""
     chosen = [cache for cache in plain if any(cache is layer for layer in layers)]
     parts = [part for cache in chosen for part in (cache.keys, cache.values)]
     if any(part.shape[-1] % KV_GROUP for part in parts):
@@ -199,7 +199,7 @@ def _quantized(layers: list[Any], plain: list[Any]) -> tuple[tuple[int, int], ..
 
 
 def _part_bytes(part: mx.array, bits: int) -> int:
-    """Of each token's keys or values: their bits, and a scale and a bias of each group."""
+    """Return bytes per token of keys or values: their bits, a scale and a bias of each group."""
     numbers = part.shape[1] * part.shape[-1]
     return numbers * bits // 8 + 2 * numbers // KV_GROUP * part.dtype.size
 

@@ -1,4 +1,4 @@
-"""Weights made smaller: an unquantized model is quantized once, and the result kept."""
+"""Quantize weights: an unquantized model is quantized once, and the result kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BESIDES = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
 
 @dataclass(frozen=True)
 class Quantization:
-    """How weights are made smaller.
+    """How weights are quantized.
 
     Args:
         bits: bits of a weight.
@@ -43,7 +43,7 @@ class Quantization:
 
 
 def quantization_of(folder: Path) -> Quantization | None:
-    """How a folder that :func:`convert` made was quantized; None for any other folder.
+    """Return how a folder that :func:`convert` made was quantized; None for any other folder.
 
     Raises:
         ModelError: its record cannot be read.
@@ -56,7 +56,7 @@ def quantization_of(folder: Path) -> Quantization | None:
 
 
 def converted_bytes(weights: int, besides: int, quantization: Quantization) -> int:
-    """About what a quantized copy takes of weights that have 16 bits, and the files besides them.
+    """Estimate the bytes of a quantized copy of 16-bit weights, and the files besides them.
 
     Each group has a scale and a bias of 16 bits; what cannot be quantized is little.
     """
@@ -86,7 +86,7 @@ def convert(
         with building(target) as folder:
             _write(source, folder, quantization, progress)
             manifest.write(folder, record)
-            shutil.rmtree(target, ignore_errors=True)  # whatever is there is no complete model
+            shutil.rmtree(target, ignore_errors=True)  # what is there is not a complete model
     except ModelError:
         raise
     except Exception as error:

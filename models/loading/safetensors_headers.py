@@ -39,7 +39,7 @@ class Tensor:
 
 
 def read_folder(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a model folder, by name.
+    """Return all tensors of a model folder, by name.
 
     Raises:
         ModelError: a shard is missing or damaged, or holds not what the index says.
@@ -51,7 +51,7 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
 
 
 def read_header(file: Path) -> dict[str, Tensor]:
-    """The tensors of one safetensors file, by name.
+    """Return the tensors of one safetensors file, by name.
 
     Raises:
         ModelError: the file is no safetensors file, is cut, or contradicts itself.
@@ -103,7 +103,7 @@ def _tensor(file: Path, name: str, entry: Any) -> Tensor:
 
 
 def _counts(value: Any) -> bool:
-    """Whether it is a short list of sizes; longer ones would only cost time to multiply."""
+    """True if it is a short list of sizes; longer ones would only cost time to multiply."""
     return (
         isinstance(value, list)
         and len(value) <= 16

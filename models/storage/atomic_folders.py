@@ -1,4 +1,4 @@
-"""Model folders in the making: one process at a time, and whole or not there at all.
+"""Create model folders atomically, under a lock per model.
 
 Who works on a model holds its lock, which ends with the process. A folder that is being made has a
 name of its own beside the one it will take; what a kill left of it is removed by whoever next
@@ -43,7 +43,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
 
 @contextmanager
 def working_on(name: str) -> Iterator[None]:
-    """Within this no other process makes the model of that name; what killed ones left is gone."""
+    """Context manager: hold the lock of a model; what killed processes left is removed."""
     with locked(_lock_file(name)):
         for folder, of in _unfinished():
             if of == name:
@@ -59,14 +59,14 @@ def _lock_file(name: str) -> Path:
 
 
 def _unfinished() -> list[tuple[Path, str]]:
-    """Folders that were being made, and of which model."""
+    """Return the unfinished folders, each with the name of its model."""
     matches = ((path, _UNFINISHED.match(path.name)) for path in paths.models_folder().glob(".*"))
     return [(path, match["name"]) for path, match in matches if match]
 
 
 @contextmanager
 def building(target: Path) -> Iterator[Path]:
-    """An empty folder that becomes ``target`` at the end, or vanishes where something fails."""
+    """Context manager: an empty folder that becomes ``target``, or is deleted on errors."""
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:

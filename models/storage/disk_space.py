@@ -57,7 +57,7 @@ def _existing(folder: Path) -> Path:
 
 
 def readable(count: int, beside: int = 0) -> str:
-    """A number of bytes in the unit that suits it, or the larger one it is compared with."""
+    """Return a number of bytes in the unit that suits it, or the larger one beside it."""
     for unit, name in ((10**9, "GB"), (10**6, "MB")):
         if max(count, beside) >= unit / 10:
             return f"{count / unit:.1f} {name}"

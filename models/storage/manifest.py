@@ -38,7 +38,7 @@ def write(folder: Path, manifest: Manifest) -> None:
 
 
 def read(folder: Path) -> Manifest | None:
-    """The record of a folder, None where it has none.
+    """Return the record of a folder, None where it has none.
 
     Raises:
         ModelError: it cannot be read.
@@ -70,7 +70,7 @@ def _is_of_its_kind(key: str, value: object) -> bool:
 
 
 def problems(folder: Path, progress: Advance | None = None) -> list[str]:
-    """What is not as it was recorded, a line for each file; empty where all is.
+    """Return a line for each file that is not as it was recorded.
 
     Raises:
         ModelError: nothing was recorded.

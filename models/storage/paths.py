@@ -31,12 +31,12 @@ def config_folder() -> Path:
 
 
 def models_folder() -> Path:
-    """The folder of imported and converted models."""
+    """Return the folder of imported and converted models."""
     return home() / "models"
 
 
 def model_folder(name: str) -> Path:
-    """Where the model of that name is kept, whether or not it is there.
+    """Return where the model of that name is kept, if it is.
 
     Raises:
         ModelError: a name that could leave the folder.
@@ -47,17 +47,17 @@ def model_folder(name: str) -> Path:
 
 
 def is_installed(name: str) -> bool:
-    """Whether a complete model of that name is kept here."""
+    """True if a complete model of that name is kept here."""
     return looks_like_model(model_folder(name))
 
 
 def looks_like_model(folder: Path) -> bool:
-    """Whether a folder holds a config, a tokenizer and weights."""
+    """True if a folder holds a config, a tokenizer and weights."""
     return not lacking(folder)
 
 
 def lacking(folder: Path) -> list[str]:
-    """What a folder would need to be a model: files by name, weights by pattern."""
+    """Return what a folder lacks to be a model: files by name, weights by pattern."""
     missing = [file for file in REQUIRED if not (folder / file).is_file()]
     weights = any(path.is_file() for path in folder.glob(WEIGHTS))
     return missing if weights else [*missing, WEIGHTS]
@@ -75,7 +75,7 @@ def special_file(folder: Path) -> Path | None:
 
 
 def size_on_disk(folder: Path) -> int:
-    """Bytes of all files in a folder."""
+    """Return the bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
