@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from blendin_mlx.decoding.decoder import StopPolicy
+    from blendin_mlx.decoding.rules import StopPolicy
     from blendin_mlx.drafting.drafter import Draft
     from blendin_mlx.tokens.projection import ProjectionRule
 

@@ -37,7 +37,7 @@ def slow(*arguments):
     real(*arguments)
 hub_models.convert = slow
 one = HubRepo("someone/model", "someone/model", None, Quantization(4, 32))
-made = hub_models._made_smaller(one, Path(sys.argv[1]), one.quantization, None)
+made = hub_models._quantized(one, Path(sys.argv[1]), one.quantization, None)
 print(made.folder, flush=True)
 """
 
