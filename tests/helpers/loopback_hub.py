@@ -20,6 +20,7 @@ from hub_repo import LFS, Repo, oid, sha256
 
 PATIENCE_S = 120
 PIECE = 4096
+MOST_PIECES = 1000  # of an answer without end
 # What the hub says with each refusal: status, X-Error-Code, words.
 REFUSALS = {
     "401": (401, None, "Invalid username or password."),
@@ -223,9 +224,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[half:])
 
     def _send_for_ever(self) -> None:
-        """Send until the client has had enough."""
-        while True:
+        """Send until the client has had enough; a client that never has reads a whole answer."""
+        for _ in range(MOST_PIECES):
             self.wfile.write(b"%x\r\n%b\r\n" % (PIECE, bytes(PIECE)))
+        self.wfile.write(b"0\r\n\r\n")
 
     def _trickle(self, body: bytes) -> None:
         for start in range(0, len(body), PIECE):
