@@ -137,6 +137,14 @@ def test_a_transfer_that_is_cut_continues_where_it_was(server, here):
     assert client.kept(BASE) is not None
 
 
+def test_a_hub_that_sends_all_of_a_file_again_is_understood(server, here):
+    server.ignores_ranges = True
+    server.fault("cut", of=f"/{WEIGHTS}")
+    pull(BASE)
+    assert client.kept(BASE) is not None
+    assert server.asked(f"/{WEIGHTS}") == 2  # what was cut, and all of it once
+
+
 def test_what_another_snapshot_has_is_not_fetched_again(server, here):
     pull(BASE)
     server.repos[BASE] = Repo({**WANTED[BASE], "config.json": b'{"model_type": "other"}'})

@@ -67,6 +67,7 @@ class LoopbackHub:
         self.stalled = threading.Event()  # a request has met a stall
         self.lies: dict[str, str] = {}  # headers that every answer has in place of its own
         self.redirects: dict[str, str] = {}  # from a path to an address
+        self.ignores_ranges = False
         self._released = threading.Event()
         self._faults: list[Fault] = []
         self._news = threading.Condition()
@@ -175,7 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
         data = repo.files[name]
         etag = sha256(data) if name.endswith(LFS) else oid(data)
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": repo.commit, "Accept-Ranges": "bytes"}
-        start = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0]
+        wanted = "bytes=0-" if self.server.hub.ignores_ranges else self.headers.get("Range")
+        start = (wanted or "bytes=0-").removeprefix("bytes=").partition("-")[0]
         if int(start):
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         self._send(206 if int(start) else 200, headers, data[int(start) :])

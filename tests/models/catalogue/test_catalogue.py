@@ -22,6 +22,16 @@ tokenizer = "mine"
 parameters = 10
 bytes = 20
 """
+PACKAGED = f"""
+[models.packed]
+file = "m.gguf"
+sha256 = "{64 * "0"}"
+packages = ["one==1.0"]
+license = "MIT"
+tokenizer = "mine"
+parameters = 10
+bytes = 20
+"""
 PAIR = """
 [pairs.ours]
 description = "Mine guided by the demo's"
@@ -126,6 +136,16 @@ def test_a_file_of_the_users_own_adds_pairs(add):
         ),
         (MODEL + PAIR.replace('"guide"', "3"), "stop_policy is of the wrong type: 3"),
         (PAIR, "pair ours: no model is called 'mine'"),
+        *(
+            (PACKAGED.replace("one==1.0", package), "packages must be of the form name==version")
+            for package in (
+                *("one", "one>=1", "--pre", "-r x", "./one==1", "one @ file:///one", "one==1;x"),
+                *("one==1 --pre", "https://a.b/c.whl", "one==*", "", "one==1\\n"),
+            )
+        ),
+        (PACKAGED.replace("m.gguf", "../m.gguf"), "file must be a plain file name"),
+        (PACKAGED.replace(64 * "0", 64 * "G"), "sha256 must be 64 hexadecimal digits"),
+        (MODEL.replace("me/mine", "../mine"), "repo and revision must be those of a hub repo"),
         ("a = [", "cannot be read: "),
     ],
 )
