@@ -25,7 +25,7 @@ def kept_costs(pair: Pair) -> Costs:
     """Return the costs of a pair; they are measured once on each machine.
 
     Example:
-        >>> Drafting("auto", costs=kept_costs(pair))
+        >>> Drafter("auto", costs=kept_costs(pair))
     """
     file, key = paths.home() / FILE, _key(pair)
     kept = _read(file)
