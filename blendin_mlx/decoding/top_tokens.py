@@ -8,7 +8,7 @@ from typing import Any, Literal
 from ..backend.mlx import mx
 from ..step import Candidate, Candidates, Step
 
-Role = Literal["base", "aligned", "blend"]
+_Decider = Literal["base", "aligned", "blend"]
 
 
 def likeliest(probs: mx.array, count: int) -> tuple[Candidate, ...]:
@@ -35,9 +35,9 @@ class Shortlist:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._seen: dict[Role, mx.array] = {}
+        self._seen: dict[_Decider, mx.array] = {}
 
-    def see(self, role: Role, probs: mx.array | None) -> None:
+    def see(self, role: _Decider, probs: mx.array | None) -> None:
         """Keep a distribution ``[1, V]``; a later one of the same role takes its place."""
         if self.count and probs is not None:
             self._seen[role] = probs
