@@ -143,7 +143,7 @@ _SAFE: WeakKeyDictionary[Vocabulary, str] = WeakKeyDictionary()
 
 
 def safe_boundaries(vocabulary: Vocabulary) -> str:
-    """Return the characters of _BOUNDARY_CHARS that no token has directly after a letter or digit."""
+    """Return those of _BOUNDARY_CHARS that no token has directly after a letter or digit."""
     if vocabulary not in _SAFE:
         # A token may begin inside a character (U+FFFD here), which then may be a letter.
         pattern = re.compile(f"(?<=[^\\W_]|\ufffd)[{re.escape(_BOUNDARY_CHARS)}]")
