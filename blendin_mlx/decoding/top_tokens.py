@@ -12,7 +12,7 @@ _Decider = Literal["base", "aligned", "blend"]
 
 
 def likeliest(probs: mx.array, count: int) -> tuple[Candidate, ...]:
-    """The likeliest tokens of a distribution ``[1, V]``, the likeliest first."""
+    """Return the likeliest tokens of a distribution ``[1, V]``, the likeliest first."""
     count = min(count, probs.shape[-1])
     ids = mx.argpartition(-probs[0], count - 1)[:count]
     ids = ids[mx.argsort(-probs[0, ids])]
@@ -43,7 +43,7 @@ class Shortlist:
             self._seen[role] = probs
 
     def added_to(self, step: Step) -> Step:
-        """The step with what was seen since the last one."""
+        """Return the step with what was seen since the last one."""
         if not self.count:
             return step
         seen, self._seen = self._seen, {}
