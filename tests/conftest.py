@@ -41,8 +41,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests that share what takes long to load to one worker, which `loadgroup` starts first."""
+    """Give tests that share what takes long to load to one worker; large groups start first."""
     for item in items:
         shared = {"demo_pair", "tiny_pair"} & set(getattr(item, "fixturenames", ()))
         if shared:

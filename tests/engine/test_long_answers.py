@@ -256,7 +256,7 @@ def fresh_confidence(model: LanguageModel, prompt: list[int], written: list[int]
 def test_a_long_answer_of_the_demo_pair_follows_without_any_cache(demo_pair: Pair) -> None:
     """Its window of 512 is full long before the end; every token needs both models.
 
-    No tiny model has a published window, quantized embeddings and a vocabulary of this size at once.
+    No tiny model has a published window, quantized weights and a vocabulary of this size at once.
     """
     long = long_answer(demo_pair, DIARY, max_tokens=DEMO_LENGTH, stop_policy="blend")
     base_prompt, aligned_prompt = long.prompts

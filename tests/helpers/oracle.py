@@ -44,7 +44,8 @@ class OracleStep:
 def softmax(logits: Array) -> Array:
     """Full softmax of one row."""
     shifted = np.exp(logits - logits.max())
-    return shifted / shifted.sum()
+    probs: Array = shifted / shifted.sum()
+    return probs
 
 
 def token_spelling(model: LanguageModel) -> dict[int, bytes]:
@@ -104,13 +105,15 @@ def gpt2_letters() -> dict[int, str]:
 def hidden_states(network: Any, ids: list[int]) -> mx.array:
     """``[n, width]`` after each token, read in one pass without a cache."""
     body = network.backbone if hasattr(network, "backbone") else network.model
-    return body(mx.array([ids]))[0]
+    hidden: mx.array = body(mx.array([ids]))[0]
+    return hidden
 
 
 def output_layer(network: Any, hidden: mx.array) -> mx.array:
     """Logits of one hidden state."""
     head = getattr(network, "lm_head", None) or network.model.embed_tokens.as_linear
-    return head(hidden[None])[0]
+    logits: mx.array = head(hidden[None])[0]
+    return logits
 
 
 def unfinished(tail: bytes) -> bool:
@@ -238,14 +241,15 @@ class Oracle:
         if key not in TABLES:
             found = [self.phi(token) for token in range(len(probs))]
             TABLES[key] = np.array([size if target is None else target for target in found])
-        return np.bincount(TABLES[key], weights=probs, minlength=size)[:size]
+        mass = np.bincount(TABLES[key], weights=probs, minlength=size)[:size]
+        return mass.astype(np.float64, copy=False)
 
     def decode(
         self, base_prompt: list[int], aligned_prompt: list[int], max_tokens: int
     ) -> list[OracleStep]:
         """Up to ``max_tokens`` steps."""
         answer: list[int] = []
-        steps = []
+        steps: list[OracleStep] = []
         while len(steps) < max_tokens:
             step = self.step(base_prompt, aligned_prompt, answer)
             steps.append(step)
@@ -281,7 +285,7 @@ class Oracle:
         twin = None
         if self.method == "proxy-tuning":
             ids = aligned_prompt + self._followed(answer)
-            twin = self.distribution(self.pair.reference, ids)
+            twin = self.distribution(self.pair.require_reference(), ids)
         r, alpha = self._target(base, confidence, guide, twin)
         return self._choose(r, alpha, confidence, margin, over)
 
