@@ -41,15 +41,6 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests that share what takes long to load to one worker; large groups start first."""
-    for item in items:
-        shared = {"demo_pair", "tiny_pair"} & set(getattr(item, "fixturenames", ()))
-        if shared:
-            item.add_marker(pytest.mark.xdist_group(max(shared)))
-
-
 @dataclass(frozen=True)
 class Both:
     """One path for each model of the demo pair."""
