@@ -100,7 +100,7 @@ def _damaged(snapshot: Path, files: Sequence[HubFile], progress: Advance | None)
             yield f"{file.name} is missing"
         elif not cache.is_there(snapshot, file):
             yield f"{file.name} is damaged: its size differs"
-        elif not cache.is_whole(snapshot, file, anew=True):
+        elif not cache.is_whole(snapshot, file, rehash=True):
             kind = "SHA-256" if SHA256.match(file.checksum or "") else "SHA-1"
             yield f"{file.name} is damaged: its {kind} differs"
         done += max(0, file.bytes)

@@ -250,7 +250,7 @@ def test_a_name_taken_by_a_damaged_model_says_so(run, home, tmp_path):
     file = tmp_path / "mine.gguf"
     file.write_bytes(b"GGUF")
     said = run("models", "import", file).error()
-    assert "mine is taken, by a damaged model; blendin models remove mine, or choose" in said
+    assert "mine is taken by a damaged model; run blendin models remove mine, or choose" in said
 
 
 def test_the_hubs_cache_is_looked_through_once(run, monkeypatch):

@@ -1,4 +1,4 @@
-"""The pairs and models that are known by name, and files that users add."""
+"""The catalogue of pairs and models, and the files that users add to it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_stop_policies_are_those_of_the_engine():
     assert policy == StopPolicy
 
 
-def test_no_two_things_have_one_name():
+def test_names_are_unique():
     assert not entries.pairs().keys() & entries.models().keys()
 
 
@@ -90,12 +90,12 @@ def test_unknown_names_get_a_hint():
         entries.find_models("§")
 
 
-def test_a_model_is_no_pair():
+def test_a_model_is_not_a_pair():
     with pytest.raises(ModelError, match="no pair is called"):
         entries.find_pair(entries.find_pair("demo").base)
 
 
-def test_a_file_of_the_users_own_adds_pairs(add):
+def test_a_user_file_adds_pairs(add):
     add("ours.toml", MODEL + PAIR)
     pair = entries.find_pair("ours")
     assert pair.recommended == {"tau": 0.3, "stop_policy": "guide"}
