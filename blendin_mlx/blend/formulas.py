@@ -108,13 +108,14 @@ def without(probs: mx.array, token: int) -> mx.array:
 
 
 def restricted(probs: mx.array, allowed: mx.array) -> mx.array:
-    """``[..., V]`` with the mass of the tokens ``allowed`` ``[V]`` alone, scaled to 1.
+    """Return ``[..., V]`` with the mass of the tokens ``allowed`` ``[..., V]`` alone, scaled to 1.
 
     Where they have no mass at all, they share it evenly.
     """
     kept = mx.where(allowed, probs, 0.0)
     total = kept.sum(axis=-1, keepdims=True)
-    return mx.where(total == 0, allowed / allowed.sum(), kept / total)
+    evenly = allowed / allowed.sum(axis=-1, keepdims=True)
+    return mx.where(total == 0, evenly, kept / total)
 
 
 def blend_weight(

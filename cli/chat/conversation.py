@@ -117,7 +117,7 @@ class Conversation:
                 self.session.prompt(last.asked, last.settings),
                 [piece.step.id for piece in steps[:index]],
                 last.method,
-                projection=last.settings.projection,  # type: ignore[arg-type]
+                projection=last.settings.projection,
             )
         except KeyboardInterrupt:
             raise click.UsageError("stopped") from None

@@ -141,9 +141,9 @@ def _token_index(chat: Conversation, argument: str) -> int:
 
 def _decided(step: Step, position: Position, asks: bool) -> str:
     """Who decided, as it was recorded; where nobody asked the guide, what it would have weighed."""
-    if step.alpha is not None:
+    if step.guidance is not None:
         choice = "kept" if step.id == step.base.id else "overrode"
-        return f"α {step.alpha:.2f}: the {step.source} {choice} the base's choice"
+        return f"α {step.guidance.alpha:.2f}: the {step.source} {choice} the base's choice"
     if step.source == "aligned":
         return f"the guide found the answer over, P(end) {step.stop_prob:.2f}"
     if not asks:

@@ -11,17 +11,15 @@ from hypothesis import strategies as st
 
 from blendin_mlx.answer_statistics import Statistics, describe_method
 from blendin_mlx.blend.methods import make_method
-from blendin_mlx.step import Candidate, Step
+from blendin_mlx.step import Candidate, Guidance, Step
 
 SHUT = Step(
     index=0,
     id=5,
     source="base",
     base=Candidate(5, 0.9),
-    aligned=None,
-    alpha=None,
+    guidance=None,
     prob=0.9,
-    exact_mass=None,
     stop_prob=0.0,
     gate_margin=0.5,
     gap=0.8,
@@ -29,12 +27,14 @@ SHUT = Step(
 OPEN = replace(
     SHUT,
     source="blend",
-    aligned=Candidate(7, 0.6),
-    alpha=0.5,
-    exact_mass=0.75,
+    guidance=Guidance(Candidate(7, 0.6), alpha=0.5, exact_mass=0.75, prefix_mass=0.25),
     base=Candidate(5, 0.3),
 )
-OVERRIDE = replace(OPEN, id=6, alpha=0.25, exact_mass=0.25)
+OVERRIDE = replace(
+    OPEN,
+    id=6,
+    guidance=Guidance(Candidate(7, 0.6), alpha=0.25, exact_mass=0.25, prefix_mass=0.75),
+)
 CHECKED = replace(SHUT, stop_check=True)
 
 

@@ -348,9 +348,9 @@ def assert_follows(steps: Sequence[Step], reference: Sequence[OracleStep]) -> in
                 closest = min(closest, expected.stop_prob - 0.5, key=abs)
             assert abs(closest) < NEAR_TIE, (n, step, expected)
             return n
-        assert (step.alpha is None) == (expected.alpha is None), (n, step, expected)
-        if step.alpha is not None:
-            assert step.alpha == pytest.approx(expected.alpha, abs=1e-4)
+        assert (step.guidance is None) == (expected.alpha is None), (n, step, expected)
+        if step.guidance is not None:
+            assert step.guidance.alpha == pytest.approx(expected.alpha, abs=1e-4)
         assert step.base.prob == pytest.approx(expected.confidence, abs=1e-4)
         assert step.is_stop == expected.is_stop
     assert len(steps) == len(reference)
