@@ -1,4 +1,4 @@
-"""Both models of a pair: located, checked, loaded."""
+"""Locate, check and load the models of a pair."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
     from .loading.memory import Need
     from .loading.preflight import Preflight
 
-TOKENS = 4096  # the longest conversation that is reckoned with, if nothing else is said
+TOKENS = 4096  # default length of the longest conversation
 
 
 @dataclass(frozen=True)
 class CheckedPair:
-    """Models that can be loaded, and what they take together.
+    """Models that passed all checks, and the memory they need.
 
     Attributes:
         models: the base, the aligned model, and its reference if there is one.
-        reports: of each of them.
+        reports: the result of the checks, for each of them.
+        need: the memory of all of them.
     """
 
     models: tuple[Located, ...]
@@ -45,18 +46,21 @@ def check_pair(
     force: bool = False,
     kv_bits: int | None = None,
 ) -> CheckedPair:
-    """Find the models, fetching them where need be, and check them before a weight is read.
+    """Find the models, fetching missing ones, and check them before any weight is read.
 
     Args:
-        pair: a name of the catalogue; with it, ``base`` or ``aligned`` replaces its side.
+        pair: a pair of the catalogue.
+        base: the base model, instead of the pair's: a catalogue name, a hub repo id or a folder.
+        aligned: the aligned model, likewise.
+        progress: called with a label, the bytes done and the total bytes.
         reference: the aligned model's unaligned twin, for methods that need one.
-        tokens: how long the longest conversation will be.
-        force: go on where the memory does not suffice.
-        kv_bits: what the caches will be quantized to, 4 or 8; None for not at all.
+        tokens: length of the longest conversation, in tokens.
+        force: accept models that do not fit the memory.
+        kv_bits: bits that the caches will be quantized to, 4 or 8; None: not quantized.
 
     Raises:
         ModelError: a model is unknown, missing or damaged.
-        MemoryNeededError: they do not fit.
+        MemoryNeededError: the models do not fit the memory.
         ValueError: one side is not named, or ``kv_bits`` is neither 4 nor 8.
     """
     from .loading.loader import check_folder
@@ -72,10 +76,10 @@ def check_pair(
         raise ValueError("name a pair, or both a base and an aligned model")
     names = (base, aligned) if reference is None else (base, aligned, reference)
     located = locate_all(names, progress)
-    for one in located:  # all, before the first of them takes its time
+    for one in located:  # the quick checks of all models first
         with repair_named(one):
             check_folder(one.folder)
-    # Tokenizers are opened right after this.
+    # Tokenizers are checked when they are opened, right after this.
     reports = [inspect_located(one, tokenizer=False) for one in located]
     need = check_memory(reports, tokens, force, kv_bits)
     return CheckedPair(tuple(located), tuple(reports), need)
@@ -84,11 +88,11 @@ def check_pair(
 def require_usable(
     checked: CheckedPair, opened: Pair, tokens: int, kv_bits: int | None = None
 ) -> None:
-    """Refuse a pair that cannot hold a conversation of that length as it is.
+    """Raise if a pair cannot hold a conversation of `tokens` tokens.
 
     Raises:
-        PairError: the aligned model has no chat template, or a model reads fewer tokens.
-        MemoryNeededError: they do not fit.
+        PairError: the aligned model has no chat template, or a model's context is shorter.
+        MemoryNeededError: the models do not fit the memory.
     """
     from blendin_mlx.errors import PairError
 
@@ -103,13 +107,13 @@ def require_usable(
 
 
 def open_pair(checked: CheckedPair) -> Pair:
-    """The models with their tokenizers; their weights are read when they are first needed."""
+    """Open the models with their tokenizers; weights are loaded lazily."""
     from blendin_mlx.model import Pair
 
     opened: dict[Path, LanguageModel] = {}
     for one in checked.models:
         folder = one.folder.resolve()
-        opened[folder] = opened.get(folder) or _open(one)  # one folder, one model
+        opened[folder] = opened.get(folder) or _open(one)  # a folder is opened once
     base, aligned, *twin = (opened[one.folder.resolve()] for one in checked.models)
     return Pair(base, aligned, twin[0] if twin else None)
 
@@ -129,12 +133,20 @@ def load_pair(
     """Load both models of a catalogue pair, or of two names (see :func:`check_pair`).
 
     Args:
-        needs_chat_template: refuse an aligned model without one before any weight is read; False
-            where prompts will come with a template of their own.
+        pair: a pair of the catalogue.
+        base: the base model, instead of the pair's: a catalogue name, a hub repo id or a folder.
+        aligned: the aligned model, likewise.
+        progress: called with a label, the bytes done and the total bytes.
+        reference: the aligned model's unaligned twin, for methods that need one.
+        tokens: length of the longest conversation, in tokens.
+        force: accept models that do not fit the memory.
+        kv_bits: bits that the caches will be quantized to, 4 or 8; None: not quantized.
+        needs_chat_template: refuse an aligned model without a chat template before any weight is
+            read; False if prompts bring their own template.
 
     Raises:
         ModelError: a model is unknown, missing or damaged.
-        MemoryNeededError: they do not fit.
+        MemoryNeededError: the models do not fit the memory.
         PairError: the aligned model has no chat template, and one is needed.
         ValueError: one side is not named, or ``kv_bits`` is neither 4 nor 8.
 
@@ -173,11 +185,12 @@ def _open(located: Located) -> LanguageModel:
 
 @dataclass(frozen=True)
 class Relation:
-    """Two vocabularies compared by what their tokens write.
+    """Result of comparing two vocabularies by the bytes of their tokens.
 
     Attributes:
-        kind: ``same`` ids write the same bytes; ``padded``: the same, but for the number of logits.
-        shared: share of the guide's writing tokens that the base has too.
+        kind: ``same``: equal ids have equal bytes; ``padded``: the same, but for the number of
+            logits; ``different``: neither.
+        shared: share of the guide's tokens with bytes that the base has too, from 0 to 1.
     """
 
     kind: Literal["same", "padded", "different"]
@@ -188,7 +201,7 @@ def relation(pair: Pair) -> Relation:
     """Compare the vocabularies of a pair; no weight is read.
 
     Raises:
-        PairError: a tokenizer whose tokens have no known bytes, or no stop token.
+        PairError: the bytes of a tokenizer's tokens are unknown, or it has no stop token.
     """
     from blendin_mlx.tokens.projection import same_vocabulary
 

@@ -58,10 +58,10 @@ def test_a_repo_without_a_required_file_is_refused_at_once(server, here, models,
     ("file", "fields", "said"),
     [
         ("config.json", {"model_type": "nonesuch"}, "is of a 'nonesuch' model"),
-        ("config.json", {"model_type": 3}, "names no model_type"),
+        ("config.json", {"model_type": 3}, "has no model_type"),
         ("config.json", {"model_file": "evil.py"}, "asks to run the code in evil.py"),
-        ("config.json", {"text_config": [1]}, "its text_config is no object"),
-        ("tokenizer.json", {"model": 1}, "is no valid tokenizer"),
+        ("config.json", {"text_config": [1]}, "its text_config is not an object"),
+        ("tokenizer.json", {"model": 1}, "is not a valid tokenizer"),
     ],
 )
 def test_an_unsupported_model_is_refused_before_its_weights_are_fetched(
@@ -95,7 +95,7 @@ def test_downloads_and_quantized_copies_must_fit_the_disk_together(
     line = refused(BASE, GUIDE)
     assert line.startswith(f"{BASE} and {GUIDE} and quantizing {BASE} need ")
     assert f"more in {here.cache} and {paths.models_folder()}, where " in line
-    assert line.endswith("name another folder with HF_HOME and BLENDIN_HOME")
+    assert line.endswith("set another folder with HF_HOME and BLENDIN_HOME")
     assert asked_for_weights(server) == 0
     usage.free += 1
     assert [one.name for one in locate_all([BASE, GUIDE], update=True)] == [BASE, GUIDE]
@@ -211,9 +211,7 @@ def test_a_fault_of_the_repo_itself_is_not_to_be_repaired(server, here, models):
     (found,) = locate_all([BASE], update=True)
     with pytest.raises(ModelError, match="does not fit the weights") as raised:
         inspect_located(found)
-    assert str(raised.value).endswith(
-        f"; blendin models verify {BASE} tells if it is as the hub has it"
-    )
+    assert str(raised.value).endswith(f"; compare it with the hub: blendin models verify {BASE}")
     verification.require_whole(BASE, verification.verify(BASE))
 
 

@@ -220,7 +220,7 @@ def test_both_sides_are_checked_before_either_is_loaded(tmp_path, monkeypatch):
     write_model(tmp_path / "one", 1)
     (tmp_path / "two").mkdir()
     monkeypatch.setattr(pair, "_open", lambda *arguments: pytest.fail("loaded"))
-    with pytest.raises(ModelError, match=r"two is no model folder: it lacks config\.json"):
+    with pytest.raises(ModelError, match=r"two is not a model folder: it lacks config\.json"):
         load_pair(base="one", aligned="two")
 
 

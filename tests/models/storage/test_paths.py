@@ -71,6 +71,6 @@ def test_a_partly_removed_folder_is_not_a_model(kept, monkeypatch):
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../m", "m/..", "/m", "m\n", "-m", "m\0", "é"])
 def test_names_that_could_leave_the_folder_are_refused(kept, name):
-    with pytest.raises(ModelError, match="is no model name"):
+    with pytest.raises(ModelError, match="is not a model name"):
         paths.remove(name)
     assert kept.is_dir()
