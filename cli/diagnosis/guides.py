@@ -1,4 +1,4 @@
-"""The guides that ``blendin diagnose`` is given, found and checked before the first is measured."""
+"""Find and check the guides of ``blendin diagnose`` before the first is measured."""
 
 from __future__ import annotations
 
@@ -20,21 +20,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A guide that can be measured: the name to show, and settings that name it."""
+    """A guide to measure: the name to show, and its settings."""
 
     name: str
     settings: Settings
 
 
 def find(settings: Settings, guides: Sequence[str], quiet: bool = False) -> list[Candidate]:
-    """The guide of the settings and others for the same base; what is missing is fetched.
+    """Return the guide of the settings and further ones for the same base; fetch missing models.
 
     A folder that is named twice is measured once.
+
+    Args:
+        settings: the options; they name the base and may name a guide.
+        guides: names of further guides.
+        quiet: show no progress and no notes.
 
     Raises:
         click.UsageError: no pair is named, or a method lacks its reference model.
         ModelError: a model is unknown, missing or damaged.
-        MemoryNeededError: a pair does not fit.
+        MemoryNeededError: a pair does not fit the memory.
         PairError: a guide has no chat template.
     """
     asked = _settings_of_each(settings, guides)
@@ -58,7 +63,7 @@ def find(settings: Settings, guides: Sequence[str], quiet: bool = False) -> list
 
 
 def _settings_of_each(settings: Settings, guides: Sequence[str]) -> list[Settings]:
-    """The settings themselves, unless they name no guide, and those with each further one."""
+    """Return the settings of each guide: the given ones, if they name a guide, and the others."""
     from blendin_models.catalogue import entries
 
     own = not guides or settings.aligned is not None or settings.base is None
@@ -72,7 +77,7 @@ def _settings_of_each(settings: Settings, guides: Sequence[str]) -> list[Setting
 
 
 def _names(settings: Settings) -> list[str]:
-    """Of the models that are needed."""
+    """Return the names of the models that settings need."""
     from blendin_models.catalogue import entries
 
     base, aligned = settings.base, settings.aligned
@@ -84,7 +89,7 @@ def _names(settings: Settings) -> list[str]:
 
 
 def _fetch(asked: Sequence[Settings], report: Progress) -> None:
-    """All at once, so that an unknown name is refused before the first byte of another."""
+    """Fetch all models in one go, so that an unknown name is refused before any download."""
     from blendin_models.fetching.resolve import locate_all
 
     locate_all(list(dict.fromkeys(name for one in asked for name in _names(one))), report)
@@ -110,5 +115,5 @@ def _checked(settings: Settings, report: Progress) -> CheckedPair:
 
 
 def _printable(name: str) -> str:
-    """A name that any output can hold, whatever the bytes of its folder."""
+    """Return a name that can be encoded, whatever the bytes of its folder's name."""
     return name.encode(errors="replace").decode()

@@ -251,7 +251,7 @@ def test_the_models_of_a_stranger_s_trace_are_fetched_only_with_pull(
     trace.write_text(json.dumps({"type": "run", "models": named}) + "\n")
     code, said = verified(trace, capsys)
     assert (code, server.requests) == (3, [])
-    assert f"needs {BASE} and {GUIDE}, not on this machine" in said
+    assert f"needs {BASE} and {GUIDE}, missing on this machine" in said
     assert "--pull" in said
     _, said = verified(trace, capsys, "--pull")  # it goes on to what the trace lacks
     assert "the trace lacks or garbles a value" in said
