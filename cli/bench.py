@@ -59,7 +59,9 @@ def bench(
     """
     named = named_pair(pair, base, aligned)
     with unswallowed_interrupt():
-        loaded = load_pair(named, base, aligned, quiet)
+        from blendin_models.pair import PairSpec
+
+        loaded = load_pair(PairSpec(pair=named, base=base, aligned=aligned), quiet)
     report = measure_programs(loaded, prompt, rounds, max_tokens, quiet)
     if as_json:
         tell(json.dumps(report))
@@ -74,7 +76,7 @@ def bench(
 def measure_programs(
     pair: Pair, prompt: str, rounds: int, tokens: int, quiet: bool = False
 ) -> dict[str, Any]:
-    """Medians over the rounds, each of which runs every program once."""
+    """Return medians over the rounds, each of which runs every program once."""
     from blendin_mlx.drafting.drafter import Drafting
     from blendin_mlx.generation import stream_generate
     from blendin_models.pass_costs import kept_costs

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .options.config_files import Setting, files, settings_of
+from .options.config_files import Setting, files, settings_of, variable
 from .terminal.output import tell
 
 
@@ -62,10 +62,9 @@ def _rows(group: click.Group) -> Iterator[dict[str, Any]]:
 
 
 def _in_force(command: str, option: click.Option, setting: Setting | None) -> tuple[Any, str]:
-    """The value of an option and where it comes from."""
-    variable = f"BLENDIN_{command}_{option.name}".upper().replace("-", "_")
-    if value := os.environ.get(variable):
-        return value, variable
+    """Return the value of an option and where it comes from."""
+    if value := os.environ.get(name := variable(command, option)):
+        return value, name
     if setting is not None:
         return setting.value, str(setting.file)
     default = option.default

@@ -16,7 +16,7 @@ INTERRUPTED = 130
 
 
 def explain(error: Exception) -> tuple[str, int]:
-    """A line about an error (what, where, what to do next) and the exit code."""
+    """Return a line about an error (what, where, what to do next) and the exit code."""
     if isinstance(error, click.ClickException):
         return error.format_message(), error.exit_code
     from blendin_mlx.errors import BlendinError, PairError, PromptError, SchemaError

@@ -12,8 +12,17 @@ if TYPE_CHECKING:
     from blendin_mlx.prompts import PairPrompt
 
 
-def prompt_of(pair: Pair, messages: list[dict[str, str]], settings: Settings) -> PairPrompt:
-    """Return what both models read, the system prompt first."""
+def prompt_of(
+    pair: Pair,
+    messages: list[dict[str, str]],
+    settings: Settings,
+    began: Settings,
+) -> PairPrompt:
+    """Return what both models read, the system prompt first.
+
+    Args:
+        began: settings that the pair was loaded with; it has their template already.
+    """
     from blendin_mlx.input_text import read_text
     from blendin_mlx.prompts import BaseTemplate, build_prompt
     from blendin_mlx.reading.room import check_fits
@@ -21,14 +30,19 @@ def prompt_of(pair: Pair, messages: list[dict[str, str]], settings: Settings) ->
     if settings.system is not None:
         messages = [{"role": "system", "content": settings.system}, *messages]
     check_fits(pair.base, messages)
-    base, aligned = settings.base_template, settings.aligned_template
+    base, path = settings.base_template, settings.aligned_template
     return build_prompt(
         pair,
         messages,
         base_template=BaseTemplate(read_text(base)) if isinstance(base, Path) else base,
-        aligned_template=read_text(aligned) if aligned else None,
+        aligned_template=None if path in (None, began.aligned_template) else read_text(path),
         thinking=settings.thinking,
     )
+
+
+def joined(*parts: str) -> str:
+    """Return the parts of a prompt with an empty line between them."""
+    return "\n\n".join(parts)
 
 
 def notices(pair: Pair, prompt: PairPrompt) -> list[str]:

@@ -69,7 +69,7 @@ def run(file: IO[bytes], settings: Settings, resume_from: Path | None, quiet: bo
 
 
 def _answered(file: Path) -> frozenset[int]:
-    """Numbers of the lines that an earlier run answered to the end; a cut line is none."""
+    """Return the numbers of the lines that an earlier run answered to the end."""
     numbers = set()
     for line in file.read_bytes().splitlines():
         try:
@@ -82,7 +82,7 @@ def _answered(file: Path) -> frozenset[int]:
 
 
 def _mend_end(file: Path) -> None:
-    """Where answers are appended to this file: what a cut line left of itself is taken away."""
+    """When appending to this file, truncate an incomplete last line."""
     stdout = sys.__stdout__.fileno() if sys.__stdout__ else -1
     if stdout < 0 or not os.path.samestat(os.fstat(stdout), file.stat()):
         return
@@ -103,7 +103,7 @@ def _answer(
     line: bytes,
     should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
-    """The result object of a line, or what is wrong with it."""
+    """Return the result object of a line, or what is wrong with it."""
     from blendin_mlx.errors import BlendinError
 
     kept: dict[str, Any] = {}
@@ -133,7 +133,7 @@ def _parsed(line: bytes) -> dict[str, Any]:
 
 
 def _messages(given: dict[str, Any]) -> list[dict[str, str]]:
-    """The conversation of a line; takes it out of the line.
+    """Return the conversation of a line, and remove it from the line.
 
     A message's content is a text, or a list of texts as {"type": "text", "text": …}.
     """

@@ -14,8 +14,8 @@ import click
 from .options.checks import check_usable, read_schema
 from .options.method import make_method, with_reference
 from .options.settings import Settings
-from .pair_loading import LONGEST_PROMPT, keep_resident, load_pair, named_pair
-from .prompting import notices, prompt_of
+from .pair_loading import keep_resident, load_pair, spec_of
+from .prompting import joined, notices, prompt_of
 from .terminal.interrupts import unswallowed_interrupt
 from .terminal.output import say
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from .terminal.files import Target
 
 
-COLDEST = 1e-6  # below it 1 / temp outgrows float32, and mlx-lm draws just any token
-MILDEST = 1e-6  # a penalty below it makes infinity of a logit
-CANDIDATES = 5  # of each distribution, in a trace
+_COLDEST = 1e-6  # below it 1 / temp outgrows float32, and mlx-lm draws just any token
+_MILDEST = 1e-6  # a penalty below it makes infinity of a logit
+_CANDIDATES = 5  # of each distribution, in a trace
 
 
 class Session:
@@ -51,7 +51,6 @@ class Session:
     """
 
     def __init__(self, settings: Settings, quiet: bool = False) -> None:
-        named = named_pair(settings.pair, settings.base, settings.aligned)
         self.settings = settings
         self._quiet = quiet
         self._said: set[str] = set()
@@ -59,30 +58,23 @@ class Session:
         self.cut_json = False
         self.opened = False
         with unswallowed_interrupt():
-            self._load(named, quiet)
+            self._load(quiet)
 
-    def _load(self, named: str | None, quiet: bool) -> None:
+    def _load(self, quiet: bool) -> None:
+        from blendin_mlx.input_text import read_text
         from blendin_mlx.prompt_cache import make_prompt_cache
 
         self.settings = settings = with_reference(self.settings, [self.settings.method])
+        spec = spec_of(settings)
         self.method = make_method(settings)
         self.schema = read_schema(settings.json_schema)
         self.began = settings
         check_usable(settings)
         started = time.perf_counter()
-        tokens = settings.max_tokens + LONGEST_PROMPT
-        self.pair = load_pair(
-            named,
-            settings.base,
-            settings.aligned,
-            quiet,
-            tokens,
-            settings.force,
-            settings.kv_bits,
-            settings.reference,
-            settings.aligned_template is None,
-        )
+        self.pair = load_pair(spec, quiet)
         self.pair.limit_context(settings.context)
+        if settings.aligned_template is not None:
+            self.pair.use_aligned_template(read_text(settings.aligned_template))
         if settings.wired_limit:
             keep_resident()
         self.load_s = time.perf_counter() - started
@@ -91,7 +83,7 @@ class Session:
         self.drafting = self._drafting()
 
     def _kept_cache(self) -> PromptCache | None:
-        """What the file of ``--prompt-cache`` keeps, None where there is none yet."""
+        """Return what the file of ``--prompt-cache`` keeps, None where there is none yet."""
         from blendin_mlx.prompt_cache import load_prompt_cache
 
         path = self.settings.prompt_cache
@@ -141,7 +133,7 @@ class Session:
 
     @property
     def dial(self) -> float:
-        """How much of the guide's weight counts, from 0 to 1."""
+        """The share of the guide's weight that counts, from 0 to 1."""
         return self._dial
 
     def turn_dial(self, value: float) -> None:
@@ -180,13 +172,12 @@ class Session:
         trace: Target | None = None,
         begun: Sequence[int] = (),
     ) -> Iterator[Response]:
-        """Answer a conversation, writing the trace on the way.
+        """Answer a conversation; each step is written to the trace.
 
         Args:
             begun: ids of the base that the answer begins with; they are not given again.
         """
         from blendin_mlx.generation import stream_generate
-        from blendin_mlx.trace.records import TraceWriter
 
         with unswallowed_interrupt():  # a template may take seconds, and does not look around
             prompt = self.prompt(messages)
@@ -208,24 +199,36 @@ class Session:
             prompt_cache=self.cache,
             should_stop=should_stop,
             constraint=constraint,
-            candidates=CANDIDATES if trace else 0,
+            candidates=_CANDIDATES if trace else 0,
             **self._sampling(),
         )
-        if writer := TraceWriter(trace, self.pair) if trace else None:
-            writer.run(prompt, self._recorded())
+        for response in self._traced(responses, prompt, trace) if trace else responses:
+            yield response
+        self._remark(response, constraint)
+
+    def _traced(
+        self, responses: Iterator[Response], prompt: PairPrompt, trace: Target
+    ) -> Iterator[Response]:
+        """Yield the responses, and write each to the trace."""
+        from blendin_mlx.trace.records import TraceWriter
+
+        writer = TraceWriter(trace, self.pair)
+        writer.run(prompt, self._recorded())
         for response in responses:
             yield response
-            if writer:
-                for piece in response.pieces:
-                    writer.step(piece)
-                if response.finish_reason:
-                    writer.end(self.result(response))
-        said = response.statistics
-        cut = response.finish_reason != "stop"
-        self.cut_json = bool(constraint and cut and not constraint.is_complete(said.token_ids))
+            for piece in response.pieces:
+                writer.step(piece)
+            if response.finish_reason:
+                writer.end(self.result(response))
+
+    def _remark(self, last: Response, constraint: JsonConstraint | None) -> None:
+        """Say what a user should know about a finished answer."""
+        ids = last.statistics.token_ids
+        cut = last.finish_reason != "stop"
+        self.cut_json = bool(constraint and cut and not constraint.is_complete(ids))
         if self.cut_json:
             say("the answer ended before its JSON was complete; a larger --max-tokens may help")
-        if why := said.draft_off:
+        if why := last.statistics.draft_off:
             self._say_once(f"drafting is off: {why}")
 
     def _constraint(self, begun: Sequence[int]) -> JsonConstraint | None:
@@ -247,12 +250,12 @@ class Session:
     def prompt(
         self, messages: list[dict[str, str]], settings: Settings | None = None
     ) -> PairPrompt:
-        """What both models read of a conversation, the system prompt first.
+        """Return what both models read of a conversation, the system prompt first.
 
         Args:
             settings: others than those that hold now.
         """
-        prompt = prompt_of(self.pair, messages, settings or self.settings)
+        prompt = prompt_of(self.pair, messages, settings or self.settings, self.began)
         for line in notices(self.pair, prompt):
             self._say_once(line)
         return prompt
@@ -262,16 +265,16 @@ class Session:
 
         s = self.settings
         top_k = s.top_k if s.top_k < self.pair.base.vocabulary.size else 0  # all: no limit
-        temp = max(s.temp, COLDEST)
+        temp = max(s.temp, _COLDEST)
         sampler = make_sampler(temp, s.top_p, s.min_p, top_k=top_k) if s.temp > 0 else None
         processors = make_logits_processors(
-            repetition_penalty=s.repetition_penalty and max(s.repetition_penalty, MILDEST),
+            repetition_penalty=s.repetition_penalty and max(s.repetition_penalty, _MILDEST),
             repetition_context_size=s.repetition_context_size,
         )
         return {"sampler": sampler, "logits_processors": processors}
 
     def _recorded(self) -> dict[str, Any]:
-        """The settings as the trace keeps them; the method with its defaults filled in."""
+        """Return the settings as the trace keeps them; the method with its defaults filled in."""
         from blendin_mlx.answer_statistics import describe_method
 
         kept = {
@@ -283,7 +286,7 @@ class Session:
         return {**kept, **describe_method(self.method), **own}
 
     def result(self, response: Response) -> dict[str, Any]:
-        """The ``--json`` object of a finished answer."""
+        """Return the ``--json`` object of a finished answer."""
         result = response.statistics.as_json()
         result["timing"] = {"load_s": round(self.load_s, 4), **result["timing"]}
         token_ids = result.pop("token_ids")
@@ -291,8 +294,3 @@ class Session:
         if self.pair.reference is not None:
             models["reference"] = self.pair.reference.name
         return {**result, "models": models, "seed": self.seed, "token_ids": token_ids}
-
-
-def joined(*parts: str) -> str:
-    """The parts of a prompt, an empty line between them."""
-    return "\n\n".join(parts)

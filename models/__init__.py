@@ -6,8 +6,20 @@
 
 from __future__ import annotations
 
-from .errors import ModelError
+from .errors import MemoryNeededError, ModelError, UnsuitableError
 from .fetching.resolve import locate
-from .pair import load_pair
+from .pair import PairSpec, load_pair, load_spec
+from .progress import Progress
+from .storage.local_model import LocalModel
 
-__all__ = ["ModelError", "load_pair", "locate"]
+__all__ = [
+    "LocalModel",
+    "MemoryNeededError",
+    "ModelError",
+    "PairSpec",
+    "Progress",
+    "UnsuitableError",
+    "load_pair",
+    "load_spec",
+    "locate",
+]

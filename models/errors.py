@@ -6,7 +6,7 @@ import re
 
 from blendin_mlx.errors import BlendinError
 
-CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 
 
 class ModelError(BlendinError):

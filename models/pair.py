@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Literal
 from .catalogue import entries
 from .fetching.resolve import locate_all
 from .progress import Progress
-from .storage.local_model import Located, repair_named
+from .storage.local_model import LocalModel, repair_named
 
 if TYPE_CHECKING:
     from blendin_mlx.model import LanguageModel, Pair
 
-    from .loading.memory import Need
     from .loading.preflight import Preflight
 
 TOKENS = 4096  # default length of the longest conversation
@@ -25,14 +24,15 @@ class CheckedPair:
     """Models that passed all checks, and the memory they need.
 
     Attributes:
+        spec: what was asked for.
         models: the base, the aligned model, and its reference if there is one.
         reports: the result of the checks, for each of them.
         need: the memory of all of them.
     """
 
-    models: tuple[Located, ...]
+    spec: PairSpec
+    models: tuple[LocalModel, ...]
     reports: tuple[Preflight, ...]
-    need: Need
 
 
 def check_pair(
@@ -63,9 +63,11 @@ def check_pair(
         MemoryNeededError: the models do not fit the memory.
         ValueError: one side is not named, or ``kv_bits`` is neither 4 nor 8.
     """
+    from blendin_mlx.model import no_chat_template
+
     from .loading.loader import check_folder
     from .loading.memory import check_memory
-    from .loading.preflight import KV_BITS, inspect_located
+    from .loading.preflight import inspect_located
 
     if kv_bits not in (None, *KV_BITS):
         raise ValueError(f"kv_bits must be 4 or 8, not {kv_bits}")
@@ -81,8 +83,10 @@ def check_pair(
             check_folder(one.folder)
     # Tokenizers are checked when they are opened, right after this.
     reports = [inspect_located(one, tokenizer=False) for one in located]
-    need = check_memory(reports, tokens, force, kv_bits)
-    return CheckedPair(tuple(located), tuple(reports), need)
+    check_memory(reports, spec.tokens, spec.force, spec.kv_bits)
+    if spec.needs_chat_template and not reports[1].has_chat_template:
+        raise no_chat_template(located[1].name)
+    return CheckedPair(spec, tuple(located), tuple(reports))
 
 
 def require_usable(
@@ -103,7 +107,7 @@ def require_usable(
         limit = report.context_limit
         if limit is not None and tokens > limit:
             raise PairError(f"{one.name} reads {limit} tokens at most, not {tokens}")
-    check_memory(checked.reports, tokens, kv_bits=kv_bits)
+    check_memory(checked.reports, tokens, kv_bits=checked.spec.kv_bits)
 
 
 def open_pair(checked: CheckedPair) -> Pair:
@@ -120,17 +124,13 @@ def open_pair(checked: CheckedPair) -> Pair:
 
 def load_pair(
     pair: str | None = None,
+    *,
     base: str | None = None,
     aligned: str | None = None,
-    progress: Progress | None = None,
-    *,
-    reference: str | None = None,
-    tokens: int = TOKENS,
-    force: bool = False,
-    kv_bits: int | None = None,
     needs_chat_template: bool = False,
+    progress: Progress | None = None,
 ) -> Pair:
-    """Load both models of a catalogue pair, or of two names (see :func:`check_pair`).
+    """Load both models of a catalogue pair, or of two names (see :class:`PairSpec`).
 
     Args:
         pair: a pair of the catalogue.
@@ -154,29 +154,27 @@ def load_pair(
         >>> load_pair("demo")
         >>> load_pair(base="HuggingFaceTB/SmolLM2-360M", aligned="smollm2-135m-instruct")
     """
-    from functools import partial
+    spec = PairSpec(pair=pair, base=base, aligned=aligned, needs_chat_template=needs_chat_template)
+    return load_spec(spec, progress)
 
-    from .loading.loader import evaluate_weights
 
-    checked = check_pair(
-        pair,
-        base,
-        aligned,
-        progress,
-        reference=reference,
-        tokens=tokens,
-        force=force,
-        kv_bits=kv_bits,
-    )
-    opened = open_pair(checked)
-    if needs_chat_template:
-        opened.require_chat_template()
+def load_spec(spec: PairSpec, progress: Progress | None = None) -> Pair:
+    """Load the models of a pair, all of their weights into memory.
+
+    Raises:
+        ModelError: a model is unknown, missing or damaged.
+        MemoryNeededError: they do not fit.
+        PairError: the aligned model has no chat template, and one is needed.
+    """
+    from .loading.loader import read_weights
+
+    opened = open_pair(check_pair(spec, progress))
     for model in filter(None, (opened.base, opened.aligned, opened.reference)):
-        evaluate_weights(model.network, progress and partial(progress, f"{model.name}, load"))
+        read_weights(model, progress)
     return opened
 
 
-def _open(located: Located) -> LanguageModel:
+def _open(located: LocalModel) -> LanguageModel:
     from .loading.loader import open_model
 
     with repair_named(located):

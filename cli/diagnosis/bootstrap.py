@@ -73,7 +73,7 @@ def _drawn(parts: Sequence[Part]) -> npt.NDArray[np.float64]:
     import numpy as np
 
     count = len(parts)
-    often = np.random.default_rng(0).multinomial(count, [1 / count] * count, RESAMPLES)
+    often = np.random.default_rng(0).multinomial(count, [1 / count] * count, _RESAMPLES)
     counted, whole = (often @ np.array(parts, dtype=np.float64)).T
     shares: npt.NDArray[np.float64] = counted / np.maximum(whole, 1)
     return shares
@@ -81,4 +81,4 @@ def _drawn(parts: Sequence[Part]) -> npt.NDArray[np.float64]:
 
 def _middle(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     values.sort()
-    return float(values[TAIL]), float(values[-1 - TAIL])
+    return float(values[_TAIL]), float(values[-1 - _TAIL])

@@ -130,7 +130,7 @@ def _numbered(lines: Sequence[int]) -> str:
     """Format numbers: ``line 2``, ``lines 1, 3 and 7``, ``lines 1, 2, 3, 4, 5 and 12 more``."""
     if len(lines) == 1:
         return f"line {lines[0]}"
-    shown = [str(number) for number in lines[:NAMED]]
+    shown = [str(number) for number in lines[:_NAMED]]
     rest = len(lines) - len(shown)
     last = f"{rest} more" if rest else shown.pop()
     return f"lines {', '.join(shown)} and {last}"

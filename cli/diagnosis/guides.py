@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from ..options.method import make_method, with_reference
-from ..options.settings import Settings
-from ..pair_loading import LONGEST_PROMPT, named_pair
+from ..options.settings import DEFAULT_PAIR, Settings
+from ..pair_loading import named_pair, spec_of
 from ..terminal.interrupts import unswallowed_interrupt
 from ..terminal.output import say
 from ..terminal.progress import progress
-
-if TYPE_CHECKING:
-    from blendin_models.pair import CheckedPair
-    from blendin_models.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -46,8 +41,13 @@ def find(settings: Settings, guides: Sequence[str], quiet: bool = False) -> list
     for one in asked:
         make_method(one)
     with unswallowed_interrupt(), progress(quiet) as report:
-        _fetch(asked, report)
-        checked = [_checked(one, report) for one in asked]
+        from blendin_models.fetching.resolve import locate_all
+        from blendin_models.pair import check_pair
+
+        specs = [spec_of(one) for one in asked]
+        # All at once, so that an unknown name is refused before the first byte of another.
+        locate_all(list(dict.fromkeys(name for spec in specs for name in spec.names())), report)
+        checked = [check_pair(spec, report) for spec in specs]
     found = {}
     for one, pair in zip(asked, checked, strict=True):
         guide = pair.models[1]
@@ -71,7 +71,7 @@ def _settings_of_each(settings: Settings, guides: Sequence[str]) -> list[Setting
     first = [settings] if own else []
     if own:
         named_pair(settings.pair, settings.base, settings.aligned)
-    base = settings.base or entries.find_pair(settings.pair or "demo").base
+    base = settings.base or entries.find_pair(settings.pair or DEFAULT_PAIR).base
     others = [replace(settings, pair=None, base=base, aligned=guide) for guide in guides]
     return [with_reference(one, [one.method]) for one in first + others]
 

@@ -58,4 +58,4 @@ def _bursts(report: Report) -> list[tuple[int, int, float]]:
     """Return length, count and height (0 to 1) of each bar of the histogram of burst lengths."""
     counts = Counter(min(length, LONGEST) for length in report.cascades)
     tallest = max(counts.values(), default=1)
-    return [(n, counts[n], counts[n] / tallest) for n in range(1, LONGEST + 1)]
+    return [(n, counts[n], counts[n] / tallest) for n in range(1, _LONGEST + 1)]

@@ -24,7 +24,7 @@ CRITERIA: Mapping[str, Callable[[Count], Part]] = {
     "base_ends_lost": lambda one: (one.base_end_lost, 1),
     "hit_limit": lambda one: (one.hit_limit, 1),
 }
-WON = {
+_WON = {
     "base_ends_lost": "loses fewer of the base's ends",
     "hit_limit": "runs into the length limit less often",
 }
@@ -93,7 +93,7 @@ class Comparison:
         if decided_by is None:
             return f"{told}, lost ends or answers at the length limit"
         less, more = map(percent, self.shares[decided_by])
-        return f"{told}; {self.first} {WON[decided_by]}, {less} against {more}"
+        return f"{told}; {self.first} {_WON[decided_by]}, {less} against {more}"
 
     def _less(self) -> str:
         value = self.differences["rate"].value
@@ -112,7 +112,7 @@ def compared(first: Report, second: Report) -> Comparison:
     """Compare two guides over the prompts that both answered."""
     count = min(len(first.counts), len(second.counts))
     shares, differences = {}, {}
-    for name, part in CRITERIA.items():
+    for name, part in _CRITERIA.items():
         one, other = ([part(n) for n in each.counts[:count]] for each in (first, second))
         shares[name] = share(one), share(other)
         differences[name] = difference(one, other)

@@ -220,4 +220,4 @@ def is_stable(answers: Sequence[Blended]) -> bool:
     if len(answers) < FEWEST:
         return False
     low, high = interval(answers)
-    return high - low <= 2 * STABLE
+    return high - low <= 2 * _STABLE

@@ -7,11 +7,11 @@ from typing import Any
 
 from ..terminal.output import tell
 
-BYTES_OF_A_WEIGHT = {"cpu": 4.0, "gpu": 0.6}  # float32; 4 bits with their scales
+_BYTES_OF_A_WEIGHT = {"cpu": 4.0, "gpu": 0.6}  # float32; 4 bits with their scales
 
 
 def about_pair(entry: Any, here: Any = None) -> dict[str, Any]:
-    """A pair of the catalogue as an object.
+    """Return a pair of the catalogue as an object.
 
     Args:
         here: what is on this machine (``inventory.everything()``), if it was looked up already.
@@ -22,7 +22,7 @@ def about_pair(entry: Any, here: Any = None) -> dict[str, Any]:
 
     here = listing.everything() if here is None else here
     base, aligned = (about_model(model, here) for model in entry.models)
-    weight = BYTES_OF_A_WEIGHT["cpu" if is_cpu() else "gpu"]
+    weight = _BYTES_OF_A_WEIGHT["cpu" if is_cpu() else "gpu"]
     memory = int(weight * sum(model.parameters for model in entry.models))
     missing = [model["download_bytes"] for model in (base, aligned) if not model["installed"]]
     return {
@@ -42,7 +42,7 @@ def about_pair(entry: Any, here: Any = None) -> dict[str, Any]:
 
 
 def about_model(entry: Any, here: Any = None) -> dict[str, Any]:
-    """A model of the catalogue as an object."""
+    """Return a model of the catalogue as an object."""
     from blendin_models.errors import ModelError
     from blendin_models.inventory import lookup
 
@@ -65,7 +65,7 @@ def about_model(entry: Any, here: Any = None) -> dict[str, Any]:
 
 
 def about_check(checked: Any, need: Any, related: Any, tokens: int, room: int) -> dict[str, Any]:
-    """What can be known of a pair before its weights are read, as an object."""
+    """Return what can be known of a pair before its weights are read, as an object."""
     sides = zip(("base", "aligned"), checked.models, checked.reports, strict=True)
     return {
         "vocabularies": related.kind,
@@ -100,7 +100,7 @@ def kept_models(here: Any) -> list[dict[str, Any]]:
 
 
 def about_kept(kept: Any) -> dict[str, Any]:
-    """A model that is here, as an object."""
+    """Return a model that is here, as an object."""
     return {
         "name": kept.name,
         "path": str(kept.folder),
@@ -112,13 +112,13 @@ def about_kept(kept: Any) -> dict[str, Any]:
 
 
 def kept_line(model: dict[str, Any]) -> str:
-    """A model that is here and in no pair, in one line."""
+    """Return a model that is here and in no pair, in one line."""
     damaged = f"  (damaged: {model['problem']})" if model["problem"] else ""
     return f"{model['name']}  {model['bytes'] / 1e6:.0f} MB  {model['source']}{damaged}"
 
 
 def model_line(model: dict[str, Any]) -> str:
-    """A model of a pair in one line."""
+    """Return a model of a pair in one line."""
     if model["installed"]:
         state = f"here, {model['bytes'] / 1e6:.0f} MB"
     else:
@@ -129,7 +129,7 @@ def model_line(model: dict[str, Any]) -> str:
 
 
 def about_located(located: Any) -> dict[str, Any]:
-    """A model that was just fetched or imported, as an object."""
+    """Return a model that was just fetched or imported, as an object."""
     return {
         "name": located.name,
         "path": str(located.folder),
@@ -138,13 +138,13 @@ def about_located(located: Any) -> dict[str, Any]:
 
 
 def pair_line(pair: dict[str, Any]) -> str:
-    """A pair in one line."""
+    """Return a pair in one line."""
     much = f"  (needs about {pair['memory_bytes'] / 1e9:.0f} GB of memory: too much for here)"
     return f"{pair['name']}  {pair['description']}{'' if pair['fits'] else much}"
 
 
 def suggestion(pair: dict[str, Any]) -> str:
-    """A pair that may suit, and what is known of it."""
+    """Return a pair that may suit, and what is known of it."""
     from blendin_models.storage.disk_space import readable
 
     state = "here" if pair["installed"] else f"{readable(pair['download_bytes'])} to fetch"
@@ -154,12 +154,12 @@ def suggestion(pair: dict[str, Any]) -> str:
 
 
 def echo_json(content: Any) -> None:
-    """JSON in one line."""
+    """Print JSON in one line."""
     tell(json.dumps(content, ensure_ascii=False))
 
 
 def echo(about: dict[str, Any], as_json: bool) -> None:
-    """An object as JSON, or a line for each value."""
+    """Print an object as JSON, or a line for each value."""
     if as_json:
         echo_json(about)
     else:
@@ -167,7 +167,7 @@ def echo(about: dict[str, Any], as_json: bool) -> None:
 
 
 def print_about(about: dict[str, Any], indent: str = "") -> None:
-    """An object, a line for each value."""
+    """Print a line for each value of an object."""
     for key, value in about.items():
         if isinstance(value, dict):
             if value:

@@ -1,4 +1,4 @@
-"""What can be seen to be of no use before the models are loaded, and files that options name."""
+"""Validate options, and the files that they name, before any model is loaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .settings import Settings
 
 
 def check_usable(settings: Settings) -> None:
-    """Refuse, before the models are loaded, what can be seen to be of no use then.
+    """Refuse options that cannot work, before any model is loaded.
 
     Raises:
         click.UsageError: options that cannot go together, or a file that cannot be written.
@@ -33,7 +33,7 @@ def check_usable(settings: Settings) -> None:
 
 
 def read_schema(given: Path | dict[str, Any] | None) -> Any:
-    """The JSON schema in a file, or given outright, found usable; None without one.
+    """Return the JSON schema of a file, or given outright, validated; None without one.
 
     Raises:
         click.UsageError: it is not UTF-8, no JSON, or no schema that answers can be held to.

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ..terminal.files import FileToWrite
 from .override import as_given
 
-LOCAL = "blendin.toml"
+_LOCAL = "blendin.toml"
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,14 @@ class Setting:
 
 
 def files() -> list[Path]:
-    """Where settings are looked for; the later file wins."""
+    """Return where settings are looked for; the later file wins."""
     from blendin_models.storage.paths import config_folder
 
-    return [config_folder() / "config.toml", Path(LOCAL)]
+    return [config_folder() / "config.toml", Path(_LOCAL)]
 
 
 def settings_of(group: click.Group) -> dict[str, dict[str, Setting]]:
-    """What the files set, by command and parameter name.
+    """Return what the files set, by command and parameter name.
 
     Raises:
         click.UsageError: a file that cannot be read, or a key that no command has.
@@ -60,7 +61,7 @@ def settings_of(group: click.Group) -> dict[str, dict[str, Setting]]:
 
 
 def configured(group: click.Group) -> list[str]:
-    """The commands that take settings from files: those that run models."""
+    """Return the commands that take settings from files: those that run models."""
     own = {"doctor", "reference"}
     return [
         name
@@ -70,7 +71,7 @@ def configured(group: click.Group) -> list[str]:
 
 
 def _add(found: dict[str, Setting], nearer: dict[str, Setting]) -> None:
-    """The settings of a nearer file; a pair named there comes before models named farther away."""
+    """Add the settings of a nearer file; a pair named there beats models named farther away."""
     if "pair" in nearer:
         for name in ("base", "aligned", "reference"):
             found.pop(name, None)
@@ -78,7 +79,7 @@ def _add(found: dict[str, Setting], nearer: dict[str, Setting]) -> None:
 
 
 def _options(command: click.Command) -> dict[str, click.Option]:
-    """The options of a command by their long names."""
+    """Return the options of a command by their long names."""
     return {
         name.lstrip("-"): parameter
         for parameter in command.params
@@ -91,7 +92,7 @@ def _options(command: click.Command) -> dict[str, click.Option]:
 def _checked(
     content: dict[str, Any], known: dict[str, click.Option], besides: set[str], where: str
 ) -> dict[str, Any]:
-    """The settings of a table with their keys as options are spelled."""
+    """Return the settings of a table with their keys as options are spelled."""
     settings = {}
     for key, value in content.items():
         if key in besides:
@@ -119,8 +120,28 @@ def _read(file: Path) -> dict[str, Any]:
         raise click.UsageError(f"{file} cannot be read: {error}") from None
 
 
+def variable(command: str, option: click.Parameter) -> str:
+    """Return the environment variable that sets an option of a command."""
+    return f"BLENDIN_{command}_{option.name}".upper().replace("-", "_")
+
+
+def origin(error: click.BadParameter) -> str | None:
+    """Return which variable, or which file and key, set a refused value; None for other sources."""
+    ctx, option = error.ctx, error.param
+    if ctx is None or option is None or option.name is None or ctx.info_name is None:
+        return None
+    source = ctx.get_parameter_source(option.name)
+    if source is ParameterSource.ENVIRONMENT:
+        return variable(ctx.info_name, option)
+    group = ctx.find_root().command
+    if source is not ParameterSource.DEFAULT_MAP or not isinstance(group, click.Group):
+        return None
+    file = settings_of(group)[ctx.info_name][option.name].file
+    return f"{file}: {max(option.opts, key=len).lstrip('-')}"
+
+
 def default_map(group: click.Group) -> dict[str, dict[str, Any]]:
-    """The settings of the files as click takes them."""
+    """Return the settings of the files as click takes them."""
     return {
         command: {name: setting.value for name, setting in settings.items()}
         for command, settings in settings_of(group).items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,24 +11,26 @@ import click
 
 from ..terminal.files import FileToWrite
 from .precedence import as_meant, with_recommended
-from .settings import DRAFTS, METHODS, PROJECTIONS, STOP_POLICIES, Settings
+from .settings import DEFAULT_PAIR, DRAFTS, METHODS, PROJECTIONS, STOP_POLICIES, Settings
 from .types import Alpha, DraftTokens, Number, Template, Whole
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def pair_options(command: Command) -> Command:
-    """Which models."""
+    """Add the options that name the models."""
     return _apply(
         command,
-        click.option("--pair", metavar="NAME", help="A pair of the catalogue.  [default: demo]"),
+        click.option(
+            "--pair", metavar="NAME", help=f"A pair of the catalogue.  [default: {DEFAULT_PAIR}]"
+        ),
         click.option("--base", metavar="MODEL", help="Base model: a name, folder or hub repo id."),
         click.option("--aligned", metavar="MODEL", help="Aligned model that guides it."),
     )
 
 
 def method_options(command: Command) -> Command:
-    """How they are blended, and when an answer ends."""
+    """Add the method and its numbers: which models decide a token."""
     return _apply(
         command,
         click.option(
@@ -66,6 +69,13 @@ def method_options(command: Command) -> Command:
             metavar="MODEL",
             help="The aligned model's unaligned twin, for --method proxy-tuning.",
         ),
+    )
+
+
+def rule_options(command: Command) -> Command:
+    """Add the rules that every method keeps: when an answer ends, how tokens are carried over."""
+    return _apply(
+        command,
         click.option(
             "--stop-policy",
             type=click.Choice(STOP_POLICIES),
@@ -84,7 +94,7 @@ def method_options(command: Command) -> Command:
 
 
 def prompt_options(command: Command) -> Command:
-    """What the two models read."""
+    """Add what the two models read."""
     return _apply(
         command,
         click.option("--system", metavar="TEXT", help="System prompt of both models."),
@@ -111,7 +121,7 @@ def prompt_options(command: Command) -> Command:
 
 
 def sampling_options(command: Command) -> Command:
-    """How a token is taken from the distribution, with mlx-lm's names."""
+    """Add how a token is drawn from the distribution, with mlx-lm's names."""
     return _apply(
         command,
         click.option(
@@ -147,6 +157,13 @@ def sampling_options(command: Command) -> Command:
             default=0,
             help="Draw from this many tokens; 0 is off, and so is the whole vocabulary or more.",
         ),
+    )
+
+
+def answer_options(command: Command) -> Command:
+    """Add penalties, the seed, and what ends or constrains an answer."""
+    return _apply(
+        command,
         click.option(
             "--repetition-penalty",
             type=Number(min=0),
@@ -178,7 +195,7 @@ def sampling_options(command: Command) -> Command:
 
 
 def speed_options(command: Command) -> Command:
-    """What changes the time and the memory that an answer takes."""
+    """Add what changes the time and the memory that an answer takes."""
     return _apply(
         command,
         click.option(
@@ -224,10 +241,14 @@ def speed_options(command: Command) -> Command:
     )
 
 
-def blend_options(command: Command) -> Command:
-    """All of them; the command gets one :class:`Settings` as ``settings``."""
-    from functools import wraps
+_GROUPS = (
+    *(pair_options, method_options, rule_options, prompt_options),
+    *(sampling_options, answer_options, speed_options),
+)
 
+
+def blend_options(command: Command) -> Command:
+    """Add all of them; the command gets one :class:`Settings` as ``settings``."""
     names = set(Settings.__dataclass_fields__)
 
     @wraps(command)
@@ -237,7 +258,7 @@ def blend_options(command: Command) -> Command:
         return command(settings=with_recommended(as_meant(settings)), **values)
 
     decorated: Any = gathered
-    for group in (speed_options, sampling_options, prompt_options, method_options, pair_options):
+    for group in reversed(_GROUPS):
         decorated = group(decorated)
     gathering: Command = decorated
     return gathering

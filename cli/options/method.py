@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .settings import Settings
+from .settings import DEFAULT_PAIR, Settings
 
 if TYPE_CHECKING:
     from blendin_mlx.blend.methods import Method
@@ -87,7 +87,7 @@ def with_reference(settings: Settings, methods: Iterable[str]) -> Settings:
     from blendin_mlx.blend.methods import make_method as plain
     from blendin_models.catalogue import entries
 
-    pair = entries.pairs().get(settings.pair or "demo")
+    pair = entries.pairs().get(settings.pair or DEFAULT_PAIR)
     own = settings.reference is not None or settings.aligned is not None
     if own or pair is None or not any(plain(name).needs_reference for name in methods):
         return settings

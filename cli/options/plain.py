@@ -35,7 +35,7 @@ def _make_plain(ctx: click.Context, option: click.Parameter, value: Any) -> None
 
 @contextmanager
 def _dumb_terminal() -> Iterator[None]:
-    """What every library that draws on terminals looks at, until the command ends."""
+    """Context manager: set what every library that draws on terminals looks at."""
     before = {name: os.environ.get(name) for name in ("NO_COLOR", "TERM")}
     os.environ.update(NO_COLOR="1", TERM="dumb")
     try:

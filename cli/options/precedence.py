@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from .settings import Settings
+from .settings import DEFAULT_PAIR, Settings
 
 _NEAREST = 3
 
 
 def as_meant(settings: Settings) -> Settings:
-    """What was set far away gives way to what was said nearby.
+    """Return the settings by precedence: command line, then environment, then files.
 
     A pair named on the command line comes before models named in a file. An option of methods that
     is set in a file or in the environment is for those methods that have it.
@@ -36,7 +36,7 @@ def as_meant(settings: Settings) -> Settings:
 
 
 def _nearness(parameter: str) -> int:
-    """How near to the user a value was set: the command line is the nearest."""
+    """Return how near to the user a value was set; the command line is the nearest."""
     from click.core import ParameterSource
 
     order = ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, ParameterSource.ENVIRONMENT
@@ -45,12 +45,12 @@ def _nearness(parameter: str) -> int:
 
 
 def with_recommended(settings: Settings) -> Settings:
-    """What the catalogue recommends for a pair holds where nothing else was said."""
+    """Return the settings with the catalogue's recommendations where nothing else was said."""
     from click.core import ParameterSource
 
     from blendin_models.catalogue import entries
 
-    pair = entries.pairs().get(settings.pair or "demo")
+    pair = entries.pairs().get(settings.pair or DEFAULT_PAIR)
     if pair is None or settings.base is not None or settings.aligned is not None:
         return settings
     ctx = click.get_current_context()

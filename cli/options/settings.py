@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from blendin_mlx.drafting.drafter import Draft
     from blendin_mlx.tokens.projection import ProjectionRule
 
+DEFAULT_PAIR = "demo"
 METHODS = (
     *("base", "aligned", "blendin", "fixed", "nudging", "ensemble", "kad", "confidence-bet"),
     "proxy-tuning",

@@ -16,7 +16,7 @@ from ..terminal.quiet import quiet_option
 if TYPE_CHECKING:
     from blendin_mlx.trace.records import RecordedRun
 
-EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+_EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group()
@@ -31,7 +31,7 @@ def trace() -> None:
 
 
 @trace.command("verify")
-@click.argument("file", type=EXISTING)
+@click.argument("file", type=_EXISTING)
 @click.option(
     "--tolerance",
     type=Number(min=0),
@@ -55,7 +55,7 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
     from blendin_mlx.model import MODEL_ROLES
     from blendin_mlx.trace.records import is_run, read_trace
     from blendin_mlx.trace.verify import verify
-    from blendin_models import load_pair
+    from blendin_models.pair import PairSpec, load_spec
 
     records = list(read_trace(file))
     if not records or not is_run(records[0]):
@@ -65,7 +65,8 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
     if not pull:
         _require_here(file, [base, aligned, *twin])
     with progress(quiet) as report:
-        pair = load_pair(None, base, aligned, report, reference=twin[0] if twin else None)
+        reference = twin[0] if twin else None
+        pair = load_spec(PairSpec(base=base, aligned=aligned, reference=reference), report)
     mismatch = verify(pair, records, tolerance)
     if mismatch is not None:
         complain(f"{file}: {mismatch}")
@@ -143,7 +144,7 @@ def _about(recorded: RecordedRun, by_guide: bool) -> str:
 
 
 @trace.command()
-@click.argument("files", nargs=-1, required=True, type=EXISTING)
+@click.argument("files", nargs=-1, required=True, type=_EXISTING)
 @click.option(
     "--output",
     "-o",

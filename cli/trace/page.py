@@ -12,10 +12,10 @@ from ..terminal.web_pages import clean, render
 if TYPE_CHECKING:
     from blendin_mlx.trace.records import RecordedRun
 
-BINS = 20
+_BINS = 20
 WIDTH, HEIGHT = 600.0, 100.0
-WORDS = {"base": "base alone", "kept": "base's choice kept", "override": "base overridden"}
-WORDS |= {"end": "guide: the answer is over"}
+_WORDS = {"base": "base alone", "kept": "base's choice kept", "override": "base overridden"}
+_WORDS |= {"end": "guide: the answer is over"}
 
 
 def page(runs: list[tuple[str, RecordedRun]]) -> str:
@@ -65,7 +65,7 @@ def _token(step: dict[str, Any]) -> dict[str, Any]:
     decided, alpha = recorded_decision(step), step["alpha"]
     facts = [
         ("token", f"{step['index']}  {visible(step['text'])}"),
-        ("decided by", WORDS[decided]),
+        ("decided by", _WORDS[decided]),
     ]
     facts += _rankings(step)
     named = {"alpha": "α", "prob": "probability", "gap": "lead over the next"}
@@ -126,10 +126,10 @@ def _timeline(steps: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _histogram(steps: list[dict[str, Any]], tau: Any) -> dict[str, Any]:
-    counts = [0] * BINS
+    counts = [0] * _BINS
     for step in steps:
-        counts[min(max(int(BINS * step["base"]["prob"]), 0), BINS - 1)] += 1
-    tallest, width = max([*counts, 1]), WIDTH / BINS
+        counts[min(max(int(_BINS * step["base"]["prob"]), 0), _BINS - 1)] += 1
+    tallest, width = max([*counts, 1]), WIDTH / _BINS
     bars = [
         {"x": i * width + 1, "width": width - 2, "y": HEIGHT * (1 - n / tallest), "n": n}
         for i, n in enumerate(counts)

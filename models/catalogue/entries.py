@@ -18,7 +18,7 @@ from ..errors import ModelError
 from ..hub.checksums import SHA256
 from ..loading.quantize import Quantization
 from ..storage import paths
-from ..storage.local_model import REPO_ID
+from ..storage.local_model import repo_named
 from .toml_entries import entry, tables
 
 # A pinned release only: no option, path, URL or marker.
@@ -87,7 +87,7 @@ class PackagedModel(ModelEntry):
         if not SHA256.match(self.sha256):
             raise ValueError(f"sha256 must be 64 hexadecimal digits, not {self.sha256!r}")
         for package in self.packages:
-            if not REQUIREMENT.match(package):
+            if not _REQUIREMENT.match(package):
                 raise ValueError(f"packages must be of the form name==version, not {package!r}")
 
     @property
@@ -116,7 +116,7 @@ class HubModel(ModelEntry):
     def __post_init__(self) -> None:
         super().__post_init__()
         Quantization(self.bits)
-        if not REPO_ID.match(self.origin) or (self.revision and "@" in self.repo):
+        if not repo_named(self.origin) or (self.revision and "@" in self.repo):
             raise ValueError(f"repo and revision must be those of a hub repo, not {self.origin!r}")
 
     @property

@@ -18,7 +18,7 @@ from ..progress import Progress
 from ..storage import disk_space, manifest, paths
 from ..storage.atomic_folders import working_on
 from ..storage.disk_space import Wanted
-from ..storage.local_model import Located, repair_named
+from ..storage.local_model import LocalModel, repair_named
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _quantized(
 
     record = manifest.read(folder) if folder.parent == paths.models_folder() else None
     revision = folder.name if record is None else record.revision
-    whole = Located(asked.name, folder, revision, asked.name)
+    whole = LocalModel(asked.name, folder, revision, asked.name)
     with repair_named(whole):
         check_folder(folder)
         if is_quantized(folder):
@@ -192,7 +192,7 @@ def _quantized(
             made = manifest.Manifest(asked.repo, revision, settings)
             report = progress and partial(progress, f"{asked.name}, to {quantization.bits} bits")
             convert(folder, target, quantization, made, report)
-    return Located(asked.name, target, revision, asked.name)
+    return LocalModel(asked.name, target, revision, asked.name)
 
 
 def converted_name(repo: str, revision: str, quantization: Quantization) -> str:

@@ -83,13 +83,13 @@ def _download(
     command = [sys.executable, "-I", str(RUN_PIP), "download", "--no-deps", "--no-cache-dir"]
     command += ["--only-binary=:all:", "--disable-pip-version-check", "--no-input"]
     command += ["-d", str(scratch)]
-    if _pip_version() >= RAW_PROGRESS_SINCE:
+    if _pip_version() >= _RAW_PROGRESS_SINCE:
         command += ["--progress-bar=raw"]
     output = []
     with _pip([*command, "--", requirement], scratch) as pip:
         for line in pip.stdout or ():
             output.append(line)
-            if match := RAW_PROGRESS.search(line):
+            if match := _RAW_PROGRESS.search(line):
                 _report(entry, before, int(match[1]), progress)
     wheels = list(scratch.glob("*.whl"))
     if pip.returncode or len(wheels) != 1:

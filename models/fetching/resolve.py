@@ -12,7 +12,7 @@ from ..loading.quantize import Quantization
 from ..progress import Progress
 from ..storage import disk_space, manifest, paths
 from ..storage.disk_space import Wanted
-from ..storage.local_model import REPO_ID, Located
+from ..storage.local_model import LocalModel, repo_named
 from .hub_models import HubRepo, is_kept, locate_repos
 from .pip_packages import install
 
@@ -57,13 +57,15 @@ def locate_all(
         if not paths.is_installed(entry.name)
     ]
     disk_space.require(wanted)
-    located: dict[HubRepo | entries.PackagedModel, Located] = {}
+    located: dict[HubRepo | entries.PackagedModel, LocalModel] = {}
     if repos:
         hub_models = locate_repos(repos, wanted, progress, quantization, update)
         located.update(hub_models.items())
     for one in packaged:
-        located[one] = Located(one.name, install(one, progress), f"sha256:{one.sha256}", one.name)
-    return [one if isinstance(one, Located) else located[one] for one in found]
+        located[one] = LocalModel(
+            one.name, install(one, progress), f"sha256:{one.sha256}", one.name
+        )
+    return [one if isinstance(one, LocalModel) else located[one] for one in found]
 
 
 def missing(names: Sequence[str]) -> list[str]:
@@ -75,13 +77,13 @@ def missing(names: Sequence[str]) -> list[str]:
     return [name for name in names if not _is_here(_find(name))]
 
 
-def _is_here(found: Located | HubRepo | entries.PackagedModel) -> bool:
+def _is_here(found: LocalModel | HubRepo | entries.PackagedModel) -> bool:
     if isinstance(found, HubRepo):
         return is_kept(found)
-    return isinstance(found, Located) or paths.is_installed(found.name)
+    return isinstance(found, LocalModel) or paths.is_installed(found.name)
 
 
-def _find(name: str) -> Located | HubRepo | entries.PackagedModel:
+def _find(name: str) -> LocalModel | HubRepo | entries.PackagedModel:
     if not name.strip():
         raise ModelError("a model's name is empty; see blendin models list")
     entry = entries.models().get(name)
@@ -91,12 +93,12 @@ def _find(name: str) -> Located | HubRepo | entries.PackagedModel:
         return HubRepo(name, entry.repo, entry.revision, Quantization(entry.bits))
     folder = Path(os.path.expanduser(name))  # leaves ~user as it is if user has no home
     if folder.is_dir():
-        return Located(folder.resolve().name, folder)
+        return LocalModel(folder.resolve().name, folder)
     if paths.NAME.match(name) and paths.model_folder(name).is_dir():
         kept = paths.model_folder(name)
         record = manifest.read(kept)
-        return Located(name, kept, record.revision if record else None)
-    if match := REPO_ID.match(name):
-        return HubRepo(name, match["repo"], match["revision"], Quantization())
+        return LocalModel(name, kept, record.revision if record else None)
+    if asked := repo_named(name):
+        return HubRepo(name, *asked, Quantization())
     hint = entries.hint(name, entries.models())
     raise ModelError(f"{name!r} is not a folder, a hub repo id or a known model{hint}")

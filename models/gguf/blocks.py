@@ -23,7 +23,7 @@ from blendin_mlx.backend.mlx import mx
 from .file import Bytes, Tensor
 
 GROUP_SIZE = 32
-FALLBACK_BITS = 8
+_FALLBACK_BITS = 8
 
 Floats = npt.NDArray[np.float32]
 _Affine = tuple[Bytes, Floats, Floats]
@@ -79,9 +79,9 @@ def floats(tensor: Tensor) -> Floats:
 
 def _requantized(tensor: Tensor) -> Quantized:
     weight, scales, biases = mx.quantize(
-        mx.array(floats(tensor)), group_size=GROUP_SIZE, bits=FALLBACK_BITS
+        mx.array(floats(tensor)), group_size=GROUP_SIZE, bits=_FALLBACK_BITS
     )
-    return Quantized(FALLBACK_BITS, np.array(weight), np.array(scales), np.array(biases))
+    return Quantized(_FALLBACK_BITS, np.array(weight), np.array(scales), np.array(biases))
 
 
 def _packed(values: Bytes, bits: int) -> Bytes:

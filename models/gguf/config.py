@@ -12,7 +12,7 @@ from ..errors import ModelError
 from .blocks import floats
 from .file import GgufFile, Tensor
 
-MODEL_TYPES = {
+_MODEL_TYPES = {
     "llama": "llama",
     "qwen2": "qwen2",
     "qwen3": "qwen3",
@@ -49,10 +49,10 @@ def architecture(file: GgufFile) -> str:
         ModelError: it is missing or not supported.
     """
     name = file.fields.get("general.architecture")
-    if not isinstance(name, str) or name not in MODEL_TYPES:
+    if not isinstance(name, str) or name not in _MODEL_TYPES:
         raise ModelError(
             f"{file.path}: GGUF architecture {name!r} is not supported; "
-            f"{', '.join(MODEL_TYPES)} are"
+            f"{', '.join(_MODEL_TYPES)} are"
         )
     return name
 
@@ -127,7 +127,7 @@ def model_config(file: GgufFile) -> dict[str, Any]:
         if meta.integer(name, head_dim) != head_dim:
             raise meta.error(name, f"differs from the size of a head, {head_dim}: not supported")
     config: dict[str, Any] = {
-        "model_type": MODEL_TYPES[meta.architecture],
+        "model_type": _MODEL_TYPES[meta.architecture],
         "hidden_size": hidden,
         "num_hidden_layers": meta.integer("block_count"),
         "intermediate_size": meta.integer("feed_forward_length"),

@@ -38,10 +38,10 @@ def _same(one: Tensor, other: Tensor) -> bool:
         return False
     if one.type == other.type:
         return np.array_equal(one.data, other.data)
-    bits = int(min(_bits(one), _bits(other), MOST_BITS))
-    if bits < FEWEST_BITS:
+    bits = int(min(_bits(one), _bits(other), _MOST_BITS))
+    if bits < _FEWEST_BITS:
         return False
-    allowed = ROUNDING * 2.0**-bits
+    allowed = _ROUNDING * 2.0**-bits
     try:
         return all(
             _are_near(_rows(one, start), _rows(other, start), allowed)

@@ -85,13 +85,13 @@ def read_vocabulary(file: GgufFile) -> Vocabulary:
             f"{file.path}: it has no tokenizer.ggml.pre, so how its tokenizer splits words is "
             "unknown; choose a file converted by a newer llama.cpp"
         )
-    if not isinstance(pre, str) or (model == "gpt2" and pre not in PRE_TOKENIZERS):
+    if not isinstance(pre, str) or (model == "gpt2" and pre not in _PRE_TOKENIZERS):
         raise ModelError(
             f"{file.path}: GGUF pre-tokenizer {pre!r} is not supported; "
-            f"{', '.join(PRE_TOKENIZERS)} are"
+            f"{', '.join(_PRE_TOKENIZERS)} are"
         )
     tokens = texts(file, "tokens")
-    if (longest := max(map(len, tokens))) > LONGEST_TOKEN:
+    if (longest := max(map(len, tokens))) > _LONGEST_TOKEN:
         raise ModelError(f"{file.path}: damaged GGUF file: a token has {longest} characters")
     types = numbers(file, "token_type", len(tokens), NORMAL)
     tokens = [_piece(token, kind) for token, kind in zip(tokens, types, strict=True)]

@@ -29,7 +29,7 @@ INDEX = "model.safetensors.index.json"
 EXPECTED = (*paths.REQUIRED, "tokenizer_config.json")
 MAIN = "main"
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
-CHECKSUM = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})\Z")
+_CHECKSUM = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})\Z")
 
 
 @dataclass(frozen=True)
@@ -196,11 +196,11 @@ def _judged(folder: Path) -> Iterator[HubFile]:
     index = read_json(folder / INDEX)
     weights = index.get("weight_map") if isinstance(index, dict) else None
     shards = map(str, weights.values()) if isinstance(weights, dict) else ["model.safetensors"]
-    for name in dict.fromkeys((*EXPECTED, *shards, *_others(folder))):
+    for name in dict.fromkeys((*_EXPECTED, *shards, *_others(folder))):
         path = folder / name
         size = path.stat().st_size if path.is_file() else -1
         own = blob_of(path).name
-        yield HubFile(name, size, own if CHECKSUM.match(own) else None)
+        yield HubFile(name, size, own if _CHECKSUM.match(own) else None)
 
 
 def _others(folder: Path) -> list[str]:

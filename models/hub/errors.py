@@ -44,7 +44,7 @@ def _may_pass(error: Exception) -> bool:
     from huggingface_hub.errors import HfHubHTTPError
 
     if isinstance(error, HfHubHTTPError):
-        return error.response.status_code in PASSING_STATUS
+        return error.response.status_code in _PASSING_STATUS
     ended_early = type(error) is OSError and error.errno is None
     return ended_early or is_transport(error)
 
@@ -52,7 +52,7 @@ def _may_pass(error: Exception) -> bool:
 def _asked_wait(error: Exception) -> int:
     """Return the seconds that the hub asks to wait, at most `LONGEST_WAIT_S`."""
     headers = getattr(getattr(error, "response", None), "headers", {})
-    for name, seconds in ASKED_WAIT.items():
+    for name, seconds in _ASKED_WAIT.items():
         if match := seconds.search(headers.get(name, "")):
             return min(int(match[1][:9]), LONGEST_WAIT_S)
     return 0

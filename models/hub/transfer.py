@@ -58,7 +58,7 @@ def _check(response: Any) -> None:
     """Raise huggingface_hub's error for an error status, from the headers alone."""
     from huggingface_hub.utils import hf_raise_for_status
 
-    said = {name: response.headers[name] for name in ERROR_HEADERS if name in response.headers}
+    said = {name: response.headers[name] for name in _ERROR_HEADERS if name in response.headers}
     without_body = type(response)(response.status_code, headers=said, request=response.request)
     hf_raise_for_status(without_body)
     encoding = response.headers.get("Content-Encoding", "identity")

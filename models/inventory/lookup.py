@@ -9,7 +9,7 @@ from ..catalogue import entries
 from ..errors import ModelError
 from ..hub import cache
 from ..storage import paths
-from ..storage.local_model import REPO_ID
+from ..storage.local_model import repo_named
 from .listing import Kept, conversion, everything
 
 
@@ -68,8 +68,7 @@ def repo_asked_for(name: str) -> tuple[str, str | None] | None:
     entry = entries.models().get(name)
     if isinstance(entry, entries.HubModel):
         return entry.repo, entry.revision
-    match = REPO_ID.match(name)
-    return (match["repo"], match["revision"]) if match else None
+    return repo_named(name)
 
 
 def _repo(name: str) -> tuple[str, list[str] | None] | None:

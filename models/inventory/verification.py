@@ -14,7 +14,7 @@ from ..hub.cache import HubFile
 from ..hub.checksums import SHA256
 from ..progress import Advance, Progress
 from ..storage import manifest
-from ..storage.local_model import REPO_ID, repair
+from ..storage.local_model import repair, repo_named
 from .listing import Kept, everything
 from .lookup import find, repo_asked_for
 
@@ -69,7 +69,7 @@ def require_whole(name: str, verified: Sequence[Verified]) -> None:
 def _repair(name: str, kept: Kept) -> str:
     """Return the commands that replace a damaged model, and no other."""
     source = kept.source or ""
-    if REPO_ID.match(source):
+    if repo_named(source):
         parts = [
             part
             for part in entries.parts(name)

@@ -57,7 +57,7 @@ def check_counts(file: Path, config: dict[str, Any], tensors: Mapping[str, Tenso
         ModelError: names the count.
     """
     widest = max((size for one in tensors.values() for size in one.shape), default=0)
-    limits = ((LAYERS, max(FEW, len(tensors))), (BRANCHES, max(FEW, len(tensors), widest)))
+    limits = ((_LAYERS, max(FEW, len(tensors))), (_BRANCHES, max(FEW, len(tensors), widest)))
     for key, value in _numbers(config):
         for pattern, most in limits:
             if value > most and pattern.search(key):

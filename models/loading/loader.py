@@ -67,6 +67,11 @@ def open_model(folder: Path, name: str | None = None, revision: str | None = Non
     return LanguageModel(network, tokenizer, config, name or path.name, str(path), revision)
 
 
+def read_weights(model: LanguageModel, progress: Progress | None = None) -> None:
+    """Read all weights of an opened model into memory."""
+    evaluate_weights(model.network, progress and partial(progress, f"{model.name}, load"))
+
+
 @contextmanager
 def _explained(folder: Path) -> Iterator[None]:
     """Context manager: turn errors of libraries into a one-line `ModelError` with the folder."""

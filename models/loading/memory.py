@@ -41,7 +41,7 @@ def recommended() -> int:
         return int(mx.device_info()["max_recommended_working_set_size"])
     import psutil
 
-    return int(SHARE * psutil.virtual_memory().available)
+    return int(_SHARE * psutil.virtual_memory().available)
 
 
 def check_memory(
@@ -82,12 +82,12 @@ def _advice(models: Sequence[Preflight], tokens: int, kv_bits: int | None, room:
     if all(one.cache.quantized for one in models):
         smaller = [bits for bits in KV_BITS if kv_bits is None or bits < kv_bits]
         fit += [f"--kv-bits {n}" for n in smaller if need(models, tokens, n).total <= room][:1]
-    shorter = [n for n in STEPS if n < tokens and need(models, n, kv_bits).total <= room]
+    shorter = [n for n in _STEPS if n < tokens and need(models, n, kv_bits).total <= room]
     fit += [f"{length} tokens" for length in shorter[:1]]
     if fit:
         return f"{' or '.join(fit)} would fit"
     base, *guides = models
-    rest = room - need([base], min(tokens, STEPS[-1]), kv_bits).total
+    rest = room - need([base], min(tokens, _STEPS[-1]), kv_bits).total
     if rest <= 0:
         return "choose a smaller base or fewer bits"
     guide = "a guide" if len(guides) == 1 else "a guide and its reference"

@@ -104,7 +104,7 @@ def _without_vocabulary(file: Path) -> Any:
     """Build the tokenizer of a file without its vocabulary, which takes almost no time."""
     from tokenizers import Tokenizer
 
-    bare = {**load_json(file), "model": NO_VOCABULARY, "added_tokens": [], "post_processor": None}
+    bare = {**load_json(file), "model": _NO_VOCABULARY, "added_tokens": [], "post_processor": None}
     return Tokenizer.from_str(json.dumps(bare))
 
 

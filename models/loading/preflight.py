@@ -12,7 +12,7 @@ from blendin_mlx.context_limit import context_limit
 from blendin_mlx.reading.context import KV_GROUP
 
 from ..errors import ModelError, UnsuitableError, first_line
-from ..storage.local_model import Located, repair_named
+from ..storage.local_model import LocalModel, repair_named
 from ..storage.small_files import load_json
 from .config_json import check_counts, read_config
 from .loader import check_folder, load_network, open_files_limit, to_float32

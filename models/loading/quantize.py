@@ -36,10 +36,10 @@ class Quantization:
     group_size: int = 64
 
     def __post_init__(self) -> None:
-        if self.bits not in BITS:
-            raise ValueError(f"bits must be one of {BITS}, not {self.bits}")
-        if self.group_size not in GROUP_SIZES:
-            raise ValueError(f"group size must be one of {GROUP_SIZES}, not {self.group_size}")
+        if self.bits not in _BITS:
+            raise ValueError(f"bits must be one of {_BITS}, not {self.bits}")
+        if self.group_size not in _GROUP_SIZES:
+            raise ValueError(f"group size must be one of {_GROUP_SIZES}, not {self.group_size}")
 
 
 def quantization_of(folder: Path) -> Quantization | None:
@@ -112,7 +112,7 @@ def _write(
             network, config, quantization.group_size, quantization.bits
         )
     evaluate_weights(network, progress)
-    for pattern in BESIDES:
+    for pattern in _BESIDES:
         for file in source.glob(pattern):
             if file.name not in ("config.json", "model.safetensors.index.json"):
                 shutil.copy(file, target / file.name)

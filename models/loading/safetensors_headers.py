@@ -17,7 +17,7 @@ from ..storage.small_files import load_json, parse_json
 LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
 POINTER = b"version https://git-lfs"
 INDEX = "model.safetensors.index.json"
-BITS_OF = {
+_BITS_OF = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
     **dict.fromkeys(("U32", "I32", "F32"), 32),
@@ -59,7 +59,7 @@ def read_header(file: Path) -> dict[str, Tensor]:
         with file.open("rb") as opened:
             size = file.stat().st_size
             first = opened.read(8)
-            length = _header_length(file, first + opened.read(len(POINTER) - 8), size)
+            length = _header_length(file, first + opened.read(len(_POINTER) - 8), size)
             opened.seek(8)
             header = parse_json(opened.read(length).decode())
     except OSError as error:
@@ -77,7 +77,7 @@ def read_header(file: Path) -> dict[str, Tensor]:
 def _header_length(file: Path, begins: bytes, size: int) -> int:
     if size == 0:
         raise ModelError(f"{file} is empty")
-    if begins.startswith(POINTER):
+    if begins.startswith(_POINTER):
         raise ModelError(f"{file} is a git-lfs pointer, not the weights it stands for")
     length = int.from_bytes(begins[:8], "little")
     if size < 8 or length > min(size - 8, LONGEST_HEADER):
@@ -93,7 +93,7 @@ def _tensor(file: Path, name: str, entry: Any) -> Tensor:
     place: Any = entry.get("data_offsets")
     if not _counts(shape) or not _counts(place) or len(place) != 2:
         raise wrong
-    bits = BITS_OF.get(entry["dtype"])
+    bits = _BITS_OF.get(entry["dtype"])
     if bits is None:
         raise ModelError(f"{file} has weights of an unknown type: {entry['dtype']!r}")
     if math.prod(shape) * bits != 8 * (place[1] - place[0]):

@@ -21,7 +21,7 @@ try:
 except ImportError:  # pragma: no cover - Windows has no such locks, and no MLX
     fcntl = None  # type: ignore[assignment]
 
-UNFINISHED = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\Z")  # as mkdtemp names them
+_UNFINISHED = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\Z")  # as mkdtemp names them
 
 
 @contextmanager

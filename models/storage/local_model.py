@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import ModelError, UnsuitableError
 from . import paths
 
-REPO_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?\Z")
+_REPO_ID = re.compile(r"([\w-][\w.-]*/[\w.-]+)(?:@([\w./-]+))?\Z")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,17 @@ class Located:
     folder: Path
     revision: str | None = None
     source: str | None = None
+
+
+def repo_named(name: str) -> tuple[str, str | None] | None:
+    """Return the hub repo and the revision that a name says, None if it is not a hub repo id.
+
+    Example:
+        >>> repo_named("HuggingFaceTB/SmolLM2-360M@main")
+        ('HuggingFaceTB/SmolLM2-360M', 'main')
+    """
+    match = _REPO_ID.match(name)
+    return (match[1], match[2]) if match else None
 
 
 def repair(removed: str, fetched: str) -> str:

@@ -19,7 +19,7 @@ from blendin_models.loading import loader, preflight
 from blendin_models.loading.quantize import Quantization, convert
 from blendin_models.storage import atomic_folders, paths, small_files
 from blendin_models.storage.manifest import Manifest
-from tiny_folders import write_model
+from tiny_folders import load_model, write_model
 
 COMMIT = "c0ffee" + 34 * "0"
 REPO = "someone/model"
@@ -189,14 +189,14 @@ def test_a_path_with_glob_characters_is_loaded(tmp_path, folder, name):
     odd.parent.mkdir()
     shutil.move(folder, odd)
     preflight.inspect(odd)
-    model = loader.load_model(odd)
+    model = load_model(odd)
     assert (model.name, model.path) == (name, str(odd))
     assert model.network(mx.array([[5, 6]])).shape == (1, 2, 300)
     convert(odd, odd.with_name("copy"), Quantization(4, 32), Manifest("mine"))
-    loader.load_model(odd.with_name("copy"))
+    load_model(odd.with_name("copy"))
 
 
 def test_a_relative_path_with_glob_characters_is_loaded(tmp_path, folder, monkeypatch):
     shutil.move(folder, tmp_path / "a[bc]d")
     monkeypatch.chdir(tmp_path)
-    loader.load_model(Path("a[bc]d"))
+    load_model(Path("a[bc]d"))

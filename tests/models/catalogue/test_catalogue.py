@@ -11,8 +11,8 @@ from blendin_cli.options.types import BASE_TEMPLATES
 from blendin_models.catalogue import entries
 from blendin_models.catalogue.entries import HubModel, PackagedModel
 from blendin_models.errors import ModelError
-from blendin_models.fetching.resolve import REPO_ID
 from blendin_models.storage import paths
+from blendin_models.storage.local_model import repo_named
 
 MODEL = """
 [models.mine]
@@ -39,7 +39,7 @@ def test_every_model_is_well_formed(model):
     assert model.tokenizer
     assert 0.3 * model.parameters < model.bytes < 4.1 * model.parameters
     if isinstance(model, HubModel):
-        assert REPO_ID.match(model.origin)
+        assert repo_named(model.origin)
         return
     assert isinstance(model, PackagedModel)
     assert model.file.endswith(".gguf")

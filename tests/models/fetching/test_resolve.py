@@ -95,7 +95,7 @@ def test_a_folder_is_located_before_the_hub_is_asked(tmp_path, hub):
 def test_an_imported_model_is_located_by_name():
     folder = paths.model_folder("mine")
     folder.mkdir(parents=True)
-    assert resolve.locate("mine") == resolve.Located("mine", folder)
+    assert resolve.locate("mine") == resolve.LocalModel("mine", folder)
     manifest.write(folder, manifest.Manifest("mine.gguf", "sha256:12"))
     assert resolve.locate("mine").revision == "sha256:12"
 

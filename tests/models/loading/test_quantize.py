@@ -10,11 +10,10 @@ import pytest
 from blendin_mlx.backend.mlx import mx
 from blendin_models.errors import ModelError
 from blendin_models.loading.config_json import is_quantized
-from blendin_models.loading.loader import load_model
 from blendin_models.loading.quantize import Quantization, convert
 from blendin_models.storage import manifest, paths
 from blendin_models.storage.manifest import Manifest
-from tiny_folders import write_model
+from tiny_folders import load_model, write_model
 
 RECORD = Manifest("someone/model", "abc")
 
