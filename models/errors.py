@@ -29,4 +29,4 @@ def first_line(error: BaseException) -> str:
 
 def without_passwords(text: str) -> str:
     """Return a message without the user names and passwords in its URLs."""
-    return CREDENTIALS.sub("", text)
+    return _CREDENTIALS.sub("", text)

@@ -16,7 +16,55 @@ if TYPE_CHECKING:
 
     from .loading.preflight import Preflight
 
-TOKENS = 4096  # default length of the longest conversation
+TOKENS = 4096  # the longest conversation that memory is checked for by default
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSpec:
+    """Which models make a pair, and what they must be able to do.
+
+    Args:
+        pair: a name of the catalogue; with it, ``base`` or ``aligned`` replaces its side.
+        base, aligned: catalogue names, folders or hub repo ids; both are needed without ``pair``.
+        reference: the aligned model's unaligned twin, for methods that need one.
+        tokens: length of the longest conversation.
+        kv_bits: what the caches are quantized to, 4 or 8; None for not at all.
+        force: load them even where the memory does not suffice.
+        needs_chat_template: False where prompts come with a template of their own.
+
+    Raises:
+        ValueError: one side is not named, or ``kv_bits`` is neither 4 nor 8.
+
+    Example:
+        >>> PairSpec(base="HuggingFaceTB/SmolLM2-360M", aligned="smollm2-135m-instruct")
+    """
+
+    pair: str | None = None
+    base: str | None = None
+    aligned: str | None = None
+    reference: str | None = None
+    tokens: int = TOKENS
+    kv_bits: int | None = None
+    force: bool = False
+    needs_chat_template: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kv_bits not in (None, 4, 8):
+            raise ValueError(f"kv_bits must be 4 or 8, not {self.kv_bits}")
+        if self.pair is None and (self.base is None or self.aligned is None):
+            raise ValueError("name a pair, or both a base and an aligned model")
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the base, the aligned model, and the reference if there is one.
+
+        Raises:
+            ModelError: no pair has that name.
+        """
+        base, aligned = self.base, self.aligned
+        if self.pair is not None:
+            entry = entries.find_pair(self.pair)
+            base, aligned = base or entry.base, aligned or entry.aligned
+        return tuple(name for name in (base, aligned, self.reference) if name is not None)
 
 
 @dataclass(frozen=True)
@@ -24,7 +72,6 @@ class CheckedPair:
     """Models that passed all checks, and the memory they need.
 
     Attributes:
-        spec: what was asked for.
         models: the base, the aligned model, and its reference if there is one.
         reports: the result of the checks, for each of them.
         need: the memory of all of them.
@@ -35,17 +82,7 @@ class CheckedPair:
     reports: tuple[Preflight, ...]
 
 
-def check_pair(
-    pair: str | None = None,
-    base: str | None = None,
-    aligned: str | None = None,
-    progress: Progress | None = None,
-    *,
-    reference: str | None = None,
-    tokens: int = TOKENS,
-    force: bool = False,
-    kv_bits: int | None = None,
-) -> CheckedPair:
+def check_pair(spec: PairSpec, progress: Progress | None = None) -> CheckedPair:
     """Find the models, fetching missing ones, and check them before any weight is read.
 
     Args:
@@ -69,15 +106,7 @@ def check_pair(
     from .loading.memory import check_memory
     from .loading.preflight import inspect_located
 
-    if kv_bits not in (None, *KV_BITS):
-        raise ValueError(f"kv_bits must be 4 or 8, not {kv_bits}")
-    if pair is not None:
-        entry = entries.find_pair(pair)
-        base, aligned = base or entry.base, aligned or entry.aligned
-    if base is None or aligned is None:
-        raise ValueError("name a pair, or both a base and an aligned model")
-    names = (base, aligned) if reference is None else (base, aligned, reference)
-    located = locate_all(names, progress)
+    located = locate_all(spec.names(), progress)
     for one in located:  # the quick checks of all models first
         with repair_named(one):
             check_folder(one.folder)
@@ -89,9 +118,7 @@ def check_pair(
     return CheckedPair(spec, tuple(located), tuple(reports))
 
 
-def require_usable(
-    checked: CheckedPair, opened: Pair, tokens: int, kv_bits: int | None = None
-) -> None:
+def require_usable(checked: CheckedPair, opened: Pair, tokens: int) -> None:
     """Raise if a pair cannot hold a conversation of `tokens` tokens.
 
     Raises:
@@ -130,7 +157,7 @@ def load_pair(
     needs_chat_template: bool = False,
     progress: Progress | None = None,
 ) -> Pair:
-    """Load both models of a catalogue pair, or of two names (see :class:`PairSpec`).
+    """Load both models of a catalogue pair, or of two names (see :func:`check_pair`).
 
     Args:
         pair: a pair of the catalogue.

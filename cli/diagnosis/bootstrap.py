@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-RESAMPLES = 1000
-TAIL = 25  # resamples cut off on either side: 95 % remain
+_RESAMPLES = 1000
+_TAIL = 25  # resamples cut off on either side: 95 % remain
 
 Part = tuple[float, float]  # of one prompt: numerator and denominator of the share
 

@@ -25,7 +25,7 @@ from .ranking import ORDER, as_json, comparisons, ranked
 from .report import Alone, Report
 from .verdict import rows, verdict
 
-NAMED = 5  # bad lines of a prompt file that a message lists
+_NAMED = 5  # bad lines of a prompt file that a message lists
 
 
 @click.command()

@@ -45,7 +45,7 @@ def find(settings: Settings, guides: Sequence[str], quiet: bool = False) -> list
         from blendin_models.pair import check_pair
 
         specs = [spec_of(one) for one in asked]
-        # All at once, so that an unknown name is refused before the first byte of another.
+        # In one go, so that an unknown name is refused before any download.
         locate_all(list(dict.fromkeys(name for spec in specs for name in spec.names())), report)
         checked = [check_pair(spec, report) for spec in specs]
     found = {}
@@ -74,44 +74,6 @@ def _settings_of_each(settings: Settings, guides: Sequence[str]) -> list[Setting
     base = settings.base or entries.find_pair(settings.pair or DEFAULT_PAIR).base
     others = [replace(settings, pair=None, base=base, aligned=guide) for guide in guides]
     return [with_reference(one, [one.method]) for one in first + others]
-
-
-def _names(settings: Settings) -> list[str]:
-    """Return the names of the models that settings need."""
-    from blendin_models.catalogue import entries
-
-    base, aligned = settings.base, settings.aligned
-    named = named_pair(settings.pair, base, aligned)
-    if named is not None:
-        pair = entries.find_pair(named)
-        base, aligned = base or pair.base, aligned or pair.aligned
-    return [name for name in (base, aligned, settings.reference) if name is not None]
-
-
-def _fetch(asked: Sequence[Settings], report: Progress) -> None:
-    """Fetch all models in one go, so that an unknown name is refused before any download."""
-    from blendin_models.fetching.resolve import locate_all
-
-    locate_all(list(dict.fromkeys(name for one in asked for name in _names(one))), report)
-
-
-def _checked(settings: Settings, report: Progress) -> CheckedPair:
-    from blendin_mlx.model import no_chat_template
-    from blendin_models.pair import check_pair
-
-    checked = check_pair(
-        named_pair(settings.pair, settings.base, settings.aligned),
-        settings.base,
-        settings.aligned,
-        report,
-        reference=settings.reference,
-        tokens=settings.max_tokens + LONGEST_PROMPT,
-        force=settings.force,
-        kv_bits=settings.kv_bits,
-    )
-    if settings.aligned_template is None and not checked.reports[1].has_chat_template:
-        raise no_chat_template(checked.models[1].name)
-    return checked
 
 
 def _printable(name: str) -> str:

@@ -12,7 +12,7 @@ from .report import Report
 from .verdict import WARNING_RATE, rows, verdict
 
 WIDTH = 600.0
-LONGEST = 12  # the last bar counts bursts of this many tokens or more
+_LONGEST = 12  # the last bar counts bursts of this many tokens or more
 
 
 def page(reports: Sequence[Report]) -> str:
@@ -35,7 +35,7 @@ def page(reports: Sequence[Report]) -> str:
             for name, report in zip(names, reports, strict=True)
         ],
         line=WIDTH * WARNING_RATE if any(report.threshold_applies for report in reports) else None,
-        longest=LONGEST,
+        longest=_LONGEST,
     )
 
 
@@ -56,6 +56,6 @@ def _strip(report: Report) -> dict[str, Any]:
 
 def _bursts(report: Report) -> list[tuple[int, int, float]]:
     """Return length, count and height (0 to 1) of each bar of the histogram of burst lengths."""
-    counts = Counter(min(length, LONGEST) for length in report.cascades)
+    counts = Counter(min(length, _LONGEST) for length in report.cascades)
     tallest = max(counts.values(), default=1)
     return [(n, counts[n], counts[n] / tallest) for n in range(1, _LONGEST + 1)]

@@ -19,7 +19,7 @@ from .report import FEWEST, Count, Report
 from .verdict import percent, verdict
 
 # In order of importance, by the names of the report's fields; less is better in all.
-CRITERIA: Mapping[str, Callable[[Count], Part]] = {
+_CRITERIA: Mapping[str, Callable[[Count], Part]] = {
     "rate": lambda one: (one.asked, one.tokens),
     "base_ends_lost": lambda one: (one.base_end_lost, 1),
     "hit_limit": lambda one: (one.hit_limit, 1),

@@ -11,7 +11,7 @@ from typing import Any
 from . import bootstrap
 
 PAPER_TAU = 0.4  # the gate threshold of the paper's rates
-STABLE = 0.02  # half-width of the interval at which the rate counts as stable
+_STABLE = 0.02  # half-width of the interval at which the rate counts as stable
 FEWEST = 8  # prompts; fewer are too few for an interval
 
 

@@ -98,7 +98,7 @@ def _found(model: dict[str, Any]) -> str:
 
 
 @trace.command()
-@click.argument("file", type=EXISTING)
+@click.argument("file", type=_EXISTING)
 @click.option("--marks", is_flag=True, help="Use marks instead of colours.")
 @quiet_option
 def view(file: Path, marks: bool, quiet: bool) -> None:

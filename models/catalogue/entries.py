@@ -22,7 +22,7 @@ from ..storage.local_model import repo_named
 from .toml_entries import entry, tables
 
 # A pinned release only: no option, path, URL or marker.
-REQUIREMENT = re.compile(
+_REQUIREMENT = re.compile(
     r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
     r"==([0-9]+!)?[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?(\.post[0-9]+)?(\.dev[0-9]+)?\Z"
 )

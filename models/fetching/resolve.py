@@ -17,7 +17,7 @@ from .hub_models import HubRepo, is_kept, locate_repos
 from .pip_packages import install
 
 
-def locate(name: str, progress: Progress | None = None) -> Located:
+def locate(name: str, progress: Progress | None = None) -> LocalModel:
     """Find a model, fetching it if it is not on this machine (see :func:`locate_all`)."""
     (found,) = locate_all([name], progress)
     return found
@@ -28,7 +28,7 @@ def locate_all(
     progress: Progress | None = None,
     quantization: Quantization | None = None,
     update: bool = False,
-) -> list[Located]:
+) -> list[LocalModel]:
     """Find models, fetching missing ones; disk space is checked before the first byte.
 
     Args:

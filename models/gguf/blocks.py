@@ -44,7 +44,7 @@ class Quantized:
 
 def bits_of(kind: GGMLQuantizationType) -> int:
     """Return the bits per value of `quantized` for a matrix of this block type."""
-    return _AFFINE[kind][0] if kind in _AFFINE else FALLBACK_BITS
+    return _AFFINE[kind][0] if kind in _AFFINE else _FALLBACK_BITS
 
 
 def quantized(tensor: Tensor) -> Quantized:

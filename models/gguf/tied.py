@@ -12,11 +12,11 @@ from .file import GgufFile, Tensor
 
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 ROWS = 4096  # compared at a time
-FEWEST_BITS = 4  # with fewer, the rounding error is too large to compare
-MOST_BITS = 8  # the precision of bfloat16
+_FEWEST_BITS = 4  # with fewer, the rounding error is too large to compare
+_MOST_BITS = 8  # the precision of bfloat16
 # Largest rounding error relative to a row's norm, in steps of 2 ** -bits. The worst case is a group
 # of 32 where one large value sets the step size of the 31 others.
-ROUNDING = 3.3
+_ROUNDING = 3.3
 
 
 def tied(file: GgufFile) -> GgufFile:

@@ -14,9 +14,9 @@ from .file import GgufFile
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 
 # Values of tokenizer.ggml.pre: how a byte-level tokenizer splits text into words.
-PRE_TOKENIZERS = ("default", "gpt-2", "smollm", "llama-bpe", "qwen2")
+_PRE_TOKENIZERS = ("default", "gpt-2", "smollm", "llama-bpe", "qwen2")
 
-LONGEST_TOKEN = 1024  # characters; tokens of real models are shorter than 300
+_LONGEST_TOKEN = 1024  # characters; tokens of real models are shorter than 300
 
 SPACE_PIECE = "▁"  # SentencePiece's visible space
 

@@ -25,8 +25,8 @@ from .checksums import blob_of, is_as_recorded
 # The weights that are loaded and their companions: no code, no pickles, no subfolders.
 WANTED = (paths.WEIGHTS, "*.json", "*.jinja", "*.txt", "tokenizer.model")
 INDEX = "model.safetensors.index.json"
-# A snapshot fetched by another program counts as complete only with these.
-EXPECTED = (*paths.REQUIRED, "tokenizer_config.json")
+# A snapshot that another program fetched is complete only with these.
+_EXPECTED = (*paths.REQUIRED, "tokenizer_config.json")
 MAIN = "main"
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _CHECKSUM = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})\Z")
@@ -80,7 +80,7 @@ class Snapshot:
         Raises:
             ValueError: the file has no valid checksum.
         """
-        if file.checksum is None or not CHECKSUM.match(file.checksum):
+        if file.checksum is None or not _CHECKSUM.match(file.checksum):
             raise ValueError(f"no checksum of {file.name}")
         return repo_folder(self.repo) / "blobs" / file.checksum
 
@@ -109,6 +109,7 @@ def cache() -> Path:
 
 def repo_folder(repo: str) -> Path:
     """Return the folder of a repo in the cache."""
+    # As huggingface_hub's repo_folder_name, whose module takes seconds to import.
     return cache() / f"models--{repo.replace('/', '--')}"
 
 

@@ -19,10 +19,10 @@ LOG = logging.getLogger("blendin_models.hub")
 # Seconds before each retry, and the longest wait that a hub may ask for.
 WAITS_S = (1.0, 3.0, 9.0)
 LONGEST_WAIT_S = 60
-PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
+_PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
 # Headers that say how long to wait, and where the seconds are in them.
-ASKED_WAIT = {"RateLimit": re.compile(r"\bt=([0-9]+)"), "Retry-After": re.compile(r"([0-9]+)\Z")}
-TRANSPORTS = ("httpx", "httpx2")  # depends on the release of huggingface_hub
+_ASKED_WAIT = {"RateLimit": re.compile(r"\bt=([0-9]+)"), "Retry-After": re.compile(r"([0-9]+)\Z")}
+_TRANSPORTS = ("httpx", "httpx2")  # depends on the release of huggingface_hub
 
 Answer = TypeVar("Answer")
 
@@ -60,7 +60,7 @@ def _asked_wait(error: Exception) -> int:
 
 def is_transport(error: BaseException) -> bool:
     """Return True if the connection failed, as opposed to the request."""
-    return any(kind.__module__.partition(".")[0] in TRANSPORTS for kind in type(error).__mro__)
+    return any(kind.__module__.partition(".")[0] in _TRANSPORTS for kind in type(error).__mro__)
 
 
 @contextmanager

@@ -17,9 +17,9 @@ from ..progress import Progress
 from .errors import is_transport, retry
 
 MOST_REDIRECTS = 10
-PARTIAL = 206
+_PARTIAL = 206
 # The headers that huggingface_hub turns into errors.
-ERROR_HEADERS = ("X-Error-Code", "X-Error-Message", "Retry-After", "RateLimit")
+_ERROR_HEADERS = ("X-Error-Code", "X-Error-Message", "Retry-After", "RateLimit")
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def _receive_more(url: str, out: BinaryIO, size: int, count: Callable[[int], Non
     start = out.tell()
     wanted = {"Range": f"bytes={start}-"} if start else {}
     with answer(url, wanted, constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
-        if response.status_code != PARTIAL:  # the server sends the file from the start
+        if response.status_code != _PARTIAL:  # the server sends the file from the start
             out.seek(0)
             out.truncate()
         try:

@@ -23,8 +23,8 @@ def find(name: str, here: Sequence[Kept] | None = None) -> list[Kept]:
     Raises:
         ModelError: the name is unknown, or none of its models is here.
     """
-    if not (REPO_ID.match(name) or name in entries.pairs() or name in entries.models()):
-        paths.model_folder(name)  # refuses an invalid name
+    if not (repo_named(name) or name in entries.pairs() or name in entries.models()):
+        paths.model_folder(name)  # refuses a name that cannot be one
     here = everything() if here is None else here
     names = entries.parts(name)
     repos = [wanted for one in names if (wanted := _repo(one))]

@@ -13,8 +13,8 @@ from .safetensors_headers import Tensor
 
 _LARGEST = 10_000_000  # bytes; real configs have some ten thousand
 # Keys that count modules in sequence, and keys that count modules in parallel.
-LAYERS = re.compile(r"(layers?|blocks?|loops|depth|stages)\Z")
-BRANCHES = re.compile(r"(experts|heads?|groups?|heads_kv|branches)\Z")
+_LAYERS = re.compile(r"(layers?|blocks?|loops|depth|stages)\Z")
+_BRANCHES = re.compile(r"(experts|heads?|groups?|heads_kv|branches)\Z")
 FEW = 1000  # always allowed: quick to build, and tiny models keep the counts of large ones
 
 

@@ -25,32 +25,6 @@ from .config_json import read_config
 from .own_tokenizer import load_tokenizer
 
 
-def load_model(
-    folder: Path,
-    name: str | None = None,
-    revision: str | None = None,
-    progress: Progress | None = None,
-) -> LanguageModel:
-    """Load the model and tokenizer of a folder, with all weights in memory.
-
-    Args:
-        folder: the model folder.
-        name: a name for messages and traces; the folder's name by default.
-        revision: the revision of the hub repo that the folder holds, for traces.
-        progress: called with a label, the bytes done and the total bytes.
-
-    Raises:
-        ModelError: the folder is missing, is not a model, or cannot be loaded.
-
-    Example:
-        >>> load_model(Path("models/gemma-3-270m"), name="gemma-3-270m")
-    """
-    model = open_model(folder, name, revision)
-    with _explained(folder):
-        evaluate_weights(model.network, progress and partial(progress, f"{model.name}, load"))
-    return model
-
-
 def open_model(folder: Path, name: str | None = None, revision: str | None = None) -> LanguageModel:
     """Open the model and tokenizer of a folder; weights are loaded lazily.
 

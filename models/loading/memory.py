@@ -12,8 +12,8 @@ from ..errors import MemoryNeededError
 from ..storage.disk_space import readable
 from .preflight import KV_BITS, Preflight
 
-SHARE = 0.9  # of the free memory; the rest is for activations and other programs
-STEPS = (32768, 16384, 8192, 4096, 2048, 1024)
+_SHARE = 0.9  # of the free memory; the rest is for activations and other programs
+_STEPS = (32768, 16384, 8192, 4096, 2048, 1024)
 
 
 @dataclass(frozen=True)

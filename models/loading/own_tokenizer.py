@@ -16,7 +16,7 @@ from ..storage.small_files import load_json
 
 # The parts of a tokenizer that decide about ids, besides vocabulary and merges.
 RULES = ("normalizer", "pre_tokenizer", "decoder")
-NO_VOCABULARY = {"type": "BPE", "vocab": {}, "merges": []}
+_NO_VOCABULARY = {"type": "BPE", "vocab": {}, "merges": []}
 # Texts that every tokenizer must encode: numbers, scripts, emoji, code, long runs.
 BATTERY = (
     "The year 2023: 1234567 items, it's 12.5% more.\n\n",

@@ -19,7 +19,7 @@ from .loader import check_folder, load_network, open_files_limit, to_float32
 from .own_tokenizer import read_tokenizer
 from .safetensors_headers import read_folder
 
-KIND = re.compile(r"[\w-]+\Z")
+_KIND = re.compile(r"[\w-]+\Z")
 KV_BITS = (8, 4)  # bits that a cache can be quantized to, the more precise first
 
 
@@ -106,7 +106,7 @@ def inspect(folder: Path, tokenizer: bool = True) -> Preflight:
     )
 
 
-def inspect_located(located: Located, tokenizer: bool = True) -> Preflight:
+def inspect_located(located: LocalModel, tokenizer: bool = True) -> Preflight:
     """Check a located model (see :func:`inspect`); the error says how to repair it."""
     with repair_named(located):
         return inspect(located.folder, tokenizer)
@@ -128,7 +128,7 @@ def _check_architecture(file: Path, config: dict[str, Any]) -> None:
 
     kind = config["model_type"]
     try:
-        if not KIND.match(kind):  # used as a module name
+        if not _KIND.match(kind):  # used as a module name
             raise ValueError(kind)
         _get_classes(config)
     except Exception as error:  # an import error, a missing class, wrong types in the config

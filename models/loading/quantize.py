@@ -14,10 +14,10 @@ from ..storage import manifest
 from ..storage.atomic_folders import building
 from ..storage.small_files import write_json
 
-BITS = (2, 3, 4, 5, 6, 8)
-GROUP_SIZES = (32, 64, 128)
+_BITS = (2, 3, 4, 5, 6, 8)
+_GROUP_SIZES = (32, 64, 128)
 # The files of a model folder besides weights and config; no code.
-BESIDES = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
+_BESIDES = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def convert(
         with building(target) as folder:
             _write(source, folder, quantization, progress)
             manifest.write(folder, record)
-            shutil.rmtree(target, ignore_errors=True)  # an incomplete model
+            shutil.rmtree(target, ignore_errors=True)  # what is there is not a complete model
     except ModelError:
         raise
     except Exception as error:

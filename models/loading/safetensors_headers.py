@@ -14,8 +14,8 @@ from typing import Any
 from ..errors import ModelError
 from ..storage.small_files import load_json, parse_json
 
-LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
-POINTER = b"version https://git-lfs"
+_LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
+_POINTER = b"version https://git-lfs"
 INDEX = "model.safetensors.index.json"
 _BITS_OF = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
@@ -80,7 +80,7 @@ def _header_length(file: Path, begins: bytes, size: int) -> int:
     if begins.startswith(_POINTER):
         raise ModelError(f"{file} is a git-lfs pointer, not the weights it stands for")
     length = int.from_bytes(begins[:8], "little")
-    if size < 8 or length > min(size - 8, LONGEST_HEADER):
+    if size < 8 or length > min(size - 8, _LONGEST_HEADER):
         raise ModelError(f"{file} is truncated: its header does not fit its {size} bytes")
     return length
 

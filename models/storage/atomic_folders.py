@@ -32,6 +32,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
         OSError: another process holds the lock and `wait` is False, or the file is not writable.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Not filelock, which asks for the same lock again and again instead of waiting for it.
     # Non-blocking: opening a pipe in its place would wait for a reader.
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666), "w") as file:
         if fcntl is not None:
@@ -58,7 +59,7 @@ def _lock_file(name: str) -> Path:
 
 def _unfinished() -> list[tuple[Path, str]]:
     """Return the unfinished folders, each with its model's name."""
-    matches = ((path, UNFINISHED.match(path.name)) for path in paths.models_folder().glob(".*"))
+    matches = ((path, _UNFINISHED.match(path.name)) for path in paths.models_folder().glob(".*"))
     return [(path, match["name"]) for path, match in matches if match]
 
 

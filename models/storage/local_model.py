@@ -15,7 +15,7 @@ _REPO_ID = re.compile(r"([\w-][\w.-]*/[\w.-]+)(?:@([\w./-]+))?\Z")
 
 
 @dataclass(frozen=True)
-class Located:
+class LocalModel:
     """A model on this machine, and its source.
 
     Attributes:
@@ -48,7 +48,7 @@ def repair(removed: str, fetched: str) -> str:
 
 
 @contextmanager
-def repair_named(located: Located) -> Iterator[None]:
+def repair_named(located: LocalModel) -> Iterator[None]:
     """Context manager: append to a `ModelError` the commands that repair the model, if any help."""
     try:
         yield
