@@ -21,16 +21,18 @@ TOKENS = 4096  # the longest conversation that memory is checked for by default
 
 @dataclass(frozen=True, kw_only=True)
 class PairSpec:
-    """Which models make a pair, and what they must be able to do.
+    """The models of a pair, and what they must be able to do.
 
     Args:
-        pair: a name of the catalogue; with it, ``base`` or ``aligned`` replaces its side.
-        base, aligned: catalogue names, folders or hub repo ids; both are needed without ``pair``.
+        pair: a pair of the catalogue.
+        base: the base model, instead of the pair's: a catalogue name, a hub repo id or a folder.
+        aligned: the aligned model, likewise; without ``pair`` both are needed.
         reference: the aligned model's unaligned twin, for methods that need one.
-        tokens: length of the longest conversation.
-        kv_bits: what the caches are quantized to, 4 or 8; None for not at all.
-        force: load them even where the memory does not suffice.
-        needs_chat_template: False where prompts come with a template of their own.
+        tokens: length of the longest conversation, in tokens.
+        kv_bits: bits that the caches are quantized to, 4 or 8; None: not quantized.
+        force: load models that do not fit the memory.
+        needs_chat_template: refuse an aligned model without a chat template before any weight is
+            read; False if prompts bring their own template.
 
     Raises:
         ValueError: one side is not named, or ``kv_bits`` is neither 4 nor 8.
@@ -69,12 +71,12 @@ class PairSpec:
 
 @dataclass(frozen=True)
 class CheckedPair:
-    """Models that passed all checks, and the memory they need.
+    """Models that passed all checks.
 
     Attributes:
+        spec: the models that were asked for.
         models: the base, the aligned model, and its reference if there is one.
         reports: the result of the checks, for each of them.
-        need: the memory of all of them.
     """
 
     spec: PairSpec
@@ -86,19 +88,13 @@ def check_pair(spec: PairSpec, progress: Progress | None = None) -> CheckedPair:
     """Find the models, fetching missing ones, and check them before any weight is read.
 
     Args:
-        pair: a pair of the catalogue.
-        base: the base model, instead of the pair's: a catalogue name, a hub repo id or a folder.
-        aligned: the aligned model, likewise.
+        spec: the models.
         progress: called with a label, the bytes done and the total bytes.
-        reference: the aligned model's unaligned twin, for methods that need one.
-        tokens: length of the longest conversation, in tokens.
-        force: accept models that do not fit the memory.
-        kv_bits: bits that the caches will be quantized to, 4 or 8; None: not quantized.
 
     Raises:
         ModelError: a model is unknown, missing or damaged.
         MemoryNeededError: the models do not fit the memory.
-        ValueError: one side is not named, or ``kv_bits`` is neither 4 nor 8.
+        PairError: the aligned model has no chat template, and one is needed.
     """
     from blendin_mlx.model import no_chat_template
 
@@ -163,19 +159,15 @@ def load_pair(
         pair: a pair of the catalogue.
         base: the base model, instead of the pair's: a catalogue name, a hub repo id or a folder.
         aligned: the aligned model, likewise.
-        progress: called with a label, the bytes done and the total bytes.
-        reference: the aligned model's unaligned twin, for methods that need one.
-        tokens: length of the longest conversation, in tokens.
-        force: accept models that do not fit the memory.
-        kv_bits: bits that the caches will be quantized to, 4 or 8; None: not quantized.
         needs_chat_template: refuse an aligned model without a chat template before any weight is
             read; False if prompts bring their own template.
+        progress: called with a label, the bytes done and the total bytes.
 
     Raises:
         ModelError: a model is unknown, missing or damaged.
         MemoryNeededError: the models do not fit the memory.
         PairError: the aligned model has no chat template, and one is needed.
-        ValueError: one side is not named, or ``kv_bits`` is neither 4 nor 8.
+        ValueError: one side is not named.
 
     Example:
         >>> load_pair("demo")
@@ -186,11 +178,11 @@ def load_pair(
 
 
 def load_spec(spec: PairSpec, progress: Progress | None = None) -> Pair:
-    """Load the models of a pair, all of their weights into memory.
+    """Load the models of a pair, with all weights in memory.
 
     Raises:
         ModelError: a model is unknown, missing or damaged.
-        MemoryNeededError: they do not fit.
+        MemoryNeededError: the models do not fit the memory.
         PairError: the aligned model has no chat template, and one is needed.
     """
     from .loading.loader import read_weights

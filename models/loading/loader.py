@@ -28,8 +28,16 @@ from .own_tokenizer import load_tokenizer
 def open_model(folder: Path, name: str | None = None, revision: str | None = None) -> LanguageModel:
     """Open the model and tokenizer of a folder; weights are loaded lazily.
 
+    Args:
+        folder: the model folder.
+        name: a name for messages and traces; the folder's name by default.
+        revision: the revision of the hub repo that the folder holds, for traces.
+
     Raises:
-        ModelError: see :func:`load_model`.
+        ModelError: the folder is missing, is not a model, or cannot be loaded.
+
+    Example:
+        >>> open_model(Path("models/gemma-3-270m"), name="gemma-3-270m")
     """
     check_folder(folder)
     with _explained(folder):

@@ -95,13 +95,13 @@ def test_suggestions_are_what_fits_one_tokenizer_first(run, monkeypatch):
 def test_what_does_not_fit_says_so_in_the_list(run, monkeypatch):
     monkeypatch.setattr("blendin_models.loading.memory.recommended", lambda: 10**9)
     (line,) = [row for row in run("models", "list").text.splitlines() if row.startswith("demo ")]
-    assert "needs about 2 GB of memory: too much for here" in line
+    assert "needs about 2 GB of memory, more than is free" in line
 
 
 def test_verify_says_what_is_wrong_and_how_to_repair_it(run, home):
     folder = write_model(home / "models" / "mine", 1)
     manifest.write(folder, manifest.Manifest("mine.gguf"))
-    assert run("models", "verify", "mine").err == "mine is as it was fetched\n"
+    assert run("models", "verify", "mine").err == "mine: all files match their checksums\n"
     (folder / "config.json").write_text("{}")
     result = run("models", "verify", "mine")
     assert result.code == 3
