@@ -159,5 +159,5 @@ def describe_method(method: Any) -> dict[str, Any]:
     options = asdict(method)
     alpha = "auto" if method.name == "blendin" else options.get("alpha")
     described = {"method": method.name, "tau": options.get("tau"), "alpha": alpha}
-    letters = {"bonus": "lambda", "threshold": "lambda", "beta": "beta"}
+    letters = {"lambda_": "lambda", "beta": "beta"}
     return described | {letters[name]: v for name, v in options.items() if name in letters}

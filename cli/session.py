@@ -22,7 +22,7 @@ from .terminal.output import say
 if TYPE_CHECKING:
     from blendin_mlx.decoding.answer_stream import Response
     from blendin_mlx.decoding.json_constraint import JsonConstraint
-    from blendin_mlx.drafting.drafter import Drafting
+    from blendin_mlx.drafting.drafter import Drafter
     from blendin_mlx.prompt_cache import PromptCache
     from blendin_mlx.prompts import PairPrompt
 
@@ -80,7 +80,7 @@ class Session:
         self.load_s = time.perf_counter() - started
         self.seed = self._seed()
         self.cache = self._kept_cache() or make_prompt_cache(self.pair, kv_bits=settings.kv_bits)
-        self.drafting = self._drafting()
+        self.drafter = self._make_drafter()
 
     def _kept_cache(self) -> PromptCache | None:
         """Load the file of ``--prompt-cache``; return None if it does not exist yet."""
@@ -119,7 +119,7 @@ class Session:
             say(f"{path} holds another prefix; remove it to create it again", self._quiet)
 
     def _read_tokens(self) -> list[list[int]]:
-        return [list(context.tokens) for context in self.cache.contexts()]
+        return [list(context.tokens) for context in self.cache.contexts().values()]
 
     def configure(self, settings: Settings) -> None:
         """Change the settings; the models stay loaded.
@@ -153,13 +153,13 @@ class Session:
         self.method = turned.method if value == 1 else turned
         self._dial = value
 
-    def _drafting(self) -> Drafting:
-        from blendin_mlx.drafting.drafter import Drafting
+    def _make_drafter(self) -> Drafter:
+        from blendin_mlx.drafting.drafter import Drafter
         from blendin_models.pass_costs import kept_costs
 
         draft, length = self.settings.draft, self.settings.num_draft_tokens
         costs = kept_costs(self.pair) if draft != "off" and length is None else None
-        return Drafting(draft, length, costs)
+        return Drafter(draft, length, costs)
 
     def _seed(self) -> int | None:
         if self.settings.temp == 0:
@@ -203,7 +203,7 @@ class Session:
             stop=self.settings.stop,
             stop_policy=self.settings.stop_policy,
             projection=self.settings.projection,
-            draft=self.drafting,
+            draft=self.drafter,
             prompt_cache=self.cache,
             should_stop=should_stop,
             constraint=constraint,
@@ -289,7 +289,7 @@ class Session:
         kept = {
             name: str(value) if isinstance(value, Path) else value
             for name, value in asdict(self.settings).items()
-            if name not in ("pair", "base", "aligned", "reference", "bonus", "beta")
+            if name not in ("pair", "base", "aligned", "reference", "lambda_", "beta")
         }
         own = {"seed": self.seed, "json_schema": self.schema}
         return {**kept, **describe_method(self.method), **own}

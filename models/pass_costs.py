@@ -25,7 +25,7 @@ def kept_costs(pair: Pair) -> Costs:
     """Return the pass costs of a pair, measuring them if this machine has no record.
 
     Example:
-        >>> Drafting("auto", costs=kept_costs(pair))
+        >>> Drafter("auto", costs=kept_costs(pair))
     """
     file, key = paths.home() / FILE, _key(pair)
     kept = _read(file)

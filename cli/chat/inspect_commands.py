@@ -94,8 +94,7 @@ def method(chat: Conversation, argument: str) -> None:
     before = chat.session.settings
     chat.session.configure(with_method(before, argument))
     now = chat.session.settings
-    names = ("tau", "alpha", "bonus", "beta")
-    lost = [SPELLED[n][2:] for n in names if getattr(before, n) != getattr(now, n)]
+    lost = [name[2:] for n, name in SPELLED.items() if getattr(before, n) != getattr(now, n)]
     if lost:
         say(f"{argument} goes without {' and '.join(lost)}, set for {before.method}")
 

@@ -11,11 +11,10 @@ import click
 from .settings import DEFAULT_PAIR, Settings
 
 if TYPE_CHECKING:
-    from blendin_mlx.blend.methods import Method
+    from blendin_mlx.blend.method import Method
 
 # Command-line spelling of the engine's option names.
-SPELLED = {"tau": "--tau", "alpha": "--alpha", "beta": "--beta"}
-SPELLED |= {"bonus": "--lambda", "threshold": "--lambda"}
+SPELLED = {"tau": "--tau", "alpha": "--alpha", "lambda_": "--lambda", "beta": "--beta"}
 
 
 def make_method(settings: Settings) -> Method:
@@ -31,7 +30,9 @@ def make_method(settings: Settings) -> Method:
     if settings.alpha is not None and name == "blendin":
         name = "fixed"  # a constant weight in place of the formula
     known = methods.option_names(name)
-    given = _method_options(settings, name)
+    given = {
+        option: value for option in SPELLED if (value := getattr(settings, option)) is not None
+    }
     if unknown := [SPELLED[option] for option in given if option not in known]:
         has = " and ".join(sorted(SPELLED[option] for option in known)) or "no option of its own"
         raise click.UsageError(f"--method {name} has {has}; it does not take {unknown[0]}")
@@ -43,38 +44,20 @@ def make_method(settings: Settings) -> Method:
     return method
 
 
-def _method_options(settings: Settings, name: str) -> dict[str, float]:
-    """Return the options of a method that are set, by the engine's names."""
-    values = {"tau": settings.tau, "alpha": settings.alpha, "beta": settings.beta}
-    values[_own_lambda(name)] = settings.bonus
-    return {option: value for option, value in values.items() if value is not None}
-
-
-def _own_lambda(name: str) -> str:
-    """Return the engine's name of the option that --lambda sets in a method."""
-    from blendin_mlx.blend import methods
-
-    return "threshold" if "threshold" in methods.option_names(name) else "bonus"
-
-
 def lacking(method: str, names: Sequence[str]) -> list[str]:
     """Return the option names that `method` does not accept."""
     from blendin_mlx.blend import methods
 
     known = methods.option_names(method)
     known |= {"alpha"} if method == "blendin" else set()  # see make_method
-    return [
-        name for name in names if (_own_lambda(method) if name == "bonus" else name) not in known
-    ]
+    return [name for name in names if name not in known]
 
 
 def with_method(settings: Settings, method: str) -> Settings:
     """Return the settings for another method; options that it does not accept are reset."""
     if method == settings.method:
         return settings
-    lost = lacking(method, ("tau", "alpha", "beta", "bonus"))
-    if _own_lambda(method) != _own_lambda(settings.method):
-        lost.append("bonus")
+    lost = ["lambda_", *lacking(method, ("tau", "alpha", "beta"))]  # each has a λ of its own
     if settings.method == "fixed" and method == "blendin":
         lost.append("alpha")  # with it, blendin means fixed
     changes: dict[str, Any] = dict.fromkeys(lost)

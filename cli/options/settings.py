@@ -36,7 +36,7 @@ class Settings:
     method: str
     tau: float | None
     alpha: float | None
-    bonus: float | None
+    lambda_: float | None
     beta: float | None
     stop_policy: StopPolicy
     projection: ProjectionRule

@@ -52,7 +52,6 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
       blendin trace verify run.jsonl
     """
     from blendin_mlx.errors import TraceError
-    from blendin_mlx.model import MODEL_ROLES
     from blendin_mlx.trace.records import is_run, read_trace
     from blendin_mlx.trace.verify import verify
     from blendin_models.pair import PairSpec, load_spec
@@ -61,12 +60,15 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
     if not records or not is_run(records[0]):
         raise TraceError(f"{file} is not a trace: it does not begin with a run record")
     models = records[0]["models"]
-    base, aligned, *twin = [_found(models[role]) for role in MODEL_ROLES if role in models]
+    roles = ("base", "aligned", "reference")
+    found = {role: _found(models[role]) for role in roles if role in models}
     if not pull:
-        _require_here(file, [base, aligned, *twin])
+        _require_here(file, list(found.values()))
     with progress(quiet) as report:
-        reference = twin[0] if twin else None
-        pair = load_spec(PairSpec(base=base, aligned=aligned, reference=reference), report)
+        spec = PairSpec(
+            base=found["base"], aligned=found["aligned"], reference=found.get("reference")
+        )
+        pair = load_spec(spec, report)
     mismatch = verify(pair, records, tolerance)
     if mismatch is not None:
         complain(f"{file}: {mismatch}")

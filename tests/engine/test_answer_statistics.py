@@ -74,7 +74,7 @@ def test_no_step_at_all_is_no_division_by_zero() -> None:
 
 
 def test_an_alpha_of_0_is_an_intervention() -> None:
-    statistics = made([replace(OPEN, alpha=0.0)])
+    statistics = made([replace(OPEN, guidance=replace(OPEN.guidance, alpha=0.0))])
     assert statistics.interventions == 1
     assert statistics.mean_alpha == 0
 
@@ -116,7 +116,7 @@ def test_the_json_object_has_the_promised_groups() -> None:
         ("nudging", {"tau": 0.0}, {"tau": 0.0, "alpha": None}),
         ("base", {}, {"tau": None, "alpha": None}),
         ("aligned", {}, {"tau": None, "alpha": None}),
-        ("kad", {"threshold": 0.3}, {"tau": None, "alpha": None, "lambda": 0.3}),
+        ("kad", {"lambda_": 0.3}, {"tau": None, "alpha": None, "lambda": 0.3}),
         ("confidence-bet", {}, {"tau": None, "alpha": None, "lambda": 0.2}),
         ("proxy-tuning", {"beta": 0.5}, {"tau": None, "alpha": None, "beta": 0.5}),
     ],
