@@ -1,4 +1,4 @@
-"""``blendin doctor``: what this machine has, and what is missing."""
+"""``blendin doctor``: report versions, backend, memory and models, and what is missing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PACKAGES = (
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="A JSON object.")
 def doctor(as_json: bool) -> None:
-    """Say what runs here: versions, backend, BLAS, memory, folders, and what to install.
+    """Report versions, backend, BLAS, memory, folders, and what to install.
 
     \b
     Examples:
@@ -52,7 +52,7 @@ def doctor(as_json: bool) -> None:
 
 
 def examine() -> dict[str, Any]:
-    """Return the report as an object."""
+    """Return the report as a JSON object."""
     import psutil
 
     from blendin_mlx.backend import mlx
@@ -99,7 +99,7 @@ def _version(name: str) -> str:
 
 
 def _advice(blas_notice: str | None) -> list[str]:
-    """Return what to install or change, a line each."""
+    """Return advice on what to install or change, a line each."""
     lines = [blas_notice] if blas_notice else []
     missing = [name for name in _PACKAGES if _version(name) == "not installed"]
     lines += [f"pip install {name}" for name in missing]

@@ -1,4 +1,4 @@
-"""The ``blendin`` command: its groups, and what becomes of errors."""
+"""The ``blendin`` command: its subcommands, and the handling of errors."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _replace_closed_streams() -> None:
-    """Replace closed streams, whose numbers the next files would take; mlx fails on number 0."""
+    """Reopen closed standard streams: files would reuse their numbers, and mlx fails on 0."""
     for name, flags in (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY)):
         if getattr(sys, name) is None:
             mode = "r" if flags == os.O_RDONLY else "w"
@@ -116,7 +116,7 @@ def _replace_closed_streams() -> None:
 
 
 def _report(error: Exception) -> int:
-    """Say in one line what is wrong; return the exit code."""
+    """Print a one-line message about an error; return the exit code."""
     message, code = explain(error)
     where = ""
     if isinstance(error, click.BadParameter) and (set_by := origin(error)):
@@ -128,11 +128,11 @@ def _report(error: Exception) -> int:
     except OSError:
         return code
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        _quiet()  # what is still buffered cannot be written either
+        _quiet()  # buffered output cannot be written either
     return code
 
 
 def _quiet() -> int:
-    """Let the interpreter end without complaint, as nobody reads our output any more."""
+    """Discard further output, so that the interpreter exits without an error; return 0."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

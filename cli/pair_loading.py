@@ -1,4 +1,4 @@
-"""The pair that the options name, loaded with progress."""
+"""Load the pair that the options name, with progress."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST_PROMPT = 4096  # tokens that memory is checked for besides the answer
 
 
 def named_pair(pair: str | None, base: str | None, aligned: str | None) -> str | None:
-    """Return the catalogue pair that is meant, None where both models are named.
+    """Return the catalogue pair that is named or the default one, None if both models are named.
 
     Raises:
         click.UsageError: one side of a pair is not named.
@@ -32,7 +32,7 @@ def named_pair(pair: str | None, base: str | None, aligned: str | None) -> str |
 
 
 def spec_of(settings: Settings) -> PairSpec:
-    """Return the pair that the settings name, with room for a long prompt and the answer.
+    """Return the pair that the settings name, sized for a long prompt and the answer.
 
     Raises:
         click.UsageError: one side of a pair is not named.
@@ -52,12 +52,12 @@ def spec_of(settings: Settings) -> PairSpec:
 
 
 def load_pair(spec: PairSpec, quiet: bool) -> Pair:
-    """Load the models, with progress and a notice where the BLAS is slow."""
+    """Load the models, with progress, and a notice if the BLAS is slow."""
     from blendin_mlx.backend import mlx
     from blendin_mlx.chat_template import render
     from blendin_models.pair import load_spec
 
-    render.start()  # it is ready when the models are
+    render.start()  # the child process starts while the models load
     if mlx.BLAS.notice:
         say(mlx.BLAS.notice, quiet)
     with progress(quiet) as report:
@@ -65,7 +65,7 @@ def load_pair(spec: PairSpec, quiet: bool) -> Pair:
 
 
 def keep_resident() -> None:
-    """Wire what the models take, and a tenth for caches, until the command ends."""
+    """Wire the memory of the models, and a tenth more for caches, until the command ends."""
     from blendin_mlx.backend.mlx import mx
     from blendin_models.loading.memory import wired
 

@@ -1,4 +1,4 @@
-"""What both models read of a conversation, by the settings of a command."""
+"""Build the prompts of both models from a conversation and the settings of a command."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ def prompt_of(
     settings: Settings,
     began: Settings,
 ) -> PairPrompt:
-    """Return what both models read, the system prompt first.
+    """Build the prompts of both models, the system prompt first.
 
     Args:
-        began: settings that the pair was loaded with; it has their template already.
+        pair: the models.
+        messages: the conversation.
+        settings: the current settings.
+        began: the settings that the pair was loaded with; their template is in use already.
     """
     from blendin_mlx.input_text import read_text
     from blendin_mlx.prompts import BaseTemplate, build_prompt
@@ -41,12 +44,12 @@ def prompt_of(
 
 
 def joined(*parts: str) -> str:
-    """Return the parts of a prompt with an empty line between them."""
+    """Join the parts of a prompt with empty lines."""
     return "\n\n".join(parts)
 
 
 def notices(pair: Pair, prompt: PairPrompt) -> list[str]:
-    """Return what a user should know about a prompt, a line each."""
+    """Return notices for the user about a prompt, a line each."""
     read = {pair.base.name: prompt.base, pair.aligned.name: prompt.aligned}
     return [
         f"{name} has no system role: the system prompt is put before the first message"

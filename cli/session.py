@@ -1,4 +1,4 @@
-"""Settings and loaded models, turned into answers: what ``generate`` and ``chat`` share."""
+"""A session: loaded models and settings that answer prompts, shared by the commands."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
     from .terminal.files import Target
 
 
-_COLDEST = 1e-6  # below it 1 / temp outgrows float32, and mlx-lm draws just any token
-_MILDEST = 1e-6  # a penalty below it makes infinity of a logit
+_COLDEST = 1e-6  # lower temperatures overflow float32 in 1 / temp, and mlx-lm draws any token
+_MILDEST = 1e-6  # smaller penalties make logits infinite
 _CANDIDATES = 5  # of each distribution, in a trace
 
 
 class Session:
-    """Loaded models and how to blend them.
+    """Loaded models and the settings to blend them.
 
     Args:
         settings: the options of the command.
-        quiet: say nothing on stderr.
+        quiet: print nothing on stderr.
 
     Attributes:
         began: the settings at the start.
-        cut_json: the last answer was to be JSON and ended before it was complete.
-        opened: the prompt of the last answer ended in the beginning of its thinking.
+        cut_json: True if the last answer ended before its JSON was complete.
+        opened: True if the last prompt ended inside a thinking block.
 
     Raises:
         click.UsageError: one side of a pair is not named.
@@ -83,7 +83,7 @@ class Session:
         self.drafter = self._make_drafter()
 
     def _kept_cache(self) -> PromptCache | None:
-        """Return what the file of ``--prompt-cache`` keeps, None where there is none yet."""
+        """Load the file of ``--prompt-cache``; return None if it does not exist yet."""
         from blendin_mlx.prompt_cache import load_prompt_cache
 
         path = self.settings.prompt_cache
@@ -92,9 +92,9 @@ class Session:
         return load_prompt_cache(path, self.pair, kv_bits=self.settings.kv_bits)
 
     def keep_beginning(self, *documents: str) -> None:
-        """Read the system prompt, and documents, into the file of ``--prompt-cache``.
+        """Read the system prompt and documents into the file of ``--prompt-cache``.
 
-        A file that is there already stays as it is; one that keeps something else is named.
+        An existing file is kept; a message says if it holds another prefix.
         """
         from blendin_mlx.generation import read_beginning
         from blendin_mlx.prompt_cache import save_prompt_cache
@@ -103,7 +103,7 @@ class Session:
         if path is None:
             return
         if not documents and self.settings.system is None:
-            say("--prompt-cache: no system prompt and no document is there to keep", self._quiet)
+            say("--prompt-cache: there is no system prompt or document to cache", self._quiet)
             return
         made = path.exists()
         before = self._read_tokens()
@@ -116,16 +116,21 @@ class Session:
             save_prompt_cache(path, self.cache)
             say(f"{path} keeps {len(self.cache.base.tokens)} tokens of the prompt", self._quiet)
         elif before != self._read_tokens():
-            say(f"{path} keeps another beginning; remove it to have it made anew", self._quiet)
+            say(f"{path} holds another prefix; remove it to create it again", self._quiet)
 
     def _read_tokens(self) -> list[list[int]]:
         return [list(context.tokens) for context in self.cache.contexts().values()]
 
     def configure(self, settings: Settings) -> None:
-        """Go on with other settings; the models stay."""
+        """Change the settings; the models stay loaded.
+
+        Raises:
+            click.UsageError: options exclude each other, or the method does not accept one.
+            ValueError: an option is out of range.
+        """
         method = make_method(settings)
         check_usable(settings)
-        if settings.json_schema != self.settings.json_schema:  # a pipe can be read but once
+        if settings.json_schema != self.settings.json_schema:  # a pipe can be read only once
             self.schema = read_schema(settings.json_schema)
         self.method, self.settings = method, settings
         self.turn_dial(self._dial)
@@ -172,14 +177,17 @@ class Session:
         trace: Target | None = None,
         begun: Sequence[int] = (),
     ) -> Iterator[Response]:
-        """Answer a conversation; each step is written to the trace.
+        """Stream the answer to a conversation; write each step to the trace.
 
         Args:
-            begun: ids of the base that the answer begins with; they are not given again.
+            messages: the conversation.
+            should_stop: asked before each token; True interrupts the answer.
+            trace: the file of the trace, or None.
+            begun: ids of the base's tokens that the answer begins with; they are not yielded.
         """
         from blendin_mlx.generation import stream_generate
 
-        with unswallowed_interrupt():  # a template may take seconds, and does not look around
+        with unswallowed_interrupt():  # rendering a template may take seconds
             prompt = self.prompt(messages)
         self.opened = prompt.opens_thinking
         if begun:
@@ -222,7 +230,7 @@ class Session:
                 writer.end(self.result(response))
 
     def _remark(self, last: Response, constraint: JsonConstraint | None) -> None:
-        """Say what a user should know about a finished answer."""
+        """Print notices about a finished answer."""
         ids = last.statistics.token_ids
         cut = last.finish_reason != "stop"
         self.cut_json = bool(constraint and cut and not constraint.is_complete(ids))
@@ -239,7 +247,7 @@ class Session:
             return None
         try:
             return JsonConstraint(self.pair.base.vocabulary, self.schema, begun)
-        except SchemaError as error:  # a chat goes on
+        except SchemaError as error:  # a usage error does not end a chat
             raise click.UsageError(str(error)) from None
 
     def _say_once(self, line: str) -> None:
@@ -250,10 +258,11 @@ class Session:
     def prompt(
         self, messages: list[dict[str, str]], settings: Settings | None = None
     ) -> PairPrompt:
-        """Return what both models read of a conversation, the system prompt first.
+        """Build the prompts of both models, the system prompt first.
 
         Args:
-            settings: others than those that hold now.
+            messages: the conversation.
+            settings: settings to use instead of the current ones.
         """
         prompt = prompt_of(self.pair, messages, settings or self.settings, self.began)
         for line in notices(self.pair, prompt):
@@ -274,7 +283,7 @@ class Session:
         return {"sampler": sampler, "logits_processors": processors}
 
     def _recorded(self) -> dict[str, Any]:
-        """Return the settings as the trace keeps them; the method with its defaults filled in."""
+        """Return the settings for the trace, with the method's defaults filled in."""
         from blendin_mlx.answer_statistics import describe_method
 
         kept = {

@@ -1,4 +1,4 @@
-"""Where models come from: names, catalogue, fetching, import, loading.
+"""Find, fetch, import and load models: `blendin_models`, imported from the folder ``models/``.
 
 >>> from blendin_models import load_pair
 >>> pair = load_pair("demo")

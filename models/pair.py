@@ -1,4 +1,4 @@
-"""Both models of a pair: located, checked, loaded."""
+"""Locate, check and load the models of a pair."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ TOKENS = 4096  # the longest conversation that memory is checked for by default
 
 @dataclass(frozen=True, kw_only=True)
 class PairSpec:
-    """Which models make a pair, and what they must be able to do.
+    """The models of a pair, and what they must be able to do.
 
     Args:
-        pair: a name of the catalogue; with it, ``base`` or ``aligned`` replaces its side.
-        base, aligned: catalogue names, folders or hub repo ids; both are needed without ``pair``.
+        pair: a pair of the catalogue.
+        base: the base model, instead of the pair's: a catalogue name, a hub repo id or a folder.
+        aligned: the aligned model, likewise; without ``pair`` both are needed.
         reference: the aligned model's unaligned twin, for methods that need one.
-        tokens: length of the longest conversation.
-        kv_bits: what the caches are quantized to, 4 or 8; None for not at all.
-        force: load them even where the memory does not suffice.
-        needs_chat_template: False where prompts come with a template of their own.
+        tokens: length of the longest conversation, in tokens.
+        kv_bits: bits that the caches are quantized to, 4 or 8; None: not quantized.
+        force: load models that do not fit the memory.
+        needs_chat_template: refuse an aligned model without a chat template before any weight is
+            read; False if prompts bring their own template.
 
     Raises:
         ValueError: one side is not named, or ``kv_bits`` is neither 4 nor 8.
@@ -69,12 +71,12 @@ class PairSpec:
 
 @dataclass(frozen=True)
 class CheckedPair:
-    """Models that can be loaded.
+    """Models that passed all checks.
 
     Attributes:
-        spec: what was asked for.
+        spec: the models that were asked for.
         models: the base, the aligned model, and its reference if there is one.
-        reports: on each of them.
+        reports: the result of the checks, for each of them.
     """
 
     spec: PairSpec
@@ -83,11 +85,15 @@ class CheckedPair:
 
 
 def check_pair(spec: PairSpec, progress: Progress | None = None) -> CheckedPair:
-    """Find the models, fetch what is missing, and check them before a weight is read.
+    """Find the models, fetching missing ones, and check them before any weight is read.
+
+    Args:
+        spec: the models.
+        progress: called with a label, the bytes done and the total bytes.
 
     Raises:
         ModelError: a model is unknown, missing or damaged.
-        MemoryNeededError: they do not fit.
+        MemoryNeededError: the models do not fit the memory.
         PairError: the aligned model has no chat template, and one is needed.
     """
     from blendin_mlx.model import no_chat_template
@@ -97,10 +103,10 @@ def check_pair(spec: PairSpec, progress: Progress | None = None) -> CheckedPair:
     from .loading.preflight import inspect_located
 
     located = locate_all(spec.names(), progress)
-    for one in located:  # all, before the first of them takes its time
+    for one in located:  # the quick checks of all models first
         with repair_named(one):
             check_folder(one.folder)
-    # Tokenizers are opened right after this.
+    # Tokenizers are checked when they are opened, right after this.
     reports = [inspect_located(one, tokenizer=False) for one in located]
     check_memory(reports, spec.tokens, spec.force, spec.kv_bits)
     if spec.needs_chat_template and not reports[1].has_chat_template:
@@ -109,11 +115,11 @@ def check_pair(spec: PairSpec, progress: Progress | None = None) -> CheckedPair:
 
 
 def require_usable(checked: CheckedPair, opened: Pair, tokens: int) -> None:
-    """Refuse a pair that cannot hold a conversation of that length as it is.
+    """Raise if a pair cannot hold a conversation of `tokens` tokens.
 
     Raises:
-        PairError: the aligned model has no chat template, or a model reads fewer tokens.
-        MemoryNeededError: they do not fit.
+        PairError: the aligned model has no chat template, or a model's context is shorter.
+        MemoryNeededError: the models do not fit the memory.
     """
     from blendin_mlx.errors import PairError
 
@@ -128,13 +134,13 @@ def require_usable(checked: CheckedPair, opened: Pair, tokens: int) -> None:
 
 
 def open_pair(checked: CheckedPair) -> Pair:
-    """Return the models with their tokenizers; weights are read when they are first needed."""
+    """Open the models with their tokenizers; weights are loaded lazily."""
     from blendin_mlx.model import Pair
 
     opened: dict[Path, LanguageModel] = {}
     for one in checked.models:
         folder = one.folder.resolve()
-        opened[folder] = opened.get(folder) or _open(one)  # one folder, one model
+        opened[folder] = opened.get(folder) or _open(one)  # a folder is opened once
     base, aligned, *twin = (opened[one.folder.resolve()] for one in checked.models)
     return Pair(base, aligned, twin[0] if twin else None)
 
@@ -147,14 +153,21 @@ def load_pair(
     needs_chat_template: bool = False,
     progress: Progress | None = None,
 ) -> Pair:
-    """Load both models of a catalogue pair, or of two names (see :class:`PairSpec`).
+    """Load both models of a catalogue pair, or of two names (see :func:`check_pair`).
 
     Args:
-        progress: called with what is going on, bytes done and bytes in all.
+        pair: a pair of the catalogue.
+        base: the base model, instead of the pair's: a catalogue name, a hub repo id or a folder.
+        aligned: the aligned model, likewise.
+        needs_chat_template: refuse an aligned model without a chat template before any weight is
+            read; False if prompts bring their own template.
+        progress: called with a label, the bytes done and the total bytes.
 
     Raises:
+        ModelError: a model is unknown, missing or damaged.
+        MemoryNeededError: the models do not fit the memory.
+        PairError: the aligned model has no chat template, and one is needed.
         ValueError: one side is not named.
-        BlendinError: as :func:`load_spec`.
 
     Example:
         >>> load_pair("demo")
@@ -165,11 +178,11 @@ def load_pair(
 
 
 def load_spec(spec: PairSpec, progress: Progress | None = None) -> Pair:
-    """Load the models of a pair, all of their weights into memory.
+    """Load the models of a pair, with all weights in memory.
 
     Raises:
         ModelError: a model is unknown, missing or damaged.
-        MemoryNeededError: they do not fit.
+        MemoryNeededError: the models do not fit the memory.
         PairError: the aligned model has no chat template, and one is needed.
     """
     from .loading.loader import read_weights
@@ -189,11 +202,12 @@ def _open(located: LocalModel) -> LanguageModel:
 
 @dataclass(frozen=True)
 class Relation:
-    """Two vocabularies compared by what their tokens write.
+    """Result of comparing two vocabularies by the bytes of their tokens.
 
     Attributes:
-        kind: ``same`` ids write the same bytes; ``padded``: the same, but for the number of logits.
-        shared: share of the guide's writing tokens that the base has too.
+        kind: ``same``: equal ids have equal bytes; ``padded``: the same, but for the number of
+            logits; ``different``: neither.
+        shared: share of the guide's tokens with bytes that the base has too, from 0 to 1.
     """
 
     kind: Literal["same", "padded", "different"]
@@ -204,7 +218,7 @@ def relation(pair: Pair) -> Relation:
     """Compare the vocabularies of a pair; no weight is read.
 
     Raises:
-        PairError: a tokenizer whose tokens have no known bytes, or no stop token.
+        PairError: the bytes of a tokenizer's tokens are unknown, or it has no stop token.
     """
     from blendin_mlx.tokens.projection import same_vocabulary
 

@@ -1,4 +1,4 @@
-"""The guides that ``blendin diagnose`` is given, found and checked before the first is measured."""
+"""Find and check the guides of ``blendin diagnose`` before the first is measured."""
 
 from __future__ import annotations
 
@@ -15,21 +15,26 @@ from ..terminal.progress import progress
 
 @dataclass(frozen=True)
 class Candidate:
-    """A guide that can be measured: the name to show, and settings that name it."""
+    """A guide to measure: the name to show, and its settings."""
 
     name: str
     settings: Settings
 
 
 def find(settings: Settings, guides: Sequence[str], quiet: bool = False) -> list[Candidate]:
-    """Return the guide of the settings and the others; fetch what is missing.
+    """Return the guide of the settings and further ones for the same base; fetch missing models.
 
     A folder that is named twice is measured once.
+
+    Args:
+        settings: the options; they name the base and may name a guide.
+        guides: names of further guides.
+        quiet: show no progress and no notes.
 
     Raises:
         click.UsageError: no pair is named, or a method lacks its reference model.
         ModelError: a model is unknown, missing or damaged.
-        MemoryNeededError: a pair does not fit.
+        MemoryNeededError: a pair does not fit the memory.
         PairError: a guide has no chat template.
     """
     asked = _settings_of_each(settings, guides)
@@ -40,7 +45,7 @@ def find(settings: Settings, guides: Sequence[str], quiet: bool = False) -> list
         from blendin_models.pair import check_pair
 
         specs = [spec_of(one) for one in asked]
-        # All at once, so that an unknown name is refused before the first byte of another.
+        # In one go, so that an unknown name is refused before any download.
         locate_all(list(dict.fromkeys(name for spec in specs for name in spec.names())), report)
         checked = [check_pair(spec, report) for spec in specs]
     found = {}
@@ -58,7 +63,7 @@ def find(settings: Settings, guides: Sequence[str], quiet: bool = False) -> list
 
 
 def _settings_of_each(settings: Settings, guides: Sequence[str]) -> list[Settings]:
-    """Return the settings themselves, unless they name no guide, and those with each other one."""
+    """Return the settings of each guide: the given ones, if they name a guide, and the others."""
     from blendin_models.catalogue import entries
 
     own = not guides or settings.aligned is not None or settings.base is None
@@ -72,5 +77,5 @@ def _settings_of_each(settings: Settings, guides: Sequence[str]) -> list[Setting
 
 
 def _printable(name: str) -> str:
-    """Return a name that any output can hold, whatever the bytes of its folder."""
+    """Return a name that can be encoded, whatever the bytes of its folder's name."""
     return name.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""``blendin models``: what is known, what is here; fetch, check, import, remove."""
+"""The commands of ``blendin models``: list, show, suggest, check, pull, remove, verify, import."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def models() -> None:
 @models.command("list")
 @_AS_JSON
 def list_models(as_json: bool) -> None:
-    """List the pairs that are known by name, what of them is here, and what fits this machine.
+    """List the pairs of the catalogue, which models are here, and what fits this machine.
 
-    Models that are here but in no pair follow: imported ones, and quantized ones from the hub.
+    Other models on this machine follow: imported ones, and those from the hub.
 
     Try it:  blendin models list
     """
@@ -69,9 +69,9 @@ def list_models(as_json: bool) -> None:
 @click.argument("name")
 @_AS_JSON
 def show(name: str, as_json: bool) -> None:
-    """Show a pair, or one model: where it is, what it was made from, its licence and size.
+    """Show a pair or a model: its folder, source, licence and size.
 
-    NAME is a pair, a model, or the id of a hub repo that is here.
+    NAME is a pair, a model, or the id of a hub repo on this machine.
 
     Try it:  blendin models show demo
     """
@@ -87,14 +87,14 @@ def show(name: str, as_json: bool) -> None:
     elif repo_named(name) or (paths.NAME.match(name) and paths.model_folder(name).is_dir()):
         about = about_kept(lookup.used(name))
     else:
-        about = about_model(entries.find_models(name)[0])  # says what is near
+        about = about_model(entries.find_models(name)[0])  # raises, with a similar name
     echo(about, as_json)
 
 
 @models.command()
 @_AS_JSON
 def suggest(as_json: bool) -> None:
-    """Suggest pairs: those that are here or fit this machine, one tokenizer first.
+    """Suggest pairs that are here or fit this machine; pairs with one tokenizer come first.
 
     Try it:  blendin models suggest
     """
@@ -117,12 +117,12 @@ def suggest(as_json: bool) -> None:
 @click.option(
     "--tokens",
     type=Whole(min=1),
-    help="How long the longest conversation will be.  [default: 4096, or less where a model ends]",
+    help="Length of the longest conversation.  [default: 4096, or a model's limit if shorter]",
 )
 @click.option(
     "--kv-bits",
     type=click.Choice(["4", "8"]),
-    help="Both caches are quantized to so many bits.  [default: off]",
+    help="Quantize both KV caches to this many bits.  [default: off]",
 )
 @_AS_JSON
 def check(names: tuple[str, ...], tokens: int | None, kv_bits: str | None, as_json: bool) -> None:
@@ -171,13 +171,13 @@ def check(names: tuple[str, ...], tokens: int | None, kv_bits: str | None, as_js
 @click.option(
     "--bits",
     type=click.Choice(["2", "3", "4", "5", "6", "8"]),
-    help="Quantize an unquantized model of the hub to so many bits; it is used so from then on."
-    "  [default: 4, or as the catalogue has it]",
+    help="Quantize an unquantized hub model to this many bits, from now on.  "
+    "[default: 4, or as the catalogue says]",
 )
 @click.option(
     "--group-size",
     type=click.Choice(["32", "64", "128"]),
-    help="Weights that share a scale.  [default: 64]",
+    help="Number of weights that share a scale.  [default: 64]",
 )
 @_AS_JSON
 @quiet_option
@@ -186,7 +186,7 @@ def pull(
 ) -> None:
     """Fetch models: names of pairs or models, or hub repo ids (OWNER/NAME, OWNER/NAME@REVISION).
 
-    Of a branch that is here already the newest commit is fetched.
+    If a branch is here already, its newest commit is fetched.
 
     Try it:  blendin models pull HuggingFaceTB/SmolLM2-360M --bits 8
     """
@@ -233,7 +233,7 @@ def remove(name: str, as_json: bool, quiet: bool) -> None:
 @_AS_JSON
 @quiet_option
 def verify(name: str, as_json: bool, quiet: bool) -> None:
-    """Check every file of a model, or of a pair, against what was recorded of it (SHA-256).
+    """Verify every file of a model, or of a pair, against its recorded checksum.
 
     Try it:  blendin models verify demo
     """
@@ -244,12 +244,12 @@ def verify(name: str, as_json: bool, quiet: bool) -> None:
     if as_json:
         echo_json([{**about_kept(one.kept), "problems": one.problems} for one in verified])
     verification.require_whole(name, verified)
-    say(f"{name} is as it was fetched", quiet)
+    say(f"{name}: all files match their checksums", quiet)
 
 
 @models.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--name", help="The name to keep it by.  [default: that of the file]")
+@click.option("--name", help="Name of the new model.  [default: the file's name]")
 @_AS_JSON
 @quiet_option
 def import_model(file: Path, name: str | None, as_json: bool, quiet: bool) -> None:

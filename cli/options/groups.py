@@ -1,4 +1,4 @@
-"""Options that commands share, as decorators."""
+"""Decorators that add the options that commands share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pair_options(command: Command) -> Command:
 
 
 def method_options(command: Command) -> Command:
-    """Add the method and its numbers: which models decide a token."""
+    """Add the options of the method and its parameters."""
     return _apply(
         command,
         click.option(
@@ -38,7 +38,7 @@ def method_options(command: Command) -> Command:
             type=click.Choice(METHODS),
             default="blendin",
             show_default=True,
-            help="When the guide is asked, and what then decides.",
+            help="How the guide is asked and how it is blended.",
         ),
         click.option(
             "--tau",
@@ -50,7 +50,7 @@ def method_options(command: Command) -> Command:
             type=Alpha(),
             default="auto",
             show_default=True,
-            help="Weight of the guide: auto goes by the confidence of both.",
+            help="Weight of the guide; auto: by the confidence of both models.",
         ),
         click.option(
             "--lambda",
@@ -73,7 +73,7 @@ def method_options(command: Command) -> Command:
 
 
 def rule_options(command: Command) -> Command:
-    """Add the rules that every method keeps: when an answer ends, how tokens are carried over."""
+    """Add the options that hold for every method: stop policy and projection."""
     return _apply(
         command,
         click.option(
@@ -81,20 +81,20 @@ def rule_options(command: Command) -> Command:
             type=click.Choice(STOP_POLICIES),
             default="either",
             show_default=True,
-            help="Whose wish to stop ends the answer.",
+            help="Which model may end the answer.",
         ),
         click.option(
             "--projection",
             type=click.Choice(PROJECTIONS),
             default="prefix",
             show_default=True,
-            help="How tokens that the base lacks are carried over.",
+            help="How the guide's tokens that the base lacks are mapped to it.",
         ),
     )
 
 
 def prompt_options(command: Command) -> Command:
-    """Add what the two models read."""
+    """Add the options of the prompt."""
     return _apply(
         command,
         click.option("--system", metavar="TEXT", help="System prompt of both models."),
@@ -103,7 +103,7 @@ def prompt_options(command: Command) -> Command:
             type=Template(),
             default="query",
             show_default=True,
-            help="Text form that the base reads: query, examples, transcript, plain, chat, or a "
+            help="Prompt template of the base: query, examples, transcript, plain, chat, or a "
             "Jinja file.",
         ),
         click.option(
@@ -115,13 +115,13 @@ def prompt_options(command: Command) -> Command:
             "--thinking/--no-thinking",
             default=False,
             show_default=True,
-            help="Tell the chat template of a thinking model to think, or not to.",
+            help="Whether the chat template asks a thinking model to think.",
         ),
     )
 
 
 def sampling_options(command: Command) -> Command:
-    """Add how a token is drawn from the distribution, with mlx-lm's names."""
+    """Add the sampling options, with mlx-lm's names."""
     return _apply(
         command,
         click.option(
@@ -130,7 +130,7 @@ def sampling_options(command: Command) -> Command:
             type=Whole(min=1),
             default=512,
             show_default=True,
-            help="Most tokens to produce.",
+            help="Maximum number of tokens to generate.",
         ),
         click.option(
             "--temp",
@@ -161,7 +161,7 @@ def sampling_options(command: Command) -> Command:
 
 
 def answer_options(command: Command) -> Command:
-    """Add penalties, the seed, and what ends or constrains an answer."""
+    """Add the options of penalties, seed, stop strings and JSON schema."""
     return _apply(
         command,
         click.option(
@@ -176,26 +176,26 @@ def answer_options(command: Command) -> Command:
             type=Whole(1, 2**31 - 1),
             default=20,
             show_default=True,
-            help="How many tokens back the penalty looks, the prompt's among them.",
+            help="Number of last tokens, of prompt and answer, that the penalty applies to.",
         ),
         click.option(
             "--seed",
             type=Whole(0, 2**64 - 1),
             metavar="INTEGER",
-            help="For sampling; one is drawn and reported if absent.",
+            help="Seed for sampling; by default a random one, which is reported.",
         ),
         click.option("--stop", multiple=True, help="End before this string; may be repeated."),
         click.option(
             "--json-schema",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
             metavar="FILE",
-            help="Write JSON as this schema has it, and end with it; needs the json extra.",
+            help="Constrain the answer to JSON that matches this schema; needs the json extra.",
         ),
     )
 
 
 def speed_options(command: Command) -> Command:
-    """Add what changes the time and the memory that an answer takes."""
+    """Add the options that change speed and memory."""
     return _apply(
         command,
         click.option(
@@ -203,36 +203,36 @@ def speed_options(command: Command) -> Command:
             type=click.Choice(DRAFTS),
             default="auto",
             show_default=True,
-            help="Who proposes tokens that the base then checks in one pass. Never changes text.",
+            help="What drafts tokens, which the base verifies in one pass. Never changes the text.",
         ),
         click.option(
             "--num-draft-tokens",
             type=DraftTokens(),
             default="auto",
             show_default=True,
-            help="How many at once: auto follows what is accepted, and what a pass costs here.",
+            help="Tokens per draft; auto: by the acceptance rate and the measured cost of a pass.",
         ),
         click.option(
             "--context",
             type=click.IntRange(min=1),
             metavar="TOKENS",
-            help="Most tokens that each model reads, prompt and answer together.  "
+            help="Context limit of each model in tokens, prompt and answer together.  "
             "[default: as its config says]",
         ),
         click.option(
             "--kv-bits",
             type=click.Choice(["4", "8"]),
             callback=_whole,
-            help="Quantize both caches to so many bits.  [default: off]",
+            help="Quantize both KV caches to this many bits.  [default: off]",
         ),
         click.option(
             "--prompt-cache",
             type=FileToWrite(),
             metavar="FILE",
-            help="Keep what both models read of the system prompt, and of standard input where "
-            "the prompt is an argument too: made once, read again by later commands.",
+            help="Cache of the system prompt, and of standard input if the prompt is an argument "
+            "too; created once, reused by later commands.",
         ),
-        click.option("--force", is_flag=True, help="Load a pair that seems too large for here."),
+        click.option("--force", is_flag=True, help="Load a pair that seems too large for memory."),
         click.option(
             "--wired-limit/--no-wired-limit",
             default=True,
@@ -248,7 +248,7 @@ _GROUPS = (
 
 
 def blend_options(command: Command) -> Command:
-    """Add all of them; the command gets one :class:`Settings` as ``settings``."""
+    """Add all shared options; the command gets one :class:`Settings` as ``settings``."""
     names = set(Settings.__dataclass_fields__)
 
     @wraps(command)

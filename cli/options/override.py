@@ -1,4 +1,4 @@
-"""Options that are given after the start: in a line of ``run``, or with ``/set`` in a chat."""
+"""Override options after the start: in a line of ``run``, or with ``/set`` in a chat."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .settings import Settings
 from .types import Alpha, DraftTokens
 
 _NUMBERS = (click.types.IntParamType, click.types.FloatParamType, Alpha, DraftTokens)
-# What stays: the models are loaded once, and so is what depends on them.
+# These cannot be changed, because the models and what depends on them are loaded once.
 _FIXED = (
     *("pair", "base", "aligned", "reference"),
     *("context", "kv_bits", "prompt_cache", "draft", "num_draft_tokens", "force", "wired_limit"),
@@ -22,15 +22,16 @@ _FIXED = (
 def overridden(
     settings: Settings, given: Mapping[str, Any], began: Settings | None = None
 ) -> Settings:
-    """Return the settings with some options changed, by their long names.
+    """Return the settings with some options changed.
 
     Args:
-        given: the values; None means what the command began with.
-        began: the settings that it began with, if they are others.
+        settings: the current settings.
+        given: values by long option name; None resets an option to its value at the start.
+        began: the settings at the start, if they differ from `settings`.
 
     Raises:
-        ValueError: a name that is no option, one that stays, or a value that is none.
-        click.ClickException: a value that the option does not take.
+        ValueError: a name is not an option that can be changed, or a value has the wrong type.
+        click.ClickException: the option refuses a value.
     """
     ctx = click.get_current_context()
     options = {
@@ -43,7 +44,7 @@ def overridden(
         option = options.get(key.replace("-", "_"))
         name = {"lambda": "lambda_"}.get(key, option.name) if option else None
         if name is None or name in _FIXED or name not in Settings.__dataclass_fields__:
-            raise ValueError(f"{key!r} is no option that can be changed here")
+            raise ValueError(f"{key!r} is not an option that can be changed here")
         assert option is not None
         if name == "json_schema" and isinstance(value, dict):  # the schema itself
             values[name] = value
@@ -55,10 +56,10 @@ def overridden(
 
 
 def as_given(option: click.Parameter, key: str, value: Any) -> Any:
-    """Return a value of JSON or TOML as an option takes it: one text stands for a list of one.
+    """Convert a value of JSON or TOML for an option; a single text may stand for a list.
 
     Raises:
-        ValueError: a table or a list where a single value belongs, or a truth where none does.
+        ValueError: the value has the wrong type.
     """
     if option.multiple:
         several = value if isinstance(value, list) else [value]

@@ -1,4 +1,4 @@
-"""A trace as one web page: nothing is fetched, and no text of a trace can become markup."""
+"""Render traces as a self-contained web page; text of a trace is always escaped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WORDS |= {"end": "guide: the answer is over"}
 
 
 def page(runs: list[tuple[str, RecordedRun]]) -> str:
-    """Return the page for named runs, side by side."""
+    """Render the page of named runs, side by side."""
     return render(__package__, "page.html", runs=[_run(name, recorded) for name, recorded in runs])
 
 
@@ -87,7 +87,7 @@ def _token(step: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rankings(step: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the likeliest tokens of each; the top one alone where the trace has no more."""
+    """Return the likeliest tokens of each model and the blend; just the top one if no more."""
     tops = {"base": [step["base"]], "aligned": [step["aligned"]] if step.get("aligned") else []}
     lists = {**tops, **step.get("candidates", {})}
     words = {"base": "base's choice", "aligned": "guide's choice", "blend": "blend's choice"}
@@ -107,7 +107,7 @@ def _candidate(candidate: dict[str, Any]) -> str:
 
 
 def _timeline(steps: list[dict[str, Any]]) -> dict[str, Any]:
-    """Points of the base's confidence as a line, of the guide's and of α as dots."""
+    """Return the points of the base's confidence (a line), the guide's and α (dots), in pixels."""
     scale = WIDTH / max(len(steps), 1)
 
     def points(values: list[float | None]) -> list[tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""Models on this machine, found by name."""
+"""Find models on this machine by name."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from .listing import Kept, conversion, everything
 
 
 def find(name: str, here: Sequence[Kept] | None = None) -> list[Kept]:
-    """Return what is here of a pair, a model or a hub repo (one revision, if the name has one).
+    """Return the models on this machine that belong to a pair, a model or a hub repo.
 
     Args:
-        here: what is on this machine, where the caller knows it already.
+        name: the name; a hub repo id may end in ``@revision``.
+        here: the models on this machine, if the caller has listed them already.
 
     Raises:
-        ModelError: nothing has that name, or nothing of it is here.
+        ModelError: the name is unknown, or none of its models is here.
     """
     if not (repo_named(name) or name in entries.pairs() or name in entries.models()):
         paths.model_folder(name)  # refuses a name that cannot be one
@@ -38,10 +39,14 @@ def find(name: str, here: Sequence[Kept] | None = None) -> list[Kept]:
 
 
 def used(name: str, here: Sequence[Kept] | None = None) -> Kept:
-    """Return the copy that loading a model takes, of all that are here.
+    """Return the folder that loading a model uses, of all its folders on this machine.
+
+    Args:
+        name: a model or a hub repo id, which may end in ``@revision``.
+        here: the models on this machine, if the caller has listed them already.
 
     Raises:
-        ModelError: as :func:`find`.
+        ModelError: see :func:`find`.
     """
     here = everything() if here is None else here
     found = find(name, here)
@@ -59,7 +64,7 @@ def used(name: str, here: Sequence[Kept] | None = None) -> Kept:
 
 
 def repo_asked_for(name: str) -> tuple[str, str | None] | None:
-    """Return the hub repo that a name stands for, and the revision if it has one."""
+    """Return the hub repo that a name stands for, and its revision or None; None if not a repo."""
     entry = entries.models().get(name)
     if isinstance(entry, entries.HubModel):
         return entry.repo, entry.revision
@@ -67,7 +72,7 @@ def repo_asked_for(name: str) -> tuple[str, str | None] | None:
 
 
 def _repo(name: str) -> tuple[str, list[str] | None] | None:
-    """Return the hub repo that a name stands for, and the commits that are meant; None for all."""
+    """Return the hub repo that a name stands for, and the commits that match; None for all."""
     asked = repo_asked_for(name)
     if asked is None or asked[1] is None:
         return asked and (asked[0], None)
@@ -79,7 +84,7 @@ def _is_of(kept: Kept, repo: str, commits: list[str] | None) -> bool:
 
 
 def _near(name: str, here: Iterable[Kept]) -> str:
-    """Return a hint at the name that may have been meant."""
+    """Return a "did you mean" hint for an unknown name, or nothing."""
     known = [*entries.pairs(), *entries.models(), *(kept.name for kept in here if kept.is_own)]
     if name in known or not (near := difflib.get_close_matches(name, known, n=1)):
         return ""

@@ -1,4 +1,4 @@
-"""A model that was found on this machine: its name parsed, and the commands that repair it."""
+"""A model found on this machine, and the commands that repair it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _REPO_ID = re.compile(r"([\w-][\w.-]*/[\w.-]+)(?:@([\w./-]+))?\Z")
 
 @dataclass(frozen=True)
 class LocalModel:
-    """A model that is on this machine, and where it came from.
+    """A model on this machine, and its source.
 
     Attributes:
-        name: as it was asked for.
-        folder: where it is.
-        revision: which version of its source: a commit, or ``sha256:…`` of a file.
-        source: a name that fetches it again; None for a folder of the user's own.
+        name: the name it was requested by.
+        folder: its folder.
+        revision: the version of its source: a commit, or ``sha256:…`` of a file.
+        source: a name that fetches it again; None for a folder of the user's.
     """
 
     name: str
@@ -43,13 +43,13 @@ def repo_named(name: str) -> tuple[str, str | None] | None:
 
 
 def repair(removed: str, fetched: str) -> str:
-    """Return the commands that replace a model."""
+    """Return the commands that remove a model and fetch it again."""
     return f"blendin models remove {removed} && blendin models pull {fetched}"
 
 
 @contextmanager
 def repair_named(located: LocalModel) -> Iterator[None]:
-    """Context manager: add the commands that repair a model to an error about it."""
+    """Context manager: append to a `ModelError` the commands that repair the model, if any help."""
     try:
         yield
     except UnsuitableError:
@@ -59,6 +59,6 @@ def repair_named(located: LocalModel) -> Iterator[None]:
             raise
         if located.folder.parent == paths.models_folder():
             advice = f"repair it: {repair(located.folder.name, located.source)}"
-        else:  # its files were as the hub has them, so the same would come again
-            advice = f"blendin models verify {located.source} tells if it is as the hub has it"
+        else:  # its files matched the hub's, so fetching them again would not help
+            advice = f"compare it with the hub: blendin models verify {located.source}"
         raise type(error)(f"{error}; {advice}") from error

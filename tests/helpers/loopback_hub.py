@@ -35,7 +35,7 @@ REFUSALS = {
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked: ``GET /path``, and the headers it came with."""
+    """A request: ``GET /path``, and its headers."""
 
     line: str
     headers: Mapping[str, str]
@@ -43,7 +43,7 @@ class Request:
 
 @dataclass
 class Fault:
-    """What goes wrong, and for which of the requests that hold some text."""
+    """A fault, and which of the requests that contain a text it hits."""
 
     kind: str
     of: str
@@ -87,22 +87,22 @@ class LoopbackHub:
         self._server.server_close()
 
     def fault(self, kind: str, of: str = "", at: int = 1, for_ever: bool = False) -> None:
-        """From now on something goes wrong."""
+        """Inject a fault from now on."""
         self._released = threading.Event()
         self.stalled.clear()
         self._faults = [Fault(kind, of, at, for_ever)]
 
     def heal(self) -> None:
-        """Nothing goes wrong any more; what was held goes on."""
+        """Remove all faults, and release stalled responses."""
         self._faults = []
         self._released.set()
 
     def asked(self, text: str) -> int:
-        """How many requests held that text."""
+        """Return how many requests contained a text."""
         return sum(text in request.line for request in self.requests)
 
     def wait_for(self, text: str, count: int) -> None:
-        """Until so many requests held that text."""
+        """Wait until `count` requests contained a text."""
         with self._news:
             assert self._news.wait_for(lambda: self.asked(text) >= count, PATIENCE_S)
 
@@ -119,7 +119,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 64
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that is gone is what many tests are about."""
+        """Ignore errors of clients that hang up, as many tests do."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -239,7 +239,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.released.wait(0.01)
 
     def _stall(self) -> None:
-        """Hold the answer back until the hub is healed; then it goes on where it was."""
+        """Stall the response until the hub is healed, then continue it."""
         self.server.hub.stalled.set()
         self.released.wait(PATIENCE_S)
         if self.kind == "stall":

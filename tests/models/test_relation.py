@@ -1,4 +1,4 @@
-"""Same, same but padded, or different: by bytes."""
+"""Vocabularies are compared by bytes: the same, the same but padded, or different."""
 
 from __future__ import annotations
 

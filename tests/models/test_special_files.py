@@ -1,4 +1,4 @@
-"""Pipes, devices, links and odd names in the place of files: refused or harmless, never awaited."""
+"""Pipes, devices, links and odd names in place of files are refused or ignored, never awaited."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def snapshot(home, cached):
 
 
 def refused(folder: Path) -> str:
-    """The one line that both a check and a load end with."""
+    """Return the one-line error that both a check and a load end with."""
     lines = set()
     for open_it in (preflight.inspect, loader.open_model):
         with pytest.raises(ModelError) as raised:
@@ -114,7 +114,7 @@ def test_a_link_to_nothing_harms_no_model(folder):
     preflight.inspect(folder)
 
 
-def test_pipes_in_the_hubs_cache_are_no_files_of_it(snapshot, pipe):
+def test_pipes_in_the_hubs_cache_are_ignored(snapshot, pipe):
     name = "tokenizer_config.json"
     pipe(snapshot / name)
     assert not cache.is_whole(snapshot, cache.HubFile(name, 0, "0" * 40))
@@ -125,7 +125,7 @@ def test_pipes_in_the_hubs_cache_are_no_files_of_it(snapshot, pipe):
     assert not snapshot.exists()
 
 
-def test_pipes_in_our_own_cache_are_no_records(home, pipe):
+def test_pipes_in_our_own_cache_are_ignored(home, pipe):
     assert small_files.read_json(pipe(home / "verified.json")) is None
     record = home / "record.json"
     pipe(home / "record.json.part")

@@ -155,7 +155,7 @@ def test_options_are_changed_and_shown(run, tiny, monkeypatch):
     lines = b"/set max-tokens 2\nhello\n/set\n/set tau 7\n/set pair demo\n/set method base\n"
     result = run("chat", *tiny, "-q", stdin=lines)
     assert "max_tokens               2\n" in result.err
-    assert "'pair' is no option that can be changed here" in result.err
+    assert "'pair' is not an option that can be changed here" in result.err
     assert "Invalid value for '--tau'" in result.err
     assert len(result.text.split()) <= 2
 

@@ -1,4 +1,4 @@
-"""From a folder to a model in memory."""
+"""Loading a model folder into memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def change(folder, file, **entries):
     path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
 
 
-def test_load_reads_all_weights_and_says_so(folder):
+def test_loading_reads_all_weights_and_reports_progress(folder):
     seen = []
     model = load_model(folder, "mine", "r1", lambda *told: seen.append(told))
     assert (model.name, model.path, model.revision) == ("mine", str(folder), "r1")
@@ -35,11 +35,11 @@ def test_load_reads_all_weights_and_says_so(folder):
     assert list(done) == sorted(done)
     assert done[-1] == totals[0] == totals[-1]
     assert totals[0] >= (folder / "model.safetensors").stat().st_size // 2
-    (folder / "model.safetensors").unlink()  # what is in memory needs no file any more
+    (folder / "model.safetensors").unlink()  # the weights are in memory
     assert model.network(mx.array([[5, 6]])).shape == (1, 2, 300)
 
 
-def test_the_name_is_the_folders(folder, monkeypatch):
+def test_the_default_name_is_the_folders(folder, monkeypatch):
     monkeypatch.chdir(folder)
     assert load_model(folder).name == "model"
     assert load_model(folder.__class__(".")).name == "model"
@@ -67,7 +67,7 @@ def _fits_groups(path, module):
 
 @pytest.fixture
 def sentinel(folder):
-    """Code in the model's folder that tells when it runs."""
+    """Write code to the model's folder that leaves a trace if it runs."""
     told = folder / "it-ran"
     code = f"open({str(told)!r}, 'w').close()\n"
     for file in ("modeling_tiny.py", "tokenization_tiny.py", "__init__.py", "llama.py"):
@@ -88,8 +88,8 @@ def test_an_auto_map_is_never_run(folder, sentinel, tokenizer_class):
     change(folder, "config.json", auto_map=maps, model_type="llama")
     tokenizers = {"AutoTokenizer": ["tokenization_tiny.T", "tokenization_tiny.T"]}
     change(folder, "tokenizer_config.json", auto_map=tokenizers, tokenizer_class=tokenizer_class)
-    with contextlib.suppress(ModelError):  # either is well
-        load_model(folder)
+    with contextlib.suppress(ModelError):  # it may load or be refused
+        loader.load_model(folder)
     assert not sentinel.exists()
 
 
@@ -130,13 +130,13 @@ print(*resource.getrlimit(resource.RLIMIT_NOFILE))
 
 
 def test_models_load_where_the_hard_limit_is_low(folder):
-    """mlx-lm wants (2048, 4096) open files, and an ordinary user may not raise the hard limit."""
+    """mlx-lm asks for (2048, 4096) open files, and users may not raise the hard limit."""
     code = LOWERED.format(folder=str(folder))
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert told.stdout == "1024 1024\n", told.stderr
 
 
-def test_a_refused_limit_is_let_be(monkeypatch):
+def test_a_refused_limit_is_ignored(monkeypatch):
     def refused(which, limits):
         raise ValueError("not allowed to raise maximum limit")
 
