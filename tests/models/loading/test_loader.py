@@ -89,7 +89,7 @@ def test_an_auto_map_is_never_run(folder, sentinel, tokenizer_class):
     tokenizers = {"AutoTokenizer": ["tokenization_tiny.T", "tokenization_tiny.T"]}
     change(folder, "tokenizer_config.json", auto_map=tokenizers, tokenizer_class=tokenizer_class)
     with contextlib.suppress(ModelError):  # it may load or be refused
-        loader.load_model(folder)
+        load_model(folder)
     assert not sentinel.exists()
 
 
