@@ -21,7 +21,7 @@ resume_option = click.option(
     "--resume-from",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="OUT.jsonl",
-    help="Skip the lines that are answered there.",
+    help="Skip the lines that are answered in this file.",
 )
 
 
@@ -77,7 +77,7 @@ def _result(line: bytes, result: Callable[[Line, Interrupt], Line], interrupt: I
 
 
 def _answered(file: Path, is_done: Callable[[Line], bool]) -> frozenset[int]:
-    """Numbers of the lines that an earlier run answered to the end; a cut line is none."""
+    """Return the numbers of the lines that an earlier run answered to the end."""
     numbers = set()
     for line in file.read_bytes().splitlines():
         try:
@@ -90,7 +90,7 @@ def _answered(file: Path, is_done: Callable[[Line], bool]) -> frozenset[int]:
 
 
 def _mend_end(file: Path) -> None:
-    """Where answers are appended to this file: what a cut line left of itself is taken away."""
+    """When appending to this file, truncate an incomplete last line."""
     stdout = sys.__stdout__.fileno() if sys.__stdout__ else -1
     if stdout < 0 or not os.path.samestat(os.fstat(stdout), file.stat()):
         return
@@ -111,14 +111,14 @@ def _parsed(line: bytes) -> Line:
     try:
         given = parsed_json(decoded(line, "the line"))
     except ValueError as error:
-        raise ValueError(f"no JSON: {error}") from None
+        raise ValueError(f"not JSON: {error}") from None
     if isinstance(given, dict):
         return given
-    raise ValueError("no JSON object")
+    raise ValueError("not a JSON object")
 
 
 def messages_of(given: Line) -> list[dict[str, str]]:
-    """The conversation of a line; takes it out of the line.
+    """Return the conversation of a line, and remove it from the line.
 
     A message's content is a text, or a list of texts as {"type": "text", "text": …}.
     """

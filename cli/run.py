@@ -24,10 +24,10 @@ from .terminal.quiet import quiet_option
 def run(file: IO[bytes], settings: Settings, resume_from: Path | None, quiet: bool) -> int:
     """Answer every line of IN.jsonl ("-" for standard input), in order.
 
-    A line is an object with "prompt" or "messages", perhaps an "id", and options by their long
-    names: {"prompt": "Why is the sky blue?", "max_tokens": 64, "tau": 0.3}. Each gives a line as
-    of generate --json. A bad line gives {"error": …}, and the exit code 1 at the end. What the
-    prompts have in common at their beginning is read once.
+    A line is an object with "prompt" or "messages", optionally an "id", and options by their long
+    names: {"prompt": "Why is the sky blue?", "max_tokens": 64, "tau": 0.3}. Each is answered by an
+    object as of generate --json. A bad line is answered by {"error": …}, and the exit code is 1 at
+    the end. A common prefix of the prompts is read once.
 
     \b
     Examples:
