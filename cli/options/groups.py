@@ -68,15 +68,13 @@ def method_options(command: Command) -> Command:
             "--dial",
             type=Number(0, 1),
             default=1.0,
-            show_default=True,
-            help="Scale of the guide's weight: 0 is the base alone.",
+            help="Scale of the guide's weight: 0 is the base alone.  [default: 1]",
         ),
         click.option(
             "--guide-temp",
             type=Number(0.01, 100),
             default=1.0,
-            show_default=True,
-            help="Temperature of all that the guide says: above 1 it is less sure.",
+            help="Temperature of all that the guide says: above 1 it is less sure.  [default: 1]",
         ),
         click.option(
             "--reference",
