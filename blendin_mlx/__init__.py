@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .reading.context import Context, Progress
     from .scoring.calibration import Bin, Calibration, Reliability, calibration, fit_temperature
     from .scoring.dial_map import Dial, DialMap, dial_map
-    from .scoring.readings import Reading, read_example
+    from .scoring.readings import Flags, Numbers, Reading, read_example
     from .scoring.score import Score, score
     from .step import Candidate, Candidates, Guidance, Source, Step
     from .tokens.answer_text import AnswerText
@@ -72,7 +72,7 @@ _HOMES = {
         *("Bin", "Calibration", "Reliability", "calibration", "fit_temperature"),
     ),
     "scoring.dial_map": ("Dial", "DialMap", "dial_map"),
-    "scoring.readings": ("Reading", "read_example"),
+    "scoring.readings": ("Flags", "Numbers", "Reading", "read_example"),
     "scoring.score": ("Score", "score"),
     "step": ("Candidate", "Candidates", "Guidance", "Source", "Step"),
     "tokens.answer_text": ("AnswerText",),
@@ -100,6 +100,7 @@ __all__ = [
     "Draft",
     "Drafter",
     "FinishReason",
+    "Flags",
     "Guidance",
     "JsonConstraint",
     "LanguageModel",
@@ -107,6 +108,7 @@ __all__ = [
     "Message",
     "Method",
     "ModelUse",
+    "Numbers",
     "NumericalError",
     "Pair",
     "PairError",
