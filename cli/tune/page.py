@@ -9,7 +9,7 @@ from ..terminal.blend_view import visible
 from ..terminal.web_pages import clean, render
 from .report import Report, place_rows
 from .search import ALPHAS, SCALES, TAUS
-from .verdict import dial_words, nats, rows
+from .verdict import dial_words, rows, signed
 
 if TYPE_CHECKING:
     from blendin_mlx.scoring.calibration import Reliability
@@ -65,7 +65,7 @@ def _map(found: Report) -> dict[str, Any]:
             "opacity": f"{abs(gain) / most:.3f}",
             "sign": "more" if gain >= 0 else "less",
             "mark": _mark(dial, best, default),
-            "label": f"{dial_words(dial)}: {nats(gain)} over the base",
+            "label": f"{dial_words(dial)}: {signed(gain)} nats a token over the base",
         }
         for n, (dial, gain) in enumerate(zip(flat, per_token, strict=True))
     ]
@@ -130,7 +130,7 @@ def _examples(found: Report) -> list[dict[str, Any]]:
             {
                 "prompt": clean(example.messages[-1]["content"]),
                 "kind": clean(example.kind),
-                "gain": nats(mean),
+                "gain": f"{signed(mean)} nats a token",
                 "worse": mean < 0,
                 "tokens": _tokens(found.texts[part], gains[part]),
             }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..diagnosis.bootstrap import share
 from .examples import Example
 from .search import Outcome, Place, places, search
-from .verdict import Verdict, judge, nats, remarks, rows
+from .verdict import Verdict, judge, remarks, rows, signed
 
 if TYPE_CHECKING:
     from blendin_mlx.model import Pair
@@ -85,15 +85,15 @@ def report(
 
 def as_text(found: Report) -> str:
     """Return what a terminal shows."""
-    figures = [f"  {name:<18}{value}" for name, value in rows(found.outcome).items()]
-    gains = [f"  {name:<18}{value}" for name, value in place_rows(found).items()]
+    figures, gains = rows(found.outcome), place_rows(found)
+    width = max(map(len, (*figures, *gains))) + 2
     head, *others = found.remarks
     return "\n".join(
         [
             f"{found.base} guided by {found.aligned}: {head}",
-            *figures,
+            *(f"  {name:<{width}}{value}" for name, value in figures.items()),
             "gain over the base alone, by place:",
-            *gains,
+            *(f"  {name:<{width}}{value}" for name, value in gains.items()),
             *(f"  - {line}" for line in others),
         ]
     )
@@ -102,7 +102,7 @@ def as_text(found: Report) -> str:
 def place_rows(found: Report) -> dict[str, str]:
     """Return where the gain lies, as words."""
     return {
-        place.name: f"{nats(place.gain)} at {place.tokens} tokens"
+        place.name: f"{signed(place.gain)} nats a token at {place.tokens} tokens"
         + ("" if place.share is None else f", {100 * place.share:.0f} % of the whole")
         for place in found.places
     }

@@ -77,8 +77,12 @@ def nats(value: float) -> str:
 
 def gain(one: Difference) -> str:
     """Return a difference with its interval: ``+0.103 (+0.041 to +0.160)``."""
-    signed = [f"{value:+.3f}".replace("-", "−") for value in (one.value, one.low, one.high)]
-    return f"{signed[0]} nats a token ({signed[1]} to {signed[2]})"
+    return f"{signed(one.value)} nats a token ({signed(one.low)} to {signed(one.high)})"
+
+
+def signed(value: float) -> str:
+    """Return a gain with its sign: ``+0.103``."""
+    return f"{value:+.3f}".replace("-", "−")
 
 
 def remarks(outcome: Outcome, calibrated: Calibration, temperature: float | None) -> list[str]:

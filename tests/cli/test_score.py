@@ -13,7 +13,7 @@ BAD = (
     ({"prompt": "hi", "answers": []}, "at least one"),
     ({"prompt": "hi", "answers": "ab"}, "a list of texts"),
     ({"prompt": "hi", "answer": 7}, "an answer must be a text"),
-    ({"prompt": "hi", "answer": "a", "temp": 1}, "'temp' is no option"),
+    ({"prompt": "hi", "answer": "a", "temp": 1}, "'temp' is not an option"),
     ({"prompt": "hi", "answer": "a", "tau": 2}, "tau"),
     ({"prompt": "hi", "answer": "x" * 9000}, "whose context holds"),
 )
