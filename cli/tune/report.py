@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..diagnosis.bootstrap import share
 from .examples import Example
 from .search import Outcome, Place, places, search
-from .verdict import Verdict, judge, remarks, rows, signed
+from .verdict import Verdict, judge, remarks, rows, signed, signed_percent
 
 if TYPE_CHECKING:
     from blendin_mlx.model import Pair
@@ -103,7 +103,7 @@ def place_rows(found: Report) -> dict[str, str]:
     """Return where the gain lies, as words."""
     return {
         place.name: f"{signed(place.gain)} nats a token at {place.tokens} tokens"
-        + ("" if place.share is None else f", {100 * place.share:.0f} % of the whole")
+        + ("" if place.share is None else f", {signed_percent(place.share)} of the whole")
         for place in found.places
     }
 

@@ -85,6 +85,11 @@ def signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
 
 
+def signed_percent(share: float) -> str:
+    """Return a share with a minus sign if it has one: ``−2 %``."""
+    return f"{round(100 * share)} %".replace("-", "−")
+
+
 def remarks(outcome: Outcome, calibrated: Calibration, temperature: float | None) -> list[str]:
     """Return the verdict and what there is to know about it, the verdict first."""
     found = judge(outcome)

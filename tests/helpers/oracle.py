@@ -287,11 +287,7 @@ class Oracle:
                 lead = abs(over - 0.5)
                 return OracleStep(self.base_stop, None, confidence, margin, lead, over, True, base)
             return self._choose(base, None, confidence, margin, over)
-        twin = None
-        if self.method == "proxy-tuning":
-            ids = aligned_prompt + self._followed(answer)
-            twin = self.distribution(self.pair.require_reference(), ids)
-        r, alpha = self._target(base, confidence, guide, twin)
+        r, alpha = self._blended(base, guide, aligned_prompt, answer)
         return self._choose(r, alpha, confidence, margin, over)
 
     def score(
@@ -313,17 +309,19 @@ class Oracle:
     ) -> Array:
         """The distribution that decides after a beginning of a text."""
         base = self.distribution(self.pair.base, base_prompt + before)
-        always = self.method in ("kad", "confidence-bet", "ensemble", "proxy-tuning")
-        if self.method == "base" or not (always or base.max() < self.tau):
-            return base
-        guide = self._guide(aligned_prompt, before)
-        if guide is None:
-            return base
+        shut = self.method in GATED and not base.max() < self.tau
+        guide = None if shut or self.method == "base" else self._guide(aligned_prompt, before)
+        return base if guide is None else self._blended(base, guide, aligned_prompt, before)[0]
+
+    def _blended(
+        self, base: Array, guide: Array, aligned_prompt: list[int], answer: list[int]
+    ) -> tuple[Array, float]:
+        """The target after a beginning, and the guide's weight; the twin reads what it needs."""
         twin = None
         if self.method == "proxy-tuning":
-            ids = aligned_prompt + self._followed(before)
-            twin = self.distribution(self.pair.reference, ids)
-        return self._target(base, float(base.max()), guide, twin)[0]
+            ids = aligned_prompt + self._followed(answer)
+            twin = self.distribution(self.pair.require_reference(), ids)
+        return self._target(base, float(base.max()), guide, twin)
 
     def _gate(self, base: Array) -> tuple[bool, float]:
         """Whether the guide must be asked, and the distance to where that changes."""
