@@ -15,8 +15,9 @@ from .options.method import make_method, with_method, with_reference
 from .options.settings import METHODS, Settings
 from .session import Session
 from .terminal.interrupts import Interrupt, interruptible, unswallowed_interrupt
-from .terminal.output import Output, figures, harmless, say
+from .terminal.output import Output, figures, say
 from .terminal.quiet import quiet_option
+from .terminal.safe_text import harmless
 
 if TYPE_CHECKING:
     from blendin_mlx.decoding.answer_stream import Response
@@ -71,8 +72,8 @@ def compare(
 
 
 def _answer(session: Session, text: str, interrupt: Interrupt) -> Response:
-    *_, last = session.answer([{"role": "user", "content": text}], interrupt)
-    return last
+    messages = [{"role": "user", "content": text}]
+    return session.whole_answer(messages, interrupt, f"answering with {session.settings.method}")[-1]
 
 
 def _show(texts: dict[str, str]) -> None:

@@ -81,7 +81,7 @@ def _answer(
 def _answer_as_json(parts: list[str], settings: Settings, trace: Target | None, quiet: bool) -> int:
     session, messages = _session(parts, settings, quiet)
     with interruptible() as interrupt:
-        *_, last = session.answer(messages, interrupt, trace)
+        last = session.whole_answer(messages, interrupt, trace=trace)[-1]
     Output().write(json.dumps(session.result(last), ensure_ascii=False) + "\n")
     say(figures(last.statistics), quiet)
     return _code(session, last)

@@ -25,6 +25,7 @@ from .options.plain import add_plain
 from .reference_docs import reference
 from .run import run
 from .terminal.output import Context, complain
+from .terminal.status import STATUS
 from .trace.commands import trace
 
 HELP = f"{__name__}.help"  # whether help is asked for
@@ -104,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if debug and not isinstance(error, click.ClickException):
             complain(traceback.format_exc())
         code = _report(error)
+    STATUS.clear()
     sys.exit(code)
 
 

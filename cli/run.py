@@ -56,7 +56,7 @@ def run(file: IO[bytes], settings: Settings, resume_from: Path | None, quiet: bo
         if number in answered:
             continue
         with interruptible() as interrupt:
-            result = _answer(session, settings, line, interrupt)
+            result = _answer(session, settings, line, interrupt, f"line {number}")
         done, failed = done + 1, failed + ("error" in result)
         if "error" in result:
             say(f"line {number}: {result['error']}")
@@ -102,6 +102,7 @@ def _answer(
     settings: Settings,
     line: bytes,
     should_stop: Callable[[], bool],
+    what: str,
 ) -> dict[str, Any]:
     """The result object of a line, or what is wrong with it."""
     from blendin_mlx.errors import BlendinError
@@ -112,7 +113,7 @@ def _answer(
         kept = {"id": given.pop("id")} if "id" in given else {}
         messages = _messages(given)
         session.configure(overridden(settings, given))
-        *_, last = session.answer(messages, should_stop)
+        last = session.whole_answer(messages, should_stop, what)[-1]
     except (ValueError, BlendinError) as error:
         return {**kept, "error": str(error)}
     except click.ClickException as error:

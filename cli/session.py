@@ -18,6 +18,7 @@ from .pair_loading import LONGEST_PROMPT, keep_resident, load_pair, named_pair
 from .prompting import notices, prompt_of
 from .terminal.interrupts import unswallowed_interrupt
 from .terminal.output import say
+from .terminal.status import STATUS, in_tokens
 
 if TYPE_CHECKING:
     from blendin_mlx.decoding.answer_stream import Response
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 COLDEST = 1e-6  # below it 1 / temp outgrows float32, and mlx-lm draws just any token
 MILDEST = 1e-6  # a penalty below it makes infinity of a logit
+READING = "reading the prompt"
 CANDIDATES = 5  # of each distribution, in a trace
 
 
@@ -58,6 +60,7 @@ class Session:
         self._dial = 1.0
         self.cut_json = False
         self.opened = False
+        STATUS.show("importing MLX")
         with unswallowed_interrupt():
             self._load(named, quiet)
 
@@ -188,6 +191,7 @@ class Session:
         from blendin_mlx.generation import stream_generate
         from blendin_mlx.trace.records import TraceWriter
 
+        STATUS.show(READING)
         with unswallowed_interrupt():  # a template may take seconds, and does not look around
             prompt = self.prompt(messages)
         self.opened = prompt.opens_thinking
@@ -206,6 +210,7 @@ class Session:
             projection=self.settings.projection,  # type: ignore[arg-type]
             draft=self.drafting,
             prompt_cache=self.cache,
+            prompt_progress_callback=_show_reading,
             should_stop=should_stop,
             constraint=constraint,
             candidates=CANDIDATES if trace else 0,
@@ -227,6 +232,25 @@ class Session:
             say("the answer ended before its JSON was complete; a larger --max-tokens may help")
         if why := said.draft_off:
             self._say_once(f"drafting is off: {why}")
+
+    def whole_answer(
+        self,
+        messages: list[dict[str, str]],
+        should_stop: Callable[[], bool],
+        what: str = "answering",
+        trace: Target | None = None,
+    ) -> list[Response]:
+        """Answer a conversation, and say on the way how far it is.
+
+        Args:
+            what: what is said of it.
+        """
+        responses = []
+        for response in self.answer(messages, should_stop, trace):
+            responses.append(response)
+            STATUS.show(what, response.statistics.completion_tokens, 0, in_tokens)
+        STATUS.clear()
+        return responses
 
     def _constraint(self, begun: Sequence[int]) -> JsonConstraint | None:
         from blendin_mlx.decoding.json_constraint import JsonConstraint
@@ -291,6 +315,10 @@ class Session:
         if self.pair.reference is not None:
             models["reference"] = self.pair.reference.name
         return {**result, "models": models, "seed": self.seed, "token_ids": token_ids}
+
+
+def _show_reading(done: int, total: int) -> None:
+    STATUS.show(READING, done, total, in_tokens)
 
 
 def joined(*parts: str) -> str:

@@ -76,7 +76,11 @@ def check_pair(
         with repair_named(one):
             check_folder(one.folder)
     # Tokenizers are opened right after this.
-    reports = [inspect_located(one, tokenizer=False) for one in located]
+    reports = []
+    for one in located:
+        if progress:
+            progress(f"checking {one.name}", 0, 0)
+        reports.append(inspect_located(one, tokenizer=False))
     need = check_memory(reports, tokens, force, kv_bits)
     return CheckedPair(tuple(located), tuple(reports), need)
 
@@ -102,13 +106,15 @@ def require_usable(
     check_memory(checked.reports, tokens, kv_bits=kv_bits)
 
 
-def open_pair(checked: CheckedPair) -> Pair:
+def open_pair(checked: CheckedPair, progress: Progress | None = None) -> Pair:
     """The models with their tokenizers; their weights are read when they are first needed."""
     from blendin_mlx.model import Pair
 
     opened: dict[Path, LanguageModel] = {}
     for one in checked.models:
         folder = one.folder.resolve()
+        if progress:
+            progress(f"reading the tokenizer of {one.name}", 0, 0)
         opened[folder] = opened.get(folder) or _open(one)  # one folder, one model
     base, aligned, *twin = (opened[one.folder.resolve()] for one in checked.models)
     return Pair(base, aligned, twin[0] if twin else None)
@@ -156,11 +162,11 @@ def load_pair(
         force=force,
         kv_bits=kv_bits,
     )
-    opened = open_pair(checked)
+    opened = open_pair(checked, progress)
     if needs_chat_template:
         opened.require_chat_template()
     for model in filter(None, (opened.base, opened.aligned, opened.reference)):
-        evaluate_weights(model.network, progress and partial(progress, f"{model.name}, load"))
+        evaluate_weights(model.network, progress and partial(progress, f"loading {model.name}"))
     return opened
 
 

@@ -79,7 +79,7 @@ def _alone(
 
 
 def _answer(session: Session, prompt: str, should_stop: Callable[[], bool]) -> list[Response]:
-    return list(session.answer([{"role": "user", "content": prompt}], should_stop))
+    return session.whole_answer([{"role": "user", "content": prompt}], should_stop)
 
 
 def counted(session: Session, responses: Sequence[Response]) -> Blended:

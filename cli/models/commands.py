@@ -144,9 +144,9 @@ def check(names: tuple[str, ...], tokens: int | None, kv_bits: str | None, as_js
         bits = None if kv_bits is None else int(kv_bits)
         wanted = tokens or TOKENS
         checked = check_pair(pair, base, aligned, report, tokens=wanted, force=True, kv_bits=bits)
+        opened = open_pair(checked, report)
     if tokens is None:
         tokens = min([TOKENS, *(r.context_limit for r in checked.reports if r.context_limit)])
-    opened = open_pair(checked)
     needed = need(checked.reports, tokens, bits)
     echo(about_check(checked, needed, relation(opened), tokens, recommended()), as_json)
     require_usable(checked, opened, tokens, bits)

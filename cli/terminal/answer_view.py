@@ -9,6 +9,7 @@ import click
 
 from .blend_view import BlendView, closing_line, decision, wants_marks
 from .output import Output, figures, say, say_styled
+from .status import STATUS
 from .thinking_view import THINK, ThinkingView
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Shown:
 
     def end(self) -> None:
         """End the last line."""
+        STATUS.clear()
         self._text_view.end()
         self._output.end()
 

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from .safe_text import SafeText, harmless
+from .status import STATUS, is_plain
+
 if TYPE_CHECKING:
     from blendin_mlx.answer_statistics import Statistics
 
-# Control characters but tab and line feed, and what reorders or hides text, shown as U+FFFD.
-_HARMFUL = [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0), 0xAD]
-_HARMFUL += [0x034F, 0x061C, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810)]
-_HARMFUL += [*range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070)]
-_HARMFUL += [0x3164, 0xFEFF, 0xFFA0, *range(0xFFF0, 0xFFFC), *range(0x1BCA0, 0x1BCA4)]
-_HARMFUL += [*range(0x1D173, 0x1D17B), *range(0xE0000, 0xE1000)]
-_HARMLESS = dict.fromkeys(_HARMFUL, "\ufffd")
-
 # Half of a surrogate pair has no bytes: it is written \\udXXX, which JSON reads as such.
 UNWRITABLE = "backslashreplace"
-
-
-def harmless(text: str) -> str:
-    """Text that can only be read: each character is judged alone, so any split looks the same."""
-    return text.translate(_HARMLESS)
 
 
 class HarmlessHelp(click.HelpFormatter):
@@ -48,11 +37,16 @@ class Output:
     def __init__(self) -> None:
         self._terminal = sys.stdout.isatty()
         self._line_open = False
+        self._safe = SafeText()
+
+    def shown(self, text: str) -> str:
+        """Return the next part of a text as it may be shown here; styles may be added then."""
+        return self._safe.feed(text) if self._terminal else text
 
     def write(self, text: str) -> None:
         """Write and flush."""
         if text:
-            self.write_styled(harmless(text) if self._terminal else text, text)
+            self.write_styled(self.shown(text), text)
 
     def write_styled(self, styled: str, text: str | None = None) -> None:
         """Write what was made harmless and styled already.
@@ -61,6 +55,7 @@ class Output:
             text: the same without styles, if it differs.
         """
         if styled:
+            STATUS.clear()
             sys.stdout.buffer.write(styled.encode(errors=UNWRITABLE))
             sys.stdout.buffer.flush()
             self._line_open = not (text or styled).endswith("\n")
@@ -71,11 +66,6 @@ class Output:
             self.write("\n")
 
 
-def is_plain() -> bool:
-    """Whether neither colours nor anything that moves is wanted."""
-    return "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
-
-
 def tell(text: str) -> None:
     """Print a result on stdout, with a line end: harmless on a terminal, as it is in a pipe."""
     Output().write(f"{text}\n")
@@ -83,6 +73,7 @@ def tell(text: str) -> None:
 
 def complain(line: str) -> None:
     """Print what went wrong on stderr, made harmless."""
+    STATUS.clear()
     click.echo(harmless(line), err=True)
 
 
@@ -95,6 +86,7 @@ def say(line: str, quiet: bool = False) -> None:
 
 def say_styled(line: str) -> None:
     """Print on stderr what was made harmless and styled already."""
+    STATUS.erase()
     click.echo(line, err=True)
 
 

@@ -9,9 +9,10 @@ import click
 
 from ..options.types import Number
 from ..terminal.files import FileToWrite, write_whole
-from ..terminal.output import Output, complain, harmless, say
+from ..terminal.output import Output, complain, say
 from ..terminal.progress import progress
 from ..terminal.quiet import quiet_option
+from ..terminal.safe_text import harmless
 
 if TYPE_CHECKING:
     from blendin_mlx.trace.records import RecordedRun

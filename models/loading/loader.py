@@ -46,7 +46,7 @@ def load_model(
     """
     model = open_model(folder, name, revision)
     with _explained(folder):
-        evaluate_weights(model.network, progress and partial(progress, f"{model.name}, load"))
+        evaluate_weights(model.network, progress and partial(progress, f"loading {model.name}"))
     return model
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blendin_cli.terminal.interrupts import interruptible, unswallowed_interrupt
-from blendin_cli.terminal.output import Output, harmless
+from blendin_cli.terminal.output import Output
 from blendin_cli.terminal.progress import progress
 
 HOSTILE = {
