@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from .terminal.layout import in_bytes
 from .terminal.output import tell
 
 PACKAGES = ("blendin-mlx", "mlx", "mlx-lm", "transformers", "tokenizers", "huggingface-hub", "gguf")
@@ -60,7 +61,7 @@ def examine() -> dict[str, Any]:
         "versions": {name: _version(name) for name in PACKAGES},
         "backend": f"MLX on the {'CPU' if mlx.is_cpu() else 'GPU'}",
         "blas": f"{blas.name}{f', {blas.path}' if blas.path else ''}",
-        "memory": f"{memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} GB available",
+        "memory": f"{in_bytes(memory.total)}, {in_bytes(memory.available)} available",
         "cache": str(paths.home()),
         "models": {
             **{model.name: f"blendin models pull {model.name}" for model in demo},

@@ -12,6 +12,7 @@ from typing import IO, Any
 import click
 
 from .errors import FAILURE, INTERRUPTED
+from .options.extra import hint
 from .options.groups import blend_options
 from .options.override import overridden
 from .options.settings import Settings
@@ -21,8 +22,23 @@ from .terminal.output import Output, counted, say
 from .terminal.quiet import quiet_option
 
 
+class PromptFile(click.File):
+    """A file of prompts; where there is none, the name of a pair is recognised."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> IO[bytes]:
+        """Return the open file."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            if instead := hint("blendin chat", str(value)):
+                self.fail(f"{instead}; run takes a file of prompts", param, ctx)
+            raise
+
+
 @click.command()
-@click.argument("file", type=click.File("rb"), metavar="IN.jsonl")
+@click.argument("file", type=PromptFile("rb"), metavar="IN.jsonl")
 @blend_options
 @click.option(
     "--resume-from",

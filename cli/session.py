@@ -114,7 +114,7 @@ class Session:
         if path is None:
             return
         if not documents and self.settings.system is None:
-            say("--prompt-cache: no system prompt and no document is there to keep", self._quiet)
+            say("--prompt-cache: there is no system prompt and no document to cache", self._quiet)
             return
         made = path.exists()
         before = self._read_tokens()
@@ -125,9 +125,9 @@ class Session:
         read_beginning(self.cache, prompts)
         if not made:
             save_prompt_cache(path, self.cache)
-            say(f"{path} keeps {len(self.cache.base.tokens)} tokens of the prompt", self._quiet)
+            say(f"{path}: saved {len(self.cache.base.tokens)} tokens of the prompt", self._quiet)
         elif before != self._read_tokens():
-            say(f"{path} keeps another beginning; remove it to have it made anew", self._quiet)
+            say(f"{path} holds another beginning; remove it to have it made again", self._quiet)
 
     def _read_tokens(self) -> list[list[int]]:
         return [list(context.tokens) for context in self.cache.contexts()]
@@ -318,7 +318,10 @@ class Session:
 
 
 def _show_reading(done: int, total: int) -> None:
-    STATUS.show(READING, done, total, in_tokens)
+    if done < total:
+        STATUS.show(READING, done, total, in_tokens)
+    else:
+        STATUS.show("waiting for the first token")
 
 
 def joined(*parts: str) -> str:

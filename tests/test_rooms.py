@@ -27,7 +27,7 @@ ORDER = {
     ),
     "blendin_cli": (
         *("errors", "terminal", "options", "pair_loading", "prompting", "session"),
-        *("generate", "compare", "run", "bench", "doctor", "config", "reference_docs"),
+        *("habits", "generate", "compare", "run", "bench", "doctor", "config", "reference_docs"),
         *("chat", "diagnosis", "models", "trace", "main", "__main__"),
     ),
 }

@@ -49,8 +49,17 @@ def last_file(folder: Path) -> Path:
     return max(kept, key=lambda file: file.stat().st_mtime_ns)
 
 
-def write(file: Path, messages: Sequence[Message], system: str | None, models: Any) -> None:
+def write(
+    file: Path,
+    messages: Sequence[Message],
+    system: str | None,
+    models: Any,
+    make_folder: bool = False,
+) -> None:
     """Keep a conversation, whole or not at all.
+
+    Args:
+        make_folder: make its folder, where there is none.
 
     Raises:
         click.UsageError: the file cannot be written.
@@ -64,7 +73,10 @@ def write(file: Path, messages: Sequence[Message], system: str | None, models: A
     }
     try:
         _refuse_odd(file)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        if make_folder:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        elif not file.parent.is_dir():
+            raise click.UsageError(f"{file} cannot be written: there is no folder {file.parent}")
         write_whole(file, json.dumps(content, ensure_ascii=False, indent=1), "conversation")
     except OSError as error:
         raise click.UsageError(f"{file} cannot be written: {error.strerror}") from None

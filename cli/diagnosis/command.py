@@ -11,7 +11,9 @@ from typing import Any
 import click
 
 from ..errors import INTERRUPTED
+from ..options.extra import refuse_extra
 from ..options.groups import blend_options
+from ..options.names import model_names
 from ..options.settings import Settings
 from ..terminal.files import FileToWrite, Target, write_whole
 from ..terminal.interrupts import interruptible
@@ -28,10 +30,15 @@ from .verdict import rows, verdict
 NAMED = 5  # bad lines of a prompt file that are named one by one
 
 
-@click.command()
+@click.command(context_settings={"allow_extra_args": True})
 @blend_options
 @click.option(
-    "--guide", "guides", metavar="MODEL", multiple=True, help="Another guide; may be repeated."
+    "--guide",
+    "guides",
+    metavar="MODEL",
+    multiple=True,
+    shell_complete=model_names,
+    help="Another guide; may be repeated.",
 )
 @click.option(
     "--prompts",
@@ -45,7 +52,9 @@ NAMED = 5  # bad lines of a prompt file that are named one by one
 @click.option("--html", type=FileToWrite(), help="Also write a web page of it.")
 @click.option("--png", type=FileToWrite(), help="Also draw it; needs the plot extra.")
 @quiet_option
+@click.pass_context
 def diagnose(
+    ctx: click.Context,
     settings: Settings,
     guides: tuple[str, ...],
     prompts: Path | None,
@@ -64,6 +73,7 @@ def diagnose(
       blendin diagnose --html guide.html --png guide.png
       blendin diagnose --prompts mine.txt --json | jq '.[0].verdict'
     """
+    refuse_extra(ctx, "prompts are given in a file: --prompts FILE")
     asked = read_prompts(prompts)
     if png is not None:
         require_matplotlib()

@@ -25,11 +25,11 @@ CRITERIA: Mapping[str, Callable[[Count], Part]] = {
     "hit_limit": lambda one: (one.hit_limit, 1),
 }
 WON = {
-    "base_ends_lost": "loses fewer of the base's ends",
+    "base_ends_lost": "misses fewer endings of the base",
     "hit_limit": "runs into the length limit less often",
 }
 ORDER = (
-    "asked at fewer tokens; where rates cannot be told apart, fewer of the base's ends lost, "
+    "asked at fewer tokens; where rates cannot be told apart, fewer missed endings of the base, "
     "then fewer answers at the length limit"
 )
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from ..terminal.files import FileToWrite
+from .names import model_names, pair_names, template_names
 from .precedence import as_meant, with_recommended
 from .settings import DRAFTS, METHODS, PROJECTIONS, STOP_POLICIES, Settings
 from .types import Alpha, DraftTokens, Number, Template, Whole
@@ -20,9 +21,24 @@ def pair_options(command: Command) -> Command:
     """Which models."""
     return _apply(
         command,
-        click.option("--pair", metavar="NAME", help="A pair of the catalogue.  [default: demo]"),
-        click.option("--base", metavar="MODEL", help="Base model: a name, folder or hub repo id."),
-        click.option("--aligned", metavar="MODEL", help="Aligned model that guides it."),
+        click.option(
+            "--pair",
+            metavar="NAME",
+            shell_complete=pair_names,
+            help="A pair of the catalogue.  [default: demo]",
+        ),
+        click.option(
+            "--base",
+            metavar="MODEL",
+            shell_complete=model_names,
+            help="Base model: a name, folder or hub repo id.",
+        ),
+        click.option(
+            "--aligned",
+            metavar="MODEL",
+            shell_complete=model_names,
+            help="Aligned model that guides it.",
+        ),
     )
 
 
@@ -64,6 +80,7 @@ def method_options(command: Command) -> Command:
         click.option(
             "--reference",
             metavar="MODEL",
+            shell_complete=model_names,
             help="The aligned model's unaligned twin, for --method proxy-tuning.",
         ),
         click.option(
@@ -91,6 +108,7 @@ def prompt_options(command: Command) -> Command:
         click.option(
             "--base-template",
             type=Template(),
+            shell_complete=template_names,
             default="query",
             show_default=True,
             help="Text form that the base reads: query, examples, transcript, plain, chat, or a "
@@ -215,7 +233,9 @@ def speed_options(command: Command) -> Command:
             help="Keep what both models read of the system prompt, and of standard input where "
             "the prompt is an argument too: made once, read again by later commands.",
         ),
-        click.option("--force", is_flag=True, help="Load a pair that seems too large for here."),
+        click.option(
+            "--force", is_flag=True, help="Load a pair that seems too large for this machine."
+        ),
         click.option(
             "--wired-limit/--no-wired-limit",
             default=True,

@@ -1,28 +1,30 @@
-"""What a person sees: text made harmless, one line of figures."""
+"""What a person sees: text made harmless, in lines that fit the terminal."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
+from .layout import WIDEST, columns, wrapped
 from .safe_text import SafeText, harmless
 from .status import STATUS, is_plain
 
-if TYPE_CHECKING:
-    from blendin_mlx.answer_statistics import Statistics
-
 # Half of a surrogate pair has no bytes: it is written \\udXXX, which JSON reads as such.
 UNWRITABLE = "backslashreplace"
+NARROWEST = 24  # columns that help needs
 
 
 class HarmlessHelp(click.HelpFormatter):
-    """Help whose defaults, which may come from a file, are made harmless."""
+    """Help as wide as the terminal; its defaults, which may come from a file, are harmless."""
+
+    def __init__(self, indent_increment: int = 2, width: int | None = None, max_width: int = 0):
+        width = width or max(min(columns(sys.stdout), WIDEST), NARROWEST)
+        super().__init__(indent_increment, width, max_width or width)
 
     def getvalue(self) -> str:
         """Return the help so far."""
-        return harmless(super().getvalue())
+        return wrapped(harmless(super().getvalue()), self.width)
 
 
 class Context(click.Context):
@@ -68,19 +70,21 @@ class Output:
 
 def tell(text: str) -> None:
     """Print a result on stdout, with a line end: harmless on a terminal, as it is in a pipe."""
-    Output().write(f"{text}\n")
+    output = Output()
+    fits = wrapped(text, columns(sys.stdout)) if sys.stdout.isatty() else text
+    output.write(f"{fits}\n")
 
 
 def complain(line: str) -> None:
     """Print what went wrong on stderr, made harmless."""
     STATUS.clear()
-    click.echo(harmless(line), err=True)
+    click.echo(_fitting(harmless(line)), err=True)
 
 
 def say(line: str, quiet: bool = False) -> None:
     """Print a line for a person on stderr, made harmless."""
     if not quiet:
-        shown = harmless(line)
+        shown = _fitting(harmless(line))
         say_styled(shown if is_plain() else click.style(shown, dim=True))
 
 
@@ -90,23 +94,10 @@ def say_styled(line: str) -> None:
     click.echo(line, err=True)
 
 
+def _fitting(line: str) -> str:
+    return wrapped(line, columns()) if sys.stderr.isatty() else line
+
+
 def counted(number: int, what: str) -> str:
     """A number of things: ``1 token``, ``2 tokens``."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def figures(statistics: Statistics) -> str:
-    """The closing line: tokens, speed, interventions, weight, why it ended."""
-    parts = [
-        counted(statistics.completion_tokens, "token"),
-        f"{statistics.tokens_per_s:.1f} tokens/s",
-        f"{counted(statistics.interventions, 'intervention')} ({statistics.intervention_rate:.1%})",
-    ]
-    if statistics.mean_alpha is not None:
-        parts.append(f"mean α {statistics.mean_alpha:.2f}")
-    if statistics.drafted:
-        parts.append(f"{statistics.accepted} of {statistics.drafted} drafted tokens taken")
-    for model, use in (("base", statistics.base), ("guide", statistics.aligned)):
-        if use.rereads:  # its cache could not be rewound, or text was split anew
-            parts.append(f"{counted(use.rereads, 'token')} read again by the {model}")
-    return ", ".join([*parts, f"end: {statistics.finish_reason}"])

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from .layout import in_bytes
 from .output import say
-from .status import PATIENCE_S, STATUS, in_bytes, is_plain
+from .status import PATIENCE_S, STATUS, is_plain
 
 Report = Callable[[str, int, int], None]  # what is going on, bytes done, bytes in all
 

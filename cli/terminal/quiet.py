@@ -28,7 +28,7 @@ def _hush(ctx: click.Context, option: click.Parameter, value: bool) -> bool:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Context manager: no status line; libraries neither log nor warn, whenever they are imported."""
+    """Context manager: no status line; libraries neither log nor warn, imported later or not."""
     before, STATUS.silent = logging.root.manager.disable, True
     logging.disable(logging.CRITICAL)
     try:

@@ -1,8 +1,9 @@
 """Text from outside made harmless for a terminal: what can deceive is made visible.
 
 Control characters, escape sequences, and what reorders or hides text become U+FFFD. Marks that
-writing needs are shown where they belong, and nowhere else: joiners inside emoji and inside Indic or
-Persian words, direction marks after right-to-left letters, variation selectors after what varies.
+writing needs are shown where they belong, and nowhere else: joiners inside emoji and inside Indic
+or Persian words, direction marks after right-to-left letters, variation selectors after what
+varies.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import click
 
+from .layout import columns, in_bytes
 from .safe_text import harmless
 
 TICK_S = 0.5  # how often the line is drawn again
@@ -22,11 +23,6 @@ NARROW = 60  # columns below which there is no bar
 def is_plain() -> bool:
     """Return True if neither colours nor anything that moves is wanted."""
     return "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
-
-
-def in_bytes(count: float) -> str:
-    """Return a number of bytes in MB or GB."""
-    return f"{count / 1e9:.2f} GB" if count >= 999.5e6 else f"{count / 1e6:.0f} MB"
 
 
 def in_tokens(count: float) -> str:
@@ -59,7 +55,9 @@ class Work:
             full = round(share * BAR)
             bar = f"{'█' * full}{'░' * (BAR - full)} " if columns >= NARROW else ""
             parts = [f"{self.what}  {bar}{share:.0%}"]
-            parts.append(f"{self.amount(self.done).split()[0]} of {self.amount(self.total)}")
+            done, total = self.amount(self.done), self.amount(self.total)
+            same = done.split()[-1] == total.split()[-1]
+            parts.append(f"{done.split()[0] if same else done} of {total}")
             if waited >= PATIENCE_S and 0 < share < 1:
                 parts.append(f"{in_time(waited / share - waited)} left")
         else:
@@ -132,7 +130,7 @@ class StatusLine:
     def _draw(self) -> None:
         if self._work is None:
             return
-        line = harmless(self._work.line(time.monotonic(), _columns()))
+        line = harmless(self._work.line(time.monotonic(), columns()))
         self._drawn = True
         self._write(f"\r{click.style(line, dim=True)}\x1b[K")
 
@@ -142,13 +140,6 @@ class StatusLine:
             sys.stderr.flush()
         except (OSError, ValueError):  # the terminal is gone, or closed
             self._work = None
-
-
-def _columns() -> int:
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns
-    except (OSError, ValueError):
-        return 80
 
 
 STATUS = StatusLine()  # of this process: there is one terminal

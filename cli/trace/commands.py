@@ -73,7 +73,7 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
         return 1
     steps = sum(record["type"] == "step" for record in records)
     rounded = "" if records[0].get("kv_bits") is None else ", as far as quantized caches can tell"
-    say(f"{file}: all {steps} steps follow{rounded}", quiet)
+    say(f"{file}: all {steps} steps reproduced{rounded}", quiet)
     return 0
 
 

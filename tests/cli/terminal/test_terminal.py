@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from blendin_cli.terminal.interrupts import interruptible, unswallowed_interrupt
 from blendin_cli.terminal.output import Output
 from blendin_cli.terminal.progress import progress
+from blendin_cli.terminal.safe_text import SafeText, harmless
 
 HOSTILE = {
     "clipboard": "\x1b]52;c;aGk=\x07",
@@ -62,7 +63,8 @@ def test_ordinary_text_stays(text):
 def test_any_split_looks_the_same(text, cuts):
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     parts = [text[a:b] for a, b in pairwise(places)]
-    assert "".join(map(harmless, parts)) == harmless(text)
+    safe = SafeText()
+    assert "".join(map(safe.feed, parts)) == harmless(text)
 
 
 class Screen(io.TextIOWrapper):
@@ -140,7 +142,7 @@ def test_progress_bars_on_a_terminal_leave_nothing_behind(monkeypatch):
         report("big", 1, 2)
     screen.flush()
     assert b"big" in screen.bytes
-    assert screen.bytes.rstrip().endswith(b"\x1b[2K")  # the bar is erased
+    assert screen.bytes.rstrip().endswith(b"\r\x1b[K")  # the line is erased
 
 
 def test_an_interrupt_that_a_library_swallows_is_not_lost() -> None:

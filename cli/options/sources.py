@@ -1,0 +1,48 @@
+"""Where the value of an option comes from: the command line, a variable, a file, a default."""
+
+from __future__ import annotations
+
+import click
+from click.core import ParameterSource
+
+from .config_files import settings_of
+
+
+def variable(ctx: click.Context, parameter: click.Parameter) -> str:
+    """Return the name of the environment variable of an option."""
+    return f"{ctx.auto_envvar_prefix}_{parameter.name}".upper().replace("-", "_")
+
+
+def source(ctx: click.Context, parameter: click.Parameter) -> str:
+    """Return where the value of a command's option comes from.
+
+    Example:
+        >>> source(ctx, tau)
+        'BLENDIN_CHAT_TAU'
+    """
+    kind = ctx.get_parameter_source(parameter.name or "")
+    if kind is ParameterSource.COMMANDLINE:
+        return "command line"
+    if kind is ParameterSource.ENVIRONMENT:
+        return variable(ctx, parameter)
+    if kind is ParameterSource.DEFAULT_MAP:
+        return file_of(ctx, parameter)
+    return "default"
+
+
+def file_of(ctx: click.Context, parameter: click.Parameter) -> str:
+    """Return the settings file that an option's value comes from."""
+    group = ctx.find_root().command
+    assert isinstance(group, click.Group)
+    found = settings_of(group).get(ctx.info_name or "", {}).get(parameter.name or "")
+    return str(found.file) if found else "a settings file"
+
+
+def named_source(error: click.BadParameter) -> str | None:
+    """Return the variable or file that a refused value comes from, None for the command line."""
+    ctx, parameter = error.ctx, error.param
+    if ctx is None or parameter is None:
+        return None
+    kind = ctx.get_parameter_source(parameter.name or "")
+    far = kind in (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
+    return source(ctx, parameter) if far else None
