@@ -68,8 +68,10 @@ def _field(option: click.Parameter) -> str:
 
 
 def _near(key: str) -> str:
-    """Return a hint at the option that may be meant."""
-    near = difflib.get_close_matches(key.replace("-", "_"), changeable(), n=1, cutoff=0.5)
+    """Return a hint at the option that may be meant: one that it begins with, or is near."""
+    key = key.replace("-", "_")
+    near = [known for known in changeable() if key.startswith(known)]
+    near = near or difflib.get_close_matches(key, changeable(), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
