@@ -1,6 +1,6 @@
 """What a caller uses: an answer in pieces, or as one string.
 
-Three layers, as in mlx-lm: :mod:`.decoder` yields steps, :func:`stream_generate` text,
+Three layers, as in mlx-lm: :mod:`.decoder` decides steps, :func:`stream_generate` text,
 :func:`generate` the whole string.
 """
 
@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .answer_statistics import Statistics, describe_method
-from .blend.methods import Method, make_method
+from .blend.method import Method
+from .blend.methods import make_method
 from .blend.sampling import Chooser, LogitsProcessor, Sampler
-from .decoding.answer_stream import Answering, Response
-from .decoding.decoder import Decoder, StopPolicy
+from .decoding.answer_stream import AnswerStream, Response
+from .decoding.decoder import Decoder
 from .decoding.json_constraint import JsonConstraint
+from .decoding.rules import StopPolicy
 from .decoding.stop_strings import StopStrings
-from .drafting.drafter import Draft, Drafting, Speculation
+from .drafting.drafter import Draft, Drafter
 from .drafting.pass_costs import measure
 from .drafting.proposers import GuideProposer, LookupProposer, Proposer
 from .errors import PairError, PromptError
@@ -26,7 +28,7 @@ from .prompts import Message, PairPrompt, build_prompt
 from .reading.context import Context, Progress
 from .reading.guide import Guide, Reference
 from .reading.room import check_fits
-from .tokens.answer_text import common_prefix
+from .tokens.answer_text import AnswerText, common_prefix
 from .tokens.projection import ProjectionRule
 
 
@@ -42,9 +44,9 @@ def read_beginning(cache: PromptCache, prompts: Sequence[PairPrompt]) -> None:
         >>> read_beginning(cache, [build_prompt(pair, manual + q) for q in ("Why?", "How?")])
     """
     first, *others = prompts
-    for context in cache.contexts():
+    for role, context in cache.contexts().items():
         ids = [
-            list((prompt.base if context is cache.base else prompt.aligned).ids)
+            list((prompt.base if role == "base" else prompt.aligned).ids)
             for prompt in (first, *others)
         ]
         shared = ids[0][: min(common_prefix(ids[0], other) for other in ids[1:])]
@@ -63,7 +65,7 @@ def stream_generate(
     stop: Sequence[str] = (),
     stop_policy: StopPolicy = "either",
     projection: ProjectionRule = "prefix",
-    draft: Draft | Drafting = "off",
+    draft: Draft | Drafter = "off",
     prompt_cache: PromptCache | None = None,
     kv_bits: int | None = None,
     prompt_progress_callback: Progress | None = None,
@@ -81,10 +83,10 @@ def stream_generate(
         sampler, logits_processors: from ``mlx_lm.sample_utils``; applied to the distribution
             that decides. Greedy where there is no sampler.
         stop: strings that end the answer and are not shown.
-        stop_policy: see :data:`.decoder.StopPolicy`.
+        stop_policy: see :data:`.rules.StopPolicy`.
         projection: see :class:`.projection.Projection`.
         draft: who may propose tokens to score ahead; changes the time, never the text. Give a
-            :class:`.drafter.Drafting` to set its length, or to keep what it learns.
+            :class:`.drafter.Drafter` to set its length, or to keep what it learns.
         prompt_cache: contexts of an earlier call; the common prefix is not read again.
         kv_bits: quantize new caches to 4 or 8 bits.
         prompt_progress_callback: called with tokens read and tokens to read.
@@ -125,8 +127,29 @@ def stream_generate(
     base_ids = list(prompt.base.ids)
     unread = [(cache.base, base_ids[:-1])]
     chooser = Chooser(sampler, logits_processors)
-    drafting = Drafting(draft) if isinstance(draft, str) else draft
-    answering = Answering(
+    drafter = Drafter(draft) if isinstance(draft, str) else draft
+    guide = None
+    if method.asks:
+        guide = make_guide(pair, cache, method, projection, prompt.aligned.ids)
+        unread += [(context, list(prompt.aligned.ids[:-1])) for context in guide.contexts()]
+    _begin_drafts(drafter, pair, cache.base, base_ids, guide)
+    answer = AnswerText(pair.base.vocabulary)
+    decoder = Decoder(
+        cache.base,
+        base_ids,
+        answer,
+        guide,
+        method,
+        chooser,
+        stop_policy,
+        drafter,
+        max_tokens,
+        constraint=constraint,
+        candidates=candidates,
+    )
+    stream = AnswerStream(
+        decoder,
+        answer,
         cache,
         Statistics(
             method=describe_method(method),
@@ -136,29 +159,11 @@ def stream_generate(
         ),
         StopStrings(stop, () if constraint else prompt.stops),
         max_tokens,
-        drafting,
+        drafter,
         should_stop or (lambda: False),
         prompt_progress_callback or (lambda done, total: None),
     )
-    guide = None
-    if method.asks:
-        guide = make_guide(pair, cache, method, projection, prompt.aligned.ids)
-        readers = cache.contexts()[1:] if guide.reference else [cache.aligned]
-        unread += [(context, list(prompt.aligned.ids[:-1])) for context in readers]
-    speculation = _speculation(drafting, pair, cache.base, base_ids, guide)
-    decoder = Decoder(
-        cache.base,
-        base_ids,
-        guide,
-        method,
-        chooser,
-        stop_policy,
-        speculation,
-        max_tokens,
-        constraint=constraint,
-        candidates=candidates,
-    )
-    return answering.stream(decoder, unread)
+    return stream.responses(unread)
 
 
 def make_guide(
@@ -173,19 +178,18 @@ def make_guide(
     return Guide(cache.aligned, pair.projection(rule), prompt, reference)
 
 
-def _speculation(
-    drafting: Drafting, pair: Pair, base: Context, prompt: Sequence[int], guide: Guide | None
-) -> Speculation | None:
+def _begin_drafts(
+    drafter: Drafter, pair: Pair, base: Context, prompt: Sequence[int], guide: Guide | None
+) -> None:
+    """Tell a drafter who may propose in an answer; measure the passes if it has to know."""
     proposers: list[Proposer] = []
-    if drafting.allows("lookup"):
+    if drafter.allows("lookup"):
         proposers.append(LookupProposer(prompt))
-    if drafting.allows("guide") and guide is not None:
+    if drafter.allows("guide") and guide is not None:
         proposers.append(GuideProposer(guide, pair.base.vocabulary))
-    if not proposers:
-        return None
-    if drafting.num_draft_tokens is None and drafting.costs is None:
-        drafting.costs = measure(pair)
-    return Speculation(drafting, proposers, base)
+    if proposers and drafter.needs_costs:
+        drafter.costs = measure(pair)
+    drafter.begin(proposers, base)
 
 
 def generate(pair: Pair, prompt: str | Sequence[Message] | PairPrompt, **options: Any) -> str:

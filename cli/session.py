@@ -23,7 +23,7 @@ from .terminal.status import STATUS, in_tokens
 if TYPE_CHECKING:
     from blendin_mlx.decoding.answer_stream import Response
     from blendin_mlx.decoding.json_constraint import JsonConstraint
-    from blendin_mlx.drafting.drafter import Drafting
+    from blendin_mlx.drafting.drafter import Drafter
     from blendin_mlx.prompt_cache import PromptCache
     from blendin_mlx.prompts import PairPrompt
 
@@ -91,7 +91,7 @@ class Session:
         self.load_s = time.perf_counter() - started
         self.seed = self._seed()
         self.cache = self._kept_cache() or make_prompt_cache(self.pair, kv_bits=settings.kv_bits)
-        self.drafting = self._drafting()
+        self.drafter = self._make_drafter()
 
     def _kept_cache(self) -> PromptCache | None:
         """What the file of ``--prompt-cache`` keeps, None where there is none yet."""
@@ -130,7 +130,7 @@ class Session:
             say(f"{path} holds another beginning; remove it to have it made again", self._quiet)
 
     def _read_tokens(self) -> list[list[int]]:
-        return [list(context.tokens) for context in self.cache.contexts()]
+        return [list(context.tokens) for context in self.cache.contexts().values()]
 
     def configure(self, settings: Settings) -> None:
         """Go on with other settings; the models stay."""
@@ -159,13 +159,13 @@ class Session:
         self.method = turned.method if value == 1 else turned
         self._dial = value
 
-    def _drafting(self) -> Drafting:
-        from blendin_mlx.drafting.drafter import Drafting
+    def _make_drafter(self) -> Drafter:
+        from blendin_mlx.drafting.drafter import Drafter
         from blendin_models.pass_costs import kept_costs
 
         draft, length = self.settings.draft, self.settings.num_draft_tokens
         costs = kept_costs(self.pair) if draft != "off" and length is None else None
-        return Drafting(draft, length, costs)  # type: ignore[arg-type]
+        return Drafter(draft, length, costs)
 
     def _seed(self) -> int | None:
         if self.settings.temp == 0:
@@ -206,9 +206,9 @@ class Session:
             method=self.method,
             max_tokens=self.settings.max_tokens,
             stop=self.settings.stop,
-            stop_policy=self.settings.stop_policy,  # type: ignore[arg-type]
-            projection=self.settings.projection,  # type: ignore[arg-type]
-            draft=self.drafting,
+            stop_policy=self.settings.stop_policy,
+            projection=self.settings.projection,
+            draft=self.drafter,
             prompt_cache=self.cache,
             prompt_progress_callback=_show_reading,
             should_stop=should_stop,
@@ -301,7 +301,7 @@ class Session:
         kept = {
             name: str(value) if isinstance(value, Path) else value
             for name, value in asdict(self.settings).items()
-            if name not in ("pair", "base", "aligned", "reference", "bonus", "beta")
+            if name not in ("pair", "base", "aligned", "reference", "lambda_", "beta")
         }
         own = {"seed": self.seed, "json_schema": self.schema}
         return {**kept, **describe_method(self.method), **own}

@@ -27,12 +27,12 @@ _UNSET = {
     "json_schema": "none",
     "num_draft_tokens": "auto",
 }
-_OF_METHODS = {"tau": "tau", "alpha": "alpha", "bonus": "lambda", "beta": "beta"}
+_OF_METHODS = {"tau": "tau", "alpha": "alpha", "lambda_": "lambda", "beta": "beta"}
 
 
 def spelled(name: str) -> str:
     """Return how a user spells the name of a setting."""
-    return {"bonus": "lambda"}.get(name, name).replace("_", "-")
+    return name.rstrip("_").replace("_", "-")
 
 
 def rows(session: Session) -> Iterator[tuple[str, str, str]]:

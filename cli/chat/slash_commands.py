@@ -113,7 +113,7 @@ def _set(chat: Conversation, argument: str) -> None:
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     key = name.replace("-", "_")
-    held = settings_view.value(session, {"lambda": "bonus"}.get(key, key))
+    held = settings_view.value(session, {"lambda": "lambda_"}.get(key, key))
     say(f"{name} is {'' if given.strip() else 'again '}{held}", chat.view.quiet)
 
 

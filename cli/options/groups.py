@@ -252,14 +252,15 @@ def blend_options(command: Command) -> Command:
 
     @wraps(command)
     def gathered(**values: Any) -> Any:
-        values["bonus"] = values.pop("lambda")  # a word of Python's
+        values["lambda_"] = values.pop("lambda")  # a keyword of Python
         settings = Settings(**{name: values.pop(name) for name in names})
         return command(settings=with_recommended(as_meant(settings)), **values)
 
     decorated: Any = gathered
     for group in (speed_options, sampling_options, prompt_options, method_options, pair_options):
         decorated = group(decorated)
-    return decorated  # type: ignore[no-any-return]
+    gathering: Command = decorated
+    return gathering
 
 
 def _whole(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:

@@ -64,7 +64,7 @@ def changeable() -> dict[str, click.Parameter]:
 
 def _field(option: click.Parameter) -> str:
     name = option.name or ""
-    return {"lambda": "bonus"}.get(name, name)
+    return {"lambda": "lambda_"}.get(name, name)
 
 
 def _near(key: str) -> str:

@@ -16,7 +16,8 @@ from blendin_cli.options.config_files import default_map
 from blendin_cli.reference_docs import as_markdown
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+WALKS = ("reference.md", "tour.md")  # one is generated, the other printed by a session
 SHORT = {
     f"BLENDIN_{command}_MAX_TOKENS": "4" for command in ("GENERATE", "CHAT", "RUN", "BENCH")
 } | {"BLENDIN_BENCH_ROUNDS": "1"}
@@ -35,11 +36,20 @@ def test_every_command_has_help_and_examples():
         assert re.search(r"Examples?:\n|Try it: ", section), section
 
 
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+BLOCKS = [
+    block
+    for page in PAGES
+    if page.name not in WALKS
+    for block in re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+]
 
 
 def commands():
-    """The shell lines of the README that a user would paste."""
+    """The shell lines of README and pages that a user would paste, each once."""
+    return list(dict.fromkeys(_shell_lines()))
+
+
+def _shell_lines():
     for language, block in BLOCKS:
         for line in block.splitlines() if not language else ():
             command = line.removeprefix("$ ")
