@@ -54,6 +54,35 @@ def test_nothing_but_text_newline_and_tab_survives():
             assert shown in (chr(code), "\ufffd"), hex(code)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "👩🏽‍🚀 👨‍👩‍👧 ❤️‍🔥 1️⃣",
+        "می‌خواهم",  # Persian, with a joiner that parts
+        "क्‍ष श्री‌मान",
+        "ᠮᠣᠩᠭᠣᠯ᠋",
+        "葛󠄀城",
+        "שלום!\u200f (hello)",
+        "مرحبا\u200e 5",
+    ],
+)
+def test_marks_that_writing_needs_are_shown_as_written(text):
+    assert harmless(text) == text
+    safe = SafeText()
+    assert "".join(map(safe.feed, text)) == text
+
+
+@given(st.text("ab.", min_size=1), st.sampled_from("\u200c\u200d\u200e\u200f\u061c\ufe0f"))
+def test_the_same_marks_in_latin_words_are_made_visible(text, mark):
+    shown = harmless(f"{text}{mark}com")
+    assert shown == f"{text}\ufffdcom" or (mark == "\ufe0f" and text.endswith("."))
+
+
+def test_marks_that_follow_each_other_cannot_hide_data():
+    assert harmless("م\u200c\u200d\u200c") == "م\u200c\ufffd\ufffd"
+    assert harmless("א\u200f\u200e\u200f") == "א\u200f\ufffd\ufffd"
+
+
 @pytest.mark.parametrize("text", ["plain\n\ttext", "naïve 日本語 العربية", "emoji 🥚", "a\u0301"])
 def test_ordinary_text_stays(text):
     assert harmless(text) == text
