@@ -36,14 +36,11 @@ def words(before: str) -> list[str]:
         return [f"/{command}" for command in COMMANDS]
     if name == "set" and len(arguments) == 2:
         option = changeable().get(arguments[0].replace("-", "_"))
-        return list(option.type.choices) if option and _has_choices(option) else []
+        kind = option and option.type
+        return [str(choice) for choice in kind.choices] if isinstance(kind, click.Choice) else []
     values = {"method": METHODS, "show": SHOW, "think": THINK}
     values["set"] = tuple(key.replace("_", "-") for key in changeable())
     return list(values.get(name, ())) if len(arguments) == 1 else []
-
-
-def _has_choices(option: click.Parameter) -> bool:
-    return isinstance(option.type, click.Choice)
 
 
 def make_completer() -> Completer:

@@ -120,7 +120,7 @@ def _set(chat: Conversation, argument: str) -> None:
 def _save(chat: Conversation, argument: str) -> None:
     """save the conversation to a file"""
     file = _path(argument, "/save talk.json")
-    if file.is_file() and file not in chat.saved:
+    if file.is_file() and not file.is_symlink() and file not in chat.saved:
         if not sys.stdin.isatty():
             raise click.UsageError(f"{file} exists; name another file")
         if not click.confirm(f"{file} exists. Overwrite it?", err=True):

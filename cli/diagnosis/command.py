@@ -164,7 +164,7 @@ def _tell(
 
 
 def _text(report: Report) -> str:
-    figures = [f"  {name:<14}{value}" for name, value in rows(report).items()]
+    figures = [f"  {name:<16}{value}" for name, value in rows(report).items()]
     remarks = [f"  - {line}" for line in verdict(report)]
     return "\n".join([report.guide, *figures, *remarks, ""])
 

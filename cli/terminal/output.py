@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -13,6 +14,7 @@ from .status import STATUS, is_plain
 # Half of a surrogate pair has no bytes: it is written \\udXXX, which JSON reads as such.
 UNWRITABLE = "backslashreplace"
 NARROWEST = 24  # columns that help needs
+WIDE_HELP = 70  # columns from which on options and what they do stand side by side
 
 
 class HarmlessHelp(click.HelpFormatter):
@@ -21,6 +23,15 @@ class HarmlessHelp(click.HelpFormatter):
     def __init__(self, indent_increment: int = 2, width: int | None = None, max_width: int = 0):
         width = width or max(min(columns(sys.stdout), WIDEST), NARROWEST)
         super().__init__(indent_increment, width, max_width or width)
+
+    def write_dl(
+        self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
+    ) -> None:
+        """Write options and what they do, below each other where there is no room beside."""
+        if self.width < WIDE_HELP:
+            col_max = self.width // 5
+        fits = [(n.replace("|", "| ") if len(n) + 2 > self.width else n, s) for n, s in rows]
+        super().write_dl(fits, col_max, col_spacing)
 
     def getvalue(self) -> str:
         """Return the help so far."""

@@ -60,8 +60,10 @@ def test_stdout_is_the_answer_and_stderr_the_figures(run, tiny):
     assert result.code == 0
     assert result.text.endswith("\n")
     assert result.text.strip().isascii()
-    figures = r"12 tokens, [\d.]+ tokens/s, \d+ interventions \([\d.]+%\), mean α [\d.]+, end: "
-    assert re.fullmatch(figures + "length\n", result.err)
+    figures = r"12 tokens · [\d.]+/s · guide asked \d+× · cut at --max-tokens\n"
+    assert re.fullmatch(figures, result.err)
+    every = r"12 tokens, [\d.]+ tokens/s, \d+ interventions \([\d.]+%\), mean α [\d.]+, end: "
+    assert re.fullmatch(every + "length\n", run("generate", *tiny, "-vm", 12, "hi").err)
 
 
 def test_quiet(run, tiny):

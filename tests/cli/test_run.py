@@ -104,8 +104,11 @@ def said(key, value):
         ({"messages": "a"}, "must be a list"),
         ({"messages": [{"role": "user"}]}, "must be a list"),
         ({"messages": []}, "must end with a user message"),
-        ({"prompt": "a", "taus": 1}, "'taus' is no option"),
-        ({"prompt": "a", "pair": "demo"}, "'pair' is no option"),
+        (
+            {"prompt": "a", "taus": 1},
+            "'taus' is not an option that can be changed here; did you mean 'tau'?",
+        ),
+        ({"prompt": "a", "pair": "demo"}, "'pair' is not an option"),
         ({"prompt": "a", "tau": 2}, "--tau"),
         ({"prompt": "a", "max_tokens": "many"}, "--max-tokens"),
         ({"prompt": "a", "method": "base", "tau": 0.3}, "tau"),

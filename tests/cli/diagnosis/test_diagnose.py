@@ -68,7 +68,7 @@ def test_figures_for_a_person(run, models, tmp_path):
     file = tmp_path / "mine.txt"
     file.write_text("one\n")
     text = run("diagnose", *pair(models), "--prompts", file, "-q").text
-    assert text.startswith("one\n  prompts       1\n  interventions")
+    assert text.startswith("one\n  prompts         1\n  interventions")
     assert "- these figures do not measure quality" in text
     assert "ranking" not in text
 

@@ -136,3 +136,11 @@ def test_cells_of_tables_are_as_wide_as_they_say(text, cells):
     from rich.cells import cell_len
 
     assert cell_len(fitted(text, cells)) == cells
+
+
+@pytest.mark.parametrize("width", [40, 60, 100])
+@pytest.mark.parametrize("command", ["generate", "chat", "run", "diagnose"])
+def test_help_fits_its_terminal_and_uses_it(run, monkeypatch, command, width):
+    monkeypatch.setattr("blendin_cli.terminal.output.columns", lambda stream=None: width)
+    longest = max(map(len, run(command, "--help").text.splitlines()))
+    assert 0.8 * width < longest <= width
