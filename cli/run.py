@@ -80,7 +80,7 @@ def run(file: IO[bytes], settings: Settings, resume_from: Path | None, quiet: bo
         if interrupt.pressed:
             return INTERRUPTED
     skipped = f", {len(answered)} answered before" if answered else ""
-    say(f"{counted(done, 'line')}, {failed} of them bad{skipped}", quiet)
+    say(f"{counted(done, 'line')}, {failed} failed{skipped}", quiet)
     return FAILURE if failed else 0
 
 
@@ -143,10 +143,10 @@ def _parsed(line: bytes) -> dict[str, Any]:
     try:
         given = parsed_json(decoded(line, "the line"))
     except ValueError as error:
-        raise ValueError(f"no JSON: {error}") from None
+        raise ValueError(f"not JSON: {error}") from None
     if isinstance(given, dict):
         return given
-    raise ValueError("no JSON object")
+    raise ValueError("not a JSON object")
 
 
 def _messages(given: dict[str, Any]) -> list[dict[str, str]]:

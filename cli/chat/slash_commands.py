@@ -103,7 +103,7 @@ def _set(chat: Conversation, argument: str) -> None:
     session = chat.session
     name, _, given = argument.partition(" ")
     if not name:
-        rows = [(f"{key} {held}", source) for key, held, source in settings_view.rows(session)]
+        rows = [(key, f"{held} ({source})") for key, held, source in settings_view.rows(session)]
         for line in two_columns(rows, min(columns(), WIDEST)):
             say(line)
         return

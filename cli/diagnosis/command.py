@@ -119,7 +119,7 @@ def read_prompts(file: Path | None) -> list[str]:
 def _prompts(file: Path, lines: Sequence[tuple[int, str]]) -> list[str]:
     found = [(number, _prompt(line)) for number, line in lines]
     if bad := [number for number, prompt in found if prompt is None]:
-        raise click.UsageError(f'{file}, {_numbered(bad)}: no object with a "prompt"')
+        raise click.UsageError(f'{file}, {_numbered(bad)}: not an object with a "prompt"')
     return [prompt for _, prompt in found if prompt is not None]
 
 

@@ -50,7 +50,7 @@ def settings_of(group: click.Group) -> dict[str, dict[str, Setting]]:
         tables = {key: value for key, value in content.items() if isinstance(value, dict)}
         common = _checked(content, anywhere, set(tables), str(file))
         if unknown := sorted(set(tables) - set(options)):
-            raise click.UsageError(f"{file}: {unknown[0]!r} is no command with options")
+            raise click.UsageError(f"{file}: {unknown[0]!r} is not a command with options")
         for command, known in options.items():
             own = _checked(tables.get(command, {}), known, set(), f"{file} [{command}]")
             shared = {key: value for key, value in common.items() if key in known}
@@ -100,7 +100,7 @@ def _checked(
         if option not in known:
             near = difflib.get_close_matches(option, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise click.UsageError(f"{where}: {key!r} is no option{hint}")
+            raise click.UsageError(f"{where}: {key!r} is not an option{hint}")
         if isinstance(known[option].type, FileToWrite):
             raise click.UsageError(f"{where}: {key!r} names a file to write: say it as an option")
         try:

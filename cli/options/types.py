@@ -29,7 +29,7 @@ class Number(click.FloatRange):
         except OverflowError:
             number = float("inf")
         if not abs(number) <= LARGEST:  # NaN fails too
-            self.fail(f"{value} is no finite number", param, ctx)
+            self.fail(f"{value} is not a finite number", param, ctx)
         return number
 
 

@@ -59,7 +59,7 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
 
     records = list(read_trace(file))
     if not records or not is_run(records[0]):
-        raise TraceError(f"{file} is no trace: it does not begin with a run record")
+        raise TraceError(f"{file} is not a trace: it does not begin with a run record")
     models = records[0]["models"]
     roles = ("base", "aligned", "reference")
     found = {role: _found(models[role]) for role in roles if role in models}

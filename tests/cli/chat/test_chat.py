@@ -155,7 +155,7 @@ def test_retry_undo_and_clear(run, tiny, asked):
 def test_options_are_changed_and_shown(run, tiny, monkeypatch):
     lines = b"/set max-tokens 2\nhello\n/set\n/set tau 7\n/set pair demo\n/set method base\n"
     result = run("chat", *tiny, "-q", stdin=lines)
-    assert "max-tokens 2 " in result.err
+    assert re.search(r"^max-tokens +2 \(set in this chat\)$", result.err, re.M)
     assert "'pair' is not an option that can be changed here" in result.err
     assert "Invalid value for '--tau'" in result.err
     assert len(result.text.split()) <= 2
@@ -179,9 +179,9 @@ def test_the_system_prompt_is_set_shown_and_cleared(run, tiny, asked, monkeypatc
 def test_an_option_goes_back_to_where_it_was(run, tiny):
     lines = b"/set max-tokens 3\n/set stop e\n/set max-tokens\n/set tau 0.3\n/set tau\n/set\n"
     result = run("chat", *tiny, "-q", "-m", 7, stdin=lines)
-    assert "max-tokens 7 " in result.err
-    assert re.search(r"^tau 0\.4 +default$", result.err, re.M)
-    assert re.search(r"^stop 'e' +set in this chat$", result.err, re.M)
+    assert re.search(r"^max-tokens +7 \(command line\)$", result.err, re.M)
+    assert re.search(r"^tau +0\.4 \(default\)$", result.err, re.M)
+    assert re.search(r"^stop +'e' \(set in this chat\)$", result.err, re.M)
     assert "None" not in result.err
 
 
@@ -211,15 +211,15 @@ def kept(messages, system=None):
     ("content", "said"),
     [
         (None, "cannot be read: No such file"),
-        ("{", "holds no conversation: "),
-        ("[1]", "holds no conversation"),
+        ("{", "is not a conversation: "),
+        ("[1]", "is not a conversation"),
         ('{"type": "blendin conversation", "version": 9}', "is of version 9; this program reads 1"),
         ('{"type": "blendin conversation", "version": 1, "messages": [3]}', "is damaged"),
         ('{"type": "blendin conversation", "version": 1}', "is damaged"),
-        ("[" * 100_000, "holds no conversation: "),
-        (kept([USER]), "is damaged: its messages are no turns"),
-        (kept([USER, {"role": "bot", "content": "x"}]), "is damaged: its messages are no turns"),
-        (kept([USER, USER]), "is damaged: its messages are no turns"),
+        ("[" * 100_000, "is not a conversation: "),
+        (kept([USER]), "is damaged: its messages are not turns"),
+        (kept([USER, {"role": "bot", "content": "x"}]), "is damaged: its messages are not turns"),
+        (kept([USER, USER]), "is damaged: its messages are not turns"),
         (kept([USER, ASSISTANT], system=5), "is damaged: its system prompt"),
     ],
 )

@@ -40,12 +40,12 @@ def test_every_value_that_holds_is_listed_with_its_source(run, tiny, monkeypatch
     lines = b"/set seed 3\n/set system Be kind.\n/set\n"
     told = run("chat", *tiny, "-q", "-m", 3, stdin=lines).err
     rows = dict(re.findall(r"^([a-z-]+) (.*)$", told, re.M))
-    assert rows["tau"].split() == ["0.4", "default"]
-    assert rows["lambda"].split() == ["0.1", "default"]
-    assert rows["max-tokens"].split() == ["3", "command", "line"]
-    assert rows["top-p"].split() == ["0.5", "BLENDIN_CHAT_TOP_P"]
-    assert rows["system"].endswith("set in this chat")
-    assert rows["kv-bits"].startswith("off ")
+    assert rows["tau"].split() == ["0.4", "(default)"]
+    assert rows["lambda"].split() == ["0.1", "(default)"]
+    assert rows["max-tokens"].split() == ["3", "(command", "line)"]
+    assert rows["top-p"].split() == ["0.5", "(BLENDIN_CHAT_TOP_P)"]
+    assert rows["system"].endswith("Be kind. (set in this chat)")
+    assert rows["kv-bits"].split()[0] == "off"
     assert rows["base"].split()[0] == "base"
     assert "None" not in told
 
@@ -108,7 +108,10 @@ def test_figures_are_short_unless_more_is_asked_for():
     statistics.token_ids, statistics.interventions = [1] * 8, 1
     statistics.finish_reason = "stop"
     assert short_figures(statistics) == "8 tokens · 4.0/s · guide asked 1×"
-    assert all_figures(statistics) == "8 tokens, 4.0 tokens/s, 1 intervention (12.5%), end: stop"
+    assert (
+        all_figures(statistics)
+        == "8 tokens, 4.0 tokens/s, 1 intervention (12.5%), mean α 0.00, end: stop"
+    )
     statistics.finish_reason = "length"
     assert short_figures(statistics).endswith(" · cut at --max-tokens")
     statistics.method = {"method": "aligned"}

@@ -83,13 +83,13 @@ def test_show_says_where_each_value_comes_from(run, own, local, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("taw = 0.3", "'taw' is no option; did you mean tau?"),
-        ("[generate]\nresume = 1", "[generate]: 'resume' is no option"),
-        ("[generat]\ntau = 1", "'generat' is no command"),
+        ("taw = 0.3", "'taw' is not an option; did you mean tau?"),
+        ("[generate]\nresume = 1", "[generate]: 'resume' is not an option"),
+        ("[generat]\ntau = 1", "'generat' is not a command"),
         ("tau = ", "cannot be read: "),
         ("tau = 3", "Invalid value for '--tau': 3.0 is not in the range 0<=x<=1"),
         ('tau = "much"', "Invalid value for '--tau'"),
-        ("tau = nan", "is no finite number"),
+        ("tau = nan", "is not a finite number"),
         ("tau = [1]", "'tau' must be a text or a number"),
         ('trace = "precious.txt"', "'trace' names a file to write"),
         ('[diagnose]\nhtml = "precious.txt"', "'html' names a file to write"),
