@@ -1,4 +1,4 @@
-"""What a caller uses: an answer in pieces, or as one string.
+"""The interface of the engine: an answer as a stream of pieces, or as one string.
 
 Three layers, as in mlx-lm: :mod:`.decoder` decides steps, :func:`stream_generate` text,
 :func:`generate` the whole string.
@@ -33,12 +33,12 @@ from .tokens.projection import ProjectionRule
 
 
 def read_beginning(cache: PromptCache, prompts: Sequence[PairPrompt]) -> None:
-    """Read what all these prompts begin with, and no more, to go on from there with any of them.
+    """Read the common prefix of these prompts into a cache, to continue with any of them.
 
-    A cache that cannot be rewound is of use again only where it ends before prompts differ.
+    A cache that cannot be rewound can be used again only if it ends before prompts differ.
 
     Raises:
-        PromptError: it is longer than a context.
+        PromptError: the prefix is longer than a context.
 
     Example:
         >>> read_beginning(cache, [build_prompt(pair, manual + q) for q in ("Why?", "How?")])
@@ -91,8 +91,8 @@ def stream_generate(
         kv_bits: quantize new caches to 4 or 8 bits.
         prompt_progress_callback: called with tokens read and tokens to read.
         should_stop: asked before each token and each step of the prefill.
-        constraint: what the answer has to be. It ends where that allows an end, or at a limit:
-            no stop string, turn or stop policy ends it before.
+        constraint: the JSON schema that the answer has to satisfy. It ends where that allows an
+            end, or at a limit: no stop string, turn or stop policy ends it before.
         candidates: how many of the likeliest tokens of each distribution each step names (see
             :class:`.step.Candidates`); it costs a few milliseconds a token.
 
@@ -107,40 +107,25 @@ def stream_generate(
         >>> for response in stream_generate(pair, "Why is the sky blue?", max_tokens=100):
         ...     print(response.text, end="", flush=True)
     """
-    if max_tokens < 1:
-        raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
-    if candidates < 0:
-        raise ValueError(f"candidates must not be negative, not {candidates}")
-    if constraint is not None and stop:
-        raise ValueError("an answer held to a JSON schema ends with its JSON; leave out stop")
+    _check_options(max_tokens, candidates, stop, constraint)
     if isinstance(method, str):
         method = make_method(method)
-    if not isinstance(prompt, PairPrompt):
-        check_fits(pair.base, prompt)
-        prompt = build_prompt(pair, prompt)
-    _check_prompt(pair.base, len(prompt.base.ids))
-    if method.asks:
-        _check_prompt(pair.aligned, len(prompt.aligned.ids))
-        if method.needs_reference:
-            _check_prompt(pair.require_reference(), len(prompt.aligned.ids))
+    prompt = _prepared(pair, prompt, method)
+    stops = StopStrings(stop, () if constraint else prompt.stops)
     cache = prompt_cache or make_prompt_cache(pair, kv_bits=kv_bits)
-    base_ids = list(prompt.base.ids)
-    unread = [(cache.base, base_ids[:-1])]
-    chooser = Chooser(sampler, logits_processors)
-    drafter = Drafter(draft) if isinstance(draft, str) else draft
     guide = None
     if method.asks:
         guide = make_guide(pair, cache, method, projection, prompt.aligned.ids)
-        unread += [(context, list(prompt.aligned.ids[:-1])) for context in guide.contexts()]
-    _begin_drafts(drafter, pair, cache.base, base_ids, guide)
+    drafter = Drafter(draft) if isinstance(draft, str) else draft
+    _begin_drafts(drafter, pair, cache.base, prompt.base.ids, guide)
     answer = AnswerText(pair.base.vocabulary)
     decoder = Decoder(
         cache.base,
-        base_ids,
+        prompt.base.ids,
         answer,
         guide,
         method,
-        chooser,
+        Chooser(sampler, logits_processors),
         stop_policy,
         drafter,
         max_tokens,
@@ -151,25 +136,58 @@ def stream_generate(
         decoder,
         answer,
         cache,
-        Statistics(
-            method=describe_method(method),
-            stop_policy="blend" if constraint else stop_policy,
-            base_prompt_tokens=len(base_ids),
-            aligned_prompt_tokens=len(prompt.aligned.ids),
-        ),
-        StopStrings(stop, () if constraint else prompt.stops),
+        _statistics(method, "blend" if constraint else stop_policy, prompt),
+        stops,
         max_tokens,
         drafter,
         should_stop or (lambda: False),
         prompt_progress_callback or (lambda done, total: None),
     )
-    return stream.responses(unread)
+    readers = [] if guide is None else guide.contexts()
+    unread = [(cache.base, prompt.base), *((context, prompt.aligned) for context in readers)]
+    # The last token is left to the first step, which needs the logits after it.
+    return stream.responses([(context, list(read.ids[:-1])) for context, read in unread])
+
+
+def _check_options(
+    max_tokens: int, candidates: int, stop: Sequence[str], constraint: JsonConstraint | None
+) -> None:
+    if max_tokens < 1:
+        raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
+    if candidates < 0:
+        raise ValueError(f"candidates must not be negative, not {candidates}")
+    if constraint is not None and stop:
+        raise ValueError("an answer held to a JSON schema ends with its JSON; leave out stop")
+
+
+def _prepared(
+    pair: Pair, prompt: str | Sequence[Message] | PairPrompt, method: Method
+) -> PairPrompt:
+    """Return what the models read, once each model that reads it has room for it."""
+    if not isinstance(prompt, PairPrompt):
+        check_fits(pair.base, prompt)
+        prompt = build_prompt(pair, prompt)
+    _check_prompt(pair.base, len(prompt.base.ids))
+    if method.asks:
+        _check_prompt(pair.aligned, len(prompt.aligned.ids))
+        if method.needs_reference:
+            _check_prompt(pair.require_reference(), len(prompt.aligned.ids))
+    return prompt
+
+
+def _statistics(method: Method, policy: StopPolicy, prompt: PairPrompt) -> Statistics:
+    return Statistics(
+        method=describe_method(method),
+        stop_policy=policy,
+        base_prompt_tokens=len(prompt.base.ids),
+        aligned_prompt_tokens=len(prompt.aligned.ids),
+    )
 
 
 def make_guide(
     pair: Pair, cache: PromptCache, method: Method, rule: ProjectionRule, prompt: Sequence[int]
 ) -> Guide:
-    """The guide of an answer, with the reference model where the method needs it."""
+    """Return the guide of an answer, with the reference model where the method needs it."""
     reference = None
     if method.needs_reference:
         if cache.reference is None:
@@ -193,7 +211,7 @@ def _begin_drafts(
 
 
 def generate(pair: Pair, prompt: str | Sequence[Message] | PairPrompt, **options: Any) -> str:
-    """The whole answer as a string; the options are those of :func:`stream_generate`.
+    """Return the whole answer as a string; the options are those of :func:`stream_generate`.
 
     Example:
         >>> generate(pair, "How do I boil an egg?", max_tokens=200)

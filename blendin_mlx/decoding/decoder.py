@@ -28,7 +28,7 @@ from .top_tokens import Shortlist
 
 
 class Decoder:
-    """Decodes one answer.
+    """The decoder of one answer.
 
     :meth:`step` decides the next token and writes it to the answer, :meth:`take_back` undoes some,
     :meth:`settle` ends it. No step may follow one that is a stop.
@@ -286,6 +286,6 @@ class Decoder:
 
 
 def _read_back(row: Sequence[mx.array]) -> list[float]:
-    """One small array from the graph; ids are exact in float32 up to 2**24."""
+    """Read back one small array from the graph; ids are exact in float32 up to 2**24."""
     values: Any = mx.stack([part.reshape(()).astype(mx.float32) for part in row]).tolist()
     return list(values)

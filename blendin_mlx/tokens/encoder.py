@@ -26,7 +26,7 @@ from ..errors import PromptError
 Reading = Literal["plain", "marked", "whole"]
 
 CHILD = Path(__file__).with_name("encoder_child.py")
-LONGEST_CPU_S = 2  # of the child, for one text: it does not depend on what else runs
+_LONGEST_CPU_S = 2  # of the child, for one text: it does not depend on what else runs
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?"
 _SPACES = r"[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -35,7 +35,7 @@ _CASED = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
 )
 _ENDINGS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-HARMLESS_EXPRESSIONS = frozenset(
+_HARMLESS_EXPRESSIONS = frozenset(
     (
         *(rf"{_CONTRACTIONS}\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+{_SPACES}"
           for digits in (r"\p{N}", r"\p{N}{1,3}")),
@@ -49,7 +49,7 @@ HARMLESS_EXPRESSIONS = frozenset(
         r"[一-龥぀-ゟ゠-ヿ]+",
     )
 )  # fmt: skip
-HARMLESS = frozenset(
+_HARMLESS = frozenset(
     (
         *("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Prepend", "ByteLevel"),
         *("Digits", "Metaspace", "Punctuation", "Whitespace", "WhitespaceSplit"),
@@ -97,10 +97,10 @@ def _is_harmless(rule: dict[str, Any]) -> bool:
     if kind == "Sequence":
         return all(map(_is_harmless, rule.get("normalizers", rule.get("pretokenizers", ()))))
     if kind not in ("Split", "Replace"):
-        return kind in HARMLESS
+        return kind in _HARMLESS
     literal = rule["pattern"].get("String")
     if literal is None:
-        return kind == "Split" and rule["pattern"].get("Regex") in HARMLESS_EXPRESSIONS
+        return kind == "Split" and rule["pattern"].get("Regex") in _HARMLESS_EXPRESSIONS
     return kind == "Split" or len(rule["content"]) <= len(literal)  # several may double a text
 
 
@@ -175,7 +175,7 @@ def _start() -> subprocess.Popen[bytes]:
 
     library = Path(str(tokenizers.__file__)).parent.parent
     return subprocess.Popen(
-        [sys.executable, "-I", str(CHILD), str(library), str(LONGEST_CPU_S)],
+        [sys.executable, "-I", str(CHILD), str(library), str(_LONGEST_CPU_S)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -195,7 +195,7 @@ def _ask(process: subprocess.Popen[bytes], message: Any) -> Any:
     if line:
         return json.loads(line)
     if process.wait() == -signal.SIGPROF:
-        raise ValueError(f"it takes more than {LONGEST_CPU_S} s")
+        raise ValueError(f"it takes more than {_LONGEST_CPU_S} s")
     raise ValueError(f"its process ended with code {process.returncode}")
 
 

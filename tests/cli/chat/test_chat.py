@@ -119,8 +119,9 @@ def typed(run, tiny, tmp_path, monkeypatch):
 
 
 def test_a_typed_chat_names_the_questions_of_its_pair_and_no_others(
-    run, typed, demo_folders, monkeypatch
+    run, typed, tiny_demo, monkeypatch
 ):
+    monkeypatch.setenv("BLENDIN_HOME", str(tiny_demo))
     monkeypatch.setattr(chat, "_typed", lambda: iter(["/quit"]))
     questions = entries.find_pair("demo").questions
     assert len(questions) >= 2
