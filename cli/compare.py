@@ -19,6 +19,7 @@ from .terminal.interrupts import Interrupt, interruptible, unswallowed_interrupt
 from .terminal.output import Output, say
 from .terminal.quiet import quiet_option
 from .terminal.safe_text import harmless
+from .whole_answers import whole_answer
 
 if TYPE_CHECKING:
     from blendin_mlx.decoding.answer_stream import Response
@@ -83,7 +84,7 @@ def compare(
 
 def _answer(session: Session, text: str, interrupt: Interrupt) -> Response:
     messages = [{"role": "user", "content": text}]
-    return session.whole_answer(messages, interrupt, f"answering with {session.settings.method}")[
+    return whole_answer(session, messages, interrupt, f"answering with {session.settings.method}")[
         -1
     ]
 

@@ -14,11 +14,13 @@ import click
 from .errors import FAILURE, INTERRUPTED
 from .options.groups import blend_options
 from .options.settings import Settings
-from .session import Session, joined
+from .prompting import joined
+from .session import Session
 from .terminal.answer_view import View, make_shown, show_options
 from .terminal.files import FileToWrite, Target
 from .terminal.interrupts import interruptible
 from .terminal.output import Output, say
+from .whole_answers import whole_answer
 
 if TYPE_CHECKING:
     from blendin_mlx.decoding.answer_stream import Response
@@ -71,7 +73,7 @@ def _answer(parts: list[str], settings: Settings, trace: Target | None, view: Vi
 def _answer_as_json(parts: list[str], settings: Settings, trace: Target | None, view: View) -> int:
     session, messages = _session(parts, settings, view.quiet)
     with interruptible() as interrupt:
-        last = session.whole_answer(messages, interrupt, trace=trace)[-1]
+        last = whole_answer(session, messages, interrupt, trace=trace)[-1]
     Output().write(json.dumps(session.result(last), ensure_ascii=False) + "\n")
     say(view.figures(last.statistics), view.quiet)
     return _code(session, last)

@@ -39,3 +39,8 @@ def notices(pair: Pair, prompt: PairPrompt) -> list[str]:
         for name, prompt in read.items()
         if prompt.system_moved
     ]
+
+
+def joined(*parts: str) -> str:
+    """The parts of a prompt, an empty line between them."""
+    return "\n\n".join(parts)

@@ -20,6 +20,7 @@ from .session import Session
 from .terminal.interrupts import interruptible
 from .terminal.output import Output, counted, say
 from .terminal.quiet import quiet_option
+from .whole_answers import whole_answer
 
 
 class PromptFile(click.File):
@@ -129,7 +130,7 @@ def _answer(
         kept = {"id": given.pop("id")} if "id" in given else {}
         messages = _messages(given)
         session.configure(overridden(settings, given))
-        last = session.whole_answer(messages, should_stop, what)[-1]
+        last = whole_answer(session, messages, should_stop, what)[-1]
     except (ValueError, BlendinError) as error:
         return {**kept, "error": str(error)}
     except click.ClickException as error:

@@ -13,12 +13,13 @@ import click
 
 from .options.checks import check_usable, read_schema
 from .options.method import make_method, with_reference
+from .options.sampling import sampling
 from .options.settings import Settings
 from .pair_loading import LONGEST_PROMPT, keep_resident, load_pair, named_pair
-from .prompting import notices, prompt_of
+from .prompting import joined, notices, prompt_of
 from .terminal.interrupts import unswallowed_interrupt
 from .terminal.output import say
-from .terminal.status import STATUS, in_tokens
+from .terminal.status import STATUS, show_reading
 
 if TYPE_CHECKING:
     from blendin_mlx.decoding.answer_stream import Response
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from .terminal.files import Target
 
 
-COLDEST = 1e-6  # below it 1 / temp outgrows float32, and mlx-lm draws just any token
-MILDEST = 1e-6  # a penalty below it makes infinity of a logit
-READING = "reading the prompt"
 CANDIDATES = 5  # of each distribution, in a trace
 
 
@@ -188,10 +186,9 @@ class Session:
         Args:
             begun: ids of the base that the answer begins with; they are not given again.
         """
-        from blendin_mlx.generation import stream_generate
         from blendin_mlx.trace.records import TraceWriter
 
-        STATUS.show(READING)
+        show_reading()
         with unswallowed_interrupt():  # a template may take seconds, and does not look around
             prompt = self.prompt(messages)
         self.opened = prompt.opens_thinking
@@ -200,22 +197,7 @@ class Session:
 
             prompt = with_beginning(self.pair, prompt, begun)
         constraint = self._constraint(begun)
-        responses = stream_generate(
-            self.pair,
-            prompt,
-            method=self.method,
-            max_tokens=self.settings.max_tokens,
-            stop=self.settings.stop,
-            stop_policy=self.settings.stop_policy,
-            projection=self.settings.projection,
-            draft=self.drafter,
-            prompt_cache=self.cache,
-            prompt_progress_callback=_show_reading,
-            should_stop=should_stop,
-            constraint=constraint,
-            candidates=CANDIDATES if trace else 0,
-            **self._sampling(),
-        )
+        responses = self._stream(prompt, should_stop, constraint, CANDIDATES if trace else 0)
         if writer := TraceWriter(trace, self.pair) if trace else None:
             writer.run(prompt, self._recorded())
         for response in responses:
@@ -233,24 +215,31 @@ class Session:
         if why := said.draft_off:
             self._say_once(f"drafting is off: {why}")
 
-    def whole_answer(
+    def _stream(
         self,
-        messages: list[dict[str, str]],
+        prompt: PairPrompt,
         should_stop: Callable[[], bool],
-        what: str = "answering",
-        trace: Target | None = None,
-    ) -> list[Response]:
-        """Answer a conversation, and say on the way how far it is.
+        constraint: JsonConstraint | None,
+        candidates: int,
+    ) -> Iterator[Response]:
+        from blendin_mlx.generation import stream_generate
 
-        Args:
-            what: what is said of it.
-        """
-        responses = []
-        for response in self.answer(messages, should_stop, trace):
-            responses.append(response)
-            STATUS.show(what, response.statistics.completion_tokens, 0, in_tokens)
-        STATUS.clear()
-        return responses
+        return stream_generate(
+            self.pair,
+            prompt,
+            method=self.method,
+            max_tokens=self.settings.max_tokens,
+            stop=self.settings.stop,
+            stop_policy=self.settings.stop_policy,
+            projection=self.settings.projection,
+            draft=self.drafter,
+            prompt_cache=self.cache,
+            prompt_progress_callback=show_reading,
+            should_stop=should_stop,
+            constraint=constraint,
+            candidates=candidates,
+            **sampling(self.settings, self.pair.base.vocabulary.size),
+        )
 
     def _constraint(self, begun: Sequence[int]) -> JsonConstraint | None:
         from blendin_mlx.decoding.json_constraint import JsonConstraint
@@ -281,19 +270,6 @@ class Session:
             self._say_once(line)
         return prompt
 
-    def _sampling(self) -> dict[str, Any]:
-        from mlx_lm.sample_utils import make_logits_processors, make_sampler
-
-        s = self.settings
-        top_k = s.top_k if s.top_k < self.pair.base.vocabulary.size else 0  # all: no limit
-        temp = max(s.temp, COLDEST)
-        sampler = make_sampler(temp, s.top_p, s.min_p, top_k=top_k) if s.temp > 0 else None
-        processors = make_logits_processors(
-            repetition_penalty=s.repetition_penalty and max(s.repetition_penalty, MILDEST),
-            repetition_context_size=s.repetition_context_size,
-        )
-        return {"sampler": sampler, "logits_processors": processors}
-
     def _recorded(self) -> dict[str, Any]:
         """The settings as the trace keeps them; the method with its defaults filled in."""
         from blendin_mlx.answer_statistics import describe_method
@@ -315,15 +291,3 @@ class Session:
         if self.pair.reference is not None:
             models["reference"] = self.pair.reference.name
         return {**result, "models": models, "seed": self.seed, "token_ids": token_ids}
-
-
-def _show_reading(done: int, total: int) -> None:
-    if done < total:
-        STATUS.show(READING, done, total, in_tokens)
-    else:
-        STATUS.show("waiting for the first token")
-
-
-def joined(*parts: str) -> str:
-    """The parts of a prompt, an empty line between them."""
-    return "\n\n".join(parts)

@@ -143,3 +143,11 @@ class StatusLine:
 
 
 STATUS = StatusLine()  # of this process: there is one terminal
+
+
+def show_reading(done: int = 0, total: int = 0) -> None:
+    """Say that the prompt is read, and how many of its tokens were."""
+    if done and done == total:
+        STATUS.show("waiting for the first token")
+    else:
+        STATUS.show("reading the prompt", done, total, in_tokens)
