@@ -11,7 +11,7 @@ import json
 import pytest
 
 from running import UNTIL_SIGNAL, WAITING, blendin, interrupted, pair
-from terminals import PROMPT, Terminal
+from terminals import LOOPING, PROMPT, Terminal
 from tiny_folders import write_model
 
 IMPORTING = """
@@ -80,7 +80,7 @@ def typed(models, tmp_path):
 
     def start(code=""):
         arguments = ["chat", *models, "-m", "3000", "--tau", ".9", "--draft", "off"]
-        opened.append(Terminal(arguments, str(tmp_path / "home"), code=code))
+        opened.append(Terminal(arguments, str(tmp_path / "home"), code=LOOPING + code))
         return opened[-1]
 
     yield start
@@ -147,7 +147,7 @@ def test_a_chat_stops_reading_a_long_message_and_goes_on(typed, models, tmp_path
     terminal.type(f"/read {tmp_path}/long.txt\r")
     terminal.until(r"\[waiting\]")
     terminal.type("\x03")
-    assert "[step]" not in terminal.until("interrupted")
+    assert "[step]" not in terminal.until("the message was dropped")
     assert_in_step(terminal, models, tmp_path)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from chains import WORDS, write_chain
 from running import blendin, pair
-from terminals import PROMPT, Terminal
+from terminals import LOOPING, PROMPT, Terminal
 
 HOSTILE = [
     b"begin",
@@ -108,7 +108,7 @@ def test_an_answer_on_a_narrow_terminal(terminals, tmp_path, columns):
 @pytest.mark.parametrize("command", ["generate", "chat"])
 def test_a_terminal_that_is_resized_meanwhile(terminals, endless, command):
     prompt = ["hi"] if command == "generate" else []
-    terminal = terminals(command, *endless, "-m", "3000", "--draft", "off", *prompt)
+    terminal = terminals(command, *endless, "-m", "3000", "--draft", "off", *prompt, code=LOOPING)
     if command == "chat":
         terminal.until(PROMPT)
         terminal.type("hi\r")

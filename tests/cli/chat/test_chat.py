@@ -17,7 +17,7 @@ from blendin_mlx.errors import NumericalError
 from blendin_mlx.prompts import build_prompt
 from blendin_models.catalogue import entries
 from commands import DEADLINE_S
-from terminals import PROMPT, Terminal
+from terminals import LOOPING, PROMPT, Terminal
 
 chat = importlib.import_module("blendin_cli.chat.command")
 
@@ -350,7 +350,7 @@ def terminals(tiny, tmp_path):
 
     def start(*options):
         arguments = ["chat", *tiny, "-m", "3000", *options]
-        opened.append(Terminal(arguments, str(tmp_path / "home")))
+        opened.append(Terminal(arguments, str(tmp_path / "home"), code=LOOPING))
         return opened[-1]
 
     yield start
