@@ -86,8 +86,8 @@ def test_drafts_of_a_fixed_length_need_no_measurement_and_are_counted(
 ):
     monkeypatch.setenv("BLENDIN_HOME", str(tmp_path))
     options = ("--draft", "guide", "--num-draft-tokens", 3)
-    result = run("generate", *tiny, "-m", 24, *options, "hi")
-    taken, proposed = re.search(r"(\d+) of (\d+) drafted tokens taken", result.err).groups()
+    result = run("generate", *tiny, "-vm", 24, *options, "hi")
+    taken, proposed = re.search(r"(\d+) of (\d+) drafted tokens accepted", result.err).groups()
     assert 0 <= int(taken) <= int(proposed)
     assert int(proposed) > 3
     assert not (tmp_path / "costs.json").exists()
