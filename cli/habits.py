@@ -7,8 +7,6 @@ from typing import NoReturn
 
 import click
 
-from .options.sources import named_source
-
 # Commands of other programs, and what does the same here.
 ELSEWHERE = {
     "list": "blendin models list",
@@ -52,14 +50,10 @@ def refuse_command(name: str, known: list[str]) -> NoReturn:
 def clearer(error: click.UsageError) -> click.UsageError:
     """Return an error of the command line as a user understands it best.
 
-    An option of another program is answered with ours; a value that comes from the environment or
-    from a file names that.
+    An option of another program is answered with ours.
     """
     if isinstance(error, click.NoSuchOption):
         return _of_option(error)
-    if isinstance(error, click.BadParameter) and (found := named_source(error)):
-        name = error.param.name if error.param else ""
-        return click.UsageError(f"{found}: {name} {error.message}", error.ctx)
     return error
 
 

@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import RLock
 from typing import Any, Literal
 
 from ..errors import PromptError
@@ -25,6 +26,7 @@ from ..errors import PromptError
 # whole: as marked, and with the tokens that the tokenizer puts around a text.
 Reading = Literal["plain", "marked", "whole"]
 
+_ONE_AT_A_TIME = RLock()  # two threads would keep each other's descriptor of stderr
 CHILD = Path(__file__).with_name("encoder_child.py")
 _LONGEST_CPU_S = 2  # of the child, for one text: it does not depend on what else runs
 
@@ -69,15 +71,27 @@ def is_panic(error: BaseException) -> bool:
 @contextmanager
 def contained() -> Iterator[None]:
     """Context manager: a panic raises ValueError, and what the library prints of it is dropped."""
-    sys.stderr.flush()
-    kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    with _ONE_AT_A_TIME, _silent_stderr():
+        try:
+            yield
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            raise ValueError(str(error)) from None
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Context manager: what is written to file descriptor 2, whoever writes it, is dropped."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 2)
     try:
         yield
-    except BaseException as error:
-        if not is_panic(error):
-            raise
-        raise ValueError(str(error)) from None
     finally:
         os.dup2(kept, 2)
         os.close(kept)
@@ -126,10 +140,9 @@ class Encoder:
         try:
             if self._child is not None:
                 return self._child.encode(self._tokenizer, text, reading)
-            return encode(self._tokenizer, text, reading)
-        except BaseException as error:
-            if not isinstance(error, Exception) and not is_panic(error):
-                raise
+            with contained():
+                return encode(self._tokenizer, text, reading)
+        except Exception as error:
             said = " ".join(str(error).split())[:200]
             raise TokenizingError(
                 f"{self._name}: its tokenizer cannot read this text: {said}"

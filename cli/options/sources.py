@@ -5,12 +5,7 @@ from __future__ import annotations
 import click
 from click.core import ParameterSource
 
-from .config_files import settings_of
-
-
-def variable(ctx: click.Context, parameter: click.Parameter) -> str:
-    """Return the name of the environment variable of an option."""
-    return f"{ctx.auto_envvar_prefix}_{parameter.name}".upper().replace("-", "_")
+from .config_files import settings_of, variable
 
 
 def source(ctx: click.Context, parameter: click.Parameter) -> str:
@@ -24,7 +19,7 @@ def source(ctx: click.Context, parameter: click.Parameter) -> str:
     if kind is ParameterSource.COMMANDLINE:
         return "command line"
     if kind is ParameterSource.ENVIRONMENT:
-        return variable(ctx, parameter)
+        return variable(ctx.info_name or "", parameter)
     if kind is ParameterSource.DEFAULT_MAP:
         return file_of(ctx, parameter)
     return "default"
@@ -36,13 +31,3 @@ def file_of(ctx: click.Context, parameter: click.Parameter) -> str:
     assert isinstance(group, click.Group)
     found = settings_of(group).get(ctx.info_name or "", {}).get(parameter.name or "")
     return str(found.file) if found else "a settings file"
-
-
-def named_source(error: click.BadParameter) -> str | None:
-    """Return the variable or file that a refused value comes from, None for the command line."""
-    ctx, parameter = error.ctx, error.param
-    if ctx is None or parameter is None:
-        return None
-    kind = ctx.get_parameter_source(parameter.name or "")
-    far = kind in (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
-    return source(ctx, parameter) if far else None

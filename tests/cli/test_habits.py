@@ -56,11 +56,11 @@ def test_what_is_meant_is_said_in_one_line(run, tmp_path, monkeypatch, arguments
 def test_a_value_from_elsewhere_names_its_source(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BLENDIN_GENERATE_TAU", "7")
-    assert "BLENDIN_GENERATE_TAU: tau 7.0 is not in the range" in run("generate", "hi").error()
+    assert "(set by BLENDIN_GENERATE_TAU)" in run("generate", "hi").error()
     assert "BLENDIN_GENERATE_TAU: --tau 7" in run("config", "show").error()
     monkeypatch.delenv("BLENDIN_GENERATE_TAU")
     (tmp_path / "blendin.toml").write_text("temp = -1\n")
-    assert "blendin.toml: temp -1" in run("generate", "hi").error()
+    assert "(set by blendin.toml: temp)" in run("generate", "hi").error()
     assert "blendin.toml: --temp -1" in run("config", "show").error()
 
 

@@ -149,3 +149,18 @@ def test_options_of_methods_in_a_file_are_for_those_that_have_them(run, tiny, lo
     refused = run("generate", *tiny, "--method", method, "--beta", 0.3, "hi")
     assert refused.code == 2
     assert "it does not take --beta" in refused.error()
+
+
+@pytest.mark.parametrize("text", ["tau = 7", "[generate]\ntau = 7"])
+def test_a_refused_value_of_a_file_names_file_and_key(run, tiny, local, text):
+    local.write_text(text)
+    result = run("generate", *tiny, "hi")
+    assert result.code == 2
+    assert "'--tau'" in result.error()
+    assert "(set by blendin.toml: tau)" in result.error()
+
+
+def test_a_refused_value_of_the_environment_names_the_variable(run, tiny, monkeypatch):
+    monkeypatch.setenv("BLENDIN_GENERATE_TAU", "7")
+    assert "(set by BLENDIN_GENERATE_TAU)" in run("generate", *tiny, "hi").error()
+    assert "(see blendin generate --help)" in run("generate", *tiny, "--tau", "7", "hi").error()
