@@ -7,6 +7,8 @@ from typing import NoReturn
 
 import click
 
+from .terminal.output import tell
+
 # Commands of other programs, and what does the same here.
 ELSEWHERE = {
     "list": "blendin models list",
@@ -74,7 +76,7 @@ def version(ctx: click.Context) -> None:
     """Show the version, as --version does."""
     from importlib.metadata import version as installed
 
-    click.echo(f"blendin, version {installed('blendin-mlx')}")
+    tell(f"blendin, version {installed('blendin-mlx')}")
 
 
 @click.command("help", hidden=True)
@@ -90,7 +92,7 @@ def show_help(ctx: click.Context, names: tuple[str, ...]) -> None:
             known = group.list_commands(inner) if isinstance(group, click.Group) else []
             refuse_command(name, known)
         inner = type(inner)(command, info_name=name, parent=inner)
-    click.echo(inner.get_help())
+    tell(inner.get_help())
 
 
 @click.command()
@@ -109,4 +111,4 @@ def completion(shell: str) -> None:
     root = click.get_current_context().find_root()
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(root.command, {}, "blendin", "_BLENDIN_COMPLETE").source())
+    tell(kind(root.command, {}, "blendin", "_BLENDIN_COMPLETE").source())

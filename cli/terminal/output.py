@@ -89,7 +89,7 @@ def tell(text: str) -> None:
 def complain(line: str) -> None:
     """Print what went wrong on stderr, made harmless."""
     STATUS.clear()
-    click.echo(_fitting(harmless(line)), err=True)
+    click.echo(harmless(line), err=True)
 
 
 def say(line: str, quiet: bool = False) -> None:
