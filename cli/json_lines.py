@@ -16,6 +16,7 @@ from .terminal.interrupts import Interrupt, interruptible
 from .terminal.output import Output, counted, say
 
 Line = dict[str, Any]
+Result = Callable[[Line, Interrupt, str], Line]
 
 resume_option = click.option(
     "--resume-from",
@@ -27,7 +28,7 @@ resume_option = click.option(
 
 def each_line(
     file: IO[bytes],
-    result: Callable[[Line, Interrupt], Line],
+    result: Result,
     is_done: Callable[[Line], bool],
     resume_from: Path | None,
     quiet: bool,
@@ -35,8 +36,8 @@ def each_line(
     """Write a result for each line of a file, in order; return the exit code.
 
     Args:
-        result: makes the result of a line's object, an ``id`` apart, and notices an interrupt. What
-            it raises about the line becomes its ``error``.
+        result: makes the result of a line's object, its ``id`` apart. It is told what line that is,
+            and notices an interrupt; what it raises about the line becomes its ``error``.
         is_done: whether a result of an earlier run needs no other one.
         resume_from: results of an earlier run.
     """
@@ -49,7 +50,7 @@ def each_line(
         if number in answered:
             continue
         with interruptible() as interrupt:
-            made = _result(line, result, interrupt)
+            made = _result(line, result, interrupt, f"line {number}")
         done, failed = done + 1, failed + ("error" in made)
         if "error" in made:
             say(f"line {number}: {made['error']}")
@@ -57,11 +58,11 @@ def each_line(
         if interrupt.pressed:
             return INTERRUPTED
     skipped = f", {len(answered)} answered before" if answered else ""
-    say(f"{counted(done, 'line')}, {failed} of them bad{skipped}", quiet)
+    say(f"{counted(done, 'line')}, {failed} failed{skipped}", quiet)
     return FAILURE if failed else 0
 
 
-def _result(line: bytes, result: Callable[[Line, Interrupt], Line], interrupt: Interrupt) -> Line:
+def _result(line: bytes, result: Result, interrupt: Interrupt, what: str) -> Line:
     """Return the result of a line with its ``id``, or what is wrong with it as ``error``."""
     from blendin_mlx.errors import BlendinError
 
@@ -69,7 +70,7 @@ def _result(line: bytes, result: Callable[[Line, Interrupt], Line], interrupt: I
     try:
         given = _parsed(line)
         kept = {"id": given.pop("id")} if "id" in given else {}
-        return {**kept, **result(given, interrupt)}
+        return {**kept, **result(given, interrupt, what)}
     except (ValueError, BlendinError) as error:
         return {**kept, "error": str(error)}
     except click.ClickException as error:

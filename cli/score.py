@@ -52,7 +52,7 @@ def score(
     """
     session, totals = Session(settings, quiet), _Totals()
 
-    def result(given: Line, interrupt: Interrupt) -> Line:
+    def result(given: Line, interrupt: Interrupt, what: str) -> Line:
         answers = _answers(given)
         messages = messages_of(given)
         session.configure(overridden(settings, given))

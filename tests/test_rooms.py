@@ -26,18 +26,9 @@ ORDER = {
         *("inventory", "fetching", "pass_costs", "pair"),
     ),
     "blendin_cli": (
-        *("errors", "terminal", "options", "pair_loading", "prompting", "tuned", "session"),
-        *(
-            "json_lines",
-            "generate",
-            "compare",
-            "run",
-            "score",
-            "bench",
-            "doctor",
-            "config",
-            "reference_docs",
-        ),
+        *("errors", "terminal", "options", "pair_loading", "prompting", "tuned"),
+        *("session", "whole_answers", "habits", "json_lines"),
+        *("generate", "compare", "run", "score", "bench", "doctor", "config", "reference_docs"),
         *("chat", "diagnosis", "tune", "models", "trace", "main", "__main__"),
     ),
 }

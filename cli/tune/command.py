@@ -17,6 +17,7 @@ from ..terminal.files import FileToWrite, Target, write_whole
 from ..terminal.interrupts import Interrupt, interruptible, unswallowed_interrupt
 from ..terminal.output import Output, counted, say
 from ..terminal.quiet import quiet_option
+from ..terminal.status import STATUS
 from ..tuned import weights_digest
 from .examples import Example, read_examples
 from .kept import KeptReadings
@@ -131,6 +132,7 @@ def _read(
     for number, example in enumerate(given, 1):
         if interrupt.pressed:
             break
+        STATUS.show("reading examples", number - 1, len(given), _examples)
         try:
             read.append((example, _reading(session, kept, example)))
         except PromptError as error:
@@ -138,6 +140,10 @@ def _read(
         if number % EVERY == 0 or number == len(given):
             say(f"read {number} of {counted(len(given), 'example')}", quiet)
     return read
+
+
+def _examples(count: float) -> str:
+    return f"{count:.0f} examples"
 
 
 def _reading(session: Session, kept: KeptReadings, example: Example) -> Reading:

@@ -49,7 +49,7 @@ def test_answers_are_scored_and_the_best_is_named(lines):
     assert second["scores"][0]["interventions"] == 0
     everything = sum(totals) + second["scores"][0]["log_likelihood"]
     assert f"4 answers, log-likelihood {everything:.2f} nats" in err
-    assert "2 lines, 0 of them bad" in err
+    assert "2 lines, 0 failed" in err
 
 
 def test_a_part_of_an_answer_has_no_end(lines):
@@ -66,7 +66,7 @@ def test_bad_lines_are_named_and_the_others_scored(lines):
     for result, (line, reason) in zip(found, BAD, strict=False):
         assert reason in result["error"], line
     assert "scores" in found[-1]
-    assert f"{len(BAD) + 1} lines, {len(BAD)} of them bad" in err
+    assert f"{len(BAD) + 1} lines, {len(BAD)} failed" in err
 
 
 def test_it_goes_on_from_what_was_scored(run, tiny, tmp_path):
