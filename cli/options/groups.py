@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from ..terminal.files import FileToWrite
+from .method_groups import Command, apply_options, method_options, rule_options
 from .names import model_names, pair_names, template_names
 from .precedence import as_meant, with_recommended
-from .settings import DEFAULT_PAIR, DRAFTS, METHODS, PROJECTIONS, STOP_POLICIES, UNASKED, Settings
-from .types import Alpha, DraftTokens, Number, Template, Whole
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+from .settings import DEFAULT_PAIR, DRAFTS, UNASKED, Settings
+from .types import DraftTokens, Number, Template, Whole
 
 
 def pair_options(command: Command) -> Command:
     """Add the options that name the models."""
-    return _apply(
+    return apply_options(
         command,
         click.option(
             "--pair",
@@ -43,86 +42,9 @@ def pair_options(command: Command) -> Command:
     )
 
 
-def method_options(command: Command) -> Command:
-    """Add the options of the method and its parameters."""
-    return _apply(
-        command,
-        click.option(
-            "--method",
-            type=click.Choice(METHODS),
-            default="blendin",
-            show_default=True,
-            help="How the guide is asked and how it is blended.",
-        ),
-        click.option(
-            "--tau",
-            type=Number(0, 1),
-            help="Ask the guide where the base's confidence is below this.  [default: 0.4]",
-        ),
-        click.option(
-            "--alpha",
-            type=Alpha(),
-            default="auto",
-            show_default=True,
-            help="Weight of the guide; auto: by the confidence of both models.",
-        ),
-        click.option(
-            "--lambda",
-            "lambda",
-            type=Number(min=0),
-            help="The method's λ: blendin's agreement bonus [default: 0.1], or the threshold of "
-            "kad [0.4] or confidence-bet [0.2].",
-        ),
-        click.option(
-            "--beta",
-            type=Number(0, 100),
-            help="How far proxy-tuning shifts the base.  [default: 1]",
-        ),
-        click.option(
-            "--dial",
-            type=Number(0, 1),
-            default=1.0,
-            help="Scale of the guide's weight: 0 is the base alone.  [default: 1]",
-        ),
-        click.option(
-            "--guide-temp",
-            type=Number(0.01, 100),
-            default=1.0,
-            help="Temperature of all that the guide says: above 1 it is less sure.  [default: 1]",
-        ),
-        click.option(
-            "--reference",
-            metavar="MODEL",
-            shell_complete=model_names,
-            help="The aligned model's unaligned twin, for --method proxy-tuning.",
-        ),
-    )
-
-
-def rule_options(command: Command) -> Command:
-    """Add the options that hold for every method: stop policy and projection."""
-    return _apply(
-        command,
-        click.option(
-            "--stop-policy",
-            type=click.Choice(STOP_POLICIES),
-            default="either",
-            show_default=True,
-            help="Which model may end the answer.",
-        ),
-        click.option(
-            "--projection",
-            type=click.Choice(PROJECTIONS),
-            default="prefix",
-            show_default=True,
-            help="How the guide's tokens that the base lacks are mapped to it.",
-        ),
-    )
-
-
 def prompt_options(command: Command) -> Command:
     """Add the options of the prompt."""
-    return _apply(
+    return apply_options(
         command,
         click.option("--system", metavar="TEXT", help="System prompt of both models."),
         click.option(
@@ -150,7 +72,7 @@ def prompt_options(command: Command) -> Command:
 
 def sampling_options(command: Command) -> Command:
     """Add the sampling options, with mlx-lm's names."""
-    return _apply(
+    return apply_options(
         command,
         click.option(
             "--max-tokens",
@@ -190,7 +112,7 @@ def sampling_options(command: Command) -> Command:
 
 def answer_options(command: Command) -> Command:
     """Add the options of penalties, seed, stop strings and JSON schema."""
-    return _apply(
+    return apply_options(
         command,
         click.option(
             "--repetition-penalty",
@@ -224,7 +146,7 @@ def answer_options(command: Command) -> Command:
 
 def speed_options(command: Command) -> Command:
     """Add the options that change speed and memory."""
-    return _apply(
+    return apply_options(
         command,
         click.option(
             "--draft",
@@ -252,7 +174,7 @@ def speed_options(command: Command) -> Command:
 
 def loading_options(command: Command) -> Command:
     """Add the options that say what the models may take."""
-    return _apply(
+    return apply_options(
         command,
         click.option(
             "--context",
@@ -308,9 +230,3 @@ def _gathered(command: Command, groups: Sequence[Callable[[Any], Any]]) -> Comma
 
 def _whole(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     return None if value is None else int(value)
-
-
-def _apply(command: Command, *options: Callable[[Any], Any]) -> Command:
-    for option in reversed(options):
-        command = option(command)
-    return command
