@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .limited_process import LimitedProcess, ProcessDiedError, ProcessLimitError
+from ..limited_process import LimitedProcess, ProcessDiedError, ProcessLimitError
 
 CHILD = Path(__file__).with_name("child.py")
 

@@ -14,12 +14,8 @@ from dataclasses import replace
 import pytest
 
 from blendin_mlx.chat_template import render
-from blendin_mlx.chat_template.limited_process import (
-    LimitedProcess,
-    ProcessDiedError,
-    ProcessLimitError,
-)
 from blendin_mlx.errors import PairError
+from blendin_mlx.limited_process import LimitedProcess, ProcessDiedError, ProcessLimitError
 from blendin_mlx.prompts import BaseTemplate, build_prompt
 from blendin_models import load_pair
 from tiny_folders import write_model
