@@ -190,6 +190,7 @@ def make_guide(
     """Return the guide of an answer, with the reference model where the method needs it."""
     reference = None
     if method.needs_reference:
+        pair.require_reference()
         if cache.reference is None:
             raise PairError("the prompt cache was made for a pair without a reference model")
         reference = Reference(cache.reference, pair.reference_projection(rule))

@@ -16,11 +16,12 @@ from ..blend.methods import make_method, option_names
 from ..decoding import rules
 from ..decoding.json_constraint import JsonConstraint
 from ..decoding.top_tokens import likeliest
+from ..generation import make_guide
 from ..model import LanguageModel, Pair
+from ..prompt_cache import PromptCache, make_prompt_cache
 from ..reading.context import HEAD_ROWS, Context
-from ..reading.guide import Guide, Reference
+from ..reading.guide import Guide
 from ..tokens.answer_text import AnswerText
-from ..tokens.projection import ProjectionRule
 from .records import Record, candidate_record
 
 # Keys and values that were rounded before they were read: what they say hangs on when that was.
@@ -56,31 +57,21 @@ class Replay:
         # Bytes of a character that was never completed are shown with the last token that writes.
         writing = [n for n, token in enumerate(ids) if token != self.vocabulary.stop]
         self.last = writing[-1] if ended and writing else None
-        self.views = self._read_base(run["base_prompt"]["ids"], ids)
-        self.guide: Guide | None = None
-        if self.method.asks:
-            self.guide = self._make_guide(run["aligned_prompt"]["ids"], run.get("projection"))
+        # Prompts are read in the passes of the run: a quantized cache is rounded between passes.
+        cache = make_prompt_cache(pair, kv_bits=self.kv_bits)
+        self.views = self._read_base(cache.base, run["base_prompt"]["ids"], ids)
+        self.guide = self._read_prompt(cache, run) if self.method.asks else None
 
-    def _after_prompt(self, model: LanguageModel, prompt: Sequence[int]) -> Context:
-        """Return a context that has read a prompt in the passes in which the run did.
+    def _read_prompt(self, cache: PromptCache, run: Record) -> Guide:
+        """Return the guide, which has read its prompt."""
+        prompt, rule = run["aligned_prompt"]["ids"], run.get("projection") or "prefix"
+        guide = make_guide(self.pair, cache, self.method, rule, prompt)
+        for context in guide.contexts():
+            context.prefill(prompt[:-1])
+        return guide
 
-        A quantized cache is rounded between passes, so that it matters which they were.
-        """
-        context = Context(model, kv_bits=self.kv_bits)
+    def _read_base(self, context: Context, prompt: list[int], ids: list[int]) -> Iterator[View]:
         context.prefill(prompt[:-1])
-        return context
-
-    def _make_guide(self, prompt: list[int], rule: ProjectionRule | None) -> Guide:
-        rule = rule or "prefix"
-        reference = None
-        if self.method.needs_reference:
-            twin = self._after_prompt(self.pair.require_reference(), prompt)
-            reference = Reference(twin, self.pair.reference_projection(rule))
-        context = self._after_prompt(self.pair.aligned, prompt)
-        return Guide(context, self.pair.projection(rule), prompt, reference)
-
-    def _read_base(self, prompt: list[int], ids: list[int]) -> Iterator[View]:
-        context = self._after_prompt(self.pair.base, prompt)
         unread = [prompt[-1], *ids[:-1]]
         for start in range(0, len(unread), HEAD_ROWS):
             part = unread[start : start + HEAD_ROWS]
