@@ -57,7 +57,6 @@ class Context:
         self.prefill_step_size = prefill_step_size or (128 if is_cpu() else 2048)
         self.tokens: list[int] = []
         self.passes = 0
-        self.tokens_read = 0
         self.rereads = 0
         self._known = 0  # how many of ``tokens`` were read at least once
         self._reset()
@@ -149,7 +148,6 @@ class Context:
         self.tokens = follows
         self._cached += 1
         self._known = max(self._known, self._cached)
-        self.tokens_read += 1
         self._keep(logits)
 
     def prefill(self, ids: Sequence[int], progress: Progress | None = None) -> None:
@@ -175,7 +173,6 @@ class Context:
         except BaseException:  # an interrupt may leave some layers a pass ahead of others
             self._reset()
             raise
-        self.tokens_read += len(ids)
         self.rereads += max(0, min(self._known, self._cached) - before)
         self._known = max(self._known, self._cached)
         return logits
@@ -273,7 +270,7 @@ class Context:
             layer.state = state
             if not holds(layer, len(tokens)):
                 raise ValueError(f"a layer does not keep {len(tokens)} tokens")
-        self.passes = self.tokens_read = self.rereads = 0
+        self.passes = self.rereads = 0
 
     @property
     def nbytes(self) -> int:
