@@ -30,6 +30,7 @@ PUBLIC = {
     "METHODS",
     "Message",
     "Method",
+    "Mismatch",
     "ModelUse",
     "NumericalError",
     "Pair",
@@ -45,6 +46,7 @@ PUBLIC = {
     "PromptError",
     "Proposer",
     "ProposerName",
+    "Record",
     "Response",
     "Role",
     "Sampler",
@@ -54,6 +56,9 @@ PUBLIC = {
     "Step",
     "StopPolicy",
     "Target",
+    "TraceError",
+    "TraceFile",
+    "TraceWriter",
     "View",
     "Vocabulary",
     "build_prompt",
@@ -62,9 +67,12 @@ PUBLIC = {
     "make_method",
     "make_prompt_cache",
     "measure",
+    "mx",
     "read_beginning",
+    "read_trace",
     "save_prompt_cache",
     "stream_generate",
+    "verify_trace",
 }
 
 
