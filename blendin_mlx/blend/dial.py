@@ -12,7 +12,7 @@ from .method import Advice, Method, Target, View
 
 @dataclass(frozen=True)
 class Dialled:
-    """The same gate; between the base's distribution and the method's target.
+    """A method whose target is mixed with the base's distribution; its gate is unchanged.
 
     Args:
         method: what is turned down.
@@ -35,25 +35,25 @@ class Dialled:
 
     @property
     def needs_reference(self) -> bool:
-        """As the method."""
+        """True if the method needs the guide's unaligned twin."""
         return self.method.needs_reference
 
     @property
     def tau(self) -> float | None:
-        """The method's own."""
+        """The method's τ, None if it has none."""
         return getattr(self.method, "tau", None)
 
     @property
     def asks(self) -> bool:
-        """Whether the guide can be asked at all."""
+        """True if the guide can be asked at all."""
         return self.dial > 0.0 and self.method.asks
 
     def unsure(self, view: View, greedy: bool) -> mx.array:
-        """The method's gate."""
+        """Return the method's gate."""
         return self.method.unsure(view, greedy)
 
     def target(self, base: View, aligned: Advice) -> Target:
-        """The method's target, mixed with the base."""
+        """Return the method's target, mixed with the base."""
         whole = self.method.target(base, aligned)
         weight = mx.full(base.confidence.shape, self.dial)
         return Target(formulas.blend(base.probs, whole.probs, weight), self.dial * whole.alpha)

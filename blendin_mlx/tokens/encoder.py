@@ -22,11 +22,12 @@ from typing import Any, Literal
 from ..errors import PromptError
 from ..limited_process import LimitedProcess, ProcessDiedError, ProcessLimitError
 
-# plain: control tokens spelled in the text stay text. marked: they are recognised.
-# whole: as marked, and with the tokens that the tokenizer puts around a text.
+# plain   control tokens spelled in the text stay text
+# marked  they are recognised
+# whole   as marked, and with the tokens that the tokenizer adds around a text
 Reading = Literal["plain", "marked", "whole"]
 
-_ONE_AT_A_TIME = RLock()  # two threads would keep each other's descriptor of stderr
+_ONE_AT_A_TIME = RLock()  # two threads would restore each other's copy of stderr
 CHILD = Path(__file__).with_name("encoder_child.py")
 # Limits of the child for one text. Processor time does not depend on what else runs; the clock is
 # the last resort.
@@ -74,7 +75,7 @@ def is_panic(error: BaseException) -> bool:
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """Context manager: a panic raises ValueError, and what the library prints of it is dropped."""
+    """Context manager: turn a panic into ValueError, and drop what the library prints about it."""
     with _ONE_AT_A_TIME, _silent_stderr():
         try:
             yield
@@ -86,7 +87,7 @@ def contained() -> Iterator[None]:
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Context manager: what is written to file descriptor 2, whoever writes it, is dropped."""
+    """Context manager: drop everything written to file descriptor 2."""
     try:
         kept = os.dup(2)
     except OSError:  # it is closed
@@ -103,7 +104,7 @@ def _silent_stderr() -> Iterator[None]:
 
 
 def is_harmless(tokenizer: Any) -> bool:
-    """Return whether a tokenizer is made of rules whose time grows with the text alone."""
+    """Return whether all rules of a tokenizer are known to take bounded time for a text."""
     if type(tokenizer.model).__name__ != "BPE" or tokenizer.model.dropout:
         return False
     rules = (tokenizer.normalizer, tokenizer.pre_tokenizer)
@@ -119,14 +120,16 @@ def _is_harmless(rule: dict[str, Any]) -> bool:
     literal = rule["pattern"].get("String")
     if literal is None:
         return kind == "Split" and rule["pattern"].get("Regex") in _HARMLESS_EXPRESSIONS
-    return kind == "Split" or len(rule["content"]) <= len(literal)  # several may double a text
+    return kind == "Split" or len(rule["content"]) <= len(
+        literal
+    )  # several rules may double a text each
 
 
 class Encoder:
-    """Text → ids, by a tokenizer of the ``tokenizers`` library.
+    """An encoder of text to ids with a tokenizer of the ``tokenizers`` library.
 
     Args:
-        tokenizer: it; it does not change any more.
+        tokenizer: the tokenizer; it must not change later.
         name: the model's name, for messages.
     """
 
@@ -137,6 +140,10 @@ class Encoder:
 
     def encode(self, text: str, reading: Reading = "plain") -> list[int]:
         """Return the ids of a text.
+
+        Args:
+            text: the text.
+            reading: see :data:`Reading`.
 
         Raises:
             TokenizingError: the tokenizer fails on it.
@@ -154,7 +161,7 @@ class Encoder:
 
 
 def encode(tokenizer: Any, text: str, reading: Reading) -> list[int]:
-    """Return the ids that a tokenizer gives; whatever it raises comes through."""
+    """Return the ids that a tokenizer gives; its exceptions pass through."""
     tokenizer.encode_special_tokens = reading == "plain"
     try:
         ids: list[int] = tokenizer.encode(text, add_special_tokens=reading == "whole").ids

@@ -110,9 +110,9 @@ def test_another_model_is_refused_by_role(pair, tokenizer_file, tmp_path):
     file = tmp_path / "kept.safetensors"
     kept(pair, file)
     other = made_pair(tokenizer_file, "llama", seed=7)
-    with pytest.raises(PromptCacheError, match="the base model: it was made with another one"):
+    with pytest.raises(PromptCacheError, match="the base model: it was made with another model"):
         load_prompt_cache(file, Pair(other.base, pair.aligned))
-    with pytest.raises(PromptCacheError, match="the aligned model: it was made with another one"):
+    with pytest.raises(PromptCacheError, match="the aligned model: it was made with another model"):
         load_prompt_cache(file, Pair(pair.base, other.aligned))
 
 
@@ -166,7 +166,7 @@ def test_a_cache_shorter_than_its_tokens_is_refused_whatever_its_digest(pair, tm
         metadata["digest"] = _digest(arrays, metadata)
 
     rewritten(file, cut)
-    with pytest.raises(PromptCacheError, match=r"of no use to the base model: .* tokens"):
+    with pytest.raises(PromptCacheError, match=r"cannot be used for the base model: .* tokens"):
         load_prompt_cache(file, pair, kv_bits=kv_bits)
 
 
@@ -183,14 +183,14 @@ def test_a_file_that_was_cut_or_is_none_is_refused(pair, tmp_path, length):
     file = tmp_path / "kept.safetensors"
     kept(pair, file)
     file.write_bytes(file.read_bytes()[:length])
-    with pytest.raises(PromptCacheError, match=r"kept\.safetensors is no prompt cache"):
+    with pytest.raises(PromptCacheError, match=r"kept\.safetensors is not a prompt cache"):
         load_prompt_cache(file, pair)
 
 
 def test_weights_are_no_prompt_cache(pair, tmp_path):
     file = tmp_path / "model.safetensors"
     mx.save_safetensors(str(file), {"lm_head.weight": mx.zeros((2, 2))})
-    with pytest.raises(PromptCacheError, match="no prompt cache"):
+    with pytest.raises(PromptCacheError, match="not a prompt cache"):
         load_prompt_cache(file, pair)
 
 
