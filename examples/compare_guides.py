@@ -1,6 +1,6 @@
 """Compare two guides of one base: how often each is asked, and what the answers become.
 
-    python examples/compare_guides.py smollm2-135m-instruct qwen2.5-coder-0.5b-instruct
+python examples/compare_guides.py smollm2-135m-instruct qwen2.5-coder-0.5b-instruct
 """
 
 import sys

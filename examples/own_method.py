@@ -1,6 +1,6 @@
 """Decode by a method of one's own: ask the guide where the base's two best tokens are close.
 
-    python examples/own_method.py "Why is the sky blue?"
+python examples/own_method.py "Why is the sky blue?"
 """
 
 import sys

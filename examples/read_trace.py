@@ -1,7 +1,7 @@
 """Look into a trace: where the guide changed the base's mind, and what else was in question.
 
-    blendin generate --trace run.jsonl "Why is the sky blue?"
-    python examples/read_trace.py run.jsonl
+blendin generate --trace run.jsonl "Why is the sky blue?"
+python examples/read_trace.py run.jsonl
 """
 
 import sys
@@ -15,8 +15,6 @@ for step in steps:
     if step["alpha"] is None or step["id"] == step["base"]["id"]:
         continue  # the base's own choice
     base, guide = step["base"], step["aligned"]
-    print(
-        f"token {step['index']}: {step['text']!r} in place of {base['text']!r} ({base['prob']:.2f});"
-        f" the guide wanted {guide['text']!r} ({guide['prob']:.2f}), α {step['alpha']:.2f}"
-    )
+    print(f"token {step['index']}: {step['text']!r} in place of {base['text']!r};", end=" ")
+    print(f"the guide wanted {guide['text']!r} ({guide['prob']:.2f}), α {step['alpha']:.2f}")
 print(f"{end['blend']['overrides']} of {len(steps)} tokens were overridden")

@@ -1,6 +1,6 @@
 """Stream a blend, and mark what the guide changed.
 
-    python examples/stream_blend.py "How many legs does a spider have?"
+python examples/stream_blend.py "How many legs does a spider have?"
 """
 
 import sys

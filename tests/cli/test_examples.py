@@ -1,4 +1,4 @@
-"""The programs in examples/ and the blocks of docs/api.md run, with tiny models as the demo pair."""
+"""Programs in examples/ and blocks of docs/api.md run, with tiny models as the demo pair."""
 
 from __future__ import annotations
 
