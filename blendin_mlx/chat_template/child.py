@@ -61,6 +61,7 @@ class PlainDict:
     """``dict`` for templates: it can be called, and exposes nothing of the class."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        """Return what ``dict`` returns."""
         return dict(*args, **kwargs)
 
     def fromkeys(self, *args: Any) -> dict[Any, Any]:
