@@ -9,14 +9,15 @@ from blendin_mlx.reading.context import Context
 
 
 class CountingNetwork:
-    """A network that notes how many tokens each of its passes reads."""
+    """A network that notes how many tokens each pass over a cache reads."""
 
     def __init__(self, network: Any) -> None:
         self.network = network
         self.calls: list[int] = []
 
     def __call__(self, ids: Any, cache: Any = None) -> Any:
-        self.calls.append(ids.shape[1])
+        if cache is not None:  # a pass without one asks for shapes alone
+            self.calls.append(ids.shape[1])
         return self.network(ids, cache=cache)
 
     def __getattr__(self, name: str) -> Any:
