@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ import click
 from ..terminal.files import FileToWrite
 from .names import model_names, pair_names, template_names
 from .precedence import as_meant, with_recommended
-from .settings import DEFAULT_PAIR, DRAFTS, METHODS, PROJECTIONS, STOP_POLICIES, Settings
+from .settings import DEFAULT_PAIR, DRAFTS, METHODS, PROJECTIONS, STOP_POLICIES, UNASKED, Settings
 from .types import Alpha, DraftTokens, Number, Template, Whole
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -77,6 +77,18 @@ def method_options(command: Command) -> Command:
             "--beta",
             type=Number(0, 100),
             help="How far proxy-tuning shifts the base.  [default: 1]",
+        ),
+        click.option(
+            "--dial",
+            type=Number(0, 1),
+            default=1.0,
+            help="Scale of the guide's weight: 0 is the base alone.  [default: 1]",
+        ),
+        click.option(
+            "--guide-temp",
+            type=Number(0.01, 100),
+            default=1.0,
+            help="Temperature of all that the guide says: above 1 it is less sure.  [default: 1]",
         ),
         click.option(
             "--reference",
@@ -229,6 +241,20 @@ def speed_options(command: Command) -> Command:
             help="Tokens per draft; auto: by the acceptance rate and the measured cost of a pass.",
         ),
         click.option(
+            "--prompt-cache",
+            type=FileToWrite(),
+            metavar="FILE",
+            help="Cache of the system prompt, and of standard input if the prompt is an argument "
+            "too; created once, reused by later commands.",
+        ),
+    )
+
+
+def loading_options(command: Command) -> Command:
+    """Add the options that say what the models may take."""
+    return _apply(
+        command,
+        click.option(
             "--context",
             type=click.IntRange(min=1),
             metavar="TOKENS",
@@ -241,13 +267,6 @@ def speed_options(command: Command) -> Command:
             callback=_whole,
             help="Quantize both KV caches to this many bits.  [default: off]",
         ),
-        click.option(
-            "--prompt-cache",
-            type=FileToWrite(),
-            metavar="FILE",
-            help="Cache of the system prompt, and of standard input if the prompt is an argument "
-            "too; created once, reused by later commands.",
-        ),
         click.option("--force", is_flag=True, help="Load a pair that seems too large for memory."),
         click.option(
             "--wired-limit/--no-wired-limit",
@@ -257,24 +276,31 @@ def speed_options(command: Command) -> Command:
     )
 
 
-_GROUPS = (
-    *(pair_options, method_options, rule_options, prompt_options),
-    *(sampling_options, answer_options, speed_options),
-)
+_SCORING = (pair_options, method_options, rule_options, prompt_options, loading_options)
+_ALL = (*_SCORING[:-1], sampling_options, answer_options, speed_options, loading_options)
 
 
 def blend_options(command: Command) -> Command:
     """Add all shared options; the command gets one :class:`Settings` as ``settings``."""
+    return _gathered(command, _ALL)
+
+
+def scoring_options(command: Command) -> Command:
+    """Add the shared options of a command that writes no answer, likewise."""
+    return _gathered(command, _SCORING)
+
+
+def _gathered(command: Command, groups: Sequence[Callable[[Any], Any]]) -> Command:
     names = set(Settings.__dataclass_fields__)
 
     @wraps(command)
     def gathered(**values: Any) -> Any:
         values["lambda_"] = values.pop("lambda")  # a keyword of Python
-        settings = Settings(**{name: values.pop(name) for name in names})
+        settings = Settings(**{**UNASKED, **{n: values.pop(n) for n in names & set(values)}})
         return command(settings=with_recommended(as_meant(settings)), **values)
 
     decorated: Any = gathered
-    for group in reversed(_GROUPS):
+    for group in reversed(groups):
         decorated = group(decorated)
     gathering: Command = decorated
     return gathering
