@@ -4,7 +4,7 @@
     >>> from blendin_models import load_pair
     >>> print(generate(load_pair("demo"), "How do I boil an egg?"))
 
-Names are loaded when first used, so that importing the package costs nothing.
+Names are loaded lazily, so that importing the package is fast.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .answer_statistics import FinishReason, ModelUse, Statistics
+    from .backend.mlx import mx
     from .blend.method import Advice, Method, Target, View
     from .blend.methods import METHODS, make_method
     from .blend.sampling import LogitsProcessor, Sampler
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         PromptCacheError,
         PromptError,
         SchemaError,
+        TraceError,
     )
     from .generation import generate, read_beginning, stream_generate
     from .model import LanguageModel, Pair, Role
@@ -44,9 +46,12 @@ if TYPE_CHECKING:
     from .tokens.answer_text import AnswerText
     from .tokens.projection import Carried, Projection, ProjectionRule
     from .tokens.vocabulary import Vocabulary
+    from .trace.records import Record, TraceFile, TraceWriter, read_trace
+    from .trace.verify import Mismatch, verify_trace
 
 _HOMES = {
     "answer_statistics": ("FinishReason", "ModelUse", "Statistics"),
+    "backend.mlx": ("mx",),
     "blend.method": ("Advice", "Method", "Target", "View"),
     "blend.methods": ("METHODS", "make_method"),
     "blend.sampling": ("LogitsProcessor", "Sampler"),
@@ -58,7 +63,7 @@ _HOMES = {
     "drafting.proposers": ("Proposer", "ProposerName"),
     "errors": (
         *("BlendinError", "NumericalError", "PairError", "PromptCacheError", "PromptError"),
-        "SchemaError",
+        *("SchemaError", "TraceError"),
     ),
     "generation": ("generate", "read_beginning", "stream_generate"),
     "model": ("LanguageModel", "Pair", "Role"),
@@ -78,6 +83,8 @@ _HOMES = {
     "tokens.answer_text": ("AnswerText",),
     "tokens.projection": ("Carried", "Projection", "ProjectionRule"),
     "tokens.vocabulary": ("Vocabulary",),
+    "trace.records": ("Record", "TraceFile", "TraceWriter", "read_trace"),
+    "trace.verify": ("Mismatch", "verify_trace"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -107,6 +114,7 @@ __all__ = [
     "LogitsProcessor",
     "Message",
     "Method",
+    "Mismatch",
     "ModelUse",
     "Numbers",
     "NumericalError",
@@ -124,6 +132,7 @@ __all__ = [
     "Proposer",
     "ProposerName",
     "Reading",
+    "Record",
     "Reliability",
     "Response",
     "Role",
@@ -135,6 +144,9 @@ __all__ = [
     "Step",
     "StopPolicy",
     "Target",
+    "TraceError",
+    "TraceFile",
+    "TraceWriter",
     "View",
     "Vocabulary",
     "build_prompt",
@@ -146,11 +158,14 @@ __all__ = [
     "make_method",
     "make_prompt_cache",
     "measure",
+    "mx",
     "read_beginning",
     "read_example",
+    "read_trace",
     "save_prompt_cache",
     "score",
     "stream_generate",
+    "verify_trace",
 ]
 
 

@@ -36,10 +36,12 @@ def each_line(
     """Write a result for each line of a file, in order; return the exit code.
 
     Args:
+        file: a JSON object a line.
         result: makes the result of a line's object, its ``id`` apart. It is told what line that is,
             and notices an interrupt; what it raises about the line becomes its ``error``.
         is_done: whether a result of an earlier run needs no other one.
         resume_from: results of an earlier run.
+        quiet: print no summary.
     """
     answered = _answered(resume_from, is_done) if resume_from else frozenset()
     if resume_from:

@@ -27,6 +27,7 @@ def without_stale_tuning(settings: Settings, pair: Pair) -> tuple[Settings, str 
     """Return the settings without those that a pair was tuned to with other weights.
 
     Args:
+        settings: the options of the command.
         pair: as it was loaded.
 
     Returns:

@@ -16,7 +16,7 @@ FOLDERS = {"blendin_mlx": "blendin_mlx", "blendin_models": "models", "blendin_cl
 # before it in its own list, and of the packages before its own whatever it likes.
 ORDER = {
     "blendin_mlx": (
-        *("errors", "step", "input_text"),
+        *("errors", "step", "input_text", "limited_process"),
         *("backend", "chat_template", "blend", "tokens", "context_limit", "model"),
         *("reading", "answer_statistics", "prompts", "prompt_cache"),
         *("drafting", "decoding", "generation", "inspection", "scoring", "trace"),

@@ -14,7 +14,7 @@ COLDEST, HOTTEST = 0.01, 100.0  # temperatures beyond which float32 cannot follo
 
 @dataclass(frozen=True)
 class Dialled:
-    """The same gate; between the base's distribution and the method's target.
+    """A method whose target is mixed with the base's distribution; its gate is unchanged.
 
     Args:
         method: what is turned down.
@@ -44,25 +44,25 @@ class Dialled:
 
     @property
     def needs_reference(self) -> bool:
-        """As the method."""
+        """True if the method needs the guide's unaligned twin."""
         return self.method.needs_reference
 
     @property
     def tau(self) -> float | None:
-        """The method's own."""
+        """The method's τ, None if it has none."""
         return getattr(self.method, "tau", None)
 
     @property
     def asks(self) -> bool:
-        """Whether the guide can be asked at all."""
+        """True if the guide can be asked at all."""
         return self.dial > 0.0 and self.method.asks
 
     def unsure(self, view: View, greedy: bool) -> mx.array:
-        """The method's gate."""
+        """Return the method's gate."""
         return self.method.unsure(view, greedy)
 
     def target(self, base: View, aligned: Advice) -> Target:
-        """The method's target, mixed with the base."""
+        """Return the method's target, mixed with the base."""
         whole = self.method.target(base, aligned)
         if self.dial == 1.0:
             return whole

@@ -1,4 +1,4 @@
-"""The aligned model as it is asked: it reads what the base has written, and gives advice.
+"""The guide: the aligned model reads what the base has written, and gives advice.
 
 It is run only when asked, over all tokens since its last run, in one pass.
 """
@@ -33,7 +33,7 @@ class Reference(NamedTuple):
 
 
 class Guide:
-    """The aligned model beside one answer.
+    """The aligned model during one answer.
 
     Args:
         context: the aligned model's context; it may already hold a part of the prompt.
@@ -67,15 +67,15 @@ class Guide:
         self._has_more = projection.base.size > self._rows
 
     def can_read(self, answer: AnswerText) -> bool:
-        """Whether the answer so far is something this model can read.
+        """Return whether this model can read the answer so far.
 
-        With its own tokenizer it reads text, and bytes that do not yet form a character are not
-        text: the base finishes the character alone.
+        With another tokenizer it reads text, and bytes that do not yet form a character are not
+        text: the base completes the character alone.
         """
         return self._tokens is None or not answer.pending
 
     def sequence(self, answer: AnswerText) -> list[int]:
-        """The prompt and the answer so far, in this model's tokens."""
+        """Return the prompt and the answer so far, in this model's tokens."""
         if self._tokens is not None:
             written = self._tokens.update(answer.text)
         elif self._has_more:  # control tokens of the base, which write nothing
@@ -85,19 +85,19 @@ class Guide:
         return self._prompt + written
 
     def is_full(self, answer: AnswerText) -> bool:
-        """Whether a context of the guide's has no room for another token."""
+        """Return whether a context of the guide has no room for another token."""
         models = [context.model for context in self.contexts()]
         limit = min((m.context_limit for m in models if m.context_limit is not None), default=None)
         most = len(self._prompt) + _MOST_TOKENS_A_CHARACTER * len(answer.text) + len(answer.ids)
-        if limit is None or most < limit:  # far from it: the text need not be tokenized
+        if limit is None or most < limit:  # far below the limit: the text need not be tokenized
             return False
         return len(self.sequence(answer)) >= limit
 
     def continuation(self, answer: AnswerText, count: int) -> list[int]:
-        """Up to ``count`` of the guide's own tokens as it alone would go on, read at once.
+        """Return up to ``count`` tokens of the guide's greedy continuation, in its own ids.
 
-        They end before a token that writes nothing, as its STOP, and with the context. There are
-        none where they could not be forgotten again.
+        It ends before a token that writes nothing, such as STOP, and with the context. It is empty
+        if the guide's cache could not forget it.
         """
         vocabulary = self.context.model.vocabulary
         tokens = self.sequence(answer)
@@ -114,7 +114,7 @@ class Guide:
         return written
 
     def settle(self, answer: AnswerText) -> None:
-        """Forget what was read beyond the answer."""
+        """Rewind the contexts to the end of the answer."""
         for context in self.contexts():
             context.move_to(self.sequence(answer))
 
@@ -123,7 +123,7 @@ class Guide:
         return [self.context] + ([self.reference.context] if self.reference else [])
 
     def advise(self, answer: AnswerText) -> Advice:
-        """What the guide says comes next, lazily: arrays over one position ``[1, …]``."""
+        """Return what the guide says comes next, lazily: arrays over one position ``[1, …]``."""
         tokens = self.sequence(answer)
         return self.advice(*(context.after(tokens) for context in self.contexts()))
 

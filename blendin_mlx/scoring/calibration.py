@@ -61,6 +61,7 @@ def calibration(read: DialMap, tau: float, guide_temp: float = 1.0) -> Calibrati
     """Compare the confidences of both models with how often they are right.
 
     Args:
+        read: the map of the examples.
         tau: of the gate.
         guide_temp: of the guide, one of those that were read.
 

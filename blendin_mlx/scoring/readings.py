@@ -98,9 +98,13 @@ def read_example(
     """Read a prompt and a good answer to it with both models.
 
     Args:
+        pair: the models.
+        prompt: what both read before the answer.
+        answer: the good answer.
         complete: the answer ends there: STOP is looked at as its last token.
         temperatures: of the guide, to be tried later.
-        projection, prompt_cache: see :func:`.score.score`.
+        projection: see :class:`.projection.Projection`.
+        prompt_cache: contexts of an earlier call; the common prefix is not read again.
 
     Raises:
         PromptError: nothing to read, or more than a context holds.

@@ -58,6 +58,9 @@ def report(
     """Choose a setting for the examples that were read, and judge it.
 
     Args:
+        pair: the models.
+        given: the examples.
+        readings: what was read of each example, in the same order.
         default: what to compare with; its temperature is one of those that were read.
     """
     from blendin_mlx.scoring.calibration import calibration, fit_temperature

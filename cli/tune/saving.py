@@ -53,6 +53,8 @@ def write_pair(
     Args:
         file: from :func:`own_pair_file`.
         models: its base and its aligned model.
+        dial: the chosen setting.
+        settings: the options of the command, of which the base template is kept.
         weights: digest of the weights that the settings are for.
         why: a line that describes it.
 

@@ -137,6 +137,8 @@ def places(
     """Return where the gain lies: at first tokens, at line breaks, elsewhere; then by kind.
 
     Args:
+        read: the map of the examples.
+        outcome: of the search.
         kinds: of the prompts.
         line_breaks: which positions hold a line break.
     """
