@@ -127,7 +127,7 @@ def test_what_was_measured_is_told_though_a_later_guide_fails(run, models, six, 
     if form:
         assert [one["guide"] for one in json.loads(result.text)] == ["one"]
     else:
-        assert result.text.startswith("one\n  prompts       6\n")
+        assert result.text.startswith("one\n  prompts         6\n")
     assert "one" in html.read_text()
 
 
@@ -198,11 +198,11 @@ def test_a_method_without_the_paper_s_gate_is_not_held_to_its_line(run, models, 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.jsonl", b'{"prompt": "x"}\n{"p": 1}\n', "line 2: no object"),
-        ("a.jsonl", b"[]\n", "line 1: no object"),
-        ("a.jsonl", b'[]\n{"prompt": "x"}\n7\n\n{\n', "lines 1, 3 and 5: no object"),
-        ("a.jsonl", b"7\n" * 17, "lines 1, 2, 3, 4, 5 and 12 more: no object"),
-        ("a.jsonl", b'{"prompt": "\\ud800"}\n{"prompt": " "}', "lines 1 and 2: no object"),
+        ("a.jsonl", b'{"prompt": "x"}\n{"p": 1}\n', "line 2: not an object"),
+        ("a.jsonl", b"[]\n", "line 1: not an object"),
+        ("a.jsonl", b'[]\n{"prompt": "x"}\n7\n\n{\n', "lines 1, 3 and 5: not an object"),
+        ("a.jsonl", b"7\n" * 17, "lines 1, 2, 3, 4, 5 and 12 more: not an object"),
+        ("a.jsonl", b'{"prompt": "\\ud800"}\n{"prompt": " "}', "lines 1 and 2: not an object"),
         ("a.txt", b"\n", "no prompts"),
         ("a.txt", b"\xff\n", "byte 0"),
     ],
