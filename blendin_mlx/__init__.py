@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from .prompt_cache import PromptCache, load_prompt_cache, make_prompt_cache, save_prompt_cache
     from .prompts import BASE_TEMPLATES, BaseTemplate, Message, PairPrompt, Prompt, build_prompt
     from .reading.context import Context, Progress
+    from .scoring.calibration import Bin, Calibration, Reliability, calibration, fit_temperature
+    from .scoring.dial_map import Dial, DialMap, dial_map
+    from .scoring.readings import Flags, Numbers, Reading, read_example
+    from .scoring.score import Score, score
     from .step import Candidate, Candidates, Guidance, Source, Step
     from .tokens.answer_text import AnswerText
     from .tokens.projection import Carried, Projection, ProjectionRule
@@ -69,6 +73,12 @@ _HOMES = {
         "build_prompt",
     ),
     "reading.context": ("Context", "Progress"),
+    "scoring.calibration": (
+        *("Bin", "Calibration", "Reliability", "calibration", "fit_temperature"),
+    ),
+    "scoring.dial_map": ("Dial", "DialMap", "dial_map"),
+    "scoring.readings": ("Flags", "Numbers", "Reading", "read_example"),
+    "scoring.score": ("Score", "score"),
     "step": ("Candidate", "Candidates", "Guidance", "Source", "Step"),
     "tokens.answer_text": ("AnswerText",),
     "tokens.projection": ("Carried", "Projection", "ProjectionRule"),
@@ -84,15 +94,20 @@ __all__ = [
     "Advice",
     "AnswerText",
     "BaseTemplate",
+    "Bin",
     "BlendinError",
+    "Calibration",
     "Candidate",
     "Candidates",
     "Carried",
     "Context",
     "Costs",
+    "Dial",
+    "DialMap",
     "Draft",
     "Drafter",
     "FinishReason",
+    "Flags",
     "Guidance",
     "JsonConstraint",
     "LanguageModel",
@@ -101,6 +116,7 @@ __all__ = [
     "Method",
     "Mismatch",
     "ModelUse",
+    "Numbers",
     "NumericalError",
     "Pair",
     "PairError",
@@ -115,11 +131,14 @@ __all__ = [
     "PromptError",
     "Proposer",
     "ProposerName",
+    "Reading",
     "Record",
+    "Reliability",
     "Response",
     "Role",
     "Sampler",
     "SchemaError",
+    "Score",
     "Source",
     "Statistics",
     "Step",
@@ -131,6 +150,9 @@ __all__ = [
     "View",
     "Vocabulary",
     "build_prompt",
+    "calibration",
+    "dial_map",
+    "fit_temperature",
     "generate",
     "load_prompt_cache",
     "make_method",
@@ -138,8 +160,10 @@ __all__ = [
     "measure",
     "mx",
     "read_beginning",
+    "read_example",
     "read_trace",
     "save_prompt_cache",
+    "score",
     "stream_generate",
     "verify_trace",
 ]

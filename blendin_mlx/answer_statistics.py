@@ -150,11 +150,15 @@ class Statistics:
 def describe_method(method: Any) -> dict[str, Any]:
     """Return a method's name and options, by their letters in the papers.
 
-    ``tau`` and ``alpha`` always, None or "auto" if not set; ``lambda`` and ``beta`` where the
-    method has them; ``dial`` where it is turned down.
+    ``tau`` and ``alpha`` always, None or "auto" where not set; ``lambda`` and ``beta`` where the
+    method has them; ``dial`` and ``guide_temp`` where either is not 1.
     """
     if isinstance(method, Dialled):
-        return {**describe_method(method.method), "dial": method.dial}
+        return {
+            **describe_method(method.method),
+            "dial": method.dial,
+            "guide_temp": method.guide_temp,
+        }
     options = asdict(method)
     alpha = "auto" if method.name == "blendin" else options.get("alpha")
     described = {"method": method.name, "tau": options.get("tau"), "alpha": alpha}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .answer_statistics import Statistics, describe_method
+from .blend.dial import guide_temperature
 from .blend.method import Method
 from .blend.methods import make_method
 from .blend.sampling import Chooser, LogitsProcessor, Sampler
@@ -199,7 +200,8 @@ def make_guide(
         if cache.reference is None:
             raise PairError("the prompt cache was made for a pair without a reference model")
         reference = Reference(cache.reference, pair.reference_projection(rule))
-    return Guide(cache.aligned, pair.projection(rule), prompt, reference)
+    temperature = guide_temperature(method)
+    return Guide(cache.aligned, pair.projection(rule), prompt, reference, temperature)
 
 
 def _begin_drafts(

@@ -20,7 +20,7 @@ _TERMS = (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0)
 # ln 2 in two parts; the first has so few bits that n times it is exact.
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 _SMALLEST = -87.0  # below this exp(x) is not a normal float32; x is clipped here
-_FLOOR = 1e-37  # probabilities are clipped to this before the logarithm
+FLOOR = 1e-37  # probabilities are clipped to this before the logarithm
 
 
 class Top(NamedTuple):
@@ -195,7 +195,7 @@ def shift(base: mx.array, aligned: mx.array, reference: mx.array, beta: float) -
     Log-probabilities replace the logits: they differ by a constant, which a softmax ignores. A
     token without mass in both the guide and its twin is not shifted.
     """
-    own, guide, twin = (mx.log(mx.maximum(probs, _FLOOR)) for probs in (base, aligned, reference))
+    own, guide, twin = (mx.log(mx.maximum(probs, FLOOR)) for probs in (base, aligned, reference))
     return probabilities(own + beta * (guide - twin), base.shape[-1])
 
 

@@ -26,9 +26,9 @@ class Reference(NamedTuple):
     context: Context
     projection: Projection
 
-    def probs_after(self, tokens: Sequence[int]) -> mx.array:
-        """Its distribution ``[1, V]`` after a sequence, carried to the base's vocabulary."""
-        probs = self.context.model.vocabulary.distribution(self.context.after(tokens))
+    def carried(self, logits: mx.array) -> mx.array:
+        """Its distribution, from logits ``[n, V_a']`` to ``[n, V]`` over the base's vocabulary."""
+        probs = self.context.model.vocabulary.distribution(logits)
         return self.projection.carry(probs).probs
 
 
@@ -40,6 +40,10 @@ class Guide:
         projection: φ from its vocabulary to the base's.
         prompt: what it reads before the answer.
         reference: its unaligned twin, where the method needs it.
+        temperature: of its distribution; of its twin's too.
+
+    Raises:
+        ValueError: a temperature that is not above 0.
     """
 
     def __init__(
@@ -48,7 +52,11 @@ class Guide:
         projection: Projection,
         prompt: Sequence[int],
         reference: Reference | None = None,
+        temperature: float = 1.0,
     ) -> None:
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, not {temperature:g}")
+        self._temperature = temperature
         self.context = context
         self.projection = projection
         self.reference = reference
@@ -116,11 +124,23 @@ class Guide:
 
     def advise(self, answer: AnswerText) -> Advice:
         """Return what the guide says comes next, lazily: arrays over one position ``[1, …]``."""
-        vocabulary = self.context.model.vocabulary
         tokens = self.sequence(answer)
-        probs = vocabulary.distribution(self.context.after(tokens))
+        return self.advice(*(context.after(tokens) for context in self.contexts()))
+
+    def advice(self, logits: mx.array, reference_logits: mx.array | None = None) -> Advice:
+        """Return the advice at ``n`` positions, lazily.
+
+        Args:
+            logits: the aligned model's ``[n, V_g']``.
+            reference_logits: the reference model's ``[n, V_a']``, if there is one.
+        """
+        vocabulary = self.context.model.vocabulary
+        probs = vocabulary.distribution(self._tempered(logits))
         top = formulas.top(probs)
         carried = self.projection.carry(probs)
+        twin = None
+        if self.reference is not None and reference_logits is not None:
+            twin = self.reference.carried(self._tempered(reference_logits))
         return Advice(
             probs=carried.probs,
             confidence=top.prob,
@@ -129,6 +149,11 @@ class Guide:
             exact_mass=carried.exact_mass,
             prefix_mass=carried.prefix_mass,
             stop_prob=probs[..., vocabulary.stop],
-            reference_probs=self.reference and self.reference.probs_after(tokens),
+            reference_probs=twin,
             own_probs=probs,
         )
+
+    def _tempered(self, logits: mx.array) -> mx.array:
+        if self._temperature == 1.0:
+            return logits
+        return logits.astype(mx.float32) / self._temperature

@@ -8,7 +8,9 @@ the blend.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, get_args
 
 from ..backend.mlx import mx
 from ..blend.formulas import total
@@ -73,6 +75,31 @@ class Projection:
         else:
             prefix_mass = total(mx.where(self._known & ~self._exact, probs, 0.0))
         return Carried(self._move(probs), exact_mass, prefix_mass)
+
+    def carry_to(self, probs: mx.array, tokens: Sequence[int]) -> mx.array:
+        """Return ``carry(probs).probs`` at one token a row, ``[n]``, without all the others.
+
+        Args:
+            probs: ``[n, aligned.size]``.
+            tokens: ``n`` ids of the base.
+        """
+        sources = [self._sources.get(token, []) for token in tokens]
+        widest = max(1, *map(len, sources))
+        nothing = self.aligned.size
+        rows = [[*found, *[nothing] * (widest - len(found))] for found in sources]
+        padded = mx.pad(probs, [(0, 0), (0, 1)])
+        mass = mx.take_along_axis(padded, mx.array(rows, dtype=mx.int32), axis=-1).sum(axis=-1)
+        return mass / total(mx.where(self._exact, probs, 0.0)) if self.rule == "shared" else mass
+
+    @cached_property
+    def _sources(self) -> dict[int, list[int]]:
+        """The guide tokens that go to each base token."""
+        found: dict[int, list[int]] = {}
+        exact: Any = self._exact.tolist()
+        for token, target in enumerate(self.table):
+            if self.rule == "prefix" or exact[token]:
+                found.setdefault(target, []).append(token)
+        return found
 
     def _move(self, probs: mx.array) -> mx.array:
         # A gather is ten times as fast as a scatter-add, which is used for the few others only.

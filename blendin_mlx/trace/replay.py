@@ -11,6 +11,7 @@ from typing import Any
 
 from ..backend.mlx import mx
 from ..blend import formulas
+from ..blend.dial import Dialled
 from ..blend.method import Advice, Method, View
 from ..blend.methods import make_method, option_names
 from ..blend.sampling import Chooser, repetition_penalty
@@ -23,6 +24,7 @@ from ..prompt_cache import PromptCache, make_prompt_cache
 from ..reading.context import HEAD_ROWS, Context
 from ..reading.guide import Guide
 from ..tokens.answer_text import AnswerText
+from ..tokens.projection import ProjectionRule
 from .records import Record, candidate_record
 
 # With a quantized cache, results depend on the passes in which keys and values were rounded.
@@ -71,7 +73,8 @@ class Replay:
 
     def _read_prompt(self, cache: PromptCache, run: Record) -> Guide:
         """Return the guide after it has read its prompt."""
-        prompt, rule = run["aligned_prompt"]["ids"], run.get("projection") or "prefix"
+        prompt = run["aligned_prompt"]["ids"]
+        rule: ProjectionRule = run.get("projection") or "prefix"
         guide = make_guide(self.pair, cache, self.method, rule, prompt)
         for context in guide.contexts():
             context.prefill(prompt[:-1])
@@ -241,4 +244,6 @@ def _method(run: Record) -> Method:
         "beta": run.get("beta"),
     }
     taken = option_names(run["method"])
-    return make_method(run["method"], **{name: recorded[name] for name in taken})
+    method = make_method(run["method"], **{name: recorded[name] for name in taken})
+    dial, guide_temp = run.get("dial", 1.0), run.get("guide_temp", 1.0)
+    return method if dial == guide_temp == 1.0 else Dialled(method, dial, guide_temp)

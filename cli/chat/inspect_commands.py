@@ -93,14 +93,14 @@ def _is_text(written: bytes) -> bool:
 def dial(chat: Conversation, argument: str) -> None:
     """weigh the guide less from now on: 0 is the base alone, 1 as the method says"""
     if not argument:
-        say(f"the dial is at {chat.session.dial:g}; it goes from 0 to 1")
+        say(f"the dial is at {chat.session.settings.dial:g}; it goes from 0 to 1")
         return
     try:
         value = float(argument)
     except ValueError:
         raise click.UsageError("a dial goes from 0 to 1: /dial 0.5") from None
     try:
-        chat.session.turn_dial(value)
+        chat.session.configure(replace(chat.session.settings, dial=value))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     say(f"the dial is at {value:g}", chat.view.quiet)
