@@ -21,6 +21,7 @@ from blendin_mlx.prompts import build_prompt
 from blendin_mlx.trace.records import TraceWriter
 from blendin_mlx.trace.verify import verify_trace
 from scripted import STOP, says, scripted_model, scripted_pair, writes
+from small_pairs import small_pair
 
 Records = list[dict[str, Any]]
 
@@ -102,17 +103,19 @@ def second_choice(after: int) -> LogitsProcessor:
     return ruled_out
 
 
-@pytest.mark.parametrize(("penalty", "policy"), [(1.5, "either"), (0.7, "guide")])
+@pytest.mark.parametrize("penalty", [0.7, 1.5, 5.0])
+@pytest.mark.parametrize("policy", ["either", "guide"])
 def test_a_trace_with_a_penalty_follows_and_one_other_token_does_not(
-    pair: Pair, penalty: float, policy: str
+    penalty: float, policy: str
 ) -> None:
-    records = record(pair, "Name a colour.", 12, policy, penalty=penalty)
+    pair = small_pair()
+    records = record(pair, "Name a colour.", 24, policy, penalty=penalty)
     assert verify_trace(pair, records) is None
     for source in ("base", "blend"):
         index = first(records, source) - 1
         after = len(records[0]["base_prompt"]["ids"]) + index
         changed = record(
-            pair, "Name a colour.", 12, policy, penalty=penalty, processors=[second_choice(after)]
+            pair, "Name a colour.", 24, policy, penalty=penalty, processors=[second_choice(after)]
         )
         assert changed[1 + index]["id"] != records[1 + index]["id"]
         found = verify_trace(pair, changed)
