@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .tokens.answer_text import AnswerText
     from .tokens.projection import Carried, Projection, ProjectionRule
     from .tokens.vocabulary import Vocabulary
-    from .trace.records import Record, TraceFile, TraceWriter, read_trace
+    from .trace.records import TraceFile, TraceRecord, TraceWriter, read_trace
     from .trace.verify import Mismatch, verify_trace
 
 _HOMES = {
@@ -83,7 +83,7 @@ _HOMES = {
     "tokens.answer_text": ("AnswerText",),
     "tokens.projection": ("Carried", "Projection", "ProjectionRule"),
     "tokens.vocabulary": ("Vocabulary",),
-    "trace.records": ("Record", "TraceFile", "TraceWriter", "read_trace"),
+    "trace.records": ("TraceFile", "TraceRecord", "TraceWriter", "read_trace"),
     "trace.verify": ("Mismatch", "verify_trace"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -132,7 +132,6 @@ __all__ = [
     "Proposer",
     "ProposerName",
     "Reading",
-    "Record",
     "Reliability",
     "Response",
     "Role",
@@ -146,6 +145,7 @@ __all__ = [
     "Target",
     "TraceError",
     "TraceFile",
+    "TraceRecord",
     "TraceWriter",
     "View",
     "Vocabulary",
