@@ -1,6 +1,6 @@
 """What a caller uses: an answer in pieces, or as one string.
 
-Three layers, as in mlx-lm: :mod:`.decoder` yields steps, :func:`stream_generate` text,
+Three layers, as in mlx-lm: :mod:`.decoder` decides steps, :func:`stream_generate` text,
 :func:`generate` the whole string.
 """
 
@@ -12,9 +12,10 @@ from typing import Any
 from .answer_statistics import Statistics, describe_method
 from .blend.methods import Method, make_method
 from .blend.sampling import Chooser, LogitsProcessor, Sampler
-from .decoding.answer_stream import Answering, Response
-from .decoding.decoder import Decoder, StopPolicy
+from .decoding.answer_stream import AnswerStream, Response
+from .decoding.decoder import Decoder
 from .decoding.json_constraint import JsonConstraint
+from .decoding.rules import StopPolicy
 from .decoding.stop_strings import StopStrings
 from .drafting.drafter import Draft, Drafting, Speculation
 from .drafting.pass_costs import measure
@@ -26,7 +27,7 @@ from .prompts import Message, PairPrompt, build_prompt
 from .reading.context import Context, Progress
 from .reading.guide import Guide, Reference
 from .reading.room import check_fits
-from .tokens.answer_text import common_prefix
+from .tokens.answer_text import AnswerText, common_prefix
 from .tokens.projection import ProjectionRule
 
 
@@ -81,7 +82,7 @@ def stream_generate(
         sampler, logits_processors: from ``mlx_lm.sample_utils``; applied to the distribution
             that decides. Greedy where there is no sampler.
         stop: strings that end the answer and are not shown.
-        stop_policy: see :data:`.decoder.StopPolicy`.
+        stop_policy: see :data:`.rules.StopPolicy`.
         projection: see :class:`.projection.Projection`.
         draft: who may propose tokens to score ahead; changes the time, never the text. Give a
             :class:`.drafter.Drafting` to set its length, or to keep what it learns.
@@ -126,7 +127,29 @@ def stream_generate(
     unread = [(cache.base, base_ids[:-1])]
     chooser = Chooser(sampler, logits_processors)
     drafting = Drafting(draft) if isinstance(draft, str) else draft
-    answering = Answering(
+    guide = None
+    if method.asks:
+        guide = make_guide(pair, cache, method, projection, prompt.aligned.ids)
+        readers = cache.contexts()[1:] if guide.reference else [cache.aligned]
+        unread += [(context, list(prompt.aligned.ids[:-1])) for context in readers]
+    speculation = _speculation(drafting, pair, cache.base, base_ids, guide)
+    answer = AnswerText(pair.base.vocabulary)
+    decoder = Decoder(
+        cache.base,
+        base_ids,
+        answer,
+        guide,
+        method,
+        chooser,
+        stop_policy,
+        speculation,
+        max_tokens,
+        constraint=constraint,
+        candidates=candidates,
+    )
+    stream = AnswerStream(
+        decoder,
+        answer,
         cache,
         Statistics(
             method=describe_method(method),
@@ -140,25 +163,7 @@ def stream_generate(
         should_stop or (lambda: False),
         prompt_progress_callback or (lambda done, total: None),
     )
-    guide = None
-    if method.asks:
-        guide = make_guide(pair, cache, method, projection, prompt.aligned.ids)
-        readers = cache.contexts()[1:] if guide.reference else [cache.aligned]
-        unread += [(context, list(prompt.aligned.ids[:-1])) for context in readers]
-    speculation = _speculation(drafting, pair, cache.base, base_ids, guide)
-    decoder = Decoder(
-        cache.base,
-        base_ids,
-        guide,
-        method,
-        chooser,
-        stop_policy,
-        speculation,
-        max_tokens,
-        constraint=constraint,
-        candidates=candidates,
-    )
-    return answering.stream(decoder, unread)
+    return stream.responses(unread)
 
 
 def make_guide(

@@ -277,7 +277,7 @@ class Session:
         kept = {
             name: str(value) if isinstance(value, Path) else value
             for name, value in asdict(self.settings).items()
-            if name not in ("pair", "base", "aligned", "reference", "bonus", "beta")
+            if name not in ("pair", "base", "aligned", "reference", "lambda_", "beta")
         }
         own = {"seed": self.seed, "json_schema": self.schema}
         return {**kept, **describe_method(self.method), **own}

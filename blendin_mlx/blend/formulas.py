@@ -108,17 +108,18 @@ def without(probs: mx.array, token: int) -> mx.array:
 
 
 def restricted(probs: mx.array, allowed: mx.array) -> mx.array:
-    """``[..., V]`` with the mass of the tokens ``allowed`` ``[V]`` alone, scaled to 1.
+    """Return ``[..., V]`` with the mass of the tokens ``allowed`` ``[..., V]`` alone, scaled to 1.
 
     Where they have no mass at all, they share it evenly.
     """
     kept = mx.where(allowed, probs, 0.0)
     total = kept.sum(axis=-1, keepdims=True)
-    return mx.where(total == 0, allowed / allowed.sum(), kept / total)
+    evenly = allowed / allowed.sum(axis=-1, keepdims=True)
+    return mx.where(total == 0, evenly, kept / total)
 
 
 def blend_weight(
-    base_confidence: mx.array, aligned_confidence: mx.array, agreement: mx.array, bonus: float
+    base_confidence: mx.array, aligned_confidence: mx.array, agreement: mx.array, lambda_: float
 ) -> mx.array:
     """The guide's weight ``α = clip(p̂_g / (p̂_b + p̂_g) + λ · P_b(t_g), 0, 1)``.
 
@@ -129,14 +130,14 @@ def blend_weight(
         base_confidence: ``p̂_b`` ``[...]``.
         aligned_confidence: ``p̂_g`` ``[...]``.
         agreement: ``P_b(t_g)`` ``[...]``, the base's probability of the guide's top token.
-        bonus: ``λ``.
+        lambda_: ``λ``, the bonus for agreement.
 
     Example:
         >>> blend_weight(mx.array(0.3), mx.array(0.6), mx.array(0.1), 0.1).item()
         0.6766667366027832
     """
     ratio = aligned_confidence / (base_confidence + aligned_confidence)
-    return mx.clip(ratio + bonus * agreement, 0.0, 1.0)
+    return mx.clip(ratio + lambda_ * agreement, 0.0, 1.0)
 
 
 def blend(base: mx.array, aligned: mx.array, alpha: mx.array) -> mx.array:

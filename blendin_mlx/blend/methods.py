@@ -140,18 +140,22 @@ class _Gated:
 
 @dataclass(frozen=True)
 class BlendIn(_Gated):
-    """Both distributions mixed in proportion to how reliable each looks at this position."""
+    """Both distributions mixed in proportion to how reliable each looks at this position.
+
+    ``lambda_`` is the agreement bonus ``λ`` of :func:`.formulas.blend_weight`, and nothing that
+    another method calls so.
+    """
 
     name: ClassVar[str] = "blendin"
-    bonus: float = 0.1
+    lambda_: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_range("lambda", self.bonus, 0.0, math.inf)
+        _check_range("lambda", self.lambda_, 0.0, math.inf)
 
     def target(self, base: View, aligned: Advice) -> Target:
         alpha = formulas.blend_weight(
-            base.confidence, aligned.confidence, _agreement(base, aligned), self.bonus
+            base.confidence, aligned.confidence, _agreement(base, aligned), self.lambda_
         )
         return Target(formulas.blend(base.probs, aligned.probs, alpha), alpha)
 
@@ -197,50 +201,52 @@ class Ensemble(_Always):
 class Kad:
     """Base tokens less probable than ``λ`` are not believed: the guide draws in their place.
 
-    Its weight is the mass of those tokens. ``threshold`` is ``λ``; 0 never asks.
+    Its weight is the mass of those tokens. ``lambda_`` is that threshold on ``P_b``, which is not
+    the ``λ`` of another method; 0 never asks.
     """
 
     name: ClassVar[str] = "kad"
     needs_reference: ClassVar[bool] = False
-    threshold: float = 0.4
+    lambda_: float = 0.4
 
     def __post_init__(self) -> None:
-        _check_range("lambda", self.threshold, 0.0, 1.0)
+        _check_range("lambda", self.lambda_, 0.0, 1.0)
 
     @property
     def asks(self) -> bool:
-        return self.threshold > 0.0
+        return self.lambda_ > 0.0
 
     def unsure(self, view: View, greedy: bool) -> mx.array:
         """In greedy decoding, open only where some guide could change the winner."""
         if not greedy:
             return mx.full(view.confidence.shape, self.asks)
-        return formulas.deferral_matters(view.probs, view.confidence, view.token, self.threshold)
+        return formulas.deferral_matters(view.probs, view.confidence, view.token, self.lambda_)
 
     def target(self, base: View, aligned: Advice) -> Target:
-        limit = mx.full(base.confidence.shape, self.threshold)
+        limit = mx.full(base.confidence.shape, self.lambda_)
         return Target(*formulas.defer(base.probs, aligned.probs, limit))
 
 
 @dataclass(frozen=True)
 class ConfidenceBet(_Always):
-    """As ``kad``, with a limit that follows the guide's confidence: ``p̂_g − λ``.
+    """Like ``kad``, with a threshold that follows the guide's confidence: ``p̂_g − λ``.
 
-    ``threshold`` is ``λ``; at 1 no limit is above 0, so the guide is never asked.
+    ``lambda_`` is that margin, which is not the ``λ`` of another method; at 1 no threshold is
+    above 0, so the guide is never asked.
     """
 
     name: ClassVar[str] = "confidence-bet"
-    threshold: float = 0.2
+    lambda_: float = 0.2
 
     def __post_init__(self) -> None:
-        _check_range("lambda", self.threshold, 0.0, 1.0)
+        _check_range("lambda", self.lambda_, 0.0, 1.0)
 
     @property
     def asks(self) -> bool:
-        return self.threshold < 1.0
+        return self.lambda_ < 1.0
 
     def target(self, base: View, aligned: Advice) -> Target:
-        limit = aligned.confidence - self.threshold
+        limit = aligned.confidence - self.lambda_
         return Target(*formulas.defer(base.probs, aligned.probs, limit))
 
 
@@ -288,15 +294,14 @@ def make_method(name: str, **options: float) -> Method:
 
     Args:
         name: a key of :data:`METHODS`.
-        options: ``tau``, ``alpha``, ``bonus`` or ``threshold`` (both are ``λ``), ``beta``, as
-            the method has them.
+        options: ``tau``, ``alpha``, ``lambda_``, ``beta``, as the method has them.
 
     Raises:
         ValueError: an unknown method, an option that it does not have, a value out of range.
 
     Example:
         >>> make_method("blendin", tau=0.3)
-        BlendIn(tau=0.3, bonus=0.1)
+        BlendIn(tau=0.3, lambda_=0.1)
     """
     known = option_names(name)
     if unknown := sorted(set(options) - known):

@@ -16,7 +16,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ..backend.mlx import mx
-from ..blend import formulas
 from ..errors import SchemaError
 from ..tokens.answer_text import common_prefix
 from ..tokens.vocabulary import Vocabulary
@@ -94,10 +93,6 @@ class JsonConstraint:
         if self._allowed is None or tokens != self._read:
             self._allowed = self._after(tokens)
         return self._allowed
-
-    def permit(self, probs: mx.array, ids: Sequence[int]) -> mx.array:
-        """A distribution ``[..., V]`` after ``ids``, with no mass on what may not come next."""
-        return formulas.restricted(probs, self.allowed(ids))
 
     def is_complete(self, ids: Sequence[int]) -> bool:
         """Whether the answer may end here."""

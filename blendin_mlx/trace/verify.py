@@ -14,7 +14,7 @@ from typing import Any
 from ..backend.mlx import mx
 from ..blend import formulas
 from ..blend.methods import Advice, Method, View, make_method, option_names
-from ..decoding.decoder import SURE_OF_STOP
+from ..decoding import rules
 from ..decoding.json_constraint import JsonConstraint
 from ..decoding.top_tokens import likeliest
 from ..errors import TraceError
@@ -127,8 +127,7 @@ def _method(run: Record) -> Method:
     recorded: Record = {
         "tau": run.get("tau"),
         "alpha": run.get("alpha"),
-        "bonus": run.get("lambda"),
-        "threshold": run.get("lambda"),
+        "lambda_": run.get("lambda"),
         "beta": run.get("beta"),
     }
     taken = option_names(run["method"])
@@ -147,7 +146,7 @@ class _Replay:
         self.constraint: JsonConstraint | None = None
         if run.get("json_schema") is not None:
             self.constraint = JsonConstraint(pair.base.vocabulary, run["json_schema"])
-        self.policy = "blend" if self.constraint else run["stop_policy"]
+        self.policy = rules.policy_in_force(run["stop_policy"], self.constraint is not None)
         self.greedy = run.get("temp", 0) == 0 and not run.get("repetition_penalty")
         self.vocabulary = pair.base.vocabulary
         self.answer = AnswerText(self.vocabulary)
@@ -188,13 +187,14 @@ class _Replay:
                 probs = self.vocabulary.distribution(logits[row : row + 1])
                 yield View(probs, *formulas.top(probs))
 
-    def _permitted(self, probs: mx.array) -> mx.array:
-        return self.constraint.permit(probs, self.answer.ids) if self.constraint else probs
+    def _permitted(self, probs: mx.array, banned: int | None = None) -> mx.array:
+        allowed = None if self.constraint is None else self.constraint.allowed(self.answer.ids)
+        return rules.permitted(probs, banned, allowed)
 
     def _unsure(self, view: View, step: Record) -> bool:
         """Whether the gate was open; as recorded where rounding may have decided that."""
-        tau = getattr(self.method, "tau", None)
-        if tau and abs(_item(view.confidence) - tau) < self.near_tie:
+        margin = rules.gate_margin(self.method, _item(view.confidence))
+        if margin is not None and self.method.asks and abs(margin) < self.near_tie:
             return step["alpha"] is not None
         takes_top = self.greedy and self.constraint is None
         return bool(_item(self.method.unsure(view, takes_top)))
@@ -214,9 +214,8 @@ class _Replay:
         if index == self.last:
             self.answer.finish()
         base = candidate_record(_item(view.token), _item(view.confidence), self.pair.base)
-        tau = getattr(self.method, "tau", None)
         expected |= {"index": index, "base": base, "text": self.answer.text[before:]}
-        expected["gate_margin"] = None if tau is None else base["prob"] - tau
+        expected["gate_margin"] = rules.gate_margin(self.method, base["prob"])
         return expected
 
     def _candidates(self, view: View, advice: Advice | None, step: Record) -> Record:
@@ -227,7 +226,8 @@ class _Replay:
         if advice is not None and advice.own_probs is not None:
             lists["aligned"] = self._ranked(advice.own_probs, recorded.get("aligned"), pair.aligned)
             if step["alpha"] is not None:
-                probs = self._deciding(self.method.target(view, advice).probs, step)
+                target = self.method.target(view, advice)
+                probs = self._permitted(target.probs, step["instead_of"])
                 lists["blend"] = self._ranked(probs, recorded.get("blend"), pair.base)
         return lists
 
@@ -242,57 +242,61 @@ class _Replay:
             ranked.append(candidate_record(token if alike else one.id, one.prob, model))
         return ranked
 
-    def _deciding(self, probs: mx.array, step: Record) -> mx.array:
-        """The distribution of a target, less what could not be taken."""
-        banned = step["instead_of"]
-        return self._permitted(probs if banned is None else formulas.without(probs, banned))
-
     def _decided(self, view: View, advice: Advice | None, step: Record) -> Record:
         if step["alpha"] is not None and advice is not None:
             return self._blended(view, advice, step)
-        unsure = self._unsure(view, step)
-        readable = self.guide is not None and self.guide.can_read(self.answer)
-        forced = self.policy == "base" and _item(view.token) == self.vocabulary.stop
+        forced = rules.is_forced_end(self.policy, _item(view.token), self.vocabulary.stop)
+        asked = self._question(view, step, forced)
+        over = None if advice is None else _item(advice.stop_prob)
+        verdict = rules.verdict(asked, over is not None and self._is_over(over, step))
         nothing = ("aligned", "exact_mass", "prefix_mass", "instead_of")
         expected: Record = dict.fromkeys(nothing)
-        # Where the gate is open the guide must have decided, unless it could not, or was not let.
-        expected["alpha"] = "a weight" if unsure and readable and not forced else None
-        over = None if advice is None else _item(advice.stop_prob)
-        checks = readable and not unsure and self._checks_end(step, view)
-        expected["stop_check"] = checks
-        if checks and over is not None and self._ends(over, step) and self._line(step, view):
+        expected["alpha"] = "a weight" if verdict == "blend" else None
+        expected["stop_check"] = asked not in ("nothing", "next")
+        if verdict == "stop" and over is not None:
             ended = {"id": self.vocabulary.stop, "source": "aligned", "prob": over}
             return {**expected, **ended, "stop_prob": over, "gap": 2 * over - 1}
         stop = self.vocabulary.stop if forced else None
         chosen = self._choice(self._permitted(view.probs), step["id"], stop)
-        if checks and over is not None:
+        if expected["stop_check"] and over is not None:
             chosen["stop_prob"] = over
         return {**expected, **chosen, "source": "base"}
 
-    def _checks_end(self, step: Record, view: View) -> bool:
-        if step["id"] == self.vocabulary.stop and step["source"] == "base":
-            return bool(self.policy == "guide" and step["stop_check"])
-        return self.policy in ("either", "guide") and self._line(step, view)
+    def _question(self, view: View, step: Record, forced: bool) -> rules.Question:
+        """Return what the guide was asked where no weight is recorded.
 
-    def _ends(self, over: float, step: Record) -> bool:
-        """Whether the guide found the answer over; as recorded where rounding may decide that."""
-        if abs(over - SURE_OF_STOP) < self.near_tie:
-            return bool(step["source"] == "aligned")
-        return over >= SURE_OF_STOP
+        Some of that is not recorded: what the base drew where the guide ended the answer, how many
+        ends had been taken back, and that one was where the guide then found the answer over.
+        """
+        if self.guide is None or not self.guide.can_read(self.answer):
+            return "nothing"
+        stop, by_guide = self.vocabulary.stop, step["source"] == "aligned"
+        unknown = by_guide and not self.greedy
+        token = _item(view.token) if self.greedy else step["id"]
+        takes_back = rules.may_take_back(self.policy, 0) and step["stop_check"]
+        return rules.question(
+            self.policy,
+            forced=forced,
+            ends=token == stop and not unknown,
+            opens_line=unknown or self.vocabulary.breaks_line(token),
+            unsure=self._unsure(view, step),
+            takes_back=takes_back,
+            undone=takes_back and by_guide,
+        )
 
-    def _line(self, step: Record, view: View) -> bool:
-        """Whether the base opened a line. What it drew is not recorded where the guide ended."""
-        if self.greedy:
-            return self.vocabulary.breaks_line(_item(view.token))
-        return step["source"] == "aligned" or self.vocabulary.breaks_line(step["id"])
+    def _is_over(self, over: float, step: Record) -> bool:
+        """Return whether the guide found the answer over; as recorded where rounding decides."""
+        if abs(over - rules.SURE_OF_STOP) < self.near_tie:
+            return bool(step["id"] == self.vocabulary.stop)
+        return rules.is_over(over)
 
     def _blended(self, view: View, advice: Advice, step: Record) -> Record:
         target = self.method.target(view, advice)
         opened = self._unsure(view, step) or step["instead_of"] is not None
         token = _item(advice.token)
         return {
-            **self._choice(self._deciding(target.probs, step), step["id"]),
-            "source": "aligned" if self.method.name == "aligned" else "blend",
+            **self._choice(self._permitted(target.probs, step["instead_of"]), step["id"]),
+            "source": rules.source(self.method),
             "aligned": candidate_record(token, _item(advice.confidence), self.pair.aligned),
             "alpha": _item(target.alpha) if opened else None,
             "exact_mass": _item(advice.exact_mass),
@@ -303,19 +307,14 @@ class _Replay:
     def _choice(self, probs: mx.array, token: int, forced: int | None = None) -> Record:
         """The facts about the recorded choice, and the choice that follows."""
         best = _item(probs.argmax())
-        chosen = mx.array([token])
-        prob, top = _item(probs[0, token]), _item(probs[0, best])
-        follows = token if not self.greedy and prob > 0 else best
+        facts = rules.choice_facts(probs, mx.array([token]), self.vocabulary.stop)
+        choice = rules.Choice(*map(_item, facts))
+        follows = token if not self.greedy and choice.prob > 0 else best
         if forced is not None:
             follows = forced
-        elif top - prob < self.near_tie:
+        elif _item(probs[0, best]) - choice.prob < self.near_tie:
             follows = token
-        return {
-            "id": follows,
-            "prob": prob,
-            "gap": _item(formulas.gap(probs, chosen)),
-            "stop_prob": _item(probs[0, self.vocabulary.stop]),
-        }
+        return {**choice._asdict(), "id": follows}
 
 
 def _item(value: mx.array) -> Any:

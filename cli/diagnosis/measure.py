@@ -87,7 +87,7 @@ def counted(session: Session, responses: Sequence[Response]) -> Blended:
     steps = [piece.step for response in responses for piece in response.pieces]
     statistics = responses[-1].statistics
     stops = (session.pair.base.vocabulary.stop, session.pair.aligned.vocabulary.stop)
-    asked = [step.aligned.prob for step in steps if step.aligned is not None]
+    asked = [step.guidance.top.prob for step in steps if step.guidance is not None]
     return Blended(
         asked=tuple(step.is_intervention for step in steps),
         overrides=statistics.overrides,
@@ -116,7 +116,7 @@ def base_end_lost(step: Step, stop: int) -> bool:
 
 def guide_end_lost(step: Step, stop: int) -> bool:
     """The guide wanted to end here, by its STOP ``stop``, and the answer went on."""
-    return step.aligned is not None and step.aligned.id == stop and not step.is_stop
+    return step.guidance is not None and step.guidance.top.id == stop and not step.is_stop
 
 
 def guide_ended(step: Step, stop: int) -> bool:

@@ -232,7 +232,7 @@ def blend_options(command: Command) -> Command:
 
     @wraps(command)
     def gathered(**values: Any) -> Any:
-        values["bonus"] = values.pop("lambda")  # a word of Python's
+        values["lambda_"] = values.pop("lambda")  # a keyword of Python
         settings = Settings(**{name: values.pop(name) for name in names})
         return command(settings=with_recommended(as_meant(settings)), **values)
 

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from blendin_mlx.blend.methods import Method
 
 # How a user spells what the engine calls an option of a method.
-SPELLED = {"tau": "--tau", "alpha": "--alpha", "beta": "--beta"}
-SPELLED |= {"bonus": "--lambda", "threshold": "--lambda"}
+SPELLED = {"tau": "--tau", "alpha": "--alpha", "lambda_": "--lambda", "beta": "--beta"}
 
 
 def make_method(settings: Settings) -> Method:
@@ -32,7 +31,9 @@ def make_method(settings: Settings) -> Method:
     if settings.alpha is not None and name == "blendin":
         name = "fixed"  # a constant weight in place of the formula
     known = methods.option_names(name)
-    given = _method_options(settings, name)
+    given = {
+        option: value for option in SPELLED if (value := getattr(settings, option)) is not None
+    }
     if unknown := [SPELLED[option] for option in given if option not in known]:
         has = " and ".join(sorted(SPELLED[option] for option in known)) or "no option of its own"
         raise click.UsageError(f"--method {name} has {has}; it does not take {unknown[0]}")
@@ -44,38 +45,20 @@ def make_method(settings: Settings) -> Method:
     return method
 
 
-def _method_options(settings: Settings, name: str) -> dict[str, float]:
-    """What is set of a method's options, by the engine's names."""
-    values = {"tau": settings.tau, "alpha": settings.alpha, "beta": settings.beta}
-    values[_own_lambda(name)] = settings.bonus
-    return {option: value for option, value in values.items() if value is not None}
-
-
-def _own_lambda(name: str) -> str:
-    """What --lambda sets is another thing in each method."""
-    from blendin_mlx.blend import methods
-
-    return "threshold" if "threshold" in methods.option_names(name) else "bonus"
-
-
 def lacking(method: str, names: Sequence[str]) -> list[str]:
     """Those of some settings of methods that this one does not have."""
     from blendin_mlx.blend import methods
 
     known = methods.option_names(method)
     known |= {"alpha"} if method == "blendin" else set()  # see make_method
-    return [
-        name for name in names if (_own_lambda(method) if name == "bonus" else name) not in known
-    ]
+    return [name for name in names if name not in known]
 
 
 def with_method(settings: Settings, method: str) -> Settings:
     """The settings for another method; what it does not have is left at its default."""
     if method == settings.method:
         return settings
-    lost = lacking(method, ("tau", "alpha", "beta", "bonus"))
-    if _own_lambda(method) != _own_lambda(settings.method):
-        lost.append("bonus")
+    lost = ["lambda_", *lacking(method, ("tau", "alpha", "beta"))]  # each has a λ of its own
     if settings.method == "fixed" and method == "blendin":
         lost.append("alpha")  # which would make it the other one
     changes: dict[str, Any] = dict.fromkeys(lost)

@@ -41,7 +41,7 @@ def overridden(
     values: dict[str, Any] = {}
     for key, value in given.items():
         option = options.get(key.replace("-", "_"))
-        name = {"lambda": "bonus"}.get(key, option.name) if option else None
+        name = {"lambda": "lambda_"}.get(key, option.name) if option else None
         if name is None or name in FIXED or name not in Settings.__dataclass_fields__:
             raise ValueError(f"{key!r} is no option that can be changed here")
         assert option is not None

@@ -30,7 +30,7 @@ class Settings:
     method: str
     tau: float | None
     alpha: float | None
-    bonus: float | None
+    lambda_: float | None
     beta: float | None
     stop_policy: str
     projection: str

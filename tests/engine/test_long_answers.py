@@ -191,9 +191,9 @@ def test_a_drawn_answer_was_drawn_from_the_oracles_distributions(
     for n, piece in enumerate(long.pieces):
         expected, step = oracle.step(*long.prompts, long.ids[:n]), piece.step
         assert step.base.prob == pytest.approx(expected.confidence, abs=1e-4)
-        assert (step.alpha is None) == (expected.alpha is None)
+        assert (step.guidance is None) == (expected.alpha is None)
         if expected.alpha is not None:
-            assert step.alpha == pytest.approx(expected.alpha, abs=1e-4)
+            assert step.guidance.alpha == pytest.approx(expected.alpha, abs=1e-4)
         assert step.prob == pytest.approx(expected.probs[step.id], abs=1e-4)
 
 
@@ -233,10 +233,10 @@ def test_quantized_caches_say_what_caches_never_rewound_say(
         assert steps[n].base.prob == pytest.approx(
             fresh_confidence(pair.base, base_prompt, long.ids[:n]), abs=QUANTIZED
         )
-        if steps[n].aligned is not None:
+        if steps[n].guidance is not None:
             written = pair.base.vocabulary.bytes_of(long.ids[:n]).decode(errors="replace")
             followed = pair.aligned.vocabulary.encode(written)
-            assert steps[n].aligned.prob == pytest.approx(
+            assert steps[n].guidance.top.prob == pytest.approx(
                 fresh_confidence(pair.aligned, aligned_prompt, followed), abs=QUANTIZED
             )
     trims = guide.architecture == "llama"

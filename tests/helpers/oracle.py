@@ -108,16 +108,15 @@ class Oracle:
         pair: Pair,
         method: str = "blendin",
         tau: float = 0.4,
-        bonus: float = 0.1,
+        lambda_: float | None = None,
         alpha: float = 0.5,
-        threshold: float | None = None,
         beta: float = 1.0,
         stop_policy: str = "either",
     ) -> None:
-        self.pair, self.method, self.tau, self.bonus, self.alpha = pair, method, tau, bonus, alpha
+        self.pair, self.method, self.tau, self.alpha = pair, method, tau, alpha
         self.stop_policy, self.beta = stop_policy, beta
-        usual = 0.2 if method == "confidence-bet" else 0.4
-        self.threshold = usual if threshold is None else threshold
+        usual = {"kad": 0.4, "confidence-bet": 0.2}.get(method, 0.1)
+        self.lambda_ = usual if lambda_ is None else lambda_
         self.base_bytes = token_spelling(pair.base)
         self.aligned_bytes = token_spelling(pair.aligned)
         self.base_stop = min(pair.base.stop_ids)
@@ -282,13 +281,13 @@ class Oracle:
         if self.method != "kad":
             return bool(base.max() < self.tau), abs(base.max() - self.tau)
         # A rival gets all of the deferred mass at best, and keeps its own if it is above λ.
-        mass = base[base < self.threshold].sum()
+        mass = base[base < self.lambda_].sum()
         winner = int(base.argmax())
-        own = base[winner] if base[winner] >= self.threshold else 0.0
+        own = base[winner] if base[winner] >= self.lambda_ else 0.0
         best = max(
-            mass + (p if p >= self.threshold else 0.0) for v, p in enumerate(base) if v != winner
+            mass + (p if p >= self.lambda_ else 0.0) for v, p in enumerate(base) if v != winner
         )
-        return bool(best > own), min(abs(best - own), float(abs(base - self.threshold).min()))
+        return bool(best > own), min(abs(best - own), float(abs(base - self.lambda_).min()))
 
     def _target(
         self, base: Array, confidence: float, guide: Array, twin: Array | None
@@ -297,7 +296,7 @@ class Oracle:
         if self.method in ("nudging", "aligned"):
             return carried, 1.0
         if self.method in ("kad", "confidence-bet"):
-            limit = self.threshold if self.method == "kad" else guide.max() - self.threshold
+            limit = self.lambda_ if self.method == "kad" else guide.max() - self.lambda_
             mu = (base < limit).astype(float)
             mass = float((base * mu).sum())
             return base * (1 - mu) + carried * mass, mass
@@ -315,7 +314,7 @@ class Oracle:
             counterpart = self.phi(top)
             agreement = 0.0 if counterpart is None else float(base[counterpart])
             ratio = guide.max() / (confidence + guide.max())
-            alpha = float(np.clip(ratio + self.bonus * agreement, 0, 1))
+            alpha = float(np.clip(ratio + self.lambda_ * agreement, 0, 1))
         return alpha * carried + (1 - alpha) * base, alpha
 
     def _choose(
@@ -348,9 +347,9 @@ def assert_follows(steps: Sequence[Step], reference: Sequence[OracleStep]) -> in
                 closest = min(closest, expected.stop_prob - 0.5, key=abs)
             assert abs(closest) < NEAR_TIE, (n, step, expected)
             return n
-        assert (step.alpha is None) == (expected.alpha is None), (n, step, expected)
-        if step.alpha is not None:
-            assert step.alpha == pytest.approx(expected.alpha, abs=1e-4)
+        assert (step.guidance is None) == (expected.alpha is None), (n, step, expected)
+        if step.guidance is not None:
+            assert step.guidance.alpha == pytest.approx(expected.alpha, abs=1e-4)
         assert step.base.prob == pytest.approx(expected.confidence, abs=1e-4)
         assert step.is_stop == expected.is_stop
     assert len(steps) == len(reference)

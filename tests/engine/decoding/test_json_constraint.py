@@ -154,7 +154,7 @@ def test_the_gate_sees_the_base_as_it_is():
     assert got.text == '"no"'
     first = got.steps[0]
     # A sure base that wants what is forbidden is not asked about again.
-    assert (first.source, first.alpha) == ("base", None)
+    assert (first.source, first.guidance) == ("base", None)
     assert first.base.prob == pytest.approx(0.9, abs=1e-4)
     assert first.base.id != first.id
     assert first.prob == pytest.approx(1.0)  # one token was allowed

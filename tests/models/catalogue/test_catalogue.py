@@ -65,7 +65,7 @@ def test_every_pair_is_well_formed(pair):
 def test_stop_policies_are_those_of_the_engine():
     from typing import get_args, get_type_hints
 
-    from blendin_mlx.decoding.decoder import StopPolicy
+    from blendin_mlx.decoding.rules import StopPolicy
 
     policy, _ = get_args(get_type_hints(entries.PairEntry)["stop_policy"])
     assert policy == StopPolicy
