@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .blend.methods import METHODS, make_method
     from .decoding.answer_stream import Response
     from .decoding.json_constraint import JsonConstraint
-    from .drafting.drafter import Drafting
+    from .drafting.drafter import Drafter
     from .drafting.pass_costs import Costs, measure
     from .errors import (
         BlendinError,
@@ -45,7 +45,7 @@ _HOMES = {
     "blend.methods": ("METHODS", "make_method"),
     "model": ("LanguageModel", "Pair"),
     "prompts": ("BASE_TEMPLATES", "BaseTemplate", "PairPrompt", "build_prompt"),
-    "drafting.drafter": ("Drafting",),
+    "drafting.drafter": ("Drafter",),
     "step": ("Candidate", "Step"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -57,7 +57,7 @@ __all__ = [
     "BlendinError",
     "Candidate",
     "Costs",
-    "Drafting",
+    "Drafter",
     "JsonConstraint",
     "LanguageModel",
     "NumericalError",

@@ -17,7 +17,7 @@ from .decoding.decoder import Decoder
 from .decoding.json_constraint import JsonConstraint
 from .decoding.rules import StopPolicy
 from .decoding.stop_strings import StopStrings
-from .drafting.drafter import Draft, Drafting, Speculation
+from .drafting.drafter import Draft, Drafter
 from .drafting.pass_costs import measure
 from .drafting.proposers import GuideProposer, LookupProposer, Proposer
 from .errors import PairError, PromptError
@@ -43,9 +43,9 @@ def read_beginning(cache: PromptCache, prompts: Sequence[PairPrompt]) -> None:
         >>> read_beginning(cache, [build_prompt(pair, manual + q) for q in ("Why?", "How?")])
     """
     first, *others = prompts
-    for context in cache.contexts():
+    for role, context in cache.contexts().items():
         ids = [
-            list((prompt.base if context is cache.base else prompt.aligned).ids)
+            list((prompt.base if role == "base" else prompt.aligned).ids)
             for prompt in (first, *others)
         ]
         shared = ids[0][: min(common_prefix(ids[0], other) for other in ids[1:])]
@@ -64,7 +64,7 @@ def stream_generate(
     stop: Sequence[str] = (),
     stop_policy: StopPolicy = "either",
     projection: ProjectionRule = "prefix",
-    draft: Draft | Drafting = "off",
+    draft: Draft | Drafter = "off",
     prompt_cache: PromptCache | None = None,
     kv_bits: int | None = None,
     prompt_progress_callback: Progress | None = None,
@@ -85,7 +85,7 @@ def stream_generate(
         stop_policy: see :data:`.rules.StopPolicy`.
         projection: see :class:`.projection.Projection`.
         draft: who may propose tokens to score ahead; changes the time, never the text. Give a
-            :class:`.drafter.Drafting` to set its length, or to keep what it learns.
+            :class:`.drafter.Drafter` to set its length, or to keep what it learns.
         prompt_cache: contexts of an earlier call; the common prefix is not read again.
         kv_bits: quantize new caches to 4 or 8 bits.
         prompt_progress_callback: called with tokens read and tokens to read.
@@ -126,13 +126,12 @@ def stream_generate(
     base_ids = list(prompt.base.ids)
     unread = [(cache.base, base_ids[:-1])]
     chooser = Chooser(sampler, logits_processors)
-    drafting = Drafting(draft) if isinstance(draft, str) else draft
+    drafter = Drafter(draft) if isinstance(draft, str) else draft
     guide = None
     if method.asks:
         guide = make_guide(pair, cache, method, projection, prompt.aligned.ids)
-        readers = cache.contexts()[1:] if guide.reference else [cache.aligned]
-        unread += [(context, list(prompt.aligned.ids[:-1])) for context in readers]
-    speculation = _speculation(drafting, pair, cache.base, base_ids, guide)
+        unread += [(context, list(prompt.aligned.ids[:-1])) for context in guide.contexts()]
+    _begin_drafts(drafter, pair, cache.base, base_ids, guide)
     answer = AnswerText(pair.base.vocabulary)
     decoder = Decoder(
         cache.base,
@@ -142,7 +141,7 @@ def stream_generate(
         method,
         chooser,
         stop_policy,
-        speculation,
+        drafter,
         max_tokens,
         constraint=constraint,
         candidates=candidates,
@@ -159,7 +158,7 @@ def stream_generate(
         ),
         StopStrings(stop, () if constraint else prompt.stops),
         max_tokens,
-        drafting,
+        drafter,
         should_stop or (lambda: False),
         prompt_progress_callback or (lambda done, total: None),
     )
@@ -178,19 +177,18 @@ def make_guide(
     return Guide(cache.aligned, pair.projection(rule), prompt, reference)
 
 
-def _speculation(
-    drafting: Drafting, pair: Pair, base: Context, prompt: Sequence[int], guide: Guide | None
-) -> Speculation | None:
+def _begin_drafts(
+    drafter: Drafter, pair: Pair, base: Context, prompt: Sequence[int], guide: Guide | None
+) -> None:
+    """Tell a drafter who may propose in an answer; measure the passes if it has to know."""
     proposers: list[Proposer] = []
-    if drafting.allows("lookup"):
+    if drafter.allows("lookup"):
         proposers.append(LookupProposer(prompt))
-    if drafting.allows("guide") and guide is not None:
+    if drafter.allows("guide") and guide is not None:
         proposers.append(GuideProposer(guide, pair.base.vocabulary))
-    if not proposers:
-        return None
-    if drafting.num_draft_tokens is None and drafting.costs is None:
-        drafting.costs = measure(pair)
-    return Speculation(drafting, proposers, base)
+    if proposers and drafter.needs_costs:
+        drafter.costs = measure(pair)
+    drafter.begin(proposers, base)
 
 
 def generate(pair: Pair, prompt: str | Sequence[Message] | PairPrompt, **options: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from .backend.mlx import mx
 from .context_limit import context_limit
@@ -14,7 +14,7 @@ from .tokens.projection import Projection, ProjectionRule, same_vocabulary
 from .tokens.turn_tokens import turn_end, unmarked_turn_tokens
 from .tokens.vocabulary import Vocabulary
 
-MODEL_ROLES = ("base", "aligned", "reference")
+Role = Literal["base", "aligned", "reference"]
 
 
 @dataclass
@@ -138,9 +138,14 @@ class Pair:
             if other is not None:
                 other.turn_template = self.aligned.chat_template
 
+    def models(self) -> dict[Role, LanguageModel]:
+        """Return the models by role; the reference model only where there is one."""
+        models: dict[Role, LanguageModel] = {"base": self.base, "aligned": self.aligned}
+        return models if self.reference is None else {**models, "reference": self.reference}
+
     def limit_context(self, tokens: int | None) -> None:
         """Set the most tokens that the models read; None leaves what their configs say."""
-        for model in filter(None, (self.base, self.aligned, self.reference)):
+        for model in self.models().values():
             model.context = tokens
 
     def projection(self, rule: ProjectionRule = "prefix") -> Projection:

@@ -23,7 +23,7 @@ import numpy as np
 
 from .backend.mlx import mx
 from .errors import PromptCacheError
-from .model import MODEL_ROLES, LanguageModel, Pair
+from .model import LanguageModel, Pair, Role
 from .reading.context import Context
 
 FORMAT = "blendin prompt cache"
@@ -41,20 +41,21 @@ class PromptCache:
     aligned: Context
     reference: Context | None = None
 
-    def contexts(self) -> list[Context]:
-        """Those of the base, the aligned model and, if there is one, the reference model."""
-        return [self.base, self.aligned] + ([self.reference] if self.reference else [])
+    def contexts(self) -> dict[Role, Context]:
+        """Return the contexts by role; the reference model's only where there is one."""
+        contexts: dict[Role, Context] = {"base": self.base, "aligned": self.aligned}
+        return contexts if self.reference is None else {**contexts, "reference": self.reference}
 
 
 def make_prompt_cache(
     pair: Pair, *, kv_bits: int | None = None, prefill_step_size: int | None = None
 ) -> PromptCache:
     """Empty contexts for the models (see :class:`.context.Context` for the options)."""
-    models = [pair.base, pair.aligned] + ([pair.reference] if pair.reference else [])
-    contexts = [
-        Context(model, kv_bits=kv_bits, prefill_step_size=prefill_step_size) for model in models
-    ]
-    return PromptCache(*contexts)
+    contexts = {
+        role: Context(model, kv_bits=kv_bits, prefill_step_size=prefill_step_size)
+        for role, model in pair.models().items()
+    }
+    return PromptCache(**contexts)
 
 
 def save_prompt_cache(path: Path, cache: PromptCache) -> None:
@@ -69,7 +70,7 @@ def save_prompt_cache(path: Path, cache: PromptCache) -> None:
     """
     arrays: Arrays = {}
     metadata = {"format": FORMAT, "version": VERSION}
-    for role, context in zip(MODEL_ROLES, cache.contexts(), strict=False):
+    for role, context in cache.contexts().items():
         tokens, states = context.kept()
         parts = _flat(states)
         arrays[f"{role}.tokens"] = mx.array(tokens, dtype=mx.int32)
@@ -95,7 +96,7 @@ def load_prompt_cache(path: Path, pair: Pair, *, kv_bits: int | None = None) -> 
     if metadata.pop("digest", None) != _digest(arrays, metadata):
         raise PromptCacheError(f"{path} was changed or damaged; remove it to have it made anew")
     cache = make_prompt_cache(pair, kv_bits=kv_bits)
-    for role, context in zip(MODEL_ROLES, cache.contexts(), strict=False):
+    for role, context in cache.contexts().items():
         try:
             _restore(role, context, arrays, metadata)
         except (KeyError, TypeError, ValueError) as error:

@@ -70,7 +70,7 @@ def measure_programs(
     pair: Pair, prompt: str, rounds: int, tokens: int, quiet: bool = False
 ) -> dict[str, Any]:
     """Medians over the rounds, each of which runs every program once."""
-    from blendin_mlx.drafting.drafter import Drafting
+    from blendin_mlx.drafting.drafter import Drafter
     from blendin_mlx.generation import stream_generate
     from blendin_models.pass_costs import kept_costs
 
@@ -79,9 +79,9 @@ def measure_programs(
     for number in range(rounds):
         say(f"round {number + 1} of {rounds}", quiet)
         for name, (method, draft) in PROGRAMS.items():
-            drafting = Drafting(draft, costs=costs)  # type: ignore[arg-type]
+            drafter = Drafter(draft, costs=costs)  # type: ignore[arg-type]
             *_, last = stream_generate(
-                pair, prompt, method=method, max_tokens=tokens, draft=drafting
+                pair, prompt, method=method, max_tokens=tokens, draft=drafter
             )
             speeds[name].append(last.statistics.tokens_per_s)
     median = {name: statistics.median(found) for name, found in speeds.items()}

@@ -22,7 +22,7 @@ from .terminal.output import say
 if TYPE_CHECKING:
     from blendin_mlx.decoding.answer_stream import Response
     from blendin_mlx.decoding.json_constraint import JsonConstraint
-    from blendin_mlx.drafting.drafter import Drafting
+    from blendin_mlx.drafting.drafter import Drafter
     from blendin_mlx.prompt_cache import PromptCache
     from blendin_mlx.prompts import PairPrompt
 
@@ -88,7 +88,7 @@ class Session:
         self.load_s = time.perf_counter() - started
         self.seed = self._seed()
         self.cache = self._kept_cache() or make_prompt_cache(self.pair, kv_bits=settings.kv_bits)
-        self.drafting = self._drafting()
+        self.drafter = self._make_drafter()
 
     def _kept_cache(self) -> PromptCache | None:
         """What the file of ``--prompt-cache`` keeps, None where there is none yet."""
@@ -127,7 +127,7 @@ class Session:
             say(f"{path} keeps another beginning; remove it to have it made anew", self._quiet)
 
     def _read_tokens(self) -> list[list[int]]:
-        return [list(context.tokens) for context in self.cache.contexts()]
+        return [list(context.tokens) for context in self.cache.contexts().values()]
 
     def configure(self, settings: Settings) -> None:
         """Go on with other settings; the models stay."""
@@ -156,13 +156,13 @@ class Session:
         self.method = turned.method if value == 1 else turned
         self._dial = value
 
-    def _drafting(self) -> Drafting:
-        from blendin_mlx.drafting.drafter import Drafting
+    def _make_drafter(self) -> Drafter:
+        from blendin_mlx.drafting.drafter import Drafter
         from blendin_models.pass_costs import kept_costs
 
         draft, length = self.settings.draft, self.settings.num_draft_tokens
         costs = kept_costs(self.pair) if draft != "off" and length is None else None
-        return Drafting(draft, length, costs)  # type: ignore[arg-type]
+        return Drafter(draft, length, costs)  # type: ignore[arg-type]
 
     def _seed(self) -> int | None:
         if self.settings.temp == 0:
@@ -204,7 +204,7 @@ class Session:
             stop=self.settings.stop,
             stop_policy=self.settings.stop_policy,  # type: ignore[arg-type]
             projection=self.settings.projection,  # type: ignore[arg-type]
-            draft=self.drafting,
+            draft=self.drafter,
             prompt_cache=self.cache,
             should_stop=should_stop,
             constraint=constraint,

@@ -27,7 +27,7 @@ def kept_costs(pair: Pair) -> Costs:
     """The costs of a pair, measured now if they never were on this machine.
 
     Example:
-        >>> Drafting("auto", costs=kept_costs(pair))
+        >>> Drafter("auto", costs=kept_costs(pair))
     """
     file, key = paths.home() / FILE, _key(pair)
     kept = _read(file)

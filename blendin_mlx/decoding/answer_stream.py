@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ..answer_statistics import FinishReason, Statistics, use_of
 from ..backend.mlx import mx
-from ..drafting.drafter import Drafting
+from ..drafting.drafter import Drafter
 from ..prompt_cache import PromptCache
 from ..reading.context import Context, Progress
 from ..step import Step
@@ -58,7 +58,7 @@ class AnswerStream:
         statistics: counts to keep.
         stops: strings that end the answer.
         max_tokens: most tokens to produce.
-        drafting: what is proposed, for the statistics.
+        drafter: what it drafts is counted.
         should_stop: asked before each token and each step of the prefill.
         progress: told about the prefill.
     """
@@ -69,7 +69,7 @@ class AnswerStream:
     statistics: Statistics
     stops: StopStrings
     max_tokens: int
-    drafting: Drafting
+    drafter: Drafter
     should_stop: Callable[[], bool]
     progress: Progress
     _shown: int = 0
@@ -77,8 +77,8 @@ class AnswerStream:
     _settled_text: int = 0
 
     def __post_init__(self) -> None:
-        self._before = [use_of(context) for context in self.cache.contexts()]
-        self._drafted = self.drafting.proposed, self.drafting.accepted
+        self._before = {role: use_of(context) for role, context in self.cache.contexts().items()}
+        self._drafted = self.drafter.proposed, self.drafter.accepted
 
     def responses(self, prompts: Sequence[tuple[Context, list[int]]]) -> Iterator[Response]:
         """Read the prompts, then decode; yield what is settled after each token."""
@@ -192,14 +192,15 @@ class AnswerStream:
     def _complete(self, text: str, reason: FinishReason) -> None:
         """Fill in the statistics that are known at the end."""
         statistics = self.statistics
-        statistics.base, statistics.aligned, *others = (
-            use_of(context).since(before)
-            for context, before in zip(self.cache.contexts(), self._before, strict=True)
-        )
-        statistics.reference = others[0] if others else None
-        statistics.drafted = self.drafting.proposed - self._drafted[0]
-        statistics.accepted = self.drafting.accepted - self._drafted[1]
-        statistics.draft_off = self.drafting.off_because
+        uses = {
+            role: use_of(context).since(self._before[role])
+            for role, context in self.cache.contexts().items()
+        }
+        statistics.base, statistics.aligned = uses["base"], uses["aligned"]
+        statistics.reference = uses.get("reference")
+        statistics.drafted = self.drafter.proposed - self._drafted[0]
+        statistics.accepted = self.drafter.accepted - self._drafted[1]
+        statistics.draft_off = self.drafter.off_because
         statistics.peak_bytes = mx.get_peak_memory()
         statistics.text = text
         statistics.finish_reason = reason

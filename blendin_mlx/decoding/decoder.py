@@ -16,7 +16,7 @@ from ..backend.mlx import is_cpu, mx
 from ..blend import formulas
 from ..blend.methods import Advice, Method, View
 from ..blend.sampling import Chooser
-from ..drafting.drafter import Speculation
+from ..drafting.drafter import Drafter
 from ..reading.context import Context
 from ..reading.guide import Guide
 from ..step import Candidate, Guidance, Source, Step
@@ -42,9 +42,9 @@ class Decoder:
         method: gate and target.
         chooser: greedy unless given.
         stop_policy: one of :data:`StopPolicy`.
-        speculation: proposes tokens that the base scores in one pass; None scores one at a time.
-        max_tokens: no token beyond so many is proposed.
-        overlap: without speculation, start the base's next pass before this token is read back,
+        drafter: drafts tokens that the base scores in one pass; None scores one at a time.
+        max_tokens: no token beyond so many is drafted.
+        overlap: without drafts, start the base's next pass before this token is read back,
             and throw it away where the guide decides otherwise. For a GPU, which waits for
             neither; by default just there.
         candidates: how many of the likeliest tokens of each distribution a step names.
@@ -64,7 +64,7 @@ class Decoder:
         method: Method,
         chooser: Chooser | None = None,
         stop_policy: StopPolicy = "either",
-        speculation: Speculation | None = None,
+        drafter: Drafter | None = None,
         max_tokens: int = sys.maxsize,
         overlap: bool | None = None,
         constraint: JsonConstraint | None = None,
@@ -79,11 +79,12 @@ class Decoder:
         self._answer = answer
         self._takebacks = 0
         self._prompt = list(prompt)
-        self._speculation = speculation
+        self._drafter = drafter or Drafter("off")
         self._max_tokens = max_tokens
         self._constraint = constraint
         self._takes_top = self._chooser.is_greedy and constraint is None
-        self._overlaps = (not is_cpu() if overlap is None else overlap) and speculation is None
+        overlaps = not is_cpu() if overlap is None else overlap
+        self._overlaps = overlaps and not self._drafter.can_draft
         self._banned: int | None = None
         self._level: mx.array | float = 0.0
         self._shortlist = Shortlist(candidates)
@@ -95,8 +96,7 @@ class Decoder:
             NumericalError: a model's logits are not finite, or all alike.
         """
         step = self._shortlist.added_to(self._decide())
-        if self._speculation:
-            self._speculation.decided(step)
+        self._drafter.learn(step)
         if not step.is_stop:
             self._answer.append(step.id)
         return step
@@ -113,8 +113,7 @@ class Decoder:
             return False
         self._banned = self._undo(self._answer.ids[length])
         self._answer.rewind(length)
-        if self._speculation:
-            self._speculation.forget()
+        self._drafter.forget()
         return True
 
     def is_full(self) -> bool:
@@ -127,7 +126,7 @@ class Decoder:
     def settle(self) -> None:
         """Leave nothing behind in the contexts that is not in the answer."""
         self._base.move_to(self._tokens())
-        if self._speculation and self._guide is not None:
+        if self._drafter.can_draft and self._guide is not None:
             self._guide.settle(self._answer)
 
     def _tokens(self) -> list[int]:
@@ -197,12 +196,10 @@ class Decoder:
         return View(probs, *formulas.top(probs))
 
     def _draft(self) -> list[int]:
-        if self._speculation is None:
-            return []
         written = len(self._answer.ids)
         limit = self._base.model.context_limit or sys.maxsize
         room = min(self._max_tokens - written, limit - len(self._prompt) - written) - 1
-        return self._speculation.draft(self._answer, room)
+        return self._drafter.draft(self._answer, room)
 
     def _permitted(self, probs: mx.array, banned: int | None = None) -> mx.array:
         allowed = None if self._constraint is None else self._constraint.allowed(self._answer.ids)

@@ -113,8 +113,7 @@ def candidate_record(token: int, prob: float, model: LanguageModel) -> Record:
 
 
 def _models(pair: Pair) -> Record:
-    models = {"base": pair.base, "aligned": pair.aligned, "reference": pair.reference}
-    return {name: _identity(model) for name, model in models.items() if model is not None}
+    return {role: _identity(model) for role, model in pair.models().items()}
 
 
 def _identity(model: LanguageModel) -> Record:

@@ -52,7 +52,6 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
       blendin trace verify run.jsonl
     """
     from blendin_mlx.errors import TraceError
-    from blendin_mlx.model import MODEL_ROLES
     from blendin_mlx.trace.records import is_run, read_trace
     from blendin_mlx.trace.verify import verify
     from blendin_models import load_pair
@@ -61,11 +60,14 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
     if not records or not is_run(records[0]):
         raise TraceError(f"{file} is no trace: it does not begin with a run record")
     models = records[0]["models"]
-    base, aligned, *twin = [_found(models[role]) for role in MODEL_ROLES if role in models]
+    roles = ("base", "aligned", "reference")
+    found = {role: _found(models[role]) for role in roles if role in models}
     if not pull:
-        _require_here(file, [base, aligned, *twin])
+        _require_here(file, list(found.values()))
     with progress(quiet) as report:
-        pair = load_pair(None, base, aligned, report, reference=twin[0] if twin else None)
+        pair = load_pair(
+            None, found["base"], found["aligned"], report, reference=found.get("reference")
+        )
     mismatch = verify(pair, records, tolerance)
     if mismatch is not None:
         complain(f"{file}: {mismatch}")
