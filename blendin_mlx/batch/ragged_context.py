@@ -120,9 +120,7 @@ class RaggedContext:
         for ids in unread.values():
             check_ids(ids, self.model.rows, self.model.name)
         longest = max(map(len, unread.values()))
-        place = Place(
-            tuple(unread), tuple(len(self._rows[row].tokens) for row in unread), longest
-        )
+        place = Place(tuple(unread), tuple(len(self._rows[row].tokens) for row in unread), longest)
         for layer in self._layers:
             layer.place = place
         padded = [[*ids, *[0] * (longest - len(ids))] for ids in unread.values()]

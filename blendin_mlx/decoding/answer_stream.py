@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..answer_statistics import FinishReason, Statistics, use_of
 from ..backend.mlx import mx
 from ..drafting.drafter import Drafter
 from ..prompt_cache import PromptCache
 from ..reading.context import Context, Progress
+from ..reading.requests import Request, served
 from ..step import Step
 from ..tokens.answer_text import AnswerText
 from .decoder import Decoder
@@ -41,6 +43,10 @@ class Response:
     pieces: tuple[Piece, ...]
     statistics: Statistics
     finish_reason: FinishReason | None = None
+
+
+# An answer that asks for passes, and yields responses in between.
+Running = Generator[Request | Response, Any, None]
 
 
 class _StopRequested(Exception):  # noqa: N818 - no error: the caller wants it
@@ -82,12 +88,15 @@ class AnswerStream:
 
     def responses(self, prompts: Sequence[tuple[Context, list[int]]]) -> Iterator[Response]:
         """Read the prompts, then decode; yield what is settled after each token."""
+        return served(self.running(prompts))
+
+    def running(self, prompts: Sequence[tuple[Context, list[int]]]) -> Running:
+        """Do what :meth:`responses` does, and ask for passes on the way."""
         mx.reset_peak_memory()
         started = time.perf_counter()
         try:
             self._prefill(prompts)
-            for response in self._decode():
-                yield self._timed(response, started)
+            yield from self._decode(started)
         except _StopRequested:
             yield self._timed(self._finish("interrupted"), started)
 
@@ -114,17 +123,18 @@ class AnswerStream:
         statistics.decode_s = time.perf_counter() - started - statistics.prefill_s
         return response
 
-    def _decode(self) -> Iterator[Response]:
+    def _decode(self, started: float) -> Running:
         shown: int | None = None
         try:
             while (reason := self._limit()) is None:
-                step = self.decoder.step()
+                step = yield from self.decoder.step()
                 self._held.append((step, len(self.answer.text)))
                 match = self.stops.find(self.answer.text, self._since())
                 if step.is_stop:
                     reason = "stop"
                 elif match is None:
-                    yield self._settle(self.stops.showable(self.answer.text))
+                    response = self._settle(self.stops.showable(self.answer.text))
+                    yield self._timed(response, started)
                     continue
                 elif self._take_back(match):
                     continue
@@ -133,7 +143,7 @@ class AnswerStream:
                 break
         finally:
             self.decoder.settle()
-        yield self._finish(reason, shown)
+        yield self._timed(self._finish(reason, shown), started)
 
     def _since(self) -> int:
         """Return where a stop string that the last token completed may begin."""

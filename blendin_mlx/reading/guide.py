@@ -16,6 +16,7 @@ from ..tokens.answer_text import AnswerText
 from ..tokens.growing_tokens import GrowingTokens
 from ..tokens.projection import Projection
 from .context import Context
+from .requests import Deciding, run, said
 
 MOST_TOKENS_A_CHARACTER = 4  # one for each byte
 
@@ -26,9 +27,9 @@ class Reference(NamedTuple):
     context: Context
     projection: Projection
 
-    def probs_after(self, tokens: Sequence[int]) -> mx.array:
-        """Its distribution ``[1, V]`` after a sequence, carried to the base's vocabulary."""
-        probs = self.context.model.vocabulary.distribution(self.context.after(tokens))
+    def probs_after(self, tokens: Sequence[int]) -> Deciding[mx.array]:
+        """Ask for its distribution ``[1, V]`` after a sequence, carried to the base's tokens."""
+        _, probs = yield from said(self.context, tokens)
         return self.projection.carry(probs).probs
 
 
@@ -115,12 +116,16 @@ class Guide:
         return [self.context] + ([self.reference.context] if self.reference else [])
 
     def advise(self, answer: AnswerText) -> Advice:
-        """What the guide says comes next, lazily: arrays over one position ``[1, …]``."""
-        vocabulary = self.context.model.vocabulary
+        """Return what the guide says comes next, lazily: arrays over one position ``[1, …]``."""
+        return run(self.advising(answer))
+
+    def advising(self, answer: AnswerText) -> Deciding[Advice]:
+        """Ask for what :meth:`advise` returns."""
         tokens = self.sequence(answer)
-        probs = vocabulary.distribution(self.context.after(tokens))
+        _, probs = yield from said(self.context, tokens)
         top = formulas.top(probs)
         carried = self.projection.carry(probs)
+        reference = self.reference
         return Advice(
             probs=carried.probs,
             confidence=top.prob,
@@ -128,7 +133,7 @@ class Guide:
             counterpart=self.projection.counterpart(top.token),
             exact_mass=carried.exact_mass,
             prefix_mass=carried.prefix_mass,
-            stop_prob=probs[..., vocabulary.stop],
-            reference_probs=self.reference and self.reference.probs_after(tokens),
+            stop_prob=probs[..., self.context.model.vocabulary.stop],
+            reference_probs=(yield from reference.probs_after(tokens)) if reference else None,
             own_probs=probs,
         )

@@ -138,7 +138,7 @@ class TestEither:
         got = answer(pair, stop_policy=policy)
         assert (got.text, got.finish_reason) == ("The sea", "stop")
         last = got.steps[-1]
-        assert (last.source, last.stop_check, last.aligned) == ("aligned", True, None)
+        assert (last.source, last.stop_check, last.guidance) == ("aligned", True, None)
         assert last.stop_prob == pytest.approx(0.51, abs=1e-3)
         assert got.statistics.stop_checks == 1
 
