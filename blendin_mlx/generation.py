@@ -12,6 +12,7 @@ from typing import Any
 from .answer_statistics import Statistics, describe_method
 from .blend.methods import Method, make_method
 from .blend.sampling import Chooser, LogitsProcessor, Sampler
+from .decoding.answer_options import AnswerOptions
 from .decoding.answer_stream import AnswerStream, Response
 from .decoding.decoder import Decoder
 from .decoding.json_constraint import JsonConstraint
@@ -24,8 +25,8 @@ from .errors import PairError, PromptError
 from .model import LanguageModel, Pair
 from .prompt_cache import PromptCache, make_prompt_cache
 from .prompts import Message, PairPrompt, build_prompt
-from .reading.context import Context, Progress
 from .reading.guide import Guide, Reference
+from .reading.reader import Progress, Reader, Readers
 from .reading.room import check_fits
 from .tokens.answer_text import AnswerText, common_prefix
 from .tokens.projection import ProjectionRule
@@ -106,79 +107,114 @@ def stream_generate(
         >>> for response in stream_generate(pair, "Why is the sky blue?", max_tokens=100):
         ...     print(response.text, end="", flush=True)
     """
-    if max_tokens < 1:
-        raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
-    if candidates < 0:
-        raise ValueError(f"candidates must not be negative, not {candidates}")
-    if constraint is not None and stop:
-        raise ValueError("an answer held to a JSON schema ends with its JSON; leave out stop")
-    if isinstance(method, str):
-        method = make_method(method)
+    options = AnswerOptions(
+        method,
+        max_tokens,
+        sampler,
+        logits_processors,
+        stop,
+        stop_policy,
+        projection,
+        constraint,
+        candidates,
+    )
+    stream = begin_answer(
+        pair,
+        prepared(pair, prompt, options),
+        options,
+        prompt_cache or make_prompt_cache(pair, kv_bits=kv_bits),
+        Drafter(draft) if isinstance(draft, str) else draft,
+        should_stop or (lambda: False),
+        prompt_progress_callback or (lambda done, total: None),
+    )
+    return stream.responses()
+
+
+def prepared(
+    pair: Pair, prompt: str | Sequence[Message] | PairPrompt, options: AnswerOptions
+) -> PairPrompt:
+    """Return what both models read, found to fit their contexts.
+
+    Raises:
+        PromptError, PairError: see :func:`stream_generate`.
+    """
     if not isinstance(prompt, PairPrompt):
         check_fits(pair.base, prompt)
         prompt = build_prompt(pair, prompt)
+    method = options.made_method()
     _check_prompt(pair.base, len(prompt.base.ids))
     if method.asks:
         _check_prompt(pair.aligned, len(prompt.aligned.ids))
         if method.needs_reference:
             _check_prompt(pair.require_reference(), len(prompt.aligned.ids))
-    cache = prompt_cache or make_prompt_cache(pair, kv_bits=kv_bits)
+    return prompt
+
+
+def begin_answer(
+    pair: Pair,
+    prompt: PairPrompt,
+    options: AnswerOptions,
+    readers: Readers,
+    drafter: Drafter,
+    should_stop: Callable[[], bool],
+    progress: Progress,
+) -> AnswerStream:
+    """Return an answer that is yet to be written, by the models of these readers."""
+    method = options.made_method()
     base_ids = list(prompt.base.ids)
-    unread = [(cache.base, base_ids[:-1])]
-    chooser = Chooser(sampler, logits_processors)
-    drafter = Drafter(draft) if isinstance(draft, str) else draft
+    unread: list[tuple[Reader, list[int]]] = [(readers.base, base_ids[:-1])]
     guide = None
     if method.asks:
-        guide = make_guide(pair, cache, method, projection, prompt.aligned.ids)
-        unread += [(context, list(prompt.aligned.ids[:-1])) for context in guide.contexts()]
-    _begin_drafts(drafter, pair, cache.base, base_ids, guide)
+        guide = make_guide(pair, readers, method, options.projection, prompt.aligned.ids)
+        unread += [(reader, list(prompt.aligned.ids[:-1])) for reader in guide.contexts()]
+    _begin_drafts(drafter, pair, readers.base, base_ids, guide)
     answer = AnswerText(pair.base.vocabulary)
     decoder = Decoder(
-        cache.base,
+        readers.base,
         base_ids,
         answer,
         guide,
         method,
-        chooser,
-        stop_policy,
+        Chooser(options.sampler, options.logits_processors),
+        options.stop_policy,
         drafter,
-        max_tokens,
-        constraint=constraint,
-        candidates=candidates,
+        options.max_tokens,
+        constraint=options.constraint,
+        candidates=options.candidates,
     )
-    stream = AnswerStream(
+    return AnswerStream(
         decoder,
         answer,
-        cache,
+        unread,
+        readers.contexts(),
         Statistics(
             method=describe_method(method),
-            stop_policy="blend" if constraint else stop_policy,
+            stop_policy=options.policy,
             base_prompt_tokens=len(base_ids),
             aligned_prompt_tokens=len(prompt.aligned.ids),
         ),
-        StopStrings(stop, () if constraint else prompt.stops),
-        max_tokens,
+        StopStrings(options.stop, () if options.constraint else prompt.stops),
+        options.max_tokens,
         drafter,
-        should_stop or (lambda: False),
-        prompt_progress_callback or (lambda done, total: None),
+        should_stop,
+        progress,
     )
-    return stream.responses(unread)
 
 
 def make_guide(
-    pair: Pair, cache: PromptCache, method: Method, rule: ProjectionRule, prompt: Sequence[int]
+    pair: Pair, readers: Readers, method: Method, rule: ProjectionRule, prompt: Sequence[int]
 ) -> Guide:
     """The guide of an answer, with the reference model where the method needs it."""
     reference = None
     if method.needs_reference:
-        if cache.reference is None:
+        if readers.reference is None:
             raise PairError("the prompt cache was made for a pair without a reference model")
-        reference = Reference(cache.reference, pair.reference_projection(rule))
-    return Guide(cache.aligned, pair.projection(rule), prompt, reference)
+        reference = Reference(readers.reference, pair.reference_projection(rule))
+    return Guide(readers.aligned, pair.projection(rule), prompt, reference)
 
 
 def _begin_drafts(
-    drafter: Drafter, pair: Pair, base: Context, prompt: Sequence[int], guide: Guide | None
+    drafter: Drafter, pair: Pair, base: Reader, prompt: Sequence[int], guide: Guide | None
 ) -> None:
     """Tell a drafter who may propose in an answer; measure the passes if it has to know."""
     proposers: list[Proposer] = []

@@ -19,7 +19,7 @@ ORDER = {
         *("errors", "step", "input_text"),
         *("backend", "chat_template", "blend", "tokens", "context_limit", "model"),
         *("reading", "answer_statistics", "prompts", "prompt_cache"),
-        *("drafting", "decoding", "generation", "inspection", "trace"),
+        *("drafting", "decoding", "generation", "batch", "inspection", "trace"),
     ),
     "blendin_models": (
         *("errors", "progress", "storage", "gguf", "loading", "hub", "catalogue"),

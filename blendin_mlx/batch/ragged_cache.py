@@ -7,7 +7,6 @@ a smaller length and nothing else, and a pass that was cut short has spoiled not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,8 +26,8 @@ class Place:
             which its own length does not include afterwards.
     """
 
-    rows: Sequence[int]
-    starts: Sequence[int]
+    rows: list[int]
+    starts: list[int]
     count: int
 
     @property
@@ -39,17 +38,17 @@ class Place:
     @property
     def is_beginning(self) -> bool:
         """Whether these are the first rows, in order."""
-        return list(self.rows) == list(range(len(self.rows)))
+        return self.rows == list(range(len(self.rows)))
 
     @cached_property
     def row_ids(self) -> mx.array:
         """``[A, 1]``."""
-        return mx.array(list(self.rows))[:, None]
+        return mx.array(self.rows)[:, None]
 
     @cached_property
     def offsets(self) -> mx.array:
         """``[A]``, the starts."""
-        return mx.array(list(self.starts))
+        return mx.array(self.starts)
 
     @cached_property
     def positions(self) -> mx.array:
@@ -72,7 +71,7 @@ class RaggedKVCache:
         self.window = window
         self.keys: mx.array | None = None  # [rows, heads, capacity, width]
         self.values: mx.array | None = None
-        self.place = Place((0,), (0,), 1)
+        self.place = Place([0], [0], 1)
 
     @property
     def offset(self) -> mx.array:

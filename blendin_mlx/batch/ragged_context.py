@@ -1,14 +1,13 @@
-"""One model and several sequences that it reads in the same passes, each of its own length."""
+"""One model that reads several sequences in the same passes, each of its own length."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
-from ..answer_statistics import ModelUse
 from ..backend.mlx import is_cpu, mx
 from ..model import LanguageModel
-from ..reading.context import HEAD_ROWS, Progress
+from ..reading.context import HEAD_ROWS
+from ..reading.reader import Progress, RewindsBy
 from ..tokens.answer_text import common_prefix
 from ..tokens.embeddings import check_ids
 from .ragged_cache import Place, RaggedKVCache
@@ -17,126 +16,157 @@ TRIAL = ((0, 1, 2), (2, 1))  # what is read to see whether a network takes rows
 TRIAL_TOLERANCE = 0.02  # of the largest logit
 
 
-@dataclass
-class _Row:
-    tokens: list[int] = field(default_factory=list)
-    passes: int = 0
-    rereads: int = 0
+class RaggedRow:
+    """One of the sequences; it reads as a context does, alone or in passes with others.
+
+    Attributes:
+        number: its place among the rows; where one leaves, the last one takes its place.
+    """
+
+    def __init__(self, rows: RaggedContext, number: int) -> None:
+        self.rows = rows
+        self.number = number
+        self.model = rows.model
+        self.tokens: list[int] = []
+        self.passes = 0
+        self.rereads = 0
+
+    @property
+    def rewinds_by(self) -> RewindsBy:
+        """How it goes back: by forgetting its last tokens, always."""
+        return "trim"
+
+    def can_trim(self, length: int = 0) -> bool:
+        """Whether tokens can be forgotten without reading any again: always."""
+        return True
+
+    def knows(self, tokens: Sequence[int]) -> bool:
+        """Whether logits are at hand without a pass: never."""
+        return False
+
+    def begin(self, token: mx.array) -> None:
+        """Start a pass early: never, since it is shared with other rows."""
+
+    def after(self, tokens: Sequence[int], draft: Sequence[int] = ()) -> mx.array:
+        """Logits ``[1, V']`` after ``tokens``, in a pass of this row alone."""
+        return self.rows.after([(self, tokens)])
+
+    def move_to(self, ids: Sequence[int]) -> list[int]:
+        """Keep the prefix that ``ids`` shares with what was read; return what is left to read.
+
+        A row that holds nothing begins with what another one has read of it.
+        """
+        del self.tokens[common_prefix(self.tokens, ids) :]
+        if not self.tokens:
+            self.tokens = self.rows.shared_beginning(self, ids)
+        return list(ids[len(self.tokens) :])
+
+    def prefill(self, ids: Sequence[int], progress: Progress | None = None) -> None:
+        """Read ``ids`` in steps, without logits, telling ``progress(done, total)``."""
+        self.rows.prefill(self, ids, progress)
+
+    def leave(self) -> None:
+        """End; the last row takes this one's place."""
+        self.rows.remove(self)
 
 
 class RaggedContext:
     """What one model has read in each of several rows.
 
-    Rows are numbered from 0; where one leaves, the last one takes its number.
-
     Args:
         model: the model; see :func:`obstacle`.
-        prefill_step_size: how many prompt tokens of a row are read at once.
+        prefill_step_size: how many tokens of a row are read at once without logits.
 
     Example:
         >>> rows = RaggedContext(model)
-        >>> rows.join(encode("The sea is")), rows.join(encode("Boats wait"))
-        (0, 1)
-        >>> logits = rows.after({0: encode("The sea is"), 1: encode("Boats wait for")})  # [2, V']
+        >>> one, other = rows.join(), rows.join()
+        >>> logits = rows.after([(one, encode("The sea is")), (other, encode("Boats"))])  # [2, V']
     """
 
     def __init__(self, model: LanguageModel, *, prefill_step_size: int | None = None) -> None:
         self.model = model
         self.prefill_step_size = prefill_step_size or (128 if is_cpu() else 2048)
+        self.rows: list[RaggedRow] = []
         self._layers = [RaggedKVCache(window) for window in _windows(model) or ()]
-        self._rows: list[_Row] = []  # those that left stay at the end: their beginnings may serve
-        self._live = 0
+        self._left: list[int] = []  # what is still in the first place though its row has left
 
-    def __len__(self) -> int:
-        return self._live
+    def join(self) -> RaggedRow:
+        """Add a row that has read nothing yet."""
+        self.rows.append(RaggedRow(self, len(self.rows)))
+        return self.rows[-1]
 
-    def join(self, ids: Sequence[int]) -> int:
-        """Add a row that will read ``ids``, and return its number.
+    def remove(self, row: RaggedRow) -> None:
+        """Remove a row; the last one takes its place."""
+        last = self.rows.pop()
+        if row is not last:
+            self._copy(last.number, row.number, len(last.tokens))
+            self.rows[row.number] = last
+            last.number = row.number
+        elif not self.rows:
+            self._left = row.tokens or self._left
 
-        What any other row has read of the same beginning is copied.
-        """
-        shared = [common_prefix(row.tokens, ids) for row in self._rows]
-        source = max(range(len(shared)), key=shared.__getitem__, default=0)
-        kept = shared[source] if shared else 0
-        number, self._live = self._live, self._live + 1
+    def shared_beginning(self, row: RaggedRow, ids: Sequence[int]) -> list[int]:
+        """Copy into an empty row what another has read of ``ids``; return those tokens."""
+        known = [(common_prefix(other.tokens, ids), other.number) for other in self.rows]
+        known.append((common_prefix(self._left, ids), 0))
+        length, source = max(known, key=lambda one: one[0])
+        self._copy(source, row.number, length)
+        return list(ids[:length])
+
+    def _copy(self, source: int, target: int, length: int) -> None:
         for layer in self._layers:
-            layer.copy(source, number, kept)
-        self._rows[number : number + 1] = [_Row(list(ids[:kept]))]
-        return number
+            layer.copy(source, target, length)
+        if target == 0:
+            self._left = []
 
-    def leave(self, row: int) -> None:
-        """End a row; the last one takes its number."""
-        self._live -= 1
-        last = self._rows[self._live]
-        if row == self._live:
-            return
-        for layer in self._layers:
-            layer.copy(self._live, row, len(last.tokens))
-        self._rows[row] = last
-        self._rows[self._live] = _Row()
-
-    def prefill(self, row: int, ids: Sequence[int], progress: Progress | None = None) -> None:
-        """Read what a row has not read of ``ids``, in steps, without logits."""
-        unread = self._unread(row, ids)
-        for start in range(0, len(unread), self.prefill_step_size):
-            part = unread[start : start + self.prefill_step_size]
-            self._pass({row: part})
+    def prefill(self, row: RaggedRow, ids: Sequence[int], progress: Progress | None = None) -> None:
+        """Let a row read ``ids`` in steps, without logits."""
+        for start in range(0, len(ids), self.prefill_step_size):
+            part = ids[start : start + self.prefill_step_size]
+            self._pass([(row, part)])
             mx.eval([layer.arrays for layer in self._layers])
             if progress:
-                progress(start + len(part), len(unread))
+                progress(start + len(part), len(ids))
 
-    def after(self, sequences: Mapping[int, Sequence[int]]) -> mx.array:
-        """Logits ``[A, V']`` after the sequence of each of some rows, in their order, lazy.
+    def after(self, sequences: Sequence[tuple[RaggedRow, Sequence[int]]]) -> mx.array:
+        """Logits ``[A, V']`` after the sequence of each of some rows, lazy.
 
         What a row has read of its sequence is kept; all the rest is read in one pass.
         """
-        unread = {}
-        for row, ids in sequences.items():
-            if len(rest := self._unread(row, ids)) > self.prefill_step_size:
-                self.prefill(row, ids[:-1])
-                rest = list(ids[-1:])
-            if not rest:
-                self._rows[row].tokens.pop()
-                self._rows[row].rereads += 1
-            unread[row] = rest or list(ids[-1:])
-            self._rows[row].passes += 1
-        longest = max(map(len, unread.values()))
-        if longest > 1 and longest * len(unread) > HEAD_ROWS:  # the output layer is dear
-            self._pass({row: ids[:-1] for row, ids in unread.items() if len(ids) > 1})
-            unread = {row: ids[-1:] for row, ids in unread.items()}
+        unread = [(row, self._unread(row, ids)) for row, ids in sequences]
+        most = max(len(ids) for _, ids in unread)
+        if most > 1 and most * len(unread) > HEAD_ROWS:  # the output layer is dear
+            self._pass([(row, ids[:-1]) for row, ids in unread if len(ids) > 1])
+            unread = [(row, ids[-1:]) for row, ids in unread]
         return self._pass(unread)
 
-    def rewind(self, row: int, length: int) -> None:
-        """Forget the tokens of a row from ``length`` on."""
-        del self._rows[row].tokens[length:]
+    def _unread(self, row: RaggedRow, ids: Sequence[int]) -> list[int]:
+        """What is left to read for the logits after ``ids``: one token at least, few at most."""
+        rest = row.move_to(ids)
+        if not rest:
+            row.tokens.pop()
+            row.rereads += 1
+        elif len(rest) > self.prefill_step_size:
+            row.prefill(rest[:-1])
+        row.passes += 1
+        return list(ids[len(row.tokens) :])
 
-    def _unread(self, row: int, ids: Sequence[int]) -> list[int]:
-        shared = common_prefix(self._rows[row].tokens, ids)
-        self.rewind(row, shared)
-        return list(ids[shared:])
-
-    def _pass(self, unread: Mapping[int, Sequence[int]]) -> mx.array:
+    def _pass(self, unread: Sequence[tuple[RaggedRow, Sequence[int]]]) -> mx.array:
         """Read the next tokens of some rows; logits ``[A, V']`` after the last of each."""
-        for ids in unread.values():
+        for _, ids in unread:
             check_ids(ids, self.model.rows, self.model.name)
-        longest = max(map(len, unread.values()))
-        place = Place(tuple(unread), tuple(len(self._rows[row].tokens) for row in unread), longest)
+        most = max(len(ids) for _, ids in unread)
+        place = Place(
+            [row.number for row, _ in unread], [len(row.tokens) for row, _ in unread], most
+        )
         for layer in self._layers:
             layer.place = place
-        padded = [[*ids, *[0] * (longest - len(ids))] for ids in unread.values()]
-        logits: mx.array = self.model.network(mx.array(padded), cache=self._layers)
-        for row, ids in unread.items():
-            self._rows[row].tokens.extend(ids)
-        last = mx.array([len(ids) - 1 for ids in unread.values()])
+        padded = mx.array([[*ids, *[0] * (most - len(ids))] for _, ids in unread])
+        logits: mx.array = self.model.network(padded, cache=self._layers)
+        for row, ids in unread:
+            row.tokens.extend(ids)
+        last = mx.array([len(ids) - 1 for _, ids in unread])
         return mx.take_along_axis(logits, last[:, None, None], axis=1)[:, 0]
-
-    def tokens(self, row: int) -> list[int]:
-        """What a row has read."""
-        return self._rows[row].tokens
-
-    def use(self, row: int) -> ModelUse:
-        """What was done for a row since it joined."""
-        return ModelUse(self._rows[row].passes, self._rows[row].rereads)
 
 
 def obstacle(model: LanguageModel) -> str | None:
@@ -148,11 +178,10 @@ def obstacle(model: LanguageModel) -> str | None:
     if _windows(model) is None:
         return f"the cache of {model.name} cannot hold several answers"
     context = RaggedContext(model)
-    for ids in TRIAL:
-        context.join(ids)
+    trial = [(context.join(), ids) for ids in TRIAL]
     try:
-        context.after({row: ids[:-1] for row, ids in enumerate(TRIAL)})
-        rows = context.after(dict(enumerate(TRIAL)))
+        context.after([(row, ids[:-1]) for row, ids in trial])
+        rows = context.after(trial)
         alone = mx.stack([model.network(mx.array([ids]))[0, -1] for ids in TRIAL])
         off = mx.abs(rows - alone).max() / mx.abs(alone).max()
         agrees = off.item() < TRIAL_TOLERANCE

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..answer_statistics import FinishReason, Statistics, use_of
 from ..backend.mlx import mx
 from ..drafting.drafter import Drafter
-from ..prompt_cache import PromptCache
-from ..reading.context import Context, Progress
+from ..model import Role
+from ..reading.reader import Progress, Reader
 from ..reading.requests import Request, served
 from ..step import Step
 from ..tokens.answer_text import AnswerText
@@ -60,7 +60,8 @@ class AnswerStream:
     Args:
         decoder: decides the tokens.
         answer: what the decoder has written so far; it is read here, and completed at the end.
-        cache: the contexts of the models.
+        prompts: what each model reads before the first step, and what reads it.
+        readers: the models' readers, by role.
         statistics: counts to keep.
         stops: strings that end the answer.
         max_tokens: most tokens to produce.
@@ -71,7 +72,8 @@ class AnswerStream:
 
     decoder: Decoder
     answer: AnswerText
-    cache: PromptCache
+    prompts: Sequence[tuple[Reader, list[int]]]
+    readers: Mapping[Role, Reader]
     statistics: Statistics
     stops: StopStrings
     max_tokens: int
@@ -83,26 +85,26 @@ class AnswerStream:
     _settled_text: int = 0
 
     def __post_init__(self) -> None:
-        self._before = {role: use_of(context) for role, context in self.cache.contexts().items()}
+        self._before = {role: use_of(context) for role, context in self.readers.items()}
         self._drafted = self.drafter.proposed, self.drafter.accepted
 
-    def responses(self, prompts: Sequence[tuple[Context, list[int]]]) -> Iterator[Response]:
+    def responses(self) -> Iterator[Response]:
         """Read the prompts, then decode; yield what is settled after each token."""
-        return served(self.running(prompts))
-
-    def running(self, prompts: Sequence[tuple[Context, list[int]]]) -> Running:
-        """Do what :meth:`responses` does, and ask for passes on the way."""
         mx.reset_peak_memory()
+        return served(self.running())
+
+    def running(self) -> Running:
+        """Do what :meth:`responses` does, and ask for passes on the way."""
         started = time.perf_counter()
         try:
-            self._prefill(prompts)
+            self._prefill()
             yield from self._decode(started)
         except _StopRequested:
             yield self._timed(self._finish("interrupted"), started)
 
-    def _prefill(self, prompts: Sequence[tuple[Context, list[int]]]) -> None:
+    def _prefill(self) -> None:
         started = time.perf_counter()
-        unread = [(context, context.move_to(ids)) for context, ids in prompts]
+        unread = [(context, context.move_to(ids)) for context, ids in self.prompts]
         total = sum(len(ids) for _, ids in unread)
         before = 0
 
@@ -204,7 +206,7 @@ class AnswerStream:
         statistics = self.statistics
         uses = {
             role: use_of(context).since(self._before[role])
-            for role, context in self.cache.contexts().items()
+            for role, context in self.readers.items()
         }
         statistics.base, statistics.aligned = uses["base"], uses["aligned"]
         statistics.reference = uses.get("reference")

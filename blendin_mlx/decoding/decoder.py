@@ -16,8 +16,8 @@ from ..blend import formulas
 from ..blend.methods import Advice, Method, View
 from ..blend.sampling import Chooser
 from ..drafting.drafter import Drafter
-from ..reading.context import Context
 from ..reading.guide import Guide
+from ..reading.reader import Reader
 from ..reading.requests import Deciding, said, values
 from ..step import Candidate, Guidance, Source, Step
 from ..tokens.answer_text import AnswerText
@@ -57,7 +57,7 @@ class Decoder:
 
     def __init__(
         self,
-        base: Context,
+        base: Reader,
         prompt: Sequence[int],
         answer: AnswerText,
         guide: Guide | None,
@@ -284,5 +284,5 @@ class Decoder:
         self._takebacks += 1
         return token
 
-    def _check_sound(self, confidence: float, context: Context) -> None:
+    def _check_sound(self, confidence: float, context: Reader) -> None:
         rules.check_sound(confidence, context.model, len(self._answer.ids))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal, Protocol
 
-from ..reading.context import Context
+from ..reading.reader import Reader
 from ..reading.guide import Guide
 from ..tokens.answer_text import AnswerText, common_prefix, decode_complete
 from ..tokens.vocabulary import Vocabulary
@@ -14,7 +14,7 @@ ProposerName = Literal["guide", "lookup"]
 NGRAMS = (3, 2)  # how many of the last tokens must have been seen earlier, longest first
 
 
-def cannot_rewind(context: Context) -> str:
+def cannot_rewind(context: Reader) -> str:
     """That a cache cannot forget a draft, in words."""
     return f"the cache of {context.model.name} cannot be rewound"
 

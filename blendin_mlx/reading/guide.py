@@ -15,7 +15,7 @@ from ..blend.methods import Advice
 from ..tokens.answer_text import AnswerText
 from ..tokens.growing_tokens import GrowingTokens
 from ..tokens.projection import Projection
-from .context import Context
+from .reader import Reader
 from .requests import Deciding, run, said
 
 MOST_TOKENS_A_CHARACTER = 4  # one for each byte
@@ -24,7 +24,7 @@ MOST_TOKENS_A_CHARACTER = 4  # one for each byte
 class Reference(NamedTuple):
     """The guide's unaligned twin: it reads what the guide reads, in the same tokens."""
 
-    context: Context
+    context: Reader
     projection: Projection
 
     def probs_after(self, tokens: Sequence[int]) -> Deciding[mx.array]:
@@ -45,7 +45,7 @@ class Guide:
 
     def __init__(
         self,
-        context: Context,
+        context: Reader,
         projection: Projection,
         prompt: Sequence[int],
         reference: Reference | None = None,
@@ -111,7 +111,7 @@ class Guide:
         for context in self.contexts():
             context.move_to(self.sequence(answer))
 
-    def contexts(self) -> list[Context]:
+    def contexts(self) -> list[Reader]:
         """Return the contexts that read what the guide reads: its own, and its twin's."""
         return [self.context] + ([self.reference.context] if self.reference else [])
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from ..backend.mlx import mx
-from .context import Context
+from .reader import Reader
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class Reading:
     ``draft`` may follow them, see :meth:`.context.Context.after`.
     """
 
-    context: Context
+    context: Reader
     tokens: Sequence[int]
     draft: Sequence[int] = ()
 
@@ -48,7 +48,7 @@ Request = Reading | Values
 Deciding = Generator[Request, Any, T]
 
 
-def said(context: Context, tokens: Sequence[int], draft: Sequence[int] = ()) -> Deciding[Said]:
+def said(context: Reader, tokens: Sequence[int], draft: Sequence[int] = ()) -> Deciding[Said]:
     """Ask for a :class:`Reading`."""
     answer: Said = yield Reading(context, tokens, draft)
     return answer
