@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .answer_statistics import Statistics, describe_method
-from .blend.methods import Method, make_method
+from .blend.methods import Method
 from .blend.sampling import Chooser, LogitsProcessor, Sampler
 from .decoding.answer_options import AnswerOptions
 from .decoding.answer_stream import AnswerStream, Response

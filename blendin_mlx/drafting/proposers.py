@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal, Protocol
 
-from ..reading.reader import Reader
 from ..reading.guide import Guide
+from ..reading.reader import Reader
 from ..tokens.answer_text import AnswerText, common_prefix, decode_complete
 from ..tokens.vocabulary import Vocabulary
 
