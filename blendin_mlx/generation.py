@@ -1,4 +1,4 @@
-"""What a caller uses: an answer in pieces, or as one string.
+"""The interface of the engine: an answer as a stream of pieces, or as one string.
 
 Three layers, as in mlx-lm: :mod:`.decoder` decides steps, :func:`stream_generate` text,
 :func:`generate` the whole string.
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .answer_statistics import Statistics, describe_method
-from .blend.methods import Method
+from .blend.method import Method
 from .blend.sampling import Chooser, LogitsProcessor, Sampler
 from .decoding.answer_options import AnswerOptions
 from .decoding.answer_stream import AnswerStream, Response
@@ -33,12 +33,12 @@ from .tokens.projection import ProjectionRule
 
 
 def read_beginning(cache: PromptCache, prompts: Sequence[PairPrompt]) -> None:
-    """Read what all these prompts begin with, and no more, to go on from there with any of them.
+    """Read the common prefix of these prompts into a cache, to continue with any of them.
 
-    A cache that cannot be rewound is of use again only where it ends before prompts differ.
+    A cache that cannot be rewound can be used again only if it ends before prompts differ.
 
     Raises:
-        PromptError: it is longer than a context.
+        PromptError: the prefix is longer than a context.
 
     Example:
         >>> read_beginning(cache, [build_prompt(pair, manual + q) for q in ("Why?", "How?")])
@@ -91,8 +91,8 @@ def stream_generate(
         kv_bits: quantize new caches to 4 or 8 bits.
         prompt_progress_callback: called with tokens read and tokens to read.
         should_stop: asked before each token and each step of the prefill.
-        constraint: what the answer has to be. It ends where that allows an end, or at a limit:
-            no stop string, turn or stop policy ends it before.
+        constraint: the JSON schema that the answer has to satisfy. It ends where that allows an
+            end, or at a limit: no stop string, turn or stop policy ends it before.
         candidates: how many of the likeliest tokens of each distribution each step names (see
             :class:`.step.Candidates`); it costs a few milliseconds a token.
 
@@ -161,17 +161,14 @@ def begin_answer(
 ) -> AnswerStream:
     """Return an answer that is yet to be written, by the models of these readers."""
     method = options.made_method()
-    base_ids = list(prompt.base.ids)
-    unread: list[tuple[Reader, list[int]]] = [(readers.base, base_ids[:-1])]
     guide = None
     if method.asks:
         guide = make_guide(pair, readers, method, options.projection, prompt.aligned.ids)
-        unread += [(reader, list(prompt.aligned.ids[:-1])) for reader in guide.contexts()]
-    _begin_drafts(drafter, pair, readers.base, base_ids, guide)
+    _begin_drafts(drafter, pair, readers.base, prompt.base.ids, guide)
     answer = AnswerText(pair.base.vocabulary)
     decoder = Decoder(
         readers.base,
-        base_ids,
+        prompt.base.ids,
         answer,
         guide,
         method,
@@ -182,17 +179,15 @@ def begin_answer(
         constraint=options.constraint,
         candidates=options.candidates,
     )
+    asked = [] if guide is None else guide.contexts()
+    unread = [(readers.base, prompt.base), *((reader, prompt.aligned) for reader in asked)]
     return AnswerStream(
         decoder,
         answer,
-        unread,
+        # The last token is left to the first step, which needs the logits after it.
+        [(reader, list(read.ids[:-1])) for reader, read in unread],
         readers.contexts(),
-        Statistics(
-            method=describe_method(method),
-            stop_policy=options.policy,
-            base_prompt_tokens=len(base_ids),
-            aligned_prompt_tokens=len(prompt.aligned.ids),
-        ),
+        _statistics(method, options.policy, prompt),
         StopStrings(options.stop, () if options.constraint else prompt.stops),
         options.max_tokens,
         drafter,
@@ -201,10 +196,19 @@ def begin_answer(
     )
 
 
+def _statistics(method: Method, policy: StopPolicy, prompt: PairPrompt) -> Statistics:
+    return Statistics(
+        method=describe_method(method),
+        stop_policy=policy,
+        base_prompt_tokens=len(prompt.base.ids),
+        aligned_prompt_tokens=len(prompt.aligned.ids),
+    )
+
+
 def make_guide(
     pair: Pair, readers: Readers, method: Method, rule: ProjectionRule, prompt: Sequence[int]
 ) -> Guide:
-    """The guide of an answer, with the reference model where the method needs it."""
+    """Return the guide of an answer, with the reference model where the method needs it."""
     reference = None
     if method.needs_reference:
         if readers.reference is None:
@@ -228,7 +232,7 @@ def _begin_drafts(
 
 
 def generate(pair: Pair, prompt: str | Sequence[Message] | PairPrompt, **options: Any) -> str:
-    """The whole answer as a string; the options are those of :func:`stream_generate`.
+    """Return the whole answer as a string; the options are those of :func:`stream_generate`.
 
     Example:
         >>> generate(pair, "How do I boil an egg?", max_tokens=200)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .backend.mlx import mx
 from .blend.formulas import top
-from .blend.methods import Method, View
+from .blend.method import Method, View
 from .decoding.top_tokens import likeliest
 from .generation import make_guide
 from .prompt_cache import make_prompt_cache

@@ -16,11 +16,16 @@ from .terminal.output import say, tell
 from .terminal.quiet import quiet_option
 
 if TYPE_CHECKING:
+    from blendin_mlx.drafting.drafter import Draft
     from blendin_mlx.model import Pair
 
 PROMPT = "Give me three tips for sleeping well."
 # What is compared: a method and who may draft.
-PROGRAMS = {"base": ("base", "off"), "plain": ("blendin", "off"), "draft": ("blendin", "auto")}
+PROGRAMS: dict[str, tuple[str, Draft]] = {
+    "base": ("base", "off"),
+    "plain": ("blendin", "off"),
+    "draft": ("blendin", "auto"),
+}
 
 
 @click.command()
@@ -79,7 +84,7 @@ def measure_programs(
     for number in range(rounds):
         say(f"round {number + 1} of {rounds}", quiet)
         for name, (method, draft) in PROGRAMS.items():
-            drafter = Drafter(draft, costs=costs)  # type: ignore[arg-type]
+            drafter = Drafter(draft, costs=costs)
             *_, last = stream_generate(
                 pair, prompt, method=method, max_tokens=tokens, draft=drafter
             )

@@ -162,7 +162,7 @@ class Session:
 
         draft, length = self.settings.draft, self.settings.num_draft_tokens
         costs = kept_costs(self.pair) if draft != "off" and length is None else None
-        return Drafter(draft, length, costs)  # type: ignore[arg-type]
+        return Drafter(draft, length, costs)
 
     def _seed(self) -> int | None:
         if self.settings.temp == 0:
@@ -202,8 +202,8 @@ class Session:
             method=self.method,
             max_tokens=self.settings.max_tokens,
             stop=self.settings.stop,
-            stop_policy=self.settings.stop_policy,  # type: ignore[arg-type]
-            projection=self.settings.projection,  # type: ignore[arg-type]
+            stop_policy=self.settings.stop_policy,
+            projection=self.settings.projection,
             draft=self.drafter,
             prompt_cache=self.cache,
             should_stop=should_stop,

@@ -55,7 +55,7 @@ class Blas:
     notice: str | None
 
 
-class _UnusableError(Exception):
+class _UnusableError(ValueError):
     """A choice that cannot be taken; the message says why, and the next choice is tried."""
 
 
@@ -102,7 +102,7 @@ def _first_usable(wanted: str) -> Blas:
     for name, title, load in choices:
         try:
             path = load()
-        except (OSError, ImportError, subprocess.SubprocessError, _UnusableError) as error:
+        except (OSError, ValueError, ImportError, subprocess.SubprocessError) as error:
             refusals.append(f"{title} ({_one_line(error)})")
         else:
             # The copy and the system's library are equally good: no word about going from one to

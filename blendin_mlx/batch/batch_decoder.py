@@ -152,9 +152,9 @@ class BatchDecoder:
         """Find the rows of a model that an answer waits for, what they shall read, and for whom."""
         for answer in self.answers:
             request = answer.waiting
-            if isinstance(request, Reading) and isinstance(request.context, RaggedRow):
-                if request.context.rows is self._contexts.get(role):
-                    yield request.context, request.tokens, answer
+            row = request.context if isinstance(request, Reading) else None
+            if isinstance(row, RaggedRow) and row.rows is self._contexts.get(role):
+                yield row, request.tokens, answer
 
     def _read(self, role: Role) -> None:
         """Let a model read for all answers that wait for it, in one pass."""

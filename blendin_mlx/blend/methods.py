@@ -1,9 +1,5 @@
 """The registry of methods: each is a gate and a target distribution, and nothing else.
 
-The *gate* looks at the base alone and says whether the guide must be asked at a position. The
-*target* is the distribution over the base's vocabulary from which the next token is taken: its
-top token in greedy decoding, a draw when sampling.
-
 Sources: BlendIn (arXiv 2606.11201) for ``blendin`` and ``fixed``, Nudging (arXiv 2410.09300) for
 ``nudging``, Hammal et al. (arXiv 2604.16146) for ``kad`` and ``confidence-bet``, Liu et al. (2024)
 for ``proxy-tuning``.
@@ -14,66 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar
 
 from ..backend.mlx import mx
 from . import formulas
+from .method import Advice, Method, Target, View
 
-MOST_BETA = 100.0  # beyond it float32 cannot hold the shift
-
-
-class View(NamedTuple):
-    """What the base says at ``[...]`` positions."""
-
-    probs: mx.array  # [..., V], the STOP class pooled
-    confidence: mx.array  # [...], p̂_b
-    token: mx.array  # [...], the base's top token
-
-
-class Advice(NamedTuple):
-    """What the guide says at the same positions, carried to the base's vocabulary."""
-
-    probs: mx.array  # [..., V] over the base's vocabulary
-    confidence: mx.array  # [...], p̂_g, over the guide's own vocabulary
-    token: mx.array  # [...], t_g, an id of the guide
-    counterpart: mx.array  # [...], φ(t_g), an id of the base, or V where t_g has none
-    exact_mass: mx.array  # [...], mass that went by exact match
-    prefix_mass: mx.array  # [...], mass that went by the longest prefix
-    stop_prob: mx.array  # [...], P_g(STOP)
-    reference_probs: mx.array | None = None  # [..., V], P_a, where a method needs it
-    own_probs: mx.array | None = None  # [..., V_g], P_g over the guide's own vocabulary
-
-
-class Target(NamedTuple):
-    """The distribution that decides, and the guide's weight in it."""
-
-    probs: mx.array  # [..., V]
-    alpha: mx.array  # [...]
-
-
-class Method(Protocol):
-    """A gate and a target distribution (see the module's first lines)."""
-
-    name: ClassVar[str]
-
-    @property
-    def needs_reference(self) -> bool:
-        """Whether the target needs the guide's unaligned twin."""
-
-    @property
-    def asks(self) -> bool:
-        """Whether the guide can be asked at all with these options."""
-
-    def unsure(self, view: View, greedy: bool) -> mx.array:
-        """The gate, ``[...]`` booleans from what the base says.
-
-        Args:
-            view: the base's distribution.
-            greedy: whether the target's top token is taken, not a draw from it.
-        """
-
-    def target(self, base: View, aligned: Advice) -> Target:
-        """The distribution that decides where the gate is open."""
+_MOST_BETA = 100.0  # beyond it float32 cannot hold the shift
 
 
 def _check_range(option: str, value: float, low: float, high: float) -> None:
@@ -262,7 +205,7 @@ class ProxyTuning(_Always):
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_range("beta", self.beta, 0.0, MOST_BETA)
+        _check_range("beta", self.beta, 0.0, _MOST_BETA)
 
     @property
     def asks(self) -> bool:

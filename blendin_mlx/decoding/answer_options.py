@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..blend.methods import Method, make_method
+from ..blend.method import Method
+from ..blend.methods import make_method
 from ..blend.sampling import LogitsProcessor, Sampler
 from ..tokens.projection import ProjectionRule
 from .json_constraint import JsonConstraint

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ..backend.mlx import is_cpu, mx
 from ..blend import formulas
-from ..blend.methods import Advice, Method, View
+from ..blend.method import Advice, Method, View
 from ..blend.sampling import Chooser
 from ..drafting.drafter import Drafter
 from ..reading.guide import Guide

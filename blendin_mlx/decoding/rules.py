@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, get_args
 
 from ..backend.mlx import mx
 from ..blend import formulas
-from ..blend.methods import Method
+from ..blend.method import Method
 from ..errors import NumericalError
 from ..model import LanguageModel
 from ..step import Source

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..backend.mlx import mx
 from ..blend import formulas
-from ..blend.methods import Advice
+from ..blend.method import Advice
 from ..tokens.answer_text import AnswerText
 from ..tokens.growing_tokens import GrowingTokens
 from ..tokens.projection import Projection

@@ -239,7 +239,8 @@ def blend_options(command: Command) -> Command:
     decorated: Any = gathered
     for group in (speed_options, sampling_options, prompt_options, method_options, pair_options):
         decorated = group(decorated)
-    return decorated  # type: ignore[no-any-return]
+    gathering: Command = decorated
+    return gathering
 
 
 def _whole(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:

@@ -11,7 +11,7 @@ import click
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from blendin_mlx.blend.methods import Method
+    from blendin_mlx.blend.method import Method
 
 # How a user spells what the engine calls an option of a method.
 SPELLED = {"tau": "--tau", "alpha": "--alpha", "lambda_": "--lambda", "beta": "--beta"}

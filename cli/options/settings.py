@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from blendin_mlx.decoding.rules import StopPolicy
+    from blendin_mlx.drafting.drafter import Draft
+    from blendin_mlx.tokens.projection import ProjectionRule
 
 METHODS = (
     *("base", "aligned", "blendin", "fixed", "nudging", "ensemble", "kad", "confidence-bet"),
@@ -32,8 +37,8 @@ class Settings:
     alpha: float | None
     lambda_: float | None
     beta: float | None
-    stop_policy: str
-    projection: str
+    stop_policy: StopPolicy
+    projection: ProjectionRule
     base_template: str | Path
     aligned_template: Path | None
     thinking: bool
@@ -51,7 +56,7 @@ class Settings:
     kv_bits: int | None
     prompt_cache: Path | None
     json_schema: Path | dict[str, Any] | None
-    draft: str
+    draft: Draft
     num_draft_tokens: int | None
     force: bool
     wired_limit: bool

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]  # generic from click 8.4 on only
+else:
+    ParamType = click.ParamType
 
 BASE_TEMPLATES = ("query", "examples", "transcript", "plain", "chat")
 MOST = 2**53  # of whatever is counted: what JSON keeps exactly
@@ -41,7 +46,7 @@ class Whole(click.IntRange):
         return int(super().convert(value, param, ctx))
 
 
-class Alpha(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on only
+class Alpha(ParamType):
     """``auto``, or a weight from 0 to 1."""
 
     name = "auto|0..1"
@@ -58,7 +63,7 @@ class Alpha(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4
             self.fail(f"{value!r} is neither auto nor a number from 0 to 1", param, ctx)
 
 
-class DraftTokens(click.ParamType):  # type: ignore[type-arg]
+class DraftTokens(ParamType):
     """``auto``, or how many tokens to draft at once."""
 
     name = "auto|1..16"
@@ -75,7 +80,7 @@ class DraftTokens(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r} is neither auto nor a number from 1 to 16", param, ctx)
 
 
-class Template(click.ParamType):  # type: ignore[type-arg]
+class Template(ParamType):
     """A built-in template's name, or a file."""
 
     name = "NAME|FILE"

@@ -82,7 +82,7 @@ class ShownBlend(Shown):
         for piece in pieces:
             step, start = piece.step, self._settled
             self._settled += len(piece.text)
-            alpha = step.guidance and step.guidance.alpha
+            alpha = step.guidance.alpha if step.guidance else None
             who = decision(step.source, alpha, step.id, step.base.id)
             self._alphas.append(alpha)
             self._overrides += who == "override"

@@ -41,7 +41,8 @@ def entry(kind: type[Entry], content: Any, name: str, where: str) -> Entry:
     """
     if not isinstance(content, dict):
         raise ModelError(f"{where} is no table")
-    known: dict[str, Field[Any]] = {f.name: f for f in fields(kind) if f.name != "name"}  # type: ignore[arg-type]
+    made: Any = kind
+    known: dict[str, Field[Any]] = {f.name: f for f in fields(made) if f.name != "name"}
     if unknown := sorted(set(content) - set(known)):
         raise ModelError(f"{where}: {unknown[0]!r} is no key; known: {', '.join(known)}")
     needed = [key for key, field in known.items() if field.default is MISSING]
@@ -49,7 +50,6 @@ def entry(kind: type[Entry], content: Any, name: str, where: str) -> Entry:
         raise ModelError(f"{where} lacks {', '.join(missing)}")
     types = get_type_hints(kind)
     values = {key: _value(value, types[key], f"{where} {key}") for key, value in content.items()}
-    made: Any = kind
     try:
         checked: Entry = made(name=name, **values)
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from ..errors import ModelError
 from ..progress import Advance
 from ..storage import manifest
 from ..storage.atomic_folders import building
+from ..storage.small_files import write_json
 from .config import model_config
 from .file import GgufFile
 from .parameters import Parameter, parameters
@@ -61,7 +61,7 @@ def import_gguf(
         with building(target) as folder:
             _write_tokenizer(folder, file, vocabulary, config)
             write_weights(file, wanted, folder / "model.safetensors", progress)
-            _write_json(folder / "config.json", config)
+            write_json(folder / "config.json", config)
             if record is not None:
                 manifest.write(folder, record)
     except OSError as error:
@@ -75,7 +75,7 @@ def _write_tokenizer(
     text = build_tokenizer(file, vocabulary).to_str()
     (folder / "tokenizer.json").write_text(text, encoding="utf-8")
     settings = tokenizer_config(vocabulary, config["max_position_embeddings"])
-    _write_json(folder / "tokenizer_config.json", settings)
+    write_json(folder / "tokenizer_config.json", settings)
 
 
 def _complete(
@@ -90,7 +90,3 @@ def _complete(
         config["bos_token_id"] = bos
     if (settings := quantization(file, wanted)) is not None:
         config["quantization"] = settings
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -15,6 +15,7 @@ from dataclasses import astuple, dataclass
 from fnmatch import fnmatchcase
 from glob import escape
 from pathlib import Path
+from typing import Any
 
 from ..storage import paths
 from ..storage.atomic_folders import locked
@@ -235,10 +236,10 @@ def _write_listing(snapshot: Snapshot, key: str) -> None:
 
 
 def _listed(repo: str, key: str) -> Snapshot | None:
-    content = read_json(_listing_file(repo, key))
+    content: Any = read_json(_listing_file(repo, key))
     try:
-        files = tuple(HubFile(*file) for file in content["files"])  # type: ignore[index]
-        revision = content["revision"]  # type: ignore[index]
+        files = tuple(HubFile(*file) for file in content["files"])
+        revision = content["revision"]
         sound = COMMIT.match(revision) and all(Path(f.name) and f.bytes >= 0 for f in files)
     except (TypeError, KeyError):
         return None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, UnsuitableError
+from ..storage.small_files import load_json
 from .safetensors_headers import Tensor
 
-LARGEST = 10_000_000  # bytes; lists of layers included, configs have some ten thousand
+_LARGEST = 10_000_000  # bytes; lists of layers included, configs have some ten thousand
 # Keys of how many modules follow each other, and of how many stand side by side.
 LAYERS = re.compile(r"(layers?|blocks?|loops|depth|stages)\Z")
 BRANCHES = re.compile(r"(experts|heads?|groups?|heads_kv|branches)\Z")
@@ -87,14 +87,7 @@ def is_quantized(folder: Path) -> bool:
 
 
 def _read_object(file: Path) -> dict[str, Any]:
-    if file.stat().st_size > LARGEST:
-        raise ModelError(f"{file} is no model's config: it has {file.stat().st_size} bytes")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{file} is no valid JSON: {error}") from None
-    except RecursionError:
-        raise ModelError(f"{file} is no valid JSON: it nests too deeply") from None
+    content = load_json(file, _LARGEST)
     if not isinstance(content, dict):
         raise ModelError(f"{file} is no model's config: it is no JSON object")
     return content

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, first_line
+from ..storage.small_files import load_json
 
 # What of a tokenizer decides about ids, besides the vocabulary and the merges.
 RULES = ("normalizer", "pre_tokenizer", "decoder")
@@ -98,8 +99,7 @@ def _without_vocabulary(file: Path) -> Any:
     """The tokenizer of a file with its rules alone, which is made at once."""
     from tokenizers import Tokenizer
 
-    content = json.loads(file.read_text(encoding="utf-8"))
-    bare = {**content, "model": NO_VOCABULARY, "added_tokens": [], "post_processor": None}
+    bare = {**load_json(file), "model": NO_VOCABULARY, "added_tokens": [], "post_processor": None}
     return Tokenizer.from_str(json.dumps(bare))
 
 

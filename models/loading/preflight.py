@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from blendin_mlx.reading.context import KV_GROUP
 
 from ..errors import ModelError, UnsuitableError, first_line
 from ..storage.local_model import Located, repair_named
+from ..storage.small_files import load_json
 from .config_json import check_counts, read_config
 from .loader import check_folder, load_network, open_files_limit, to_float32
 from .own_tokenizer import read_tokenizer
@@ -149,10 +149,7 @@ def _has_chat_template(folder: Path) -> bool:
     file = folder / "tokenizer_config.json"
     if not file.is_file():
         return False
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        raise ModelError(f"{file} is no valid JSON") from None
+    settings = load_json(file)
     template = settings.get("chat_template") if isinstance(settings, dict) else None
     if isinstance(template, list):  # several by name
         named = [one for one in template if isinstance(one, dict)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from ..errors import ModelError, first_line
 from ..progress import Advance
 from ..storage import manifest
 from ..storage.atomic_folders import building
+from ..storage.small_files import write_json
 
 BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)
@@ -111,4 +111,4 @@ def _write(
             if file.name not in ("config.json", "model.safetensors.index.json"):
                 shutil.copy(file, target / file.name)
     save_model(target, network)
-    (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_json(target / "config.json", config)

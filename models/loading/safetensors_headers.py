@@ -6,13 +6,13 @@ tensor's type, shape and place in the rest of the file.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from ..storage.small_files import load_json, parse_json
 
 LONGEST_HEADER = 100_000_000  # as the format's own library has it
 POINTER = b"version https://git-lfs"
@@ -61,10 +61,10 @@ def read_header(file: Path) -> dict[str, Tensor]:
             first = opened.read(8)
             length = _header_length(file, first + opened.read(len(POINTER) - 8), size)
             opened.seek(8)
-            header = json.loads(opened.read(length).decode("utf-8"))
+            header = parse_json(opened.read(length).decode())
     except OSError as error:
         raise ModelError(f"{file} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError):
+    except ValueError:
         raise ModelError(f"{file} is damaged: its header is no valid JSON") from None
     if not isinstance(header, dict):
         raise ModelError(f"{file} is damaged: its header is no JSON object")
@@ -124,9 +124,9 @@ def _check_places(file: Path, tensors: list[Tensor], room: int) -> None:
 
 def _check_index(index: Path, shards: dict[str, dict[str, Tensor]]) -> None:
     try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        places = load_json(index)["weight_map"]
         wanted = sorted(set(places.values()))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (KeyError, TypeError, AttributeError):
         raise ModelError(f"{index} is no valid index of weights") from None
     if missing := [str(name) for name in wanted if name not in shards]:
         named = ", ".join(map(repr, missing[:3]))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ..errors import ModelError, first_line
 from ..progress import Advance
+from .small_files import parse_json, read_regular, write_json
 
 FILE = "blendin.json"
 CHUNK = 1 << 20
@@ -35,8 +34,7 @@ class Manifest:
 def write(folder: Path, manifest: Manifest) -> None:
     """Write the record of a folder as its files are now."""
     found = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name != FILE}
-    content = {**asdict(manifest), "files": found}
-    (folder / FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / FILE, {**asdict(manifest), "files": found})
 
 
 def read(folder: Path) -> Manifest | None:
@@ -49,9 +47,8 @@ def read(folder: Path) -> Manifest | None:
     if not path.is_file():
         return None
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        made = Manifest(**content)
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+        made = Manifest(**parse_json(read_regular(path)))
+    except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{path} is damaged: {first_line(error)}") from None
     for key, value in asdict(made).items():
         if not _is_of_its_kind(key, value):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
 
-from platformdirs import user_cache_dir, user_config_dir
+from platformdirs import user_config_dir
+
+from blendin_mlx.backend.private import (
+    home as home,
+)  # the same folder for models, kernels and the BLAS
+from blendin_mlx.backend.private import named_folder
 
 from ..errors import ModelError
 
@@ -17,27 +21,13 @@ REQUIRED = ("config.json", "tokenizer.json")
 WEIGHTS = "model*.safetensors"
 
 
-def home() -> Path:
-    """The cache folder: ``BLENDIN_HOME``, else the platform's own place for caches."""
-    return _configured("BLENDIN_HOME") or Path(user_cache_dir("blendin"))
-
-
 def config_folder() -> Path:
-    """The user's own settings: ``BLENDIN_CONFIG``, else the platform's own place for them."""
-    return _configured("BLENDIN_CONFIG") or Path(user_config_dir("blendin"))
-
-
-def _configured(variable: str) -> Path | None:
-    """Return the folder that an environment variable names, None where it is not set.
+    """Return the folder of the user's settings: ``BLENDIN_CONFIG``, else the platform's own.
 
     Raises:
-        ValueError: it is in the home folder of nobody.
+        ValueError: it is in the home folder of an unknown user.
     """
-    named = os.environ.get(variable)
-    try:
-        return Path(named).expanduser() if named else None
-    except RuntimeError:
-        raise ValueError(f"{variable} is {named!r}: no user of that name has a home") from None
+    return named_folder("BLENDIN_CONFIG", user_config_dir("blendin"))
 
 
 def models_folder() -> Path:

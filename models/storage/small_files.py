@@ -1,4 +1,4 @@
-"""Small files of ours, read and written whole."""
+"""Small files, read and written whole."""
 
 from __future__ import annotations
 
@@ -6,18 +6,58 @@ import contextlib
 import errno
 import json
 import os
+from codecs import BOM_UTF8
 from pathlib import Path
+from typing import Any
 
-from blendin_mlx.input_text import read_text
+from blendin_mlx.input_text import decoded, read_text
+
+from ..errors import ModelError, first_line
+
+LARGEST = 100_000_000  # bytes of a JSON file; the largest tokenizers have 40 million
+
+
+def parse_json(text: str) -> Any:
+    """Return what a JSON text of a model says; unlike a user's it may hold ``Infinity``.
+
+    Raises:
+        ValueError: it is not JSON, or nests too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+
+
+def load_json(path: Path, limit: int = LARGEST) -> Any:
+    """Return what a JSON file of a model folder says.
+
+    A byte-order mark is refused: mlx-lm and transformers, which read the same files, do so too.
+
+    Raises:
+        ModelError: naming the file, which is not there, has more than ``limit`` bytes, is not UTF-8
+            or not JSON, or nests too deeply.
+    """
+    try:
+        _require_regular(path)
+        if (size := path.stat().st_size) > limit:
+            raise ModelError(f"{path} is too large: it has {size} bytes")
+        data = path.read_bytes()
+        if data.startswith(BOM_UTF8):
+            raise ValueError("it begins with a byte-order mark; save it without one")
+        return parse_json(decoded(data, "it"))
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelError(f"{path} is no valid JSON: {first_line(error)}") from None
 
 
 def read_json(path: Path) -> object:
-    """Return what a small file holds, None where it is not there or damaged."""
+    """Return what a small JSON file says, None where it is missing or damaged."""
     try:
-        content: object = json.loads(read_regular(path))
-    except (OSError, ValueError, RecursionError):
+        return parse_json(read_regular(path))
+    except (OSError, ValueError):
         return None
-    return content
 
 
 def read_regular(path: Path) -> str:
@@ -27,13 +67,29 @@ def read_regular(path: Path) -> str:
         OSError: it is not there, or is a pipe or a device, which might never end.
         ValueError: it is not UTF-8.
     """
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    _require_regular(path)
     return read_text(path)
 
 
+def _require_regular(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file of a folder that nobody reads yet.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def replace_file(path: Path, content: str) -> None:
-    """Write a small file whole; where that cannot be, it is not there and costs time later."""
+    """Replace a small file atomically; if it cannot be written, it stays as it is.
+
+    Only for what can be computed again: nothing is raised.
+    """
     part = path.with_name(f"{path.name}.part")  # one name: what a kill leaves is replaced
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -198,3 +198,18 @@ def test_index_that_promises_more(folder, places, named):
 def test_other_kinds_of_weights(folder, other):
     (folder / WEIGHTS).rename(folder / other)
     assert "lacks model*.safetensors" in refusal(folder)
+
+
+@pytest.mark.parametrize("file", [CONFIG, "tokenizer_config.json", f"{WEIGHTS}.index.json"])
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"\xef\xbb\xbf{}", "byte-order mark"),
+        (b"[" * 200_000, "nests too deeply"),
+        (b"{\xff}", "is not UTF-8 text: byte 1"),
+    ],
+)
+def test_every_json_file_is_read_by_one_rule(folder, file, content, why):
+    (folder / file).write_bytes(content)
+    assert f"{file} is no valid JSON: " in (line := refusal(folder))
+    assert why in line

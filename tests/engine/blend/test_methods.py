@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.blend import formulas
-from blendin_mlx.blend.methods import METHODS, Advice, Method, Target, View, make_method
+from blendin_mlx.blend.method import Advice, Method, Target, View
+from blendin_mlx.blend.methods import METHODS, make_method
 
 SIZE = 12
 GATED = ("blendin", "fixed", "nudging")

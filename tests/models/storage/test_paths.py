@@ -27,6 +27,14 @@ def test_home_follows_the_environment(monkeypatch):
     assert paths.home().name == "blendin"
 
 
+def test_a_relative_home_is_one_folder_wherever_the_program_goes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BLENDIN_HOME", f"cache of {tmp_path.name}")
+    assert paths.home() == tmp_path / f"cache of {tmp_path.name}"
+    monkeypatch.chdir("/")
+    assert paths.home() == tmp_path / f"cache of {tmp_path.name}"
+
+
 def test_a_model_needs_all_its_files(kept):
     assert paths.is_installed("m")
     for file in (*paths.REQUIRED, "model.safetensors"):
