@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..decoding.answer_options import AnswerOptions
@@ -55,7 +55,7 @@ class _Answer:
     running: Running
     readers: RowReaders | PromptCache
     random: RandomStream | None
-    waiting: Request | None = None
+    waiting: Request = field(default_factory=lambda: Values(()))
 
     def drawing(self) -> AbstractContextManager[None]:
         return self.random.drawing() if self.random else nullcontext()
@@ -151,8 +151,9 @@ class BatchDecoder:
     def _asking(self, role: Role) -> Iterator[tuple[RaggedRow, Sequence[int], _Answer]]:
         """Find the rows of a model that an answer waits for, what they shall read, and for whom."""
         for answer in self.answers:
-            request = answer.waiting
-            row = request.context if isinstance(request, Reading) else None
+            if not isinstance(request := answer.waiting, Reading):
+                continue
+            row = request.context
             if isinstance(row, RaggedRow) and row.rows is self._contexts.get(role):
                 yield row, request.tokens, answer
 

@@ -132,7 +132,7 @@ def _grown(held: mx.array, rows: int, positions: int) -> mx.array:
 
 def _copied(held: mx.array, source: int, target: int, length: int) -> mx.array:
     held = _grown(held, target + 1, length)
-    if source != target:
+    if length and source != target:
         beginning = mx.contiguous(held[source, :, :length])
         mx.eval(beginning)  # else the whole array would be copied to keep it
         held[target, :, :length] = beginning

@@ -184,7 +184,7 @@ def obstacle(model: LanguageModel) -> str | None:
         rows = context.after(trial)
         alone = mx.stack([model.network(mx.array([ids]))[0, -1] for ids in TRIAL])
         off = mx.abs(rows - alone).max() / mx.abs(alone).max()
-        agrees = off.item() < TRIAL_TOLERANCE
+        agrees = bool((off < TRIAL_TOLERANCE).item())
     except (TypeError, ValueError, AttributeError, IndexError):  # it wants another kind of cache
         agrees = False
     return None if agrees else f"the network of {model.name} cannot read several answers at once"

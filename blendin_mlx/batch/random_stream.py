@@ -27,14 +27,11 @@ class RandomStream:
     @contextmanager
     def drawing(self) -> Iterator[None]:
         """Context manager: mlx's random state is this one's; mlx's own is lost."""
-        high, low = _words(self._key)
+        words: Any = self._key.tolist()
+        high, low = words
         mx.random.seed(high << 32 | low)
         try:
             yield
         finally:
-            self._key = mx.random.state[0]
-
-
-def _words(key: mx.array) -> tuple[int, int]:
-    words: Any = key.tolist()
-    return words[0], words[1]
+            state: Any = mx.random.state
+            self._key = state[0]
