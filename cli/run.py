@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -15,15 +17,29 @@ from .errors import FAILURE, INTERRUPTED
 from .options.groups import blend_options
 from .options.override import overridden
 from .options.settings import Settings
+from .options.types import BatchSize
 from .session import Session
-from .terminal.interrupts import interruptible
+from .side_by_side import answer_several
+from .terminal.interrupts import interruptible, unswallowed_interrupt
 from .terminal.output import Output, counted, say
 from .terminal.quiet import quiet_option
+
+if TYPE_CHECKING:
+    from blendin_mlx.batch.batch_generation import BatchPrompt
+
+Numbered = tuple[int, dict[str, Any]]  # a line's number, and its result object
 
 
 @click.command()
 @click.argument("file", type=click.File("rb"), metavar="IN.jsonl")
 @blend_options
+@click.option(
+    "--batch",
+    type=BatchSize(),
+    default="1",
+    show_default=True,
+    help="Write so many answers at once; auto goes by memory and by what a pass costs here.",
+)
 @click.option(
     "--resume-from",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -31,7 +47,9 @@ from .terminal.quiet import quiet_option
     help="Skip the lines that are answered there.",
 )
 @quiet_option
-def run(file: IO[bytes], settings: Settings, resume_from: Path | None, quiet: bool) -> int:
+def run(
+    file: IO[bytes], settings: Settings, batch: int | None, resume_from: Path | None, quiet: bool
+) -> int:
     """Answer every line of IN.jsonl ("-" for standard input), in order.
 
     A line is an object with "prompt" or "messages", perhaps an "id", and options by their long
@@ -39,30 +57,35 @@ def run(file: IO[bytes], settings: Settings, resume_from: Path | None, quiet: bo
     of generate --json. A bad line gives {"error": …}, and the exit code 1 at the end. What the
     prompts have in common at their beginning is read once.
 
+    With --batch, answers are written side by side, each as it would be alone; they come out in the
+    order of their lines. So many lines are read ahead, and nothing is drafted.
+
     \b
     Examples:
       blendin run prompts.jsonl > answers.jsonl
+      blendin run --batch auto prompts.jsonl > answers.jsonl
       echo '{"prompt": "Say hello."}' | blendin run - | jq -r .text
       blendin run prompts.jsonl --resume-from answers.jsonl >> answers.jsonl
     """
+    if batch != 1 and settings.prompt_cache is not None:
+        raise click.UsageError("--prompt-cache cannot be used with --batch; leave one of them out")
     answered = _answered(resume_from) if resume_from else frozenset()
     if resume_from:
         _mend_end(resume_from)
     session = Session(settings, quiet)
     session.keep_beginning()
+    lines = ((number, line) for number, line in _lines(file) if number not in answered)
+    answers = _Answers(session, settings)
+    results = answers.one_by_one(lines) if batch == 1 else answers.side_by_side(lines, batch)
     output = Output()
     done = failed = 0
-    for number, line in _lines(file):
-        if number in answered:
-            continue
-        with interruptible() as interrupt:
-            result = _answer(session, settings, line, interrupt)
+    for number, result in results:
         done, failed = done + 1, failed + ("error" in result)
         if "error" in result:
             say(f"line {number}: {result['error']}")
         output.write(json.dumps({"line": number, **result}, ensure_ascii=False) + "\n")
-        if interrupt.pressed:
-            return INTERRUPTED
+    if answers.interrupted:
+        return INTERRUPTED
     skipped = f", {len(answered)} answered before" if answered else ""
     say(f"{counted(done, 'line')}, {failed} of them bad{skipped}", quiet)
     return FAILURE if failed else 0
@@ -97,27 +120,115 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
             yield number, line
 
 
-def _answer(
-    session: Session,
-    settings: Settings,
-    line: bytes,
-    should_stop: Callable[[], bool],
-) -> dict[str, Any]:
-    """The result object of a line, or what is wrong with it."""
-    from blendin_mlx.errors import BlendinError
+class _Answers:
+    """The results of lines, in their order.
 
-    kept: dict[str, Any] = {}
-    try:
+    Attributes:
+        interrupted: Ctrl-C was pressed; results end with it.
+    """
+
+    def __init__(self, session: Session, settings: Settings) -> None:
+        self.interrupted = False
+        self._session = session
+        self._settings = settings
+
+    def one_by_one(self, lines: Iterable[tuple[int, bytes]]) -> Iterator[Numbered]:
+        """Answer each line when the one before it has been answered."""
+        for number, line in lines:
+            with interruptible() as interrupt:
+                yield number, self._answer(line, interrupt)
+            if interrupt.pressed:
+                self.interrupted = True
+                return
+
+    def _answer(self, line: bytes, should_stop: Callable[[], bool]) -> dict[str, Any]:
+        """Return the result object of a line, or what is wrong with it."""
+        result = _Result()
+        with result.noting():
+            *_, last = self._session.answer(self._begin(line, result), should_stop)
+            result.finish(self._session.result(last))
+        return result.fields
+
+    def _begin(self, line: bytes, result: _Result) -> list[dict[str, str]]:
+        """Go on with the settings of a line; return its conversation, and keep its id."""
         given = _parsed(line)
-        kept = {"id": given.pop("id")} if "id" in given else {}
+        if "id" in given:
+            result.fields["id"] = given.pop("id")
         messages = _messages(given)
-        session.configure(overridden(settings, given))
-        *_, last = session.answer(messages, should_stop)
-    except (ValueError, BlendinError) as error:
-        return {**kept, "error": str(error)}
-    except click.ClickException as error:
-        return {**kept, "error": error.format_message()}
-    return {**kept, **session.result(last)}
+        self._session.configure(overridden(self._settings, given))
+        return messages
+
+    def side_by_side(
+        self, lines: Iterable[tuple[int, bytes]], size: int | None
+    ) -> Iterator[Numbered]:
+        """Answer several lines at once; give each result as soon as its turn has come."""
+        from blendin_mlx.errors import BlendinError
+
+        waiting: dict[int, _Result] = {}  # by line, of all lines begun and not given yet
+        asked: list[tuple[_Result, int | None]] = []  # by prompt, with the seed of its answer
+
+        def prompts() -> Iterator[BatchPrompt]:
+            for number, line in _breaking_off(lines):
+                result = waiting[number] = _Result()
+                with result.noting():
+                    prompt = self._session.batch_prompt(self._begin(line, result))
+                    asked.append((result, prompt.seed))
+                    yield prompt
+
+        def ready() -> Iterator[Numbered]:
+            while (number := next(iter(waiting), None)) and waiting[number].is_done:
+                yield number, waiting.pop(number).fields
+
+        with interruptible() as interrupt:
+            for index, outcome in answer_several(self._session, prompts(), size, interrupt):
+                result, seed = asked[index]
+                if isinstance(outcome, BlendinError):
+                    result.fail(str(outcome))
+                elif outcome.finish_reason:
+                    result.finish({**self._session.result(outcome), "seed": seed})
+                yield from ready()
+            yield from ready()
+        self.interrupted = interrupt.pressed
+
+
+@dataclass
+class _Result:
+    """The result object of a line, while it is made."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    is_done: bool = False
+
+    def finish(self, fields: dict[str, Any]) -> None:
+        """Add what came of it."""
+        self.fields.update(fields)
+        self.is_done = True
+
+    def fail(self, message: str) -> None:
+        """Say what is wrong."""
+        self.finish({"error": message})
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Context manager: what is wrong with a line is its result."""
+        from blendin_mlx.errors import BlendinError
+
+        try:
+            yield
+        except (ValueError, BlendinError) as error:
+            self.fail(str(error))
+        except click.ClickException as error:
+            self.fail(error.format_message())
+
+
+def _breaking_off(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Give lines on; while one is waited for, Ctrl-C breaks off at once."""
+    coming = iter(lines)
+    while True:
+        with unswallowed_interrupt():
+            line = next(coming, None)
+        if line is None:
+            return
+        yield line
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import click
 
 from .options.checks import check_usable, read_schema
 from .options.method import make_method, with_reference
+from .options.sampling import sampling
 from .options.settings import Settings
 from .pair_loading import LONGEST_PROMPT, keep_resident, load_pair, named_pair
 from .prompting import notices, prompt_of
@@ -20,6 +21,7 @@ from .terminal.interrupts import unswallowed_interrupt
 from .terminal.output import say
 
 if TYPE_CHECKING:
+    from blendin_mlx.batch.batch_generation import BatchPrompt
     from blendin_mlx.decoding.answer_stream import Response
     from blendin_mlx.decoding.json_constraint import JsonConstraint
     from blendin_mlx.drafting.drafter import Drafter
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from .terminal.files import Target
 
 
-COLDEST = 1e-6  # below it 1 / temp outgrows float32, and mlx-lm draws just any token
-MILDEST = 1e-6  # a penalty below it makes infinity of a logit
 CANDIDATES = 5  # of each distribution, in a trace
 
 
@@ -195,21 +195,15 @@ class Session:
             from blendin_mlx.inspection import begun as with_beginning
 
             prompt = with_beginning(self.pair, prompt, begun)
-        constraint = self._constraint(begun)
+        options = self._answer_options(begun)
         responses = stream_generate(
             self.pair,
             prompt,
-            method=self.method,
-            max_tokens=self.settings.max_tokens,
-            stop=self.settings.stop,
-            stop_policy=self.settings.stop_policy,
-            projection=self.settings.projection,
             draft=self.drafter,
             prompt_cache=self.cache,
             should_stop=should_stop,
-            constraint=constraint,
             candidates=CANDIDATES if trace else 0,
-            **self._sampling(),
+            **options,
         )
         if writer := TraceWriter(trace, self.pair) if trace else None:
             writer.run(prompt, self._recorded())
@@ -220,13 +214,38 @@ class Session:
                     writer.step(piece)
                 if response.finish_reason:
                     writer.end(self.result(response))
+        self.look_at_end(response, options["constraint"])
+
+    def look_at_end(self, response: Response, constraint: JsonConstraint | None) -> None:
+        """Say what there is to say of a finished answer."""
         said = response.statistics
         cut = response.finish_reason != "stop"
         self.cut_json = bool(constraint and cut and not constraint.is_complete(said.token_ids))
         if self.cut_json:
             say("the answer ended before its JSON was complete; a larger --max-tokens may help")
         if why := said.draft_off:
-            self._say_once(f"drafting is off: {why}")
+            self.say_once(f"drafting is off: {why}")
+
+    def batch_prompt(self, messages: list[dict[str, str]]) -> BatchPrompt:
+        """Return a conversation to be answered with the settings of now."""
+        from blendin_mlx.batch.batch_generation import BatchPrompt
+        from blendin_mlx.decoding.answer_options import AnswerOptions
+
+        with unswallowed_interrupt():
+            prompt = self.prompt(messages)
+        return BatchPrompt(prompt, AnswerOptions(**self._answer_options()), self.seed)
+
+    def _answer_options(self, begun: Sequence[int] = ()) -> dict[str, Any]:
+        """Return the options of an answer by their names in the engine."""
+        return {
+            "method": self.method,
+            "max_tokens": self.settings.max_tokens,
+            "stop": self.settings.stop,
+            "stop_policy": self.settings.stop_policy,
+            "projection": self.settings.projection,
+            "constraint": self._constraint(begun),
+            **sampling(self.settings, self.pair.base.vocabulary.size),
+        }
 
     def _constraint(self, begun: Sequence[int]) -> JsonConstraint | None:
         from blendin_mlx.decoding.json_constraint import JsonConstraint
@@ -239,7 +258,8 @@ class Session:
         except SchemaError as error:  # a chat goes on
             raise click.UsageError(str(error)) from None
 
-    def _say_once(self, line: str) -> None:
+    def say_once(self, line: str) -> None:
+        """Say something unless it was said before."""
         if line not in self._said:
             self._said.add(line)
             say(line, self._quiet)
@@ -254,21 +274,8 @@ class Session:
         """
         prompt = prompt_of(self.pair, messages, settings or self.settings)
         for line in notices(self.pair, prompt):
-            self._say_once(line)
+            self.say_once(line)
         return prompt
-
-    def _sampling(self) -> dict[str, Any]:
-        from mlx_lm.sample_utils import make_logits_processors, make_sampler
-
-        s = self.settings
-        top_k = s.top_k if s.top_k < self.pair.base.vocabulary.size else 0  # all: no limit
-        temp = max(s.temp, COLDEST)
-        sampler = make_sampler(temp, s.top_p, s.min_p, top_k=top_k) if s.temp > 0 else None
-        processors = make_logits_processors(
-            repetition_penalty=s.repetition_penalty and max(s.repetition_penalty, MILDEST),
-            repetition_context_size=s.repetition_context_size,
-        )
-        return {"sampler": sampler, "logits_processors": processors}
 
     def _recorded(self) -> dict[str, Any]:
         """The settings as the trace keeps them; the method with its defaults filled in."""

@@ -26,7 +26,7 @@ ORDER = {
         *("inventory", "fetching", "pass_costs", "pair"),
     ),
     "blendin_cli": (
-        *("errors", "terminal", "options", "pair_loading", "prompting", "session"),
+        *("errors", "terminal", "options", "pair_loading", "prompting", "session", "side_by_side"),
         *("generate", "compare", "run", "bench", "doctor", "config", "reference_docs"),
         *("chat", "diagnosis", "models", "trace", "main", "__main__"),
     ),

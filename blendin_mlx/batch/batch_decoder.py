@@ -22,7 +22,7 @@ from ..prompt_cache import PromptCache, make_prompt_cache
 from ..prompts import PairPrompt
 from ..reading.reader import Progress
 from ..reading.requests import Reading, Request, Said, Values, read_back, serve
-from .ragged_context import RaggedContext, RaggedRow, obstacle
+from .ragged_context import RaggedContext, RaggedRow
 from .random_stream import RandomStream
 
 # Who is served first: all rows meet again at the base.
@@ -82,15 +82,11 @@ class BatchDecoder:
     def __init__(self, pair: Pair, *, kv_bits: int | None = None) -> None:
         self.pair = pair
         self.answers: list[_Answer] = []
-        reasons = map(obstacle, pair.models().values())
-        self.obstacle = "caches of --kv-bits hold one answer each" if kv_bits else None
-        self.obstacle = self.obstacle or next(filter(None, reasons), None)
+        self._contexts = {role: RaggedContext(model) for role, model in pair.models().items()}
+        self.obstacle = "quantized caches cannot hold several answers" if kv_bits else None
+        for context in self._contexts.values():
+            self.obstacle = self.obstacle or context.obstacle()
         self._cache = make_prompt_cache(pair, kv_bits=kv_bits) if self.obstacle else None
-        self._contexts = {
-            role: RaggedContext(model)
-            for role, model in pair.models().items()
-            if self.obstacle is None
-        }
         self._outcomes: list[tuple[int, Outcome]] = []
 
     def add(
@@ -117,6 +113,11 @@ class BatchDecoder:
         answer = _Answer(index, stream.running(), readers, random)
         self.answers.append(answer)
         self._go_on(answer, None)
+
+    @property
+    def bytes_per_token(self) -> int:
+        """What a token takes in the caches of all models."""
+        return sum(context.bytes_per_token for context in self._contexts.values())
 
     def step(self) -> list[tuple[int, Outcome]]:
         """Go on until something comes of an answer; return what did, by index.

@@ -74,7 +74,7 @@ class RaggedContext:
     """What one model has read in each of several rows.
 
     Args:
-        model: the model; see :func:`obstacle`.
+        model: the model; see :meth:`obstacle`.
         prefill_step_size: how many tokens of a row are read at once without logits.
 
     Example:
@@ -87,7 +87,9 @@ class RaggedContext:
         self.model = model
         self.prefill_step_size = prefill_step_size or (128 if is_cpu() else 2048)
         self.rows: list[RaggedRow] = []
-        self._layers = [RaggedKVCache(window) for window in _windows(model) or ()]
+        windows = _windows(model)
+        self._keeps_states = windows is None
+        self._layers = [RaggedKVCache(window) for window in windows or ()]
         self._left: list[int] = []  # what is still in the first place though its row has left
 
     def join(self) -> RaggedRow:
@@ -118,6 +120,35 @@ class RaggedContext:
             layer.copy(source, target, length)
         if target == 0:
             self._left = []
+
+    def obstacle(self) -> str | None:
+        """Return why this model cannot be read in rows, in words; None where it can.
+
+        The layers must keep plain keys and values, all of them or those of a window; and in a short
+        trial the network must say of each row what it says of that row alone.
+        """
+        if self._keeps_states:
+            return f"the cache of {self.model.name} cannot hold several answers"
+        trial = [(self.join(), ids) for ids in TRIAL]
+        try:
+            self.after([(row, ids[:-1]) for row, ids in trial])
+            rows = self.after(trial)
+            alone = mx.stack([self.model.network(mx.array([ids]))[0, -1] for ids in TRIAL])
+            off = mx.abs(rows - alone).max() / mx.abs(alone).max()
+            agrees = bool((off < TRIAL_TOLERANCE).item())
+        except (TypeError, ValueError, AttributeError, IndexError):  # it wants another cache
+            agrees = False
+        for row, _ in trial:
+            row.leave()
+        if agrees:
+            return None
+        return f"the network of {self.model.name} cannot read several answers at once"
+
+    @property
+    def bytes_per_token(self) -> int:
+        """What a token of a row takes; 0 before anything was read."""
+        held = [array for layer in self._layers for array in layer.arrays]
+        return sum(array.nbytes // (array.shape[0] * array.shape[2]) for array in held)
 
     def prefill(self, row: RaggedRow, ids: Sequence[int], progress: Progress | None = None) -> None:
         """Let a row read ``ids`` in steps, without logits."""
@@ -167,27 +198,6 @@ class RaggedContext:
             row.tokens.extend(ids)
         last = mx.array([len(ids) - 1 for _, ids in unread])
         return mx.take_along_axis(logits, last[:, None, None], axis=1)[:, 0]
-
-
-def obstacle(model: LanguageModel) -> str | None:
-    """Why a model cannot be read in rows, in words; None where it can.
-
-    Its layers must keep plain keys and values, all of them or those of a window; and a short trial
-    must give what the network gives for each row alone.
-    """
-    if _windows(model) is None:
-        return f"the cache of {model.name} cannot hold several answers"
-    context = RaggedContext(model)
-    trial = [(context.join(), ids) for ids in TRIAL]
-    try:
-        context.after([(row, ids[:-1]) for row, ids in trial])
-        rows = context.after(trial)
-        alone = mx.stack([model.network(mx.array([ids]))[0, -1] for ids in TRIAL])
-        off = mx.abs(rows - alone).max() / mx.abs(alone).max()
-        agrees = bool((off < TRIAL_TOLERANCE).item())
-    except (TypeError, ValueError, AttributeError, IndexError):  # it wants another kind of cache
-        agrees = False
-    return None if agrees else f"the network of {model.name} cannot read several answers at once"
 
 
 def _windows(model: LanguageModel) -> list[int | None] | None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blendin_mlx.backend.mlx import mx
-from blendin_mlx.batch.ragged_context import RaggedContext, RaggedRow, obstacle
+from blendin_mlx.batch.ragged_context import RaggedContext, RaggedRow
 from blendin_mlx.errors import PromptError
 from blendin_mlx.model import LanguageModel
 from tiny import network
@@ -158,7 +158,7 @@ def test_an_id_without_a_row_in_the_embedding_is_refused() -> None:
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3_text"])
 def test_plain_and_windowed_caches_hold_rows(architecture: str) -> None:
-    assert obstacle(model(architecture)) is None
+    assert RaggedContext(model(architecture)).obstacle() is None
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_plain_and_windowed_caches_hold_rows(architecture: str) -> None:
     [("mamba2", {}), ("lfm2", {"num_attention_heads": 1}), ("falcon_h1", {})],
 )
 def test_a_cache_that_keeps_a_state_is_an_obstacle(architecture: str, options: Any) -> None:
-    assert obstacle(model(architecture, **options)) == (
+    assert RaggedContext(model(architecture, **options)).obstacle() == (
         f"the cache of {architecture} cannot hold several answers"
     )
 
@@ -189,4 +189,14 @@ class Reversed(nn.Module):
 
 def test_a_network_that_mixes_rows_up_is_an_obstacle() -> None:
     mixed = LanguageModel(Reversed(model("llama").network), None, name="mixed")
-    assert obstacle(mixed) == "the network of mixed cannot read several answers at once"
+    assert (
+        RaggedContext(mixed).obstacle()
+        == "the network of mixed cannot read several answers at once"
+    )
+
+
+def test_a_token_takes_its_keys_and_values_in_every_layer() -> None:
+    rows = RaggedContext(model("llama"))
+    assert rows.obstacle() is None
+    assert rows.rows == []
+    assert rows.bytes_per_token == 2 * 2 * 32 * 4  # layers, keys and values, width, float32
