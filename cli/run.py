@@ -19,7 +19,7 @@ from .options.override import overridden
 from .options.settings import Settings
 from .options.types import BatchSize
 from .session import Session
-from .side_by_side import answer_several
+from .side_by_side import SideBySide
 from .terminal.interrupts import interruptible, unswallowed_interrupt
 from .terminal.output import Output, counted, say
 from .terminal.quiet import quiet_option
@@ -164,6 +164,7 @@ class _Answers:
         """Answer several lines at once; give each result as soon as its turn has come."""
         from blendin_mlx.errors import BlendinError
 
+        several = SideBySide(self._session, size)
         waiting: dict[int, _Result] = {}  # by line, of all lines begun and not given yet
         asked: list[tuple[_Result, int | None]] = []  # by prompt, with the seed of its answer
 
@@ -171,7 +172,7 @@ class _Answers:
             for number, line in _breaking_off(lines):
                 result = waiting[number] = _Result()
                 with result.noting():
-                    prompt = self._session.batch_prompt(self._begin(line, result))
+                    prompt = several.prompt(self._begin(line, result))
                     asked.append((result, prompt.seed))
                     yield prompt
 
@@ -180,7 +181,7 @@ class _Answers:
                 yield number, waiting.pop(number).fields
 
         with interruptible() as interrupt:
-            for index, outcome in answer_several(self._session, prompts(), size, interrupt):
+            for index, outcome in several.answer(prompts(), interrupt):
                 result, seed = asked[index]
                 if isinstance(outcome, BlendinError):
                     result.fail(str(outcome))

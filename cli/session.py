@@ -21,7 +21,6 @@ from .terminal.interrupts import unswallowed_interrupt
 from .terminal.output import say
 
 if TYPE_CHECKING:
-    from blendin_mlx.batch.batch_generation import BatchPrompt
     from blendin_mlx.decoding.answer_stream import Response
     from blendin_mlx.decoding.json_constraint import JsonConstraint
     from blendin_mlx.drafting.drafter import Drafter
@@ -195,7 +194,7 @@ class Session:
             from blendin_mlx.inspection import begun as with_beginning
 
             prompt = with_beginning(self.pair, prompt, begun)
-        options = self._answer_options(begun)
+        options = self.answer_options(begun)
         responses = stream_generate(
             self.pair,
             prompt,
@@ -226,16 +225,7 @@ class Session:
         if why := said.draft_off:
             self.say_once(f"drafting is off: {why}")
 
-    def batch_prompt(self, messages: list[dict[str, str]]) -> BatchPrompt:
-        """Return a conversation to be answered with the settings of now."""
-        from blendin_mlx.batch.batch_generation import BatchPrompt
-        from blendin_mlx.decoding.answer_options import AnswerOptions
-
-        with unswallowed_interrupt():
-            prompt = self.prompt(messages)
-        return BatchPrompt(prompt, AnswerOptions(**self._answer_options()), self.seed)
-
-    def _answer_options(self, begun: Sequence[int] = ()) -> dict[str, Any]:
+    def answer_options(self, begun: Sequence[int] = ()) -> dict[str, Any]:
         """Return the options of an answer by their names in the engine."""
         return {
             "method": self.method,

@@ -60,6 +60,10 @@ class _Answer:
     def drawing(self) -> AbstractContextManager[None]:
         return self.random.drawing() if self.random else nullcontext()
 
+    def leave(self) -> None:
+        if isinstance(self.readers, RowReaders):
+            self.readers.leave()
+
 
 class BatchDecoder:
     """Decodes several answers at once; answers join and leave at any time.
@@ -130,10 +134,12 @@ class BatchDecoder:
         return outcomes
 
     def close(self) -> None:
-        """Leave the answers as they are."""
+        """Leave the answers as they are; others may join afterwards."""
         for answer in self.answers:
             answer.running.close()
+            answer.leave()
         self.answers = []
+        self._outcomes = []
 
     def _serve(self) -> None:
         """Serve one kind of request, in all answers that wait for it."""
@@ -180,5 +186,4 @@ class BatchDecoder:
             if isinstance(end, BlendinError):
                 self._outcomes.append((answer.index, end))
             self.answers.remove(answer)
-            if isinstance(answer.readers, RowReaders):
-                answer.readers.leave()
+            answer.leave()

@@ -13,6 +13,7 @@ import click
 from ..errors import INTERRUPTED
 from ..options.groups import blend_options
 from ..options.settings import Settings
+from ..options.types import Whole
 from ..terminal.files import FileToWrite, Target, write_whole
 from ..terminal.interrupts import interruptible
 from ..terminal.output import Output, say
@@ -38,6 +39,13 @@ NAMED = 5  # bad lines of a prompt file that are named one by one
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help='A prompt a line, or .jsonl with "prompt".  [default: 30 of its own]',
 )
+@click.option(
+    "--batch",
+    type=Whole(1, 64),
+    default=1,
+    show_default=True,
+    help="Answer so many prompts at once; speeds are then those of an answer among so many.",
+)
 @click.option("--until", type=click.Choice(["stable"]), help="Stop when the rate is known to ±2 %.")
 @click.option(
     "--json", "as_json_text", is_flag=True, help="A JSON array of reports, the best first."
@@ -49,6 +57,7 @@ def diagnose(
     settings: Settings,
     guides: tuple[str, ...],
     prompts: Path | None,
+    batch: int,
     until: str | None,
     as_json_text: bool,
     html: Path | None,
@@ -77,7 +86,7 @@ def diagnose(
             for guide in found:
                 if interrupt.pressed:
                     break
-                report = measure(guide, asked, base, until is not None, interrupt, quiet)
+                report = measure(guide, asked, base, until is not None, interrupt, quiet, batch)
                 reports += [report] if report else []
         finally:  # whatever a later guide ran into, the others are told
             if reports:

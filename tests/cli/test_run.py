@@ -330,15 +330,15 @@ def test_a_result_is_written_when_its_turn_has_come(lines, monkeypatch):
         inner(self, text)
 
     monkeypatch.setattr(run_module.Output, "write", write)
-    several = run_module.answer_several
+    answer = run_module.SideBySide.answer
 
     def watched(*arguments):
-        for index, outcome in several(*arguments):
+        for index, outcome in answer(*arguments):
             if outcome.finish_reason:
                 events.append(f"ready {index}")
             yield index, outcome
 
-    monkeypatch.setattr(run_module, "answer_several", watched)
+    monkeypatch.setattr(run_module.SideBySide, "answer", watched)
     given = [{"prompt": "hi", "max_tokens": n} for n in (6, 2, 9)]
     _, code, _ = lines(given[0], given[1], b"x", given[2], options=("--batch", 3))
     assert code == 1
