@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .model import Pair
     from .tokens.projection import ProjectionRule
 
-COUNT = 5
+_COUNT = 5
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def look_at(
     method: Method,
     *,
     projection: ProjectionRule = "prefix",
-    count: int = COUNT,
+    count: int = _COUNT,
 ) -> Position:
     """What both models and the blend say after the answer ``ids``; both prompts are read anew.
 

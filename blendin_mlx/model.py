@@ -29,6 +29,7 @@ class LanguageModel:
         context: most tokens to read, in place of what the config says.
         turn_template: where it has no chat template, that of the model it is paired with: what
             that one writes around messages is not text here either.
+        template: a chat template to use in place of the tokenizer's own.
 
     Example:
         >>> LanguageModel(*mlx_lm.load("some/folder", return_config=True), name="base")
@@ -42,6 +43,7 @@ class LanguageModel:
     revision: str | None = None
     context: int | None = None
     turn_template: str | None = None
+    template: str | None = None
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -91,7 +93,7 @@ class LanguageModel:
     @property
     def chat_template(self) -> str | None:
         """The Jinja source of the model's chat template, None where it has none."""
-        template = getattr(self.tokenizer, "chat_template", None)
+        template = self.template or getattr(self.tokenizer, "chat_template", None)
         if isinstance(template, dict):
             template = template.get("default")
         return template or None
@@ -137,6 +139,14 @@ class Pair:
         for other in (self.base, self.reference):
             if other is not None:
                 other.turn_template = self.aligned.chat_template
+
+    def use_aligned_template(self, source: str) -> None:
+        """Give the aligned model another chat template, before either model reads anything.
+
+        Its turn tokens are then control tokens of both, and what ends its turns is STOP.
+        """
+        self.aligned.template = source
+        self.__post_init__()
 
     def models(self) -> dict[Role, LanguageModel]:
         """Return the models by role; the reference model only where there is one."""

@@ -26,9 +26,9 @@ from .errors import PromptCacheError
 from .model import LanguageModel, Pair, Role
 from .reading.context import Context
 
-FORMAT = "blendin prompt cache"
+_FORMAT = "blendin prompt cache"
 VERSION = "1"
-FINGERPRINT_VALUES = 32  # of each array of weights
+_FINGERPRINT_VALUES = 32  # of each array of weights
 
 Arrays = dict[str, mx.array]
 
@@ -69,7 +69,7 @@ def save_prompt_cache(path: Path, cache: PromptCache) -> None:
         >>> save_prompt_cache(Path("manual.safetensors"), cache)
     """
     arrays: Arrays = {}
-    metadata = {"format": FORMAT, "version": VERSION}
+    metadata = {"format": _FORMAT, "version": VERSION}
     for role, context in cache.contexts().items():
         tokens, states = context.kept()
         parts = _flat(states)
@@ -190,7 +190,7 @@ def fingerprint(model: LanguageModel) -> str:
     for written in model.vocabulary.token_bytes:
         digest.update(b"-" if written is None else b"%d:%b" % (len(written), written))
     weights = sorted(tree_flatten(model.network.parameters()))
-    first = [array.reshape(-1)[:FINGERPRINT_VALUES] for _, array in weights]
+    first = [array.reshape(-1)[:_FINGERPRINT_VALUES] for _, array in weights]
     mx.eval(first)
     for (name, array), values in zip(weights, first, strict=True):
         digest.update(f"{name} {array.shape} {array.dtype}".encode())
@@ -261,7 +261,7 @@ def _header(path: Path) -> dict[str, str]:
             metadata = dict(file.metadata() or {})
     except SafetensorError as error:
         raise PromptCacheError(f"{path} is no prompt cache: {error}") from None
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") != _FORMAT:
         raise PromptCacheError(f"{path} is no prompt cache")
     if metadata.get("version") != VERSION:
         raise PromptCacheError(

@@ -1,4 +1,4 @@
-"""Settings and loaded models, turned into answers: what ``generate`` and ``chat`` share."""
+"""A session: loaded models and settings that answer prompts, shared by the commands."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .options.checks import check_usable, read_schema
 from .options.method import make_method, with_reference
 from .options.sampling import sampling
 from .options.settings import Settings
-from .pair_loading import LONGEST_PROMPT, keep_resident, load_pair, named_pair
-from .prompting import notices, prompt_of
+from .pair_loading import keep_resident, load_pair, spec_of
+from .prompting import joined, notices, prompt_of
 from .terminal.interrupts import unswallowed_interrupt
 from .terminal.output import say
 
@@ -30,27 +30,26 @@ if TYPE_CHECKING:
     from .terminal.files import Target
 
 
-CANDIDATES = 5  # of each distribution, in a trace
+_CANDIDATES = 5  # of each distribution, in a trace
 
 
 class Session:
-    """Loaded models and how to blend them.
+    """Loaded models and the settings to blend them.
 
     Args:
         settings: the options of the command.
-        quiet: say nothing on stderr.
+        quiet: print nothing on stderr.
 
     Attributes:
         began: the settings at the start.
-        cut_json: the last answer was to be JSON and ended before it was complete.
-        opened: the prompt of the last answer ended in the beginning of its thinking.
+        cut_json: True if the last answer ended before its JSON was complete.
+        opened: True if the last prompt ended inside a thinking block.
 
     Raises:
         click.UsageError: one side of a pair is not named.
     """
 
     def __init__(self, settings: Settings, quiet: bool = False) -> None:
-        named = named_pair(settings.pair, settings.base, settings.aligned)
         self.settings = settings
         self._quiet = quiet
         self._said: set[str] = set()
@@ -58,30 +57,23 @@ class Session:
         self.cut_json = False
         self.opened = False
         with unswallowed_interrupt():
-            self._load(named, quiet)
+            self._load(quiet)
 
-    def _load(self, named: str | None, quiet: bool) -> None:
+    def _load(self, quiet: bool) -> None:
+        from blendin_mlx.input_text import read_text
         from blendin_mlx.prompt_cache import make_prompt_cache
 
         self.settings = settings = with_reference(self.settings, [self.settings.method])
+        spec = spec_of(settings)
         self.method = make_method(settings)
         self.schema = read_schema(settings.json_schema)
         self.began = settings
         check_usable(settings)
         started = time.perf_counter()
-        tokens = settings.max_tokens + LONGEST_PROMPT
-        self.pair = load_pair(
-            named,
-            settings.base,
-            settings.aligned,
-            quiet,
-            tokens,
-            settings.force,
-            settings.kv_bits,
-            settings.reference,
-            settings.aligned_template is None,
-        )
+        self.pair = load_pair(spec, quiet)
         self.pair.limit_context(settings.context)
+        if settings.aligned_template is not None:
+            self.pair.use_aligned_template(read_text(settings.aligned_template))
         if settings.wired_limit:
             keep_resident()
         self.load_s = time.perf_counter() - started
@@ -90,7 +82,7 @@ class Session:
         self.drafter = self._make_drafter()
 
     def _kept_cache(self) -> PromptCache | None:
-        """What the file of ``--prompt-cache`` keeps, None where there is none yet."""
+        """Load the file of ``--prompt-cache``; return None if it does not exist yet."""
         from blendin_mlx.prompt_cache import load_prompt_cache
 
         path = self.settings.prompt_cache
@@ -99,9 +91,9 @@ class Session:
         return load_prompt_cache(path, self.pair, kv_bits=self.settings.kv_bits)
 
     def keep_beginning(self, *documents: str) -> None:
-        """Read the system prompt, and documents, into the file of ``--prompt-cache``.
+        """Read the system prompt and documents into the file of ``--prompt-cache``.
 
-        A file that is there already stays as it is; one that keeps something else is named.
+        An existing file is kept; a message says if it holds another prefix.
         """
         from blendin_mlx.generation import read_beginning
         from blendin_mlx.prompt_cache import save_prompt_cache
@@ -110,7 +102,7 @@ class Session:
         if path is None:
             return
         if not documents and self.settings.system is None:
-            say("--prompt-cache: no system prompt and no document is there to keep", self._quiet)
+            say("--prompt-cache: there is no system prompt or document to cache", self._quiet)
             return
         made = path.exists()
         before = self._read_tokens()
@@ -123,16 +115,21 @@ class Session:
             save_prompt_cache(path, self.cache)
             say(f"{path} keeps {len(self.cache.base.tokens)} tokens of the prompt", self._quiet)
         elif before != self._read_tokens():
-            say(f"{path} keeps another beginning; remove it to have it made anew", self._quiet)
+            say(f"{path} holds another prefix; remove it to create it again", self._quiet)
 
     def _read_tokens(self) -> list[list[int]]:
         return [list(context.tokens) for context in self.cache.contexts().values()]
 
     def configure(self, settings: Settings) -> None:
-        """Go on with other settings; the models stay."""
+        """Change the settings; the models stay loaded.
+
+        Raises:
+            click.UsageError: options exclude each other, or the method does not accept one.
+            ValueError: an option is out of range.
+        """
         method = make_method(settings)
         check_usable(settings)
-        if settings.json_schema != self.settings.json_schema:  # a pipe can be read but once
+        if settings.json_schema != self.settings.json_schema:  # a pipe can be read only once
             self.schema = read_schema(settings.json_schema)
         self.method, self.settings = method, settings
         self.turn_dial(self._dial)
@@ -140,7 +137,7 @@ class Session:
 
     @property
     def dial(self) -> float:
-        """How much of the guide's weight counts, from 0 to 1."""
+        """The share of the guide's weight that counts, from 0 to 1."""
         return self._dial
 
     def turn_dial(self, value: float) -> None:
@@ -179,15 +176,17 @@ class Session:
         trace: Target | None = None,
         begun: Sequence[int] = (),
     ) -> Iterator[Response]:
-        """Answer a conversation, writing the trace on the way.
+        """Stream the answer to a conversation; write each step to the trace.
 
         Args:
-            begun: ids of the base that the answer begins with; they are not given again.
+            messages: the conversation.
+            should_stop: asked before each token; True interrupts the answer.
+            trace: the file of the trace, or None.
+            begun: ids of the base's tokens that the answer begins with; they are not yielded.
         """
         from blendin_mlx.generation import stream_generate
-        from blendin_mlx.trace.records import TraceWriter
 
-        with unswallowed_interrupt():  # a template may take seconds, and does not look around
+        with unswallowed_interrupt():  # rendering a template may take seconds
             prompt = self.prompt(messages)
         self.opened = prompt.opens_thinking
         if begun:
@@ -201,28 +200,36 @@ class Session:
             draft=self.drafter,
             prompt_cache=self.cache,
             should_stop=should_stop,
-            candidates=CANDIDATES if trace else 0,
+            candidates=_CANDIDATES if trace else 0,
             **options,
         )
-        if writer := TraceWriter(trace, self.pair) if trace else None:
-            writer.run(prompt, self._recorded())
+        for response in self._traced(responses, prompt, trace) if trace else responses:
+            yield response
+        self.remark(response, options["constraint"])
+
+    def _traced(
+        self, responses: Iterator[Response], prompt: PairPrompt, trace: Target
+    ) -> Iterator[Response]:
+        """Yield the responses, and write each to the trace."""
+        from blendin_mlx.trace.records import TraceWriter
+
+        writer = TraceWriter(trace, self.pair)
+        writer.run(prompt, self._recorded())
         for response in responses:
             yield response
-            if writer:
-                for piece in response.pieces:
-                    writer.step(piece)
-                if response.finish_reason:
-                    writer.end(self.result(response))
-        self.look_at_end(response, options["constraint"])
+            for piece in response.pieces:
+                writer.step(piece)
+            if response.finish_reason:
+                writer.end(self.result(response))
 
-    def look_at_end(self, response: Response, constraint: JsonConstraint | None) -> None:
-        """Say what there is to say of a finished answer."""
-        said = response.statistics
-        cut = response.finish_reason != "stop"
-        self.cut_json = bool(constraint and cut and not constraint.is_complete(said.token_ids))
+    def remark(self, last: Response, constraint: JsonConstraint | None) -> None:
+        """Print notices about a finished answer."""
+        ids = last.statistics.token_ids
+        cut = last.finish_reason != "stop"
+        self.cut_json = bool(constraint and cut and not constraint.is_complete(ids))
         if self.cut_json:
             say("the answer ended before its JSON was complete; a larger --max-tokens may help")
-        if why := said.draft_off:
+        if why := last.statistics.draft_off:
             self.say_once(f"drafting is off: {why}")
 
     def answer_options(self, begun: Sequence[int] = ()) -> dict[str, Any]:
@@ -245,7 +252,7 @@ class Session:
             return None
         try:
             return JsonConstraint(self.pair.base.vocabulary, self.schema, begun)
-        except SchemaError as error:  # a chat goes on
+        except SchemaError as error:  # a usage error does not end a chat
             raise click.UsageError(str(error)) from None
 
     def say_once(self, line: str) -> None:
@@ -257,18 +264,19 @@ class Session:
     def prompt(
         self, messages: list[dict[str, str]], settings: Settings | None = None
     ) -> PairPrompt:
-        """What both models read of a conversation, the system prompt first.
+        """Build the prompts of both models, the system prompt first.
 
         Args:
-            settings: others than those that hold now.
+            messages: the conversation.
+            settings: settings to use instead of the current ones.
         """
-        prompt = prompt_of(self.pair, messages, settings or self.settings)
+        prompt = prompt_of(self.pair, messages, settings or self.settings, self.began)
         for line in notices(self.pair, prompt):
             self.say_once(line)
         return prompt
 
     def _recorded(self) -> dict[str, Any]:
-        """The settings as the trace keeps them; the method with its defaults filled in."""
+        """Return the settings for the trace, with the method's defaults filled in."""
         from blendin_mlx.answer_statistics import describe_method
 
         kept = {
@@ -280,7 +288,7 @@ class Session:
         return {**kept, **describe_method(self.method), **own}
 
     def result(self, response: Response) -> dict[str, Any]:
-        """The ``--json`` object of a finished answer."""
+        """Return the ``--json`` object of a finished answer."""
         result = response.statistics.as_json()
         result["timing"] = {"load_s": round(self.load_s, 4), **result["timing"]}
         token_ids = result.pop("token_ids")
@@ -288,8 +296,3 @@ class Session:
         if self.pair.reference is not None:
             models["reference"] = self.pair.reference.name
         return {**result, "models": models, "seed": self.seed, "token_ids": token_ids}
-
-
-def joined(*parts: str) -> str:
-    """The parts of a prompt, an empty line between them."""
-    return "\n\n".join(parts)

@@ -79,7 +79,7 @@ class SideBySide:
         ):
             yield index, outcome
             if not isinstance(outcome, BlendinError) and outcome.finish_reason:
-                self._session.look_at_end(outcome, asked[index].options.constraint)
+                self._session.remark(outcome, asked[index].options.constraint)
 
     def answers(
         self, prompts: Iterable[BatchPrompt], should_stop: Callable[[], bool]

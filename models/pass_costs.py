@@ -1,4 +1,4 @@
-"""What passes of a pair cost on this machine: measured once, and kept."""
+"""Measure the cost of a pair's forward passes once per machine, and store it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILE = "costs.json"
 
 
 def kept_costs(pair: Pair) -> Costs:
-    """The costs of a pair, measured now if they never were on this machine.
+    """Return the pass costs of a pair, measuring them if this machine has no record.
 
     Example:
         >>> Drafter("auto", costs=kept_costs(pair))
@@ -39,7 +39,7 @@ def kept_costs(pair: Pair) -> Costs:
 
 
 def _key(pair: Pair) -> str:
-    """The pair and whatever its passes depend on."""
+    """Return a key of everything that the costs depend on: models, machine, BLAS, threads, MLX."""
     models = (f"{model.path or model.name}@{model.revision}" for model in (pair.base, pair.aligned))
     threads = os.environ.get("OPENBLAS_NUM_THREADS", "")
     machine = platform.node(), os.cpu_count(), mlx.BLAS.name, threads, version("mlx")

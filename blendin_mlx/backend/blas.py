@@ -34,9 +34,9 @@ __all__ = ["Blas", "preload"]
 
 BlasName = Literal["openblas", "system", "custom", "reference", "native"]
 
-PREFIX = b"scipy_"
+_PREFIX = b"scipy_"
 SYSTEM_LIBRARY = "libopenblas.so.0"
-PATCHELF_SECONDS = 60
+_PATCHELF_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -250,16 +250,16 @@ def _make_copy(source: Path, copy: Path) -> None:
     """
     patchelf = _patchelf()
     # Also finds a few names in the file that are no exported symbols; patchelf ignores those.
-    names = sorted(set(re.findall(rb"\b" + PREFIX + rb"\w+", source.read_bytes())))
+    names = sorted(set(re.findall(rb"\b" + _PREFIX + rb"\w+", source.read_bytes())))
     private_folder(copy.parent)
     with tempfile.TemporaryDirectory(dir=copy.parent, prefix=".new-") as folder:
         renames, made = Path(folder, "names"), Path(folder, copy.name)
-        renames.write_bytes(b"".join(b"%s %s\n" % (x, x.removeprefix(PREFIX)) for x in names))
+        renames.write_bytes(b"".join(b"%s %s\n" % (x, x.removeprefix(_PREFIX)) for x in names))
         command = [patchelf, "--rename-dynamic-symbols", str(renames)]
         # Its own soname: a library that needs the prefixed one must not be given this one.
         command += ["--set-soname", copy.name, "--output", str(made), str(source)]
         subprocess.run(
-            command, check=True, capture_output=True, text=True, timeout=PATCHELF_SECONDS
+            command, check=True, capture_output=True, text=True, timeout=_PATCHELF_SECONDS
         )
         made.chmod(0o600)
         os.replace(made, copy)

@@ -27,7 +27,7 @@ __all__ = [
     "private_folder",
 ]
 
-KERNELS = "kernels"  # in the cache folder; MLX makes a folder of each of its versions there
+_KERNELS = "kernels"  # in the cache folder; MLX makes a folder of each of its versions there
 
 
 def home() -> Path:
@@ -101,7 +101,7 @@ def private_folder(path: Path) -> Path:
 
 def _kernel_folder() -> Path:
     with suppress(OSError, ValueError):  # an unusable cache is named where models are looked for
-        folder = private_folder(home() / KERNELS)
+        folder = private_folder(home() / _KERNELS)
         if os.access(folder, os.W_OK):
             return folder
     folder = Path(tempfile.mkdtemp(prefix="blendin-"))

@@ -42,20 +42,20 @@ class Target(NamedTuple):
 
 
 class Method(Protocol):
-    """A gate and a target distribution ; see the module."""
+    """A gate and a target distribution (see the module's first lines)."""
 
     name: ClassVar[str]
 
     @property
     def needs_reference(self) -> bool:
-        """Whether the target needs the guide's unaligned twin."""
+        """True if the target needs the guide's unaligned twin."""
 
     @property
     def asks(self) -> bool:
-        """Whether the guide can be asked at all with these options."""
+        """True if the guide can be asked at all with these options."""
 
     def unsure(self, view: View, greedy: bool) -> mx.array:
-        """The gate, ``[...]`` booleans from what the base says.
+        """Return the gate, ``[...]`` booleans from what the base says.
 
         Args:
             view: the base's distribution.
@@ -63,4 +63,4 @@ class Method(Protocol):
         """
 
     def target(self, base: View, aligned: Advice) -> Target:
-        """The distribution that decides where the gate is open."""
+        """Return the distribution that decides where the gate is open."""

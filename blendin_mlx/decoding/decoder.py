@@ -28,7 +28,7 @@ from .top_tokens import Shortlist
 
 
 class Decoder:
-    """Decodes one answer.
+    """The decoder of one answer.
 
     :meth:`step` decides the next token and writes it to the answer, :meth:`take_back` undoes some,
     :meth:`settle` ends it. No step may follow one that is a stop.

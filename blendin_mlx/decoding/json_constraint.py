@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MISSING = 'holding answers to a JSON schema needs llguidance: pip install "blendin-mlx[json]"'
 # On one line: a model that may write white space between any two tokens may do so for ever.
-LAYOUT: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_LAYOUT: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 def check_schema(schema: Any) -> str:
@@ -43,7 +43,7 @@ def check_schema(schema: Any) -> str:
         raise SchemaError("no JSON schema: that is an object")
     try:
         written = json.dumps({} if schema is True else schema, allow_nan=False)
-        grammar = LLMatcher.grammar_from_json_schema(written, defaults=LAYOUT)
+        grammar = LLMatcher.grammar_from_json_schema(written, defaults=_LAYOUT)
     except (ValueError, TypeError, RecursionError) as error:
         raise SchemaError(f"no JSON schema: {error}") from None
     wrong, reasons = LLMatcher.validate_grammar_with_warnings(grammar)

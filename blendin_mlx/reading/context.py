@@ -23,7 +23,7 @@ from .reader import Progress, RewindsBy
 # layer of a small model is a large part of its work.
 HEAD_ROWS = 32
 SNAPSHOTS = 8
-KEPT_ROWS = 32
+_KEPT_ROWS = 32
 KV_GROUP = 32  # values quantized together
 
 
@@ -96,9 +96,9 @@ class Context:
     def _keep(self, logits: mx.array) -> None:
         """Remember the logits of a pass, which end after the last token."""
         first = len(self.tokens) - len(logits) + 1
-        for n in range(max(0, len(logits) - KEPT_ROWS), len(logits)):
+        for n in range(max(0, len(logits) - _KEPT_ROWS), len(logits)):
             self._rows[first + n] = logits[n : n + 1]
-        for length in sorted(self._rows)[:-KEPT_ROWS]:
+        for length in sorted(self._rows)[:-_KEPT_ROWS]:
             del self._rows[length]
 
     def knows(self, tokens: Sequence[int]) -> bool:

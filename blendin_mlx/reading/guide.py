@@ -18,7 +18,7 @@ from ..tokens.projection import Projection
 from .reader import Reader
 from .requests import Deciding, run, said
 
-MOST_TOKENS_A_CHARACTER = 4  # one for each byte
+_MOST_TOKENS_A_CHARACTER = 4  # one for each byte
 
 
 class Reference(NamedTuple):
@@ -81,7 +81,7 @@ class Guide:
         """Whether a context of the guide's has no room for another token."""
         models = [context.model for context in self.contexts()]
         limit = min((m.context_limit for m in models if m.context_limit is not None), default=None)
-        most = len(self._prompt) + MOST_TOKENS_A_CHARACTER * len(answer.text) + len(answer.ids)
+        most = len(self._prompt) + _MOST_TOKENS_A_CHARACTER * len(answer.text) + len(answer.ids)
         if limit is None or most < limit:  # far from it: the text need not be tokenized
             return False
         return len(self.sequence(answer)) >= limit

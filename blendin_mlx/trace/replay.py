@@ -62,7 +62,7 @@ class Replay:
             self.guide = self._make_guide(run["aligned_prompt"]["ids"], run.get("projection"))
 
     def _after_prompt(self, model: LanguageModel, prompt: Sequence[int]) -> Context:
-        """A context that has read a prompt in the passes in which the run did.
+        """Return a context that has read a prompt in the passes in which the run did.
 
         A quantized cache is rounded between passes, so that it matters which they were.
         """
@@ -94,7 +94,7 @@ class Replay:
         return rules.permitted(probs, banned, allowed)
 
     def _unsure(self, view: View, step: Record) -> bool:
-        """Whether the gate was open; as recorded where rounding may have decided that."""
+        """Return whether the gate was open; as recorded where rounding may have decided that."""
         margin = rules.gate_margin(self.method, _item(view.confidence))
         if margin is not None and self.method.asks and abs(margin) < self.near_tie:
             return step["alpha"] is not None
@@ -102,7 +102,7 @@ class Replay:
         return bool(_item(self.method.unsure(view, takes_top)))
 
     def expect(self, index: int, step: Record) -> Record:
-        """What the record should say, given the token that it says was chosen."""
+        """Return what the record should say, given the token that it says was chosen."""
         view = next(self.views)
         token = step["id"]
         asked = step["alpha"] is not None or step["stop_check"]
@@ -121,7 +121,7 @@ class Replay:
         return expected
 
     def _candidates(self, view: View, advice: Advice | None, step: Record) -> Record:
-        """The likeliest tokens of each distribution that was at hand, as many as are recorded."""
+        """Return the likeliest tokens of each known distribution, as many as are recorded."""
         recorded, pair = step.get("candidates", {}), self.pair
         lists: Record = {"base": self._ranked(view.probs, recorded.get("base"), pair.base)}
         lists |= {"aligned": [], "blend": []}
@@ -134,7 +134,7 @@ class Replay:
         return lists
 
     def _ranked(self, probs: mx.array, recorded: Any, model: LanguageModel) -> list[Record]:
-        """The likeliest tokens; of two that are as likely, the recorded one."""
+        """Return the likeliest tokens; of two that are as likely, the recorded one."""
         given = recorded or [{"id": -1}]
         ranked = []
         for one, other in zip(likeliest(probs, len(given)), given, strict=False):
@@ -167,8 +167,8 @@ class Replay:
     def _question(self, view: View, step: Record, forced: bool) -> rules.Question:
         """Return what the guide was asked where no weight is recorded.
 
-        Some of that is not recorded: what the base drew where the guide ended the answer, how many
-        ends had been taken back, and that one was where the guide then found the answer over.
+        A trace does not keep what the base drew where the guide ended the answer, how many ends
+        had been taken back, and that one was undone where the guide then ended the answer.
         """
         if self.guide is None or not self.guide.can_read(self.answer):
             return "nothing"
@@ -207,7 +207,7 @@ class Replay:
         }
 
     def _choice(self, probs: mx.array, token: int, forced: int | None = None) -> Record:
-        """The facts about the recorded choice, and the choice that follows."""
+        """Return the facts about the recorded choice, and the choice that follows."""
         best = _item(probs.argmax())
         facts = rules.choice_facts(probs, mx.array([token]), self.vocabulary.stop)
         choice = rules.Choice(*map(_item, facts))

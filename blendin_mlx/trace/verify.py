@@ -35,14 +35,14 @@ class Mismatch:
 
 
 def tolerance_of(run: Record) -> float:
-    """How far a recorded probability may be off: more where the caches were quantized."""
+    """Return how far a recorded probability may be off; more if the caches were quantized."""
     return _TOLERANCE if run.get("kv_bits") is None else QUANTIZED_TOLERANCE
 
 
 def verify(
     pair: Pair, records: Sequence[Record], tolerance: float | None = None
 ) -> Mismatch | None:
-    """The first step that does not follow from the models, None where all do.
+    """Return the first step that does not follow from the models, None if all do.
 
     Args:
         records: a trace, as :func:`.records.read_trace` gives it.

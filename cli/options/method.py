@@ -1,4 +1,4 @@
-"""The method that the options mean, and what becomes of its options with another method."""
+"""Build the method from the options, and adapt options when the method changes."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .settings import Settings
+from .settings import DEFAULT_PAIR, Settings
 
 if TYPE_CHECKING:
     from blendin_mlx.blend.method import Method
 
-# How a user spells what the engine calls an option of a method.
+# Command-line spelling of the engine's option names.
 SPELLED = {"tau": "--tau", "alpha": "--alpha", "lambda_": "--lambda", "beta": "--beta"}
 
 
 def make_method(settings: Settings) -> Method:
-    """The method with the options that were given.
+    """Build the method with the given options.
 
     Raises:
-        click.UsageError: an option that the method does not have, or it needs a reference model and
-            there is none.
-        ValueError: an option out of range.
+        click.UsageError: the method does not accept an option, or lacks its reference model.
+        ValueError: an option is out of range.
     """
     from blendin_mlx.blend import methods
 
@@ -46,7 +45,7 @@ def make_method(settings: Settings) -> Method:
 
 
 def lacking(method: str, names: Sequence[str]) -> list[str]:
-    """Those of some settings of methods that this one does not have."""
+    """Return the option names that `method` does not accept."""
     from blendin_mlx.blend import methods
 
     known = methods.option_names(method)
@@ -55,22 +54,22 @@ def lacking(method: str, names: Sequence[str]) -> list[str]:
 
 
 def with_method(settings: Settings, method: str) -> Settings:
-    """The settings for another method; what it does not have is left at its default."""
+    """Return the settings for another method; options that it does not accept are reset."""
     if method == settings.method:
         return settings
     lost = ["lambda_", *lacking(method, ("tau", "alpha", "beta"))]  # each has a λ of its own
     if settings.method == "fixed" and method == "blendin":
-        lost.append("alpha")  # which would make it the other one
+        lost.append("alpha")  # with it, blendin means fixed
     changes: dict[str, Any] = dict.fromkeys(lost)
     return replace(settings, method=method, **changes)
 
 
 def with_reference(settings: Settings, methods: Iterable[str]) -> Settings:
-    """With the reference model of the catalogue's pair, where one of the methods needs it."""
+    """Return the settings with the pair's reference model, if one of the methods needs it."""
     from blendin_mlx.blend.methods import make_method as plain
     from blendin_models.catalogue import entries
 
-    pair = entries.pairs().get(settings.pair or "demo")
+    pair = entries.pairs().get(settings.pair or DEFAULT_PAIR)
     own = settings.reference is not None or settings.aligned is not None
     if own or pair is None or not any(plain(name).needs_reference for name in methods):
         return settings

@@ -6,8 +6,8 @@ from typing import Any
 
 from .settings import Settings
 
-_COLDEST = 1e-6  # below it 1 / temp outgrows float32, and mlx-lm draws just any token
-_MILDEST = 1e-6  # a penalty below it makes infinity of a logit
+_COLDEST = 1e-6  # lower temperatures overflow float32 in 1 / temp, and mlx-lm draws any token
+_MILDEST = 1e-6  # smaller penalties make logits infinite
 
 
 def sampling(settings: Settings, size: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The values of the options that commands share, as one record.
 
-The names of methods and templates are written out here because importing the engine to ask it
-would make ``--help`` slow. A test holds them to the engine's.
+The names of methods and templates are repeated here because importing the engine would make
+``--help`` slow. A test compares them with the engine's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from blendin_mlx.drafting.drafter import Draft
     from blendin_mlx.tokens.projection import ProjectionRule
 
+DEFAULT_PAIR = "demo"
 METHODS = (
     *("base", "aligned", "blendin", "fixed", "nudging", "ensemble", "kad", "confidence-bet"),
     "proxy-tuning",

@@ -1,4 +1,4 @@
-"""Types of option values: what click's own let through is refused here."""
+"""Types of option values, stricter than click's own."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ else:
     ParamType = click.ParamType
 
 BASE_TEMPLATES = ("query", "examples", "transcript", "plain", "chat")
-MOST = 2**53  # of whatever is counted: what JSON keeps exactly
+MOST = 2**53  # the largest integer that JSON keeps exactly
 LARGEST = 3e38  # what float32 holds
 
 
 class Number(click.FloatRange):
-    """A number in a range, finite in float32; click's own lets NaN through."""
+    """A number in a range, finite in float32; click's own accepts NaN."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """The number."""
+        """Convert and validate a number."""
         try:
             number = float(super().convert(value, param, ctx))
         except OverflowError:
             number = float("inf")
         if not abs(number) <= LARGEST:  # NaN fails too
-            self.fail(f"{value} is no finite number", param, ctx)
+            self.fail(f"{value} is not a finite number", param, ctx)
         return number
 
 
 class Whole(click.IntRange):
-    """A whole number in a range; click's own cuts 2.5 to 2 and fails on infinity."""
+    """An integer in a range; click's own truncates 2.5 to 2 and crashes on infinity."""
 
     def __init__(self, min: int, max: int = MOST) -> None:
         super().__init__(min, max)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number."""
+        """Convert and validate an integer."""
         if isinstance(value, float) and not value.is_integer():
             self.fail(f"{value} is not a whole number", param, ctx)
         return int(super().convert(value, param, ctx))
@@ -54,7 +54,7 @@ class Alpha(ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float | None:
-        """None for ``auto``."""
+        """Convert and validate a weight; return None for ``auto``."""
         if value is None or value == "auto":
             return None
         try:
@@ -64,14 +64,14 @@ class Alpha(ParamType):
 
 
 class DraftTokens(ParamType):
-    """``auto``, or how many tokens to draft at once."""
+    """``auto``, or the number of tokens per draft."""
 
     name = "auto|1..16"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | None:
-        """None for ``auto``."""
+        """Convert and validate a number of tokens; return None for ``auto``."""
         if value is None or value == "auto":
             return None
         try:
@@ -105,7 +105,7 @@ class Template(ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str | Path:
-        """The name, or the path of an existing file."""
+        """Return the name of a built-in template, or the path of an existing file."""
         if value in BASE_TEMPLATES:
             return str(value)
         if not Path(value).exists() or Path(value).is_dir():

@@ -18,7 +18,7 @@ LARGEST = 100_000_000  # bytes of a JSON file; the largest tokenizers have 40 mi
 
 
 def parse_json(text: str) -> Any:
-    """Return what a JSON text of a model says; unlike a user's it may hold ``Infinity``.
+    """Parse the JSON text of a model file; unlike a user's it may hold ``Infinity``.
 
     Raises:
         ValueError: it is not JSON, or nests too deeply.
@@ -30,13 +30,13 @@ def parse_json(text: str) -> Any:
 
 
 def load_json(path: Path, limit: int = LARGEST) -> Any:
-    """Return what a JSON file of a model folder says.
+    """Parse a JSON file of a model folder.
 
-    A byte-order mark is refused: mlx-lm and transformers, which read the same files, do so too.
+    A byte-order mark is refused, as mlx-lm and transformers do, which read the same files.
 
     Raises:
-        ModelError: naming the file, which is not there, has more than ``limit`` bytes, is not UTF-8
-            or not JSON, or nests too deeply.
+        ModelError: the file is missing, has more than ``limit`` bytes, is not UTF-8 or not JSON,
+            or nests too deeply.
     """
     try:
         _require_regular(path)
@@ -49,11 +49,11 @@ def load_json(path: Path, limit: int = LARGEST) -> Any:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise ModelError(f"{path} is no valid JSON: {first_line(error)}") from None
+        raise ModelError(f"{path} is not valid JSON: {first_line(error)}") from None
 
 
 def read_json(path: Path) -> object:
-    """Return what a small JSON file says, None where it is missing or damaged."""
+    """Parse a small JSON file; return None if it is missing or damaged."""
     try:
         return parse_json(read_regular(path))
     except (OSError, ValueError):
@@ -64,7 +64,7 @@ def read_regular(path: Path) -> str:
     """Return the text of a small regular file.
 
     Raises:
-        OSError: it is not there, or is a pipe or a device, which might never end.
+        OSError: it is missing, or is a pipe or a device, which might never end.
         ValueError: it is not UTF-8.
     """
     _require_regular(path)
@@ -77,7 +77,7 @@ def _require_regular(path: Path) -> None:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write a JSON file of a folder that nobody reads yet.
+    """Write a JSON file, not atomically: for folders that are still being built.
 
     Raises:
         OSError: it cannot be written.
@@ -88,12 +88,12 @@ def write_json(path: Path, content: object) -> None:
 def replace_file(path: Path, content: str) -> None:
     """Replace a small file atomically; if it cannot be written, it stays as it is.
 
-    Only for what can be computed again: nothing is raised.
+    Errors are ignored, so it suits only what can be computed again.
     """
-    part = path.with_name(f"{path.name}.part")  # one name: what a kill leaves is replaced
+    part = path.with_name(f"{path.name}.part")  # a fixed name: leftovers of a kill are replaced
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.unlink(missing_ok=True)  # a pipe would wait, a link lead elsewhere
+        part.unlink(missing_ok=True)  # a pipe would block, a link would lead elsewhere
         with part.open("x", encoding="utf-8") as file:
             file.write(content)
         os.replace(part, path)

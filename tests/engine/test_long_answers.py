@@ -30,6 +30,7 @@ SMALL_WINDOW = {"sliding_window": 32}
 ONE_HEAD = {"num_attention_heads": 1}  # as wide as what is quantized together
 QUANTIZED = 5e-3
 DEMO_LENGTH = 200
+DEMO_COMPARED = 3  # one position in so many: its vocabulary has 262,144 tokens
 DAY = "On day {} I walked along the coast and counted {} gulls and {} seals, then went home. "
 DIARY = "".join(DAY.format(n, 2 * n, n + 3) for n in range(1, 16)) + "Go on with my diary."
 TWO = ["".join(letters) for letters in product("abcdefghi", repeat=2)]
@@ -253,7 +254,10 @@ def fresh_confidence(model: LanguageModel, prompt: list[int], written: list[int]
 
 
 def test_a_long_answer_of_the_demo_pair_follows_without_any_cache(demo_pair: Pair) -> None:
-    """Its window of 512 is full long before the end; every token needs both models."""
+    """Its window of 512 is full long before the end; every token needs both models.
+
+    No tiny model has a published window, quantized weights and a vocabulary of this size at once.
+    """
     long = long_answer(demo_pair, DIARY, max_tokens=DEMO_LENGTH, stop_policy="blend")
     base_prompt, aligned_prompt = long.prompts
     assert len(base_prompt) < 512 < len(base_prompt) + DEMO_LENGTH - 50
@@ -269,9 +273,10 @@ def test_a_long_answer_of_the_demo_pair_follows_without_any_cache(demo_pair: Pai
     assert verify(demo_pair, [run, *steps]) is None
     oracle = Oracle(demo_pair, tau=1.0, stop_policy="blend")
     oracle.read_ahead(base_prompt, aligned_prompt, long.ids)
-    for n, piece in enumerate(long.pieces):
+    for n in range(0, DEMO_LENGTH, DEMO_COMPARED):
+        step = long.pieces[n].step
         said = oracle.distribution(demo_pair.base, base_prompt + long.ids[:n])
-        assert said.max() == pytest.approx(piece.step.base.prob, abs=1e-3)
-        assert said.max() - said[piece.step.base.id] < NEAR_TIE
-        if n % (DEMO_LENGTH // 20) == 0:
-            assert_follows([piece.step], [oracle.step(*long.prompts, long.ids[:n])])
+        assert said.max() == pytest.approx(step.base.prob, abs=1e-3)
+        assert said.max() - said[step.base.id] < NEAR_TIE
+        if n % (DEMO_COMPARED * 4) == 0:
+            assert_follows([step], [oracle.step(*long.prompts, long.ids[:n])])

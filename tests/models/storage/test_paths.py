@@ -1,4 +1,4 @@
-"""Where models are kept."""
+"""The folders that models are stored in."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_remove_counts_what_it_frees(kept):
         paths.remove("m")
 
 
-def test_what_is_half_removed_is_no_model(kept, monkeypatch):
+def test_a_partly_removed_folder_is_not_a_model(kept, monkeypatch):
     def interrupted(folder):
         raise KeyboardInterrupt
 
@@ -70,7 +70,7 @@ def test_what_is_half_removed_is_no_model(kept, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../m", "m/..", "/m", "m\n", "-m", "m\0", "é"])
-def test_names_that_could_leave_the_folder(kept, name):
-    with pytest.raises(ModelError, match="is no model name"):
+def test_names_that_could_leave_the_folder_are_refused(kept, name):
+    with pytest.raises(ModelError, match="is not a model name"):
         paths.remove(name)
     assert kept.is_dir()
