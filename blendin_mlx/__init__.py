@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .answer_statistics import FinishReason, ModelUse, Statistics
+    from .batch.batch_decoder import BatchDecoder, Outcome
+    from .batch.batch_generation import BatchPrompt, batch_generate, batch_stream
     from .blend.method import Advice, Method, Target, View
     from .blend.methods import METHODS, make_method
     from .blend.sampling import LogitsProcessor, Sampler
+    from .decoding.answer_options import AnswerOptions
     from .decoding.answer_stream import Piece, Response
     from .decoding.json_constraint import JsonConstraint
     from .decoding.rules import StopPolicy
@@ -35,7 +38,8 @@ if TYPE_CHECKING:
     from .model import LanguageModel, Pair, Role
     from .prompt_cache import PromptCache, load_prompt_cache, make_prompt_cache, save_prompt_cache
     from .prompts import BASE_TEMPLATES, BaseTemplate, Message, PairPrompt, Prompt, build_prompt
-    from .reading.context import Context, Progress
+    from .reading.context import Context
+    from .reading.reader import Progress, Reader, RewindsBy
     from .step import Candidate, Candidates, Guidance, Source, Step
     from .tokens.answer_text import AnswerText
     from .tokens.projection import Carried, Projection, ProjectionRule
@@ -43,9 +47,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "answer_statistics": ("FinishReason", "ModelUse", "Statistics"),
+    "batch.batch_decoder": ("BatchDecoder", "Outcome"),
+    "batch.batch_generation": ("BatchPrompt", "batch_generate", "batch_stream"),
     "blend.method": ("Advice", "Method", "Target", "View"),
     "blend.methods": ("METHODS", "make_method"),
     "blend.sampling": ("LogitsProcessor", "Sampler"),
+    "decoding.answer_options": ("AnswerOptions",),
     "decoding.answer_stream": ("Piece", "Response"),
     "decoding.json_constraint": ("JsonConstraint",),
     "decoding.rules": ("StopPolicy",),
@@ -63,7 +70,8 @@ _HOMES = {
         *("BASE_TEMPLATES", "BaseTemplate", "Message", "PairPrompt", "Prompt"),
         "build_prompt",
     ),
-    "reading.context": ("Context", "Progress"),
+    "reading.context": ("Context",),
+    "reading.reader": ("Progress", "Reader", "RewindsBy"),
     "step": ("Candidate", "Candidates", "Guidance", "Source", "Step"),
     "tokens.answer_text": ("AnswerText",),
     "tokens.projection": ("Carried", "Projection", "ProjectionRule"),
@@ -75,8 +83,11 @@ __all__ = [
     "BASE_TEMPLATES",
     "METHODS",
     "Advice",
+    "AnswerOptions",
     "AnswerText",
     "BaseTemplate",
+    "BatchDecoder",
+    "BatchPrompt",
     "BlendinError",
     "Candidate",
     "Candidates",
@@ -94,6 +105,7 @@ __all__ = [
     "Method",
     "ModelUse",
     "NumericalError",
+    "Outcome",
     "Pair",
     "PairError",
     "PairPrompt",
@@ -108,6 +120,8 @@ __all__ = [
     "Proposer",
     "ProposerName",
     "Response",
+    "Reader",
+    "RewindsBy",
     "Role",
     "Sampler",
     "SchemaError",
@@ -118,6 +132,8 @@ __all__ = [
     "Target",
     "View",
     "Vocabulary",
+    "batch_generate",
+    "batch_stream",
     "build_prompt",
     "generate",
     "load_prompt_cache",

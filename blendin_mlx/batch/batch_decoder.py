@@ -79,19 +79,23 @@ class BatchDecoder:
     Example:
         >>> batch = BatchDecoder(pair)
         >>> batch.add(0, build_prompt(pair, "Hi"), AnswerOptions())
-        >>> while batch.answers:
+        >>> while batch:
         ...     for index, outcome in batch.step(): ...
     """
 
     def __init__(self, pair: Pair, *, kv_bits: int | None = None) -> None:
         self.pair = pair
-        self.answers: list[_Answer] = []
+        self._answers: list[_Answer] = []
         self._contexts = {role: RaggedContext(model) for role, model in pair.models().items()}
         self.obstacle = "quantized caches cannot hold several answers" if kv_bits else None
         for context in self._contexts.values():
             self.obstacle = self.obstacle or context.obstacle()
         self._cache = make_prompt_cache(pair, kv_bits=kv_bits) if self.obstacle else None
         self._outcomes: list[tuple[int, Outcome]] = []
+
+    def __len__(self) -> int:
+        """Return how many answers are being written."""
+        return len(self._answers)
 
     def add(
         self,
@@ -108,14 +112,14 @@ class BatchDecoder:
             index: what its outcomes are called by.
             seed: of its random numbers, where there is a sampler.
         """
-        assert self.obstacle is None or not self.answers
+        assert self.obstacle is None or not self._answers
         readers = self._cache or RowReaders(**{r: c.join() for r, c in self._contexts.items()})
         stream = begin_answer(
             self.pair, prompt, options, readers, Drafter("off"), should_stop, progress
         )
         random = RandomStream(seed) if options.sampler else None
         answer = _Answer(index, stream.running(), readers, random)
-        self.answers.append(answer)
+        self._answers.append(answer)
         self._go_on(answer, None)
 
     @property
@@ -128,36 +132,36 @@ class BatchDecoder:
 
         An answer has left when it has finished, or failed with an error; the others go on.
         """
-        while self.answers and not self._outcomes:
+        while self._answers and not self._outcomes:
             self._serve()
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
     def close(self) -> None:
         """Leave the answers as they are; others may join afterwards."""
-        for answer in self.answers:
+        for answer in self._answers:
             answer.running.close()
             answer.leave()
-        self.answers = []
+        self._answers = []
         self._outcomes = []
 
     def _serve(self) -> None:
         """Serve one kind of request, in all answers that wait for it."""
-        waiting = [(a, a.waiting) for a in self.answers if isinstance(a.waiting, Values)]
+        waiting = [(a, a.waiting) for a in self._answers if isinstance(a.waiting, Values)]
         if waiting:
             numbers = read_back([request.arrays for _, request in waiting])
             for (answer, _), read in zip(waiting, numbers, strict=True):
                 self._go_on(answer, read)
             return
         if self._cache is not None:
-            for answer in list(self.answers):
+            for answer in list(self._answers):
                 self._go_on(answer, serve(answer.waiting))
             return
         self._read(next(role for role in ORDER if any(self._asking(role))))
 
     def _asking(self, role: Role) -> Iterator[tuple[RaggedRow, Sequence[int], _Answer]]:
         """Find the rows of a model that an answer waits for, what they shall read, and for whom."""
-        for answer in self.answers:
+        for answer in self._answers:
             if not isinstance(request := answer.waiting, Reading):
                 continue
             row = request.context
@@ -185,5 +189,5 @@ class BatchDecoder:
         except (StopIteration, BlendinError) as end:
             if isinstance(end, BlendinError):
                 self._outcomes.append((answer.index, end))
-            self.answers.remove(answer)
+            self._answers.remove(answer)
             answer.leave()

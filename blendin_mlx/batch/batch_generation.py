@@ -66,7 +66,7 @@ def batch_stream(
     mx.reset_peak_memory()
     try:
         while True:
-            while len(batch.answers) < size and not should_stop():
+            while len(batch) < size and not should_stop():
                 if (new := next(coming, None)) is None:
                     break
                 index, one = new
