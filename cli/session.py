@@ -19,6 +19,7 @@ from .pair_loading import keep_resident, load_pair, spec_of
 from .prompting import joined, notices, prompt_of
 from .terminal.interrupts import unswallowed_interrupt
 from .terminal.output import say
+from .terminal.status import STATUS, show_reading
 
 if TYPE_CHECKING:
     from blendin_mlx.decoding.answer_stream import Response
@@ -56,6 +57,7 @@ class Session:
         self._dial = 1.0
         self.cut_json = False
         self.opened = False
+        STATUS.show("importing MLX")
         with unswallowed_interrupt():
             self._load(quiet)
 
@@ -113,7 +115,7 @@ class Session:
         read_beginning(self.cache, prompts)
         if not made:
             save_prompt_cache(path, self.cache)
-            say(f"{path} keeps {len(self.cache.base.tokens)} tokens of the prompt", self._quiet)
+            say(f"{path}: saved {len(self.cache.base.tokens)} tokens of the prompt", self._quiet)
         elif before != self._read_tokens():
             say(f"{path} holds another prefix; remove it to create it again", self._quiet)
 
@@ -185,13 +187,13 @@ class Session:
             begun: ids of the base's tokens that the answer begins with; they are not yielded.
         """
         from blendin_mlx.generation import stream_generate
+        from blendin_mlx.inspection import begun as with_beginning
 
+        show_reading()
         with unswallowed_interrupt():  # rendering a template may take seconds
             prompt = self.prompt(messages)
         self.opened = prompt.opens_thinking
         if begun:
-            from blendin_mlx.inspection import begun as with_beginning
-
             prompt = with_beginning(self.pair, prompt, begun)
         options = self.answer_options(begun)
         responses = stream_generate(
@@ -199,6 +201,7 @@ class Session:
             prompt,
             draft=self.drafter,
             prompt_cache=self.cache,
+            prompt_progress_callback=show_reading,
             should_stop=should_stop,
             candidates=_CANDIDATES if trace else 0,
             **options,
@@ -224,9 +227,8 @@ class Session:
 
     def remark(self, last: Response, constraint: JsonConstraint | None) -> None:
         """Print notices about a finished answer."""
-        ids = last.statistics.token_ids
-        cut = last.finish_reason != "stop"
-        self.cut_json = bool(constraint and cut and not constraint.is_complete(ids))
+        cut = constraint is not None and last.finish_reason != "stop"
+        self.cut_json = cut and not constraint.is_complete(last.statistics.token_ids)
         if self.cut_json:
             say("the answer ended before its JSON was complete; a larger --max-tokens may help")
         if why := last.statistics.draft_off:

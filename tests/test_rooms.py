@@ -26,8 +26,9 @@ ORDER = {
         *("inventory", "fetching", "pass_costs", "pair"),
     ),
     "blendin_cli": (
-        *("errors", "terminal", "options", "pair_loading", "prompting", "session", "side_by_side"),
-        *("generate", "compare", "run", "bench", "doctor", "config", "reference_docs"),
+        *("errors", "terminal", "options", "pair_loading", "prompting", "session", "whole_answers"),
+        *("side_by_side", "line_answers"),
+        *("habits", "generate", "compare", "run", "bench", "doctor", "config", "reference_docs"),
         *("chat", "diagnosis", "models", "trace", "main", "__main__"),
     ),
 }

@@ -12,6 +12,7 @@ from ..session import Session
 from ..side_by_side import SideBySide
 from ..terminal.interrupts import Interrupt
 from ..terminal.output import say
+from ..whole_answers import whole_answer
 from .guides import Candidate
 from .report import Alone, Blended, Report, is_stable, summarise
 
@@ -99,7 +100,7 @@ def _answers(
     """Return the answers to some prompts, one after the other or side by side."""
     asked = [[{"role": "user", "content": prompt}] for prompt in prompts]
     if several is None:
-        return [list(session.answer(messages, should_stop)) for messages in asked]
+        return [whole_answer(session, messages, should_stop) for messages in asked]
     return several.answers(map(several.prompt, asked), should_stop)
 
 

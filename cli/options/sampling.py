@@ -1,4 +1,4 @@
-"""Sampling options as mlx-lm's samplers and processors."""
+"""How tokens are drawn: the sampler and the penalties of mlx-lm that the options ask for."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ from typing import Any
 
 from .settings import Settings
 
-_COLDEST = 1e-6  # lower temperatures overflow float32 in 1 / temp, and mlx-lm draws any token
-_MILDEST = 1e-6  # smaller penalties make logits infinite
+COLDEST = 1e-6  # below it 1 / temp outgrows float32, and mlx-lm draws just any token
+MILDEST = 1e-6  # a penalty below it makes infinity of a logit
 
 
-def sampling(settings: Settings, size: int) -> dict[str, Any]:
-    """Return ``sampler`` and ``logits_processors`` as the engine takes them.
+def sampling(settings: Settings, vocabulary: int) -> dict[str, Any]:
+    """Return the sampling arguments of ``stream_generate``.
 
     Args:
-        size: of the base's vocabulary.
+        vocabulary: how many tokens there are; a top-k of all of them is no limit.
     """
     from mlx_lm.sample_utils import make_logits_processors, make_sampler
 
-    s = settings
-    top_k = s.top_k if s.top_k < size else 0  # all: no limit
-    temp = max(s.temp, _COLDEST)
-    sampler = make_sampler(temp, s.top_p, s.min_p, top_k=top_k) if s.temp > 0 else None
+    top_k = settings.top_k if settings.top_k < vocabulary else 0
+    temp = max(settings.temp, COLDEST)
+    sampler = None
+    if settings.temp > 0:
+        sampler = make_sampler(temp, settings.top_p, settings.min_p, top_k=top_k)
+    penalty = settings.repetition_penalty
     processors = make_logits_processors(
-        repetition_penalty=s.repetition_penalty and max(s.repetition_penalty, _MILDEST),
-        repetition_context_size=s.repetition_context_size,
+        repetition_penalty=penalty and max(penalty, MILDEST),
+        repetition_context_size=settings.repetition_context_size,
     )
     return {"sampler": sampler, "logits_processors": processors}

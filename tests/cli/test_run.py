@@ -13,6 +13,7 @@ import pytest
 from commands import DEADLINE_S
 
 run_module = importlib.import_module("blendin_cli.run")
+lines_module = importlib.import_module("blendin_cli.line_answers")
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def lines(run, tiny):
 
 def test_each_line_is_answered_as_generate_does_in_order(run, tiny, lines):
     found, code, err = lines(*({"prompt": p, "max_tokens": 9} for p in ("hi", "ho", "he")))
-    assert (code, err) == (0, "3 lines, 0 of them bad\n")
+    assert (code, err) == (0, "3 lines, 0 failed\n")
     for prompt, answer in zip(("hi", "ho", "he"), found, strict=True):
         alone = json.loads(run("generate", *tiny, "--json", "-m", 9, prompt).text)
         assert answer["text"] == alone["text"]
@@ -104,7 +105,10 @@ def said(key, value):
         ({"messages": "a"}, "must be a list"),
         ({"messages": [{"role": "user"}]}, "must be a list"),
         ({"messages": []}, "must end with a user message"),
-        ({"prompt": "a", "taus": 1}, "'taus' is not an option"),
+        (
+            {"prompt": "a", "taus": 1},
+            "'taus' is not an option that can be changed here; did you mean 'tau'?",
+        ),
         ({"prompt": "a", "pair": "demo"}, "'pair' is not an option"),
         ({"prompt": "a", "tau": 2}, "--tau"),
         ({"prompt": "a", "max_tokens": "many"}, "--max-tokens"),
@@ -206,7 +210,7 @@ def test_an_interrupted_answer_is_kept_and_is_the_last(lines, monkeypatch):
             self.pressed = self.pressed or next(asked) > 20  # in the second answer
             return self.pressed
 
-    monkeypatch.setattr(run_module, "interruptible", lambda: contextlib.nullcontext(Interrupt()))
+    monkeypatch.setattr(lines_module, "interruptible", lambda: contextlib.nullcontext(Interrupt()))
     found, code, _ = lines(*[{"prompt": "hi", "max_tokens": 12}] * 3)
     assert [answer["finish_reason"] for answer in found] == ["length", "interrupted"]
     assert code == 130
@@ -223,7 +227,7 @@ def test_lines_that_were_answered_are_skipped(run, tiny, tmp_path):
     assert [json.loads(line)["text"] for line in rest.text.splitlines()] == [
         json.loads(line)["text"] for line in whole[1:]
     ]
-    assert "2 lines, 0 of them bad, 1 answered before" in rest.err
+    assert "2 lines, 0 failed, 1 answered before" in rest.err
 
 
 def test_a_stop_string_may_stand_alone_and_a_schema_in_the_line(lines):
@@ -317,7 +321,7 @@ def test_a_batch_gives_the_results_of_one_by_one_in_order(lines, size):
     assert (code, batch_code) == (1, 1)
     assert [result["line"] for result in found] == list(range(1, 9))
     assert [strip(one) for one in found] == [strip(one) for one in alone]
-    assert "8 lines, 3 of them bad" in err
+    assert "8 lines, 3 failed" in err
 
 
 def test_a_result_is_written_when_its_turn_has_come(lines, monkeypatch):
@@ -330,7 +334,7 @@ def test_a_result_is_written_when_its_turn_has_come(lines, monkeypatch):
         inner(self, text)
 
     monkeypatch.setattr(run_module.Output, "write", write)
-    answer = run_module.SideBySide.answer
+    answer = lines_module.SideBySide.answer
 
     def watched(*arguments):
         for index, outcome in answer(*arguments):
@@ -338,7 +342,7 @@ def test_a_result_is_written_when_its_turn_has_come(lines, monkeypatch):
                 events.append(f"ready {index}")
             yield index, outcome
 
-    monkeypatch.setattr(run_module.SideBySide, "answer", watched)
+    monkeypatch.setattr(lines_module.SideBySide, "answer", watched)
     given = [{"prompt": "hi", "max_tokens": n} for n in (6, 2, 9)]
     _, code, _ = lines(given[0], given[1], b"x", given[2], options=("--batch", 3))
     assert code == 1
@@ -355,7 +359,7 @@ def test_an_interrupt_ends_a_batch_and_keeps_what_was_written(lines, monkeypatch
             self.pressed = self.pressed or next(asked) > 30
             return self.pressed
 
-    monkeypatch.setattr(run_module, "interruptible", lambda: contextlib.nullcontext(Interrupt()))
+    monkeypatch.setattr(lines_module, "interruptible", lambda: contextlib.nullcontext(Interrupt()))
     given = [{"prompt": "hi", "max_tokens": n} for n in (2, 40, 40, 40)]
     found, code, _ = lines(*given, options=("--batch", 2))
     assert [answer["finish_reason"] for answer in found] == ["length", "interrupted", "interrupted"]
