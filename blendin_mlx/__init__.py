@@ -4,7 +4,7 @@
     >>> from blendin_models import load_pair
     >>> print(generate(load_pair("demo"), "How do I boil an egg?"))
 
-Names are loaded when first used, so that importing the package costs nothing.
+Names are loaded lazily, so that importing the package is fast.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .answer_statistics import FinishReason, ModelUse, Statistics
+    from .backend.mlx import mx
     from .batch.batch_decoder import BatchDecoder, Outcome
     from .batch.batch_generation import BatchPrompt, batch_generate, batch_stream
     from .blend.method import Advice, Method, Target, View
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         PromptCacheError,
         PromptError,
         SchemaError,
+        TraceError,
     )
     from .generation import generate, read_beginning, stream_generate
     from .model import LanguageModel, Pair, Role
@@ -40,13 +42,20 @@ if TYPE_CHECKING:
     from .prompts import BASE_TEMPLATES, BaseTemplate, Message, PairPrompt, Prompt, build_prompt
     from .reading.context import Context
     from .reading.reader import Progress, Reader, RewindsBy
+    from .scoring.calibration import Bin, Calibration, Reliability, calibration, fit_temperature
+    from .scoring.dial_map import Dial, DialMap, dial_map
+    from .scoring.readings import Flags, Numbers, Reading, read_example
+    from .scoring.score import Score, score
     from .step import Candidate, Candidates, Guidance, Source, Step
     from .tokens.answer_text import AnswerText
     from .tokens.projection import Carried, Projection, ProjectionRule
     from .tokens.vocabulary import Vocabulary
+    from .trace.records import Record, TraceFile, TraceWriter, read_trace
+    from .trace.verify import Mismatch, verify_trace
 
 _HOMES = {
     "answer_statistics": ("FinishReason", "ModelUse", "Statistics"),
+    "backend.mlx": ("mx",),
     "batch.batch_decoder": ("BatchDecoder", "Outcome"),
     "batch.batch_generation": ("BatchPrompt", "batch_generate", "batch_stream"),
     "blend.method": ("Advice", "Method", "Target", "View"),
@@ -61,7 +70,7 @@ _HOMES = {
     "drafting.proposers": ("Proposer", "ProposerName"),
     "errors": (
         *("BlendinError", "NumericalError", "PairError", "PromptCacheError", "PromptError"),
-        "SchemaError",
+        *("SchemaError", "TraceError"),
     ),
     "generation": ("generate", "read_beginning", "stream_generate"),
     "model": ("LanguageModel", "Pair", "Role"),
@@ -72,10 +81,18 @@ _HOMES = {
     ),
     "reading.context": ("Context",),
     "reading.reader": ("Progress", "Reader", "RewindsBy"),
+    "scoring.calibration": (
+        *("Bin", "Calibration", "Reliability", "calibration", "fit_temperature"),
+    ),
+    "scoring.dial_map": ("Dial", "DialMap", "dial_map"),
+    "scoring.readings": ("Flags", "Numbers", "Reading", "read_example"),
+    "scoring.score": ("Score", "score"),
     "step": ("Candidate", "Candidates", "Guidance", "Source", "Step"),
     "tokens.answer_text": ("AnswerText",),
     "tokens.projection": ("Carried", "Projection", "ProjectionRule"),
     "tokens.vocabulary": ("Vocabulary",),
+    "trace.records": ("Record", "TraceFile", "TraceWriter", "read_trace"),
+    "trace.verify": ("Mismatch", "verify_trace"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -88,22 +105,29 @@ __all__ = [
     "BaseTemplate",
     "BatchDecoder",
     "BatchPrompt",
+    "Bin",
     "BlendinError",
+    "Calibration",
     "Candidate",
     "Candidates",
     "Carried",
     "Context",
     "Costs",
+    "Dial",
+    "DialMap",
     "Draft",
     "Drafter",
     "FinishReason",
+    "Flags",
     "Guidance",
     "JsonConstraint",
     "LanguageModel",
     "LogitsProcessor",
     "Message",
     "Method",
+    "Mismatch",
     "ModelUse",
+    "Numbers",
     "NumericalError",
     "Outcome",
     "Pair",
@@ -120,29 +144,44 @@ __all__ = [
     "Proposer",
     "ProposerName",
     "Reader",
+    "Reading",
+    "Record",
+    "Reliability",
     "Response",
     "RewindsBy",
     "Role",
     "Sampler",
     "SchemaError",
+    "Score",
     "Source",
     "Statistics",
     "Step",
     "StopPolicy",
     "Target",
+    "TraceError",
+    "TraceFile",
+    "TraceWriter",
     "View",
     "Vocabulary",
     "batch_generate",
     "batch_stream",
     "build_prompt",
+    "calibration",
+    "dial_map",
+    "fit_temperature",
     "generate",
     "load_prompt_cache",
     "make_method",
     "make_prompt_cache",
     "measure",
+    "mx",
     "read_beginning",
+    "read_example",
+    "read_trace",
     "save_prompt_cache",
+    "score",
     "stream_generate",
+    "verify_trace",
 ]
 
 

@@ -1,25 +1,28 @@
-"""``blendin run``: answer many prompts, a JSON object per line in and out."""
+"""``blendin run``: many prompts, one JSON object a line in, one a line out."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from .errors import FAILURE, INTERRUPTED
-from .line_answers import LineAnswers
+from .json_lines import Line, LineResult, each_line, each_result, messages_of, resume_option
 from .options.extra import hint
 from .options.groups import blend_options
+from .options.override import overridden
 from .options.settings import Settings
 from .options.types import BatchSize
 from .session import Session
-from .terminal.output import Output, counted, say
+from .side_by_side import SideBySide
+from .terminal.interrupts import Interrupt, interruptible, unswallowed_interrupt
 from .terminal.quiet import quiet_option
+from .whole_answers import whole_answer
+
+if TYPE_CHECKING:
+    from blendin_mlx.batch.batch_generation import BatchPrompt
 
 
 class PromptFile(click.File):
@@ -47,12 +50,7 @@ class PromptFile(click.File):
     show_default=True,
     help="Write so many answers at once; auto goes by memory and by what a pass costs here.",
 )
-@click.option(
-    "--resume-from",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="OUT.jsonl",
-    help="Skip the lines that are answered in this file.",
-)
+@resume_option
 @quiet_option
 def run(
     file: IO[bytes], settings: Settings, batch: int | None, resume_from: Path | None, quiet: bool
@@ -76,52 +74,71 @@ def run(
     """
     if batch != 1 and settings.prompt_cache is not None:
         raise click.UsageError("--prompt-cache cannot be used with --batch; leave one of them out")
-    answered = _answered(resume_from) if resume_from else frozenset()
-    if resume_from:
-        _mend_end(resume_from)
     session = Session(settings, quiet)
     session.keep_beginning()
-    lines = ((number, line) for number, line in _lines(file) if number not in answered)
-    answers = LineAnswers(session, settings)
-    results = answers.one_by_one(lines) if batch == 1 else answers.side_by_side(lines, batch)
-    output = Output()
-    done = failed = 0
-    for number, result in results:
-        done, failed = done + 1, failed + ("error" in result)
-        if "error" in result:
-            say(f"line {number}: {result['error']}")
-        output.write(json.dumps({"line": number, **result}, ensure_ascii=False) + "\n")
-    if answers.interrupted:
-        return INTERRUPTED
-    skipped = f", {len(answered)} answered before" if answered else ""
-    say(f"{counted(done, 'line')}, {failed} failed{skipped}", quiet)
-    return FAILURE if failed else 0
+
+    def begin(given: Line) -> list[dict[str, str]]:
+        messages = messages_of(given)
+        session.configure(overridden(settings, given))
+        return messages
+
+    def result(given: Line, should_stop: Interrupt, what: str) -> Line:
+        return session.result(whole_answer(session, begin(given), should_stop, what)[-1])
+
+    if batch == 1:
+        return each_line(file, result, _is_done, resume_from, quiet)
+    results = partial(_side_by_side, session, begin, batch)
+    return each_result(file, results, _is_done, resume_from, quiet)
 
 
-def _answered(file: Path) -> frozenset[int]:
-    """Return the numbers of the lines that an earlier run answered to the end."""
-    numbers = set()
-    for line in file.read_bytes().splitlines():
-        try:
-            result = json.loads(line)
-            done = "error" not in result and result["finish_reason"] != "interrupted"
-            numbers |= {int(result["line"])} if done else set()
-        except (ValueError, KeyError, TypeError, RecursionError):
-            continue
-    return frozenset(numbers)
+def _is_done(result: Line) -> bool:
+    return bool(result["finish_reason"] != "interrupted")
 
 
-def _mend_end(file: Path) -> None:
-    """When appending to this file, truncate an incomplete last line."""
-    stdout = sys.__stdout__.fileno() if sys.__stdout__ else -1
-    if stdout < 0 or not os.path.samestat(os.fstat(stdout), file.stat()):
-        return
-    content = file.read_bytes()
-    if content and not content.endswith(b"\n"):
-        os.truncate(file, content.rfind(b"\n") + 1)
+def _side_by_side(
+    session: Session,
+    begin: Callable[[Line], list[dict[str, str]]],
+    size: int | None,
+    lines: Iterable[tuple[int, bytes]],
+) -> Iterator[tuple[int, Line]]:
+    """Answer several lines at once; yield each result as soon as its turn has come."""
+    from blendin_mlx.errors import BlendinError
+
+    several = SideBySide(session, size)
+    waiting: dict[int, LineResult] = {}  # by line, of all lines begun and not yielded yet
+    asked: list[tuple[LineResult, int | None]] = []  # by prompt, with the seed of its answer
+
+    def prompts() -> Iterator[BatchPrompt]:
+        for number, line in _breaking_off(lines):
+            result = waiting[number] = LineResult()
+            with result.noting():
+                prompt = several.prompt(begin(result.begin(line)))
+                asked.append((result, prompt.seed))
+                yield prompt
+
+    def ready() -> Iterator[tuple[int, Line]]:
+        while (number := next(iter(waiting), None)) and waiting[number].is_done:
+            yield number, waiting.pop(number).fields
+
+    with interruptible() as interrupt:
+        for index, outcome in several.answer(prompts(), interrupt):
+            result, seed = asked[index]
+            if isinstance(outcome, BlendinError):
+                result.finish({"error": str(outcome)})
+            elif outcome.finish_reason:
+                result.finish({**session.result(outcome), "seed": seed})
+            yield from ready()
+        yield from ready()
+    if interrupt.pressed:
+        raise KeyboardInterrupt
 
 
-def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    for number, line in enumerate(file, 1):  # whatever a line holds, the next one is answered
-        if line.strip():
-            yield number, line
+def _breaking_off(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Yield lines; while one is waited for, Ctrl-C breaks off at once."""
+    coming = iter(lines)
+    while True:
+        with unswallowed_interrupt():
+            line = next(coming, None)
+        if line is None:
+            return
+        yield line

@@ -21,7 +21,7 @@ from ..model import Pair, Role
 from ..prompt_cache import PromptCache, make_prompt_cache
 from ..prompts import PairPrompt
 from ..reading.reader import Progress
-from ..reading.requests import Reading, Request, Said, Values, read_back, serve
+from ..reading.requests import Pass, Request, Values, read_back, serve
 from .ragged_context import RaggedContext, RaggedRow
 from .random_stream import RandomStream
 
@@ -109,8 +109,12 @@ class BatchDecoder:
         """Let an answer join, and read its prompt.
 
         Args:
-            index: what its outcomes are called by.
+            index: names its outcomes.
+            prompt: what both models read.
+            options: the options of this answer.
             seed: of its random numbers, where there is a sampler.
+            should_stop: called before each token and each step of the prefill.
+            progress: called with the progress of the prefill.
         """
         assert self.obstacle is None or not self._answers
         readers = self._cache or RowReaders(**{r: c.join() for r, c in self._contexts.items()})
@@ -162,20 +166,18 @@ class BatchDecoder:
     def _asking(self, role: Role) -> Iterator[tuple[RaggedRow, Sequence[int], _Answer]]:
         """Find the rows of a model that an answer waits for, what they shall read, and for whom."""
         for answer in self._answers:
-            if not isinstance(request := answer.waiting, Reading):
+            if not isinstance(request := answer.waiting, Pass):
                 continue
-            row = request.context
+            row = request.reader
             if isinstance(row, RaggedRow) and row.rows is self._contexts.get(role):
                 yield row, request.tokens, answer
 
     def _read(self, role: Role) -> None:
         """Let a model read for all answers that wait for it, in one pass."""
         asking = sorted(self._asking(role), key=lambda one: one[0].number)
-        context = self._contexts[role]
-        logits = context.after([(row, tokens) for row, tokens, _ in asking])
-        probs = context.model.vocabulary.distribution(logits)
+        logits = self._contexts[role].after([(row, tokens) for row, tokens, _ in asking])
         for n, (_, _, answer) in enumerate(asking):
-            self._go_on(answer, Said(logits[n : n + 1], probs[n : n + 1]))
+            self._go_on(answer, logits[n : n + 1])
 
     def _go_on(self, answer: _Answer, served: Any) -> None:
         """Give an answer what it waits for, and keep what comes of it until it waits again."""

@@ -172,7 +172,7 @@ class RaggedContext:
         return self._pass(unread)
 
     def _unread(self, row: RaggedRow, ids: Sequence[int]) -> list[int]:
-        """What is left to read for the logits after ``ids``: one token at least, few at most."""
+        """Return the tokens to read for the logits after ``ids``, at least one."""
         rest = row.move_to(ids)
         if not rest:
             row.tokens.pop()

@@ -1,4 +1,4 @@
-"""What decoding needs of whatever reads for one answer: a context, or a row of a batch."""
+"""What decoding needs of the reader of one answer: a context, or a row of a batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RewindsBy = Literal["trim", "snapshot"]
 
 
 class Reader(Protocol):
-    """One model and the tokens it has read; see :class:`.context.Context`."""
+    """One model and the tokens it has read; :class:`.context.Context` describes the methods."""
 
     model: LanguageModel
     tokens: list[int]
@@ -21,31 +21,42 @@ class Reader(Protocol):
     rereads: int
 
     @property
-    def rewinds_by(self) -> RewindsBy: ...
+    def rewinds_by(self) -> RewindsBy:
+        """How the cache goes back."""
 
-    def knows(self, tokens: Sequence[int]) -> bool: ...
+    def knows(self, tokens: Sequence[int]) -> bool:
+        """Return whether the logits after ``tokens`` are at hand, without a pass."""
 
-    def after(self, tokens: Sequence[int], draft: Sequence[int] = ()) -> mx.array: ...
+    def after(self, tokens: Sequence[int], draft: Sequence[int] = ()) -> mx.array:
+        """Return logits ``[1, V']`` after ``tokens``, lazily."""
 
-    def begin(self, token: mx.array) -> None: ...
+    def begin(self, token: mx.array) -> None:
+        """Start the pass over a token before its value is known, where that is possible."""
 
-    def move_to(self, ids: Sequence[int]) -> list[int]: ...
+    def move_to(self, ids: Sequence[int]) -> list[int]:
+        """Keep the prefix that ``ids`` shares with what was read; return the rest."""
 
-    def prefill(self, ids: Sequence[int], progress: Progress | None = None) -> None: ...
+    def prefill(self, ids: Sequence[int], progress: Progress | None = None) -> None:
+        """Read ``ids`` in steps, without logits."""
 
-    def can_trim(self, length: int = 0) -> bool: ...
+    def can_trim(self, length: int = 0) -> bool:
+        """Return whether tokens can be forgotten without a second reading of others."""
 
 
 class Readers(Protocol):
-    """Those of the models of a pair, by role; see :class:`.prompt_cache.PromptCache`."""
+    """The readers of a pair's models, by role; see :class:`.prompt_cache.PromptCache`."""
 
     @property
-    def base(self) -> Reader: ...
+    def base(self) -> Reader:
+        """The base's."""
 
     @property
-    def aligned(self) -> Reader: ...
+    def aligned(self) -> Reader:
+        """The aligned model's."""
 
     @property
-    def reference(self) -> Reader | None: ...
+    def reference(self) -> Reader | None:
+        """The reference model's, if there is one."""
 
-    def contexts(self) -> Mapping[Role, Reader]: ...
+    def contexts(self) -> Mapping[Role, Reader]:
+        """Return the readers by role."""

@@ -1,4 +1,4 @@
-"""What one who decides a token asks for, so that several answers can be served together.
+"""What the decision of a token asks for, so that several answers can be served together.
 
 A decision is a generator: it yields a :data:`Request` where it needs a pass of a model or numbers
 read back, and goes on with what it is sent. :func:`run` serves one decision at once; a batch
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from ..backend.mlx import mx
 from .reader import Reader
@@ -18,44 +18,39 @@ from .reader import Reader
 T = TypeVar("T")
 
 
-class Said(NamedTuple):
-    """What a model says after some tokens."""
-
-    logits: mx.array  # [1, V']
-    probs: mx.array  # [1, V], the STOP class pooled
-
-
 @dataclass(frozen=True)
-class Reading:
-    """Wants what the model of a context says after ``tokens``: :class:`Said`.
+class Pass:
+    """Asks for the logits ``[1, V']`` of a reader's model after ``tokens``.
 
     ``draft`` may follow them, see :meth:`.context.Context.after`.
     """
 
-    context: Reader
+    reader: Reader
     tokens: Sequence[int]
     draft: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
 class Values:
-    """Wants scalars read back, as a list of floats."""
+    """Asks for scalars to be read back, as a list of floats."""
 
     arrays: Sequence[mx.array]
 
 
-Request = Reading | Values
+Request = Pass | Values
 Deciding = Generator[Request, Any, T]
 
 
-def said(context: Reader, tokens: Sequence[int], draft: Sequence[int] = ()) -> Deciding[Said]:
-    """Ask for a :class:`Reading`."""
-    answer: Said = yield Reading(context, tokens, draft)
-    return answer
+def logits_after(
+    reader: Reader, tokens: Sequence[int], draft: Sequence[int] = ()
+) -> Deciding[mx.array]:
+    """Ask for a :class:`Pass`, and return the logits."""
+    logits: mx.array = yield Pass(reader, tokens, draft)
+    return logits
 
 
 def values(arrays: Sequence[mx.array]) -> Deciding[list[float]]:
-    """Ask for :class:`Values`."""
+    """Ask for :class:`Values`, and return them."""
     answer: list[float] = yield Values(arrays)
     return answer
 
@@ -81,23 +76,22 @@ def served(running: Generator[Request | T, Any, None]) -> Iterator[T]:
                 item = running.send(answer)
             except StopIteration:
                 return
-            if isinstance(item, Reading | Values):
+            if isinstance(item, Pass | Values):
                 answer = serve(item)
             else:
                 answer = None
                 yield item
 
 
-def serve(request: Request) -> Said | list[float]:
+def serve(request: Request) -> mx.array | list[float]:
     """Serve one request alone."""
     if isinstance(request, Values):
         return read_back([request.arrays])[0]
-    logits = request.context.after(request.tokens, request.draft)
-    return Said(logits, request.context.model.vocabulary.distribution(logits))
+    return request.reader.after(request.tokens, request.draft)
 
 
 def read_back(rows: Sequence[Sequence[mx.array]]) -> list[list[float]]:
-    """Several lists of scalars in one array from the graph.
+    """Read back several lists of scalars in one array from the graph.
 
     Ids are exact in float32 up to 2**24.
     """

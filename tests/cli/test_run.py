@@ -12,8 +12,8 @@ import pytest
 
 from commands import DEADLINE_S
 
+json_lines = importlib.import_module("blendin_cli.json_lines")
 run_module = importlib.import_module("blendin_cli.run")
-lines_module = importlib.import_module("blendin_cli.line_answers")
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_an_interrupted_answer_is_kept_and_is_the_last(lines, monkeypatch):
             self.pressed = self.pressed or next(asked) > 20  # in the second answer
             return self.pressed
 
-    monkeypatch.setattr(lines_module, "interruptible", lambda: contextlib.nullcontext(Interrupt()))
+    monkeypatch.setattr(json_lines, "interruptible", lambda: contextlib.nullcontext(Interrupt()))
     found, code, _ = lines(*[{"prompt": "hi", "max_tokens": 12}] * 3)
     assert [answer["finish_reason"] for answer in found] == ["length", "interrupted"]
     assert code == 130
@@ -327,14 +327,14 @@ def test_a_batch_gives_the_results_of_one_by_one_in_order(lines, size):
 def test_a_result_is_written_when_its_turn_has_come(lines, monkeypatch):
     """The second answer is ready first, and waits; a bad line waits for no answer after it."""
     events = []
-    inner = run_module.Output.write
+    inner = json_lines.Output.write
 
     def write(self, text):
         events.append(json.loads(text)["line"])
         inner(self, text)
 
-    monkeypatch.setattr(run_module.Output, "write", write)
-    answer = lines_module.SideBySide.answer
+    monkeypatch.setattr(json_lines.Output, "write", write)
+    answer = run_module.SideBySide.answer
 
     def watched(*arguments):
         for index, outcome in answer(*arguments):
@@ -342,7 +342,7 @@ def test_a_result_is_written_when_its_turn_has_come(lines, monkeypatch):
                 events.append(f"ready {index}")
             yield index, outcome
 
-    monkeypatch.setattr(lines_module.SideBySide, "answer", watched)
+    monkeypatch.setattr(run_module.SideBySide, "answer", watched)
     given = [{"prompt": "hi", "max_tokens": n} for n in (6, 2, 9)]
     _, code, _ = lines(given[0], given[1], b"x", given[2], options=("--batch", 3))
     assert code == 1
@@ -359,7 +359,7 @@ def test_an_interrupt_ends_a_batch_and_keeps_what_was_written(lines, monkeypatch
             self.pressed = self.pressed or next(asked) > 30
             return self.pressed
 
-    monkeypatch.setattr(lines_module, "interruptible", lambda: contextlib.nullcontext(Interrupt()))
+    monkeypatch.setattr(run_module, "interruptible", lambda: contextlib.nullcontext(Interrupt()))
     given = [{"prompt": "hi", "max_tokens": n} for n in (2, 40, 40, 40)]
     found, code, _ = lines(*given, options=("--batch", 2))
     assert [answer["finish_reason"] for answer in found] == ["length", "interrupted", "interrupted"]
