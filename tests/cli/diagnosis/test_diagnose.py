@@ -64,6 +64,17 @@ def test_rates_are_those_of_a_run(run, models, tmp_path):
     assert report["rate"] == pytest.approx(asked / tokens)
 
 
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_batch_finds_what_one_by_one_finds(run, models, six, size):
+    options = (*pair(models), "--guide", models / "two", "--prompts", six, "--tau", 0.9, "--json")
+    alone, batch = (
+        json.loads(run("diagnose", *options, *more).text) for more in ((), ("--batch", size))
+    )
+    for one, other in zip(alone, batch, strict=True):
+        for key in ("guide", "prompts", "counts", "rate", "low", "high", "cascades", "hit_limit"):
+            assert one[key] == other[key], key
+
+
 def test_figures_for_a_person(run, models, tmp_path):
     file = tmp_path / "mine.txt"
     file.write_text("one\n")
@@ -237,8 +248,8 @@ def test_a_page_and_a_picture_are_written(run, models, six, tmp_path):
 def test_ctrl_c_tells_what_was_finished(run, models, six, monkeypatch):
     measure = command.measure
 
-    def then_pressed(guide, prompts, base, until_stable, interrupt, quiet):
-        report = measure(guide, prompts, base, until_stable, interrupt, quiet)
+    def then_pressed(guide, prompts, base, until_stable, interrupt, quiet, size):
+        report = measure(guide, prompts, base, until_stable, interrupt, quiet, size)
         interrupt.pressed = True
         return report
 
