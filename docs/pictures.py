@@ -61,7 +61,8 @@ def main() -> None:
         written, said = run(command)
         console.print(Text("$ ", style="bold") + Text(command, style="bold"))
         console.print(Text.from_ansi(written.rstrip("\n")))
-        figures = [line for line in said.splitlines() if "guide asked" in line]
+        lines = said.splitlines()
+        figures = [line for line in lines if line.startswith("α ") or "guide asked" in line]
         console.print(Text("\n".join([*figures, ""]), style="dim"))
     picture = Path(__file__).with_name("terminal.svg")
     # The reader's own monospaced font will do: a picture fetches nothing.
