@@ -24,6 +24,7 @@ from .options.config_files import configured, default_map
 from .options.plain import add_plain
 from .reference_docs import reference
 from .run import run
+from .serve.command import serve
 from .terminal.output import Context, complain
 from .trace.commands import trace
 
@@ -77,6 +78,7 @@ cli.add_command(generate)
 cli.add_command(run)
 cli.add_command(compare)
 cli.add_command(diagnose)
+cli.add_command(serve)
 cli.add_command(models)
 cli.add_command(bench)
 cli.add_command(trace)

@@ -175,21 +175,22 @@ class Session:
 
     def answer(
         self,
-        messages: list[dict[str, str]],
+        messages: list[dict[str, str]] | PairPrompt,
         should_stop: Callable[[], bool],
         trace: Target | None = None,
         begun: Sequence[int] = (),
+        candidates: int = 0,
     ) -> Iterator[Response]:
-        """Answer a conversation, writing the trace on the way.
+        """Answer a conversation, or what both models read, writing the trace on the way.
 
         Args:
             begun: ids of the base that the answer begins with; they are not given again.
+            candidates: how many of the likeliest tokens each step names; with a trace, always 5.
         """
         from blendin_mlx.generation import stream_generate
         from blendin_mlx.trace.records import TraceWriter
 
-        with unswallowed_interrupt():  # a template may take seconds, and does not look around
-            prompt = self.prompt(messages)
+        prompt = self.prompt(messages) if isinstance(messages, list) else messages
         self.opened = prompt.opens_thinking
         if begun:
             from blendin_mlx.inspection import begun as with_beginning
@@ -208,7 +209,7 @@ class Session:
             prompt_cache=self.cache,
             should_stop=should_stop,
             constraint=constraint,
-            candidates=CANDIDATES if trace else 0,
+            candidates=CANDIDATES if trace else candidates,
             **self._sampling(),
         )
         if writer := TraceWriter(trace, self.pair) if trace else None:
@@ -252,7 +253,8 @@ class Session:
         Args:
             settings: others than those that hold now.
         """
-        prompt = prompt_of(self.pair, messages, settings or self.settings)
+        with unswallowed_interrupt():  # a template may take seconds, and does not look around
+            prompt = prompt_of(self.pair, messages, settings or self.settings)
         for line in notices(self.pair, prompt):
             self._say_once(line)
         return prompt

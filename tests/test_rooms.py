@@ -28,7 +28,7 @@ ORDER = {
     "blendin_cli": (
         *("errors", "terminal", "options", "pair_loading", "prompting", "session"),
         *("generate", "compare", "run", "bench", "doctor", "config", "reference_docs"),
-        *("chat", "diagnosis", "models", "trace", "main", "__main__"),
+        *("chat", "diagnosis", "models", "trace", "serve", "main", "__main__"),
     ),
 }
 PACKAGES = list(ORDER)

@@ -274,10 +274,16 @@ class Context:
                 raise ValueError(f"a layer does not keep {len(tokens)} tokens")
         self.passes = self.tokens_read = self.rereads = 0
 
+    def drop_logits(self) -> None:
+        """Forget the logits at hand, as where the context is kept for later: a vocabulary each."""
+        self._end_early_pass()
+        self._rows.clear()
+
     @property
     def nbytes(self) -> int:
-        """Bytes held by the cache."""
-        return sum(layer.nbytes for layer in self._cache if not layer.empty())
+        """Bytes held by the cache and its snapshots."""
+        held = sum(layer.nbytes for layer in self._cache if not layer.empty())
+        return int(held + sum(_nbytes(states) for _, states in self._snapshots))
 
 
 def leaves(cache: Sequence[Any]) -> list[Any]:
@@ -307,6 +313,12 @@ def _trims_at(layer: Any, length: int) -> bool:
     return _always_trims(layer) or (
         type(layer).__name__ == "RotatingKVCache" and max(length, layer.offset) < layer.max_size
     )
+
+
+def _nbytes(state: Any) -> int:
+    if isinstance(state, mx.array):
+        return state.nbytes
+    return sum(map(_nbytes, state)) if isinstance(state, list | tuple) else 0
 
 
 def _copied(state: Any) -> Any:

@@ -20,19 +20,23 @@ FIXED = (
 
 
 def overridden(
-    settings: Settings, given: Mapping[str, Any], began: Settings | None = None
+    settings: Settings,
+    given: Mapping[str, Any],
+    began: Settings | None = None,
+    ctx: click.Context | None = None,
 ) -> Settings:
     """The settings with some options changed, by their long names.
 
     Args:
         given: the values; None means what the command began with.
         began: the settings that it began with, if they are others.
+        ctx: the command's context; the current one, which is that of a thread, unless given.
 
     Raises:
         ValueError: a name that is no option, one that stays, or a value that is none.
         click.ClickException: a value that the option does not take.
     """
-    ctx = click.get_current_context()
+    ctx = ctx or click.get_current_context()
     options = {
         spelled.lstrip("-").replace("-", "_"): parameter
         for parameter in ctx.command.params

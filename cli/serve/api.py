@@ -1,0 +1,294 @@
+"""Requests in OpenAI's form, checked: what each field means, and what is not supported.
+
+Fields become options of the command, by the rules that ``run`` has for a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+
+from ..options.method import make_method, with_method
+from ..options.override import overridden
+from ..options.settings import Settings
+from ..options.types import BASE_TEMPLATES
+from .errors import ApiError, refused
+from .fields import Fields, is_number
+from .messages import read_messages
+from .naming import ModelNames
+
+MOST_TOP = 20  # alternatives at a place, as with OpenAI
+MOST_STOPS = 16
+NUMBERS = {
+    "temperature": "temp",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "top_k": "top_k",
+    "seed": "seed",
+    "max_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
+}
+OWN_NUMBERS = ("tau", "lambda", "beta", "repetition_penalty", "repetition_context_size")
+OWN_WORDS = ("stop_policy", "projection")
+# Values that ask for nothing; of those without any, every value does.
+WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "logit_bias": ({},),
+    "user": (),
+    "safety_identifier": (),
+    "metadata": (),
+    "store": (False,),
+    "service_tier": ("auto", "default"),
+}
+CHAT_WITHOUT_EFFECT = {
+    **WITHOUT_EFFECT,
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "parallel_tool_calls": (),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "modalities": (["text"],),
+}
+COMPLETION_WITHOUT_EFFECT = {**WITHOUT_EFFECT, "suffix": ("",), "best_of": (1,)}
+
+
+@dataclass(frozen=True)
+class AnswerRequest:
+    """What every request for answers says.
+
+    Attributes:
+        model: the model's id.
+        settings: all options, with those of the request.
+        dial: how much of the guide's weight counts.
+        candidates: how many tokens of each distribution every decision names; 0 for none.
+        n: answers to each prompt.
+        logprobs: alternatives to each token; None for no log-probabilities at all.
+    """
+
+    model: str
+    settings: Settings
+    dial: float
+    candidates: int
+    n: int
+    stream: bool
+    include_usage: bool
+    logprobs: int | None
+
+
+@dataclass(frozen=True)
+class ChatRequest(AnswerRequest):
+    """A conversation to answer."""
+
+    messages: tuple[Mapping[str, str], ...]
+
+
+@dataclass(frozen=True)
+class CompletionRequest(AnswerRequest):
+    """Texts to go on from, each a string or ids of the base."""
+
+    prompts: tuple[str | tuple[int, ...], ...]
+    echo: bool
+
+
+class RequestReader:
+    """Reads requests for a pair.
+
+    Args:
+        ctx: the command's context, whose options say which values they take.
+        settings: what holds where a request says nothing.
+        names: the models.
+        most: how many answers one request may ask for.
+    """
+
+    def __init__(
+        self, ctx: click.Context, settings: Settings, names: ModelNames, most: int
+    ) -> None:
+        self._ctx, self._settings, self._names, self._most = ctx, settings, names, most
+
+    def chat(self, body: Any) -> ChatRequest:
+        """Return a request to answer a conversation.
+
+        Raises:
+            ApiError: 400 naming a field, or 404 for the model.
+        """
+        fields = Fields(body)
+        messages = read_messages(fields.take("messages"))
+        common = self._common(fields)
+        settings = _with_format(common["settings"], fields.fields("response_format"))
+        if messages[0]["role"] == "system":
+            settings = replace(settings, system=None)  # in place of the command's own
+        wanted = fields.boolean("logprobs")
+        top = fields.whole("top_logprobs", 0, MOST_TOP)
+        if top and not wanted:
+            raise refused("top_logprobs", "needs logprobs to be true")
+        fields.finish(CHAT_WITHOUT_EFFECT)
+        common |= {"settings": settings, "logprobs": top if wanted else None}
+        return ChatRequest(**common, messages=messages)
+
+    def completion(self, body: Any) -> CompletionRequest:
+        """Return a request to go on from texts.
+
+        Raises:
+            ApiError: 400 naming a field, or 404 for the model.
+        """
+        fields = Fields(body)
+        prompts = _prompts(fields.take("prompt"))
+        echo = fields.boolean("echo")
+        top = fields.whole("logprobs", 0, MOST_TOP, default=-1)
+        common = self._common(fields)
+        fields.finish(COMPLETION_WITHOUT_EFFECT)
+        if len(prompts) * common["n"] > self._most:
+            raise refused("prompt", f"and n ask for more than {self._most} answers at once")
+        common["logprobs"] = None if top < 0 else top
+        return CompletionRequest(**common, prompts=prompts, echo=echo)
+
+    def _common(self, fields: Fields) -> dict[str, Any]:
+        """Return the attributes that all requests for answers have."""
+        model = fields.text("model") or self._names.name
+        own = fields.fields("blendin")
+        method = own.text("method")
+        settings = self._with_model(model, method)
+        settings = self._with_options(settings, fields, own)
+        stream = fields.boolean("stream")
+        options = fields.fields("stream_options")
+        include_usage = options.boolean("include_usage")
+        options.finish({"include_obfuscation": (False,)})
+        if include_usage and not stream:
+            raise refused("stream_options", "needs stream to be true")
+        dial = own.number("dial")
+        if dial is not None and not 0 <= dial <= 1:
+            raise refused("blendin.dial", "must be from 0 to 1")
+        common = {
+            "model": model,
+            "dial": 1.0 if dial is None else dial,
+            "stream": stream,
+            "settings": settings,
+            "candidates": own.whole("candidates", 0, MOST_TOP),
+            "n": fields.whole("n", 1, self._most, default=1),
+            "include_usage": include_usage,
+        }
+        own.finish()
+        return common
+
+    def _with_model(self, model: str, method: str | None) -> Settings:
+        """Return the settings of a model id, which may stand for a method."""
+        meant = self._names.method(model)
+        if method is not None and model != self._names.name and method != meant:
+            raise refused("blendin.method", f"is {method}, but the model {model} means {meant}")
+        chosen = self._with(self._settings, "blendin.method", "method", method or meant)
+        return with_method(self._settings, chosen.method)
+
+    def _with_options(self, settings: Settings, fields: Fields, own: Fields) -> Settings:
+        """Return the settings with the options that a request has."""
+        if fields.number("top_p") == 0:
+            raise refused("top_p", "must be above 0; for the likeliest token set temperature to 0")
+        _one_limit(fields)
+        for field, option in NUMBERS.items():
+            settings = self._with(settings, field, option, fields.number(field))
+        settings = self._with(settings, "stop", "stop", _stops(fields.take("stop")))
+        for option in OWN_NUMBERS:
+            settings = self._with(settings, f"blendin.{option}", option, own.number(option))
+        for option in OWN_WORDS:
+            settings = self._with(settings, f"blendin.{option}", option, own.text(option))
+        settings = self._with(settings, "blendin.alpha", "alpha", _alpha(own.take("alpha")))
+        template = own.text("base_template")
+        if template not in (None, *BASE_TEMPLATES):  # a file of the server is nobody's business
+            raise refused("blendin.base_template", f"must be one of {', '.join(BASE_TEMPLATES)}")
+        settings = self._with(settings, "blendin.base_template", "base_template", template)
+        thinking = own.boolean("thinking", settings.thinking)
+        settings = replace(settings, thinking=thinking)
+        _check_method(settings)
+        return settings
+
+    def _with(self, settings: Settings, field: str, option: str, value: Any) -> Settings:
+        """Return the settings with an option of the command set from a field, if it is there."""
+        if value is None:
+            return settings
+        try:
+            return overridden(settings, {option: value}, ctx=self._ctx)
+        except (ValueError, click.ClickException) as error:
+            raise _about(field, error) from None
+
+
+def _about(field: str, error: Exception) -> ApiError:
+    message = error.message if isinstance(error, click.ClickException) else str(error)
+    return ApiError(400, f"{field}: {message}", field)
+
+
+def _check_method(settings: Settings) -> None:
+    """Refuse options that the method does not have, or values out of its range."""
+    try:
+        make_method(settings)
+    except (ValueError, click.ClickException) as error:
+        raise _about("blendin", error) from None
+
+
+def _one_limit(fields: Fields) -> None:
+    if "max_tokens" in fields and "max_completion_tokens" in fields:
+        raise refused("max_completion_tokens", "and max_tokens mean the same; leave one out")
+
+
+def _stops(value: Any) -> list[str] | None:
+    if value is None:
+        return None
+    stops = [value] if isinstance(value, str) else value
+    if not isinstance(stops, list) or not all(isinstance(one, str) and one for one in stops):
+        raise refused("stop", "must be a string or a list of strings, none of them empty")
+    if len(stops) > MOST_STOPS:
+        raise refused("stop", f"may have {MOST_STOPS} strings")
+    return stops
+
+
+def _alpha(value: Any) -> float | str | None:
+    if value is None or value == "auto" or is_number(value):
+        return value
+    raise refused("blendin.alpha", "must be auto or a number from 0 to 1")
+
+
+def _with_format(settings: Settings, wanted: Fields) -> Settings:
+    """Return the settings with the form that an answer shall have."""
+    kind = wanted.text("type") or "text"
+    schema: Any = None
+    if kind == "json_object":
+        schema = {"type": "object"}
+    elif kind == "json_schema":
+        described = wanted.fields("json_schema")
+        schema = described.take("schema")
+        if not isinstance(schema, dict):
+            raise refused("response_format.json_schema.schema", "must be a JSON schema")
+        for name in ("name", "description"):
+            described.text(name)
+        described.boolean("strict")  # it is always held to the schema
+        described.finish()
+    elif kind != "text":
+        raise refused("response_format.type", "must be text, json_object or json_schema")
+    wanted.finish()
+    if schema is None:
+        return settings
+    if settings.stop:
+        raise refused("stop", "cannot be used with a JSON response_format: the JSON is the end")
+    return replace(settings, json_schema=schema)
+
+
+def _prompts(value: Any) -> tuple[str | tuple[int, ...], ...]:
+    """Return the prompts of a completion: a string, ids, or a list of either."""
+    several = value if isinstance(value, list) else [value]
+    if _is_ids(several):
+        several = [several]
+    if not several or not all(isinstance(one, str) or _is_ids(one) for one in several):
+        raise refused("prompt", "must be a string, a list of token ids, or a list of either")
+    return tuple(one if isinstance(one, str) else tuple(one) for one in several)
+
+
+def _is_ids(value: Any) -> bool:
+    """True for a list of token ids, at least one."""
+    return isinstance(value, list) and bool(value) and all(map(is_id, value))
+
+
+def is_id(value: Any) -> bool:
+    """True for what may be a token's id."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

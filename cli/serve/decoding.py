@@ -1,0 +1,103 @@
+"""Work for the decoding thread: requests answered with the loaded pair.
+
+Nothing here is called on another thread: models, tokenizers and templates are not made for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..session import Session
+from .api import AnswerRequest, ChatRequest, CompletionRequest
+from .caches import CachePool
+from .errors import refused
+from .parts import Part, PartMaker, Start
+
+if TYPE_CHECKING:
+    from blendin_mlx.prompt_cache import PromptCache
+    from blendin_mlx.prompts import PairPrompt
+
+ShouldStop = Callable[[], bool]
+
+
+class Decoding:
+    """The loaded pair as the server uses it.
+
+    Args:
+        session: the models and the settings of the command.
+        cache_bytes: what may be kept of earlier requests.
+    """
+
+    def __init__(self, session: Session, cache_bytes: int) -> None:
+        from blendin_mlx.prompt_cache import make_prompt_cache
+
+        def make() -> PromptCache:
+            return make_prompt_cache(session.pair, kv_bits=session.settings.kv_bits)
+
+        self._session = session
+        self._make = make
+        self._pool = CachePool(make, cache_bytes)
+        self._pool.put(session.cache)
+
+    def recover(self) -> None:
+        """Forget what a fault may have spoilt."""
+        self._pool.clear()
+
+    def chat(
+        self, request: ChatRequest, index: int, should_stop: ShouldStop
+    ) -> Iterator[Start | Part]:
+        """Answer a conversation; ``index`` counts the answers to one request."""
+        self._configure(request, index)
+        prompt = self._session.prompt([dict(message) for message in request.messages])
+        yield Start(prompt.opens_thinking)
+        yield from self._answer(prompt, request, should_stop)
+
+    def completion(
+        self, request: CompletionRequest, index: int, should_stop: ShouldStop
+    ) -> Iterator[Start | Part]:
+        """Go on from a text that both models read as it is."""
+        self._configure(request, index)
+        prompt = self._raw_prompt(request.prompts[index // request.n])
+        yield Start()
+        yield from self._answer(prompt, request, should_stop)
+
+    def _configure(self, request: AnswerRequest, index: int) -> None:
+        settings, seed = request.settings, request.settings.seed
+        if seed is not None:
+            settings = replace(settings, seed=seed + index % request.n)
+        self._session.configure(settings)
+        self._session.turn_dial(request.dial)
+
+    def _answer(
+        self, prompt: PairPrompt, request: AnswerRequest, should_stop: ShouldStop
+    ) -> Iterator[Part]:
+        session = self._session
+        top = request.logprobs or 0
+        maker = PartMaker(session.pair, top, detailed=request.candidates > 0)
+        session.cache = self._pool.take(prompt.base.ids)
+        candidates = max(top, request.candidates)
+        try:
+            for response in session.answer(prompt, should_stop, candidates=candidates):
+                yield maker.part(response)
+            self._pool.put(session.cache)  # not after an error: it may have spoilt it
+        finally:
+            session.cache = self._make()  # the pool alone keeps what is kept
+
+    def _raw_prompt(self, prompt: str | Sequence[int]) -> PairPrompt:
+        """Return a text, or ids of the base, as both models read it."""
+        from blendin_mlx.inspection import begun
+        from blendin_mlx.prompts import PairPrompt, Prompt
+
+        pair = self._session.pair
+        opening = pair.base.beginning
+        if isinstance(prompt, str):
+            ids = pair.base.vocabulary.encode(prompt)
+        else:
+            ids = list(prompt)
+            if max(ids, default=0) >= pair.base.vocabulary.size:
+                raise refused("prompt", "has an id beyond the vocabulary of the base")
+            ids = ids[len(opening) :] if tuple(ids[: len(opening)]) == opening else ids
+        empty = PairPrompt(Prompt("", opening), Prompt("", pair.aligned.beginning))
+        return begun(pair, empty, ids)
