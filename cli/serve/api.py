@@ -184,11 +184,13 @@ class RequestReader:
 
     def _with_options(self, settings: Settings, fields: Fields, own: Fields) -> Settings:
         """Return the settings with the options that a request has."""
-        if fields.number("top_p") == 0:
-            raise refused("top_p", "must be above 0; for the likeliest token set temperature to 0")
-        _one_limit(fields)
+        if "max_tokens" in fields and "max_completion_tokens" in fields:
+            raise refused("max_completion_tokens", "and max_tokens mean the same; leave one out")
         for field, option in NUMBERS.items():
-            settings = self._with(settings, field, option, fields.number(field))
+            value = fields.number(field)
+            if field == "top_p" and value == 0:  # off for the command, the likeliest for OpenAI
+                raise refused(field, "must be above 0; temperature 0 takes the likeliest token")
+            settings = self._with(settings, field, option, value)
         settings = self._with(settings, "stop", "stop", _stops(fields.take("stop")))
         for option in OWN_NUMBERS:
             settings = self._with(settings, f"blendin.{option}", option, own.number(option))
@@ -225,11 +227,6 @@ def _check_method(settings: Settings) -> None:
         make_method(settings)
     except (ValueError, click.ClickException) as error:
         raise _about("blendin", error) from None
-
-
-def _one_limit(fields: Fields) -> None:
-    if "max_tokens" in fields and "max_completion_tokens" in fields:
-        raise refused("max_completion_tokens", "and max_tokens mean the same; leave one out")
 
 
 def _stops(value: Any) -> list[str] | None:
@@ -276,9 +273,7 @@ def _with_format(settings: Settings, wanted: Fields) -> Settings:
 
 def _prompts(value: Any) -> tuple[str | tuple[int, ...], ...]:
     """Return the prompts of a completion: a string, ids, or a list of either."""
-    several = value if isinstance(value, list) else [value]
-    if _is_ids(several):
-        several = [several]
+    several = [value] if _is_ids(value) or not isinstance(value, list) else value
     if not several or not all(isinstance(one, str) or _is_ids(one) for one in several):
         raise refused("prompt", "must be a string, a list of token ids, or a list of either")
     return tuple(one if isinstance(one, str) else tuple(one) for one in several)

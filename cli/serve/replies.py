@@ -148,6 +148,7 @@ class Thinking:
 
     def __init__(self, opened: bool = False) -> None:
         self._splitter = ReasoningSplitter(opened)
+        self._inside = opened
         self._thought = False  # white space after thinking belongs to neither
 
     def feed(self, text: str) -> tuple[str, str]:
@@ -162,13 +163,23 @@ class Thinking:
         reasoning = content = ""
         for text, thinking in parts:
             if thinking:
-                reasoning += text.replace(OPENING, "").replace(CLOSING, "")
+                reasoning += self._without_tags(text)
                 self._thought = True
                 continue
             shown = text.lstrip() if self._thought else text
             self._thought = self._thought and not shown
             content += shown
         return reasoning, content
+
+    def _without_tags(self, text: str) -> str:
+        """Return a part of the thinking without the tags that divide it; others are text."""
+        kept = ""
+        while text:
+            text = text if self._inside else text.removeprefix(OPENING)
+            before, closing, text = text.partition(CLOSING)
+            kept += before
+            self._inside = not closing
+        return kept
 
 
 def usage_of(lasts: Sequence[Part], prompts: int) -> Json:
