@@ -240,8 +240,8 @@ def _stops(value: Any) -> list[str] | None:
     return stops
 
 
-def _alpha(value: Any) -> float | str | None:
-    if value is None or value == "auto" or is_number(value):
+def _alpha(value: Any) -> Any:
+    if value in (None, "auto") or is_number(value):
         return value
     raise refused("blendin.alpha", "must be auto or a number from 0 to 1")
 

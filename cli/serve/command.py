@@ -105,17 +105,17 @@ def serve(
     from .guard import Guard
     from .server import HttpServer, address_of, bind
 
-    listening = bind(host, port)
-    guard = Guard(api_key, [host.lower(), *map(str.lower, allow_host)], allow_origin)
-    _check_reach(listening.getsockname()[0], guard)
-    limits, engine = Limits(), Engine(queue)
-    routes = Routes(engine, guard, limits, lambda line: say(line, quiet), log_prompts)
-    with HttpServer(listening, routes, limits, engine.stop) as server:
-        say(f"{address_of(listening)} listens; loading the models …", quiet)
-        name = _load(ctx, settings, cache_memory * MB, routes, engine, quiet)
-        say(f"{name} is ready at {address_of(listening)}; Ctrl-C ends", quiet)
-        with _until_signal(engine) as ending:
-            engine.run()
+    with bind(host, port) as listening:
+        guard = Guard(api_key, [host.lower(), *map(str.lower, allow_host)], allow_origin)
+        _check_reach(listening.getsockname()[0], guard)
+        limits, engine, url = Limits(), Engine(queue), address_of(listening)
+        routes = Routes(engine, guard, limits, lambda line: say(line, quiet), log_prompts)
+        with HttpServer(listening, routes, limits, engine.stop) as server:
+            say(f"{url} listens; loading the models …", quiet)
+            name = _load(ctx, settings, cache_memory * MB, routes, engine, quiet)
+            say(f"{name} is ready at {url}; Ctrl-C ends", quiet)
+            with _until_signal(engine) as ending:
+                engine.run()
     if server.failed:
         raise click.ClickException("the HTTP server ended by itself; see above")
     return ending.code

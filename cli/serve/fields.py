@@ -63,9 +63,12 @@ class Fields:
     def number(self, field: str) -> float | None:
         """Return a number, None where there is none."""
         value = self.take(field)
-        if value is not None and not is_number(value):
+        if value is None:
+            return None
+        if not is_number(value):
             raise refused(self.name(field), "must be a number")
-        return value
+        number: float = value
+        return number
 
     def whole(self, field: str, low: int, high: int = sys.maxsize, default: int = 0) -> int:
         """Return a whole number in a range."""

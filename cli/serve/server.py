@@ -7,6 +7,7 @@ import ipaddress
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import click
 
@@ -22,7 +23,7 @@ def bind(host: str, port: int) -> socket.socket:
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=128)  # type: ignore[arg-type]
+        return socket.create_server(address[:2], family=family, backlog=128)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise click.UsageError(f"cannot listen on {host} port {port}: {reason}") from None
@@ -104,6 +105,7 @@ class HttpServer:
             return
         self._connections[task] = connection
         try:
-            await connection.serve()
+            with suppress(asyncio.CancelledError):  # only the end of the server cancels it
+                await connection.serve()
         finally:
             del self._connections[task]
