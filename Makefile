@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: chat test check bench clean
+.PHONY: chat test cover check bench clean
 
 chat: $(STAMP)
 	@$(BIN)/blendin chat --pair demo
@@ -12,12 +12,20 @@ chat: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
+# Branches that no test reaches; what child processes run counts too.
+cover: $(STAMP)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n auto --dist worksteal
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
 # build is removed first: a module that was moved would be installed under both names.
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	@rm -rf build $(VENV)/typed && $(BIN)/python -m pip install -qq --no-deps --target $(VENV)/typed .
 	MYPYPATH=$(VENV)/typed $(BIN)/mypy -p blendin_mlx -p blendin_models -p blendin_cli
+	MYPYPATH=$(VENV)/typed:tests/helpers $(BIN)/mypy tests/helpers
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/demo_pair.py
@@ -31,4 +39,4 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

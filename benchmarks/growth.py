@@ -20,7 +20,7 @@ from shapes import GUIDE, Script, prompt_of, shape_true_pair, words_of
 from timing import machine
 
 from blendin_mlx.backend.mlx import mx
-from blendin_mlx.drafting.drafter import Drafting
+from blendin_mlx.drafting.drafter import Drafter
 from blendin_mlx.drafting.pass_costs import Costs, measure
 from blendin_mlx.generation import stream_generate
 from blendin_mlx.model import Pair
@@ -52,9 +52,9 @@ def tokens_of(pair: Pair, program: str, length: int, tokens: int, costs: Costs) 
         return clocked(
             generate_step(mx.array(prompt.base.ids), pair.base.network, max_tokens=tokens)
         )
-    drafting = Drafting("auto", costs=costs) if program == "blend with drafts" else "off"
+    drafter = Drafter("auto", costs=costs) if program == "blend with drafts" else "off"
     return clocked(
-        stream_generate(pair, prompt, max_tokens=tokens, stop_policy="blend", draft=drafting)
+        stream_generate(pair, prompt, max_tokens=tokens, stop_policy="blend", draft=drafter)
     )
 
 

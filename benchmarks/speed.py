@@ -20,7 +20,7 @@ from shapes import Script, prompt_of, shape_true_pair, words_of
 from timing import machine, overhead
 
 from blendin_mlx.backend.mlx import mx
-from blendin_mlx.drafting.drafter import Drafting
+from blendin_mlx.drafting.drafter import Drafter
 from blendin_mlx.drafting.pass_costs import Costs, measure
 from blendin_mlx.generation import stream_generate
 from blendin_mlx.model import LanguageModel, Pair
@@ -39,9 +39,9 @@ Seconds = dict[Any, list[float]]
 
 def ours(pair: Pair, prompt: PairPrompt, tokens: int, method: str, costs: Costs | None) -> float:
     """Tokens/s of this program; with costs, drafting is left to it."""
-    drafting = Drafting("auto", costs=costs) if costs else Drafting("off")
+    drafter = Drafter("auto", costs=costs) if costs else Drafter("off")
     *_, last = stream_generate(
-        pair, prompt, method=method, max_tokens=tokens, stop_policy="blend", draft=drafting
+        pair, prompt, method=method, max_tokens=tokens, stop_policy="blend", draft=drafter
     )
     return last.statistics.tokens_per_s
 

@@ -13,11 +13,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .answer_statistics import FinishReason, ModelUse, Statistics
+    from .blend.method import Advice, Method, Target, View
     from .blend.methods import METHODS, make_method
-    from .decoding.answer_stream import Response
+    from .blend.sampling import LogitsProcessor, Sampler
+    from .decoding.answer_stream import Piece, Response
     from .decoding.json_constraint import JsonConstraint
-    from .drafting.drafter import Drafting
+    from .decoding.rules import StopPolicy
+    from .drafting.drafter import Draft, Drafter
     from .drafting.pass_costs import Costs, measure
+    from .drafting.proposers import Proposer, ProposerName
     from .errors import (
         BlendinError,
         NumericalError,
@@ -27,49 +32,92 @@ if TYPE_CHECKING:
         SchemaError,
     )
     from .generation import generate, read_beginning, stream_generate
-    from .model import LanguageModel, Pair
+    from .model import LanguageModel, Pair, Role
     from .prompt_cache import PromptCache, load_prompt_cache, make_prompt_cache, save_prompt_cache
-    from .prompts import BASE_TEMPLATES, BaseTemplate, PairPrompt, build_prompt
-    from .step import Candidate, Step
+    from .prompts import BASE_TEMPLATES, BaseTemplate, Message, PairPrompt, Prompt, build_prompt
+    from .reading.context import Context, Progress
+    from .step import Candidate, Candidates, Guidance, Source, Step
+    from .tokens.answer_text import AnswerText
+    from .tokens.projection import Carried, Projection, ProjectionRule
+    from .tokens.vocabulary import Vocabulary
 
 _HOMES = {
-    "decoding.answer_stream": ("Response",),
-    "prompt_cache": ("PromptCache", "load_prompt_cache", "make_prompt_cache", "save_prompt_cache"),
+    "answer_statistics": ("FinishReason", "ModelUse", "Statistics"),
+    "blend.method": ("Advice", "Method", "Target", "View"),
+    "blend.methods": ("METHODS", "make_method"),
+    "blend.sampling": ("LogitsProcessor", "Sampler"),
+    "decoding.answer_stream": ("Piece", "Response"),
     "decoding.json_constraint": ("JsonConstraint",),
+    "decoding.rules": ("StopPolicy",),
+    "drafting.drafter": ("Draft", "Drafter"),
     "drafting.pass_costs": ("Costs", "measure"),
+    "drafting.proposers": ("Proposer", "ProposerName"),
     "errors": (
         *("BlendinError", "NumericalError", "PairError", "PromptCacheError", "PromptError"),
         "SchemaError",
     ),
     "generation": ("generate", "read_beginning", "stream_generate"),
-    "blend.methods": ("METHODS", "make_method"),
-    "model": ("LanguageModel", "Pair"),
-    "prompts": ("BASE_TEMPLATES", "BaseTemplate", "PairPrompt", "build_prompt"),
-    "drafting.drafter": ("Drafting",),
-    "step": ("Candidate", "Step"),
+    "model": ("LanguageModel", "Pair", "Role"),
+    "prompt_cache": ("PromptCache", "load_prompt_cache", "make_prompt_cache", "save_prompt_cache"),
+    "prompts": (
+        *("BASE_TEMPLATES", "BaseTemplate", "Message", "PairPrompt", "Prompt"),
+        "build_prompt",
+    ),
+    "reading.context": ("Context", "Progress"),
+    "step": ("Candidate", "Candidates", "Guidance", "Source", "Step"),
+    "tokens.answer_text": ("AnswerText",),
+    "tokens.projection": ("Carried", "Projection", "ProjectionRule"),
+    "tokens.vocabulary": ("Vocabulary",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "BASE_TEMPLATES",
     "METHODS",
+    "Advice",
+    "AnswerText",
     "BaseTemplate",
     "BlendinError",
     "Candidate",
+    "Candidates",
+    "Carried",
+    "Context",
     "Costs",
-    "Drafting",
+    "Draft",
+    "Drafter",
+    "FinishReason",
+    "Guidance",
     "JsonConstraint",
     "LanguageModel",
+    "LogitsProcessor",
+    "Message",
+    "Method",
+    "ModelUse",
     "NumericalError",
     "Pair",
     "PairError",
     "PairPrompt",
+    "Piece",
+    "Progress",
+    "Projection",
+    "ProjectionRule",
+    "Prompt",
     "PromptCache",
     "PromptCacheError",
     "PromptError",
+    "Proposer",
+    "ProposerName",
     "Response",
+    "Role",
+    "Sampler",
     "SchemaError",
+    "Source",
+    "Statistics",
     "Step",
+    "StopPolicy",
+    "Target",
+    "View",
+    "Vocabulary",
     "build_prompt",
     "generate",
     "load_prompt_cache",

@@ -76,10 +76,10 @@ class Statistics:
         self.token_ids.append(step.id)
         self.stop_checks += step.stop_check
         self.overrides += step.is_override
-        if step.alpha is not None:
+        if step.guidance is not None:
             self.interventions += 1
-            self._alpha += step.alpha
-            self._exact_mass += step.exact_mass or 0.0
+            self._alpha += step.guidance.alpha
+            self._exact_mass += step.guidance.exact_mass
 
     @property
     def completion_tokens(self) -> int:
@@ -159,5 +159,5 @@ def describe_method(method: Any) -> dict[str, Any]:
     options = asdict(method)
     alpha = "auto" if method.name == "blendin" else options.get("alpha")
     described = {"method": method.name, "tau": options.get("tau"), "alpha": alpha}
-    letters = {"bonus": "lambda", "threshold": "lambda", "beta": "beta"}
+    letters = {"lambda_": "lambda", "beta": "beta"}
     return described | {letters[name]: v for name, v in options.items() if name in letters}

@@ -9,7 +9,7 @@ from typing import Any
 # Where configs keep the longest sequence a model was made for.
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 # Of these the config gives the length before it was stretched; of all others, the one after.
-STRETCHED = ("linear", "dynamic", "ntk", "yarn", "deepseek_yarn")
+_STRETCHED = ("linear", "dynamic", "ntk", "yarn", "deepseek_yarn")
 
 
 def context_limit(config: Mapping[str, Any], wanted: int | None = None) -> int | None:
@@ -41,7 +41,7 @@ def _stretched(limit: int, part: Mapping[str, Any]) -> int:
         return limit
     kind = scaling.get("rope_type", scaling.get("type"))
     factor: Any = scaling.get("factor")
-    if kind not in STRETCHED or not _is_factor(factor):
+    if kind not in _STRETCHED or not _is_factor(factor):
         return limit
     original: Any = scaling.get("original_max_position_embeddings")
     if _is_count(original):  # the limit may be that of the stretched positions already

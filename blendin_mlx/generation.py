@@ -1,6 +1,6 @@
-"""What a caller uses: an answer in pieces, or as one string.
+"""The interface of the engine: an answer as a stream of pieces, or as one string.
 
-Three layers, as in mlx-lm: :mod:`.decoder` yields steps, :func:`stream_generate` text,
+Three layers, as in mlx-lm: :mod:`.decoder` decides steps, :func:`stream_generate` text,
 :func:`generate` the whole string.
 """
 
@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .answer_statistics import Statistics, describe_method
-from .blend.methods import Method, make_method
+from .blend.method import Method
+from .blend.methods import make_method
 from .blend.sampling import Chooser, LogitsProcessor, Sampler
-from .decoding.answer_stream import Answering, Response
-from .decoding.decoder import Decoder, StopPolicy
+from .decoding.answer_stream import AnswerStream, Response
+from .decoding.decoder import Decoder
 from .decoding.json_constraint import JsonConstraint
+from .decoding.rules import StopPolicy
 from .decoding.stop_strings import StopStrings
-from .drafting.drafter import Draft, Drafting, Speculation
+from .drafting.drafter import Draft, Drafter
 from .drafting.pass_costs import measure
 from .drafting.proposers import GuideProposer, LookupProposer, Proposer
 from .errors import PairError, PromptError
@@ -26,25 +28,25 @@ from .prompts import Message, PairPrompt, build_prompt
 from .reading.context import Context, Progress
 from .reading.guide import Guide, Reference
 from .reading.room import check_fits
-from .tokens.answer_text import common_prefix
+from .tokens.answer_text import AnswerText, common_prefix
 from .tokens.projection import ProjectionRule
 
 
 def read_beginning(cache: PromptCache, prompts: Sequence[PairPrompt]) -> None:
-    """Read what all these prompts begin with, and no more, to go on from there with any of them.
+    """Read the common prefix of these prompts into a cache, to continue with any of them.
 
-    A cache that cannot be rewound is of use again only where it ends before prompts differ.
+    A cache that cannot be rewound can be used again only if it ends before prompts differ.
 
     Raises:
-        PromptError: it is longer than a context.
+        PromptError: the prefix is longer than a context.
 
     Example:
         >>> read_beginning(cache, [build_prompt(pair, manual + q) for q in ("Why?", "How?")])
     """
     first, *others = prompts
-    for context in cache.contexts():
+    for role, context in cache.contexts().items():
         ids = [
-            list((prompt.base if context is cache.base else prompt.aligned).ids)
+            list((prompt.base if role == "base" else prompt.aligned).ids)
             for prompt in (first, *others)
         ]
         shared = ids[0][: min(common_prefix(ids[0], other) for other in ids[1:])]
@@ -63,7 +65,7 @@ def stream_generate(
     stop: Sequence[str] = (),
     stop_policy: StopPolicy = "either",
     projection: ProjectionRule = "prefix",
-    draft: Draft | Drafting = "off",
+    draft: Draft | Drafter = "off",
     prompt_cache: PromptCache | None = None,
     kv_bits: int | None = None,
     prompt_progress_callback: Progress | None = None,
@@ -81,16 +83,16 @@ def stream_generate(
         sampler, logits_processors: from ``mlx_lm.sample_utils``; applied to the distribution
             that decides. Greedy where there is no sampler.
         stop: strings that end the answer and are not shown.
-        stop_policy: see :data:`.decoder.StopPolicy`.
+        stop_policy: see :data:`.rules.StopPolicy`.
         projection: see :class:`.projection.Projection`.
         draft: who may propose tokens to score ahead; changes the time, never the text. Give a
-            :class:`.drafter.Drafting` to set its length, or to keep what it learns.
+            :class:`.drafter.Drafter` to set its length, or to keep what it learns.
         prompt_cache: contexts of an earlier call; the common prefix is not read again.
         kv_bits: quantize new caches to 4 or 8 bits.
         prompt_progress_callback: called with tokens read and tokens to read.
         should_stop: asked before each token and each step of the prefill.
-        constraint: what the answer has to be. It ends where that allows an end, or at a limit:
-            no stop string, turn or stop policy ends it before.
+        constraint: the JSON schema that the answer has to satisfy. It ends where that allows an
+            end, or at a limit: no stop string, turn or stop policy ends it before.
         candidates: how many of the likeliest tokens of each distribution each step names (see
             :class:`.step.Candidates`); it costs a few milliseconds a token.
 
@@ -105,14 +107,63 @@ def stream_generate(
         >>> for response in stream_generate(pair, "Why is the sky blue?", max_tokens=100):
         ...     print(response.text, end="", flush=True)
     """
+    _check_options(max_tokens, candidates, stop, constraint)
+    if isinstance(method, str):
+        method = make_method(method)
+    prompt = _prepared(pair, prompt, method)
+    stops = StopStrings(stop, () if constraint else prompt.stops)
+    cache = prompt_cache or make_prompt_cache(pair, kv_bits=kv_bits)
+    guide = None
+    if method.asks:
+        guide = make_guide(pair, cache, method, projection, prompt.aligned.ids)
+    drafter = Drafter(draft) if isinstance(draft, str) else draft
+    _begin_drafts(drafter, pair, cache.base, prompt.base.ids, guide)
+    answer = AnswerText(pair.base.vocabulary)
+    decoder = Decoder(
+        cache.base,
+        prompt.base.ids,
+        answer,
+        guide,
+        method,
+        Chooser(sampler, logits_processors),
+        stop_policy,
+        drafter,
+        max_tokens,
+        constraint=constraint,
+        candidates=candidates,
+    )
+    stream = AnswerStream(
+        decoder,
+        answer,
+        cache,
+        _statistics(method, "blend" if constraint else stop_policy, prompt),
+        stops,
+        max_tokens,
+        drafter,
+        should_stop or (lambda: False),
+        prompt_progress_callback or (lambda done, total: None),
+    )
+    readers = [] if guide is None else guide.contexts()
+    unread = [(cache.base, prompt.base), *((context, prompt.aligned) for context in readers)]
+    # The last token is left to the first step, which needs the logits after it.
+    return stream.responses([(context, list(read.ids[:-1])) for context, read in unread])
+
+
+def _check_options(
+    max_tokens: int, candidates: int, stop: Sequence[str], constraint: JsonConstraint | None
+) -> None:
     if max_tokens < 1:
         raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
     if candidates < 0:
         raise ValueError(f"candidates must not be negative, not {candidates}")
     if constraint is not None and stop:
         raise ValueError("an answer held to a JSON schema ends with its JSON; leave out stop")
-    if isinstance(method, str):
-        method = make_method(method)
+
+
+def _prepared(
+    pair: Pair, prompt: str | Sequence[Message] | PairPrompt, method: Method
+) -> PairPrompt:
+    """Return what the models read, once each model that reads it has room for it."""
     if not isinstance(prompt, PairPrompt):
         check_fits(pair.base, prompt)
         prompt = build_prompt(pair, prompt)
@@ -121,50 +172,22 @@ def stream_generate(
         _check_prompt(pair.aligned, len(prompt.aligned.ids))
         if method.needs_reference:
             _check_prompt(pair.require_reference(), len(prompt.aligned.ids))
-    cache = prompt_cache or make_prompt_cache(pair, kv_bits=kv_bits)
-    base_ids = list(prompt.base.ids)
-    unread = [(cache.base, base_ids[:-1])]
-    chooser = Chooser(sampler, logits_processors)
-    drafting = Drafting(draft) if isinstance(draft, str) else draft
-    answering = Answering(
-        cache,
-        Statistics(
-            method=describe_method(method),
-            stop_policy="blend" if constraint else stop_policy,
-            base_prompt_tokens=len(base_ids),
-            aligned_prompt_tokens=len(prompt.aligned.ids),
-        ),
-        StopStrings(stop, () if constraint else prompt.stops),
-        max_tokens,
-        drafting,
-        should_stop or (lambda: False),
-        prompt_progress_callback or (lambda done, total: None),
+    return prompt
+
+
+def _statistics(method: Method, policy: StopPolicy, prompt: PairPrompt) -> Statistics:
+    return Statistics(
+        method=describe_method(method),
+        stop_policy=policy,
+        base_prompt_tokens=len(prompt.base.ids),
+        aligned_prompt_tokens=len(prompt.aligned.ids),
     )
-    guide = None
-    if method.asks:
-        guide = make_guide(pair, cache, method, projection, prompt.aligned.ids)
-        readers = cache.contexts()[1:] if guide.reference else [cache.aligned]
-        unread += [(context, list(prompt.aligned.ids[:-1])) for context in readers]
-    speculation = _speculation(drafting, pair, cache.base, base_ids, guide)
-    decoder = Decoder(
-        cache.base,
-        base_ids,
-        guide,
-        method,
-        chooser,
-        stop_policy,
-        speculation,
-        max_tokens,
-        constraint=constraint,
-        candidates=candidates,
-    )
-    return answering.stream(decoder, unread)
 
 
 def make_guide(
     pair: Pair, cache: PromptCache, method: Method, rule: ProjectionRule, prompt: Sequence[int]
 ) -> Guide:
-    """The guide of an answer, with the reference model where the method needs it."""
+    """Return the guide of an answer, with the reference model where the method needs it."""
     reference = None
     if method.needs_reference:
         if cache.reference is None:
@@ -173,23 +196,22 @@ def make_guide(
     return Guide(cache.aligned, pair.projection(rule), prompt, reference)
 
 
-def _speculation(
-    drafting: Drafting, pair: Pair, base: Context, prompt: Sequence[int], guide: Guide | None
-) -> Speculation | None:
+def _begin_drafts(
+    drafter: Drafter, pair: Pair, base: Context, prompt: Sequence[int], guide: Guide | None
+) -> None:
+    """Tell a drafter who may propose in an answer; measure the passes if it has to know."""
     proposers: list[Proposer] = []
-    if drafting.allows("lookup"):
+    if drafter.allows("lookup"):
         proposers.append(LookupProposer(prompt))
-    if drafting.allows("guide") and guide is not None:
+    if drafter.allows("guide") and guide is not None:
         proposers.append(GuideProposer(guide, pair.base.vocabulary))
-    if not proposers:
-        return None
-    if drafting.num_draft_tokens is None and drafting.costs is None:
-        drafting.costs = measure(pair)
-    return Speculation(drafting, proposers, base)
+    if proposers and drafter.needs_costs:
+        drafter.costs = measure(pair)
+    drafter.begin(proposers, base)
 
 
 def generate(pair: Pair, prompt: str | Sequence[Message] | PairPrompt, **options: Any) -> str:
-    """The whole answer as a string; the options are those of :func:`stream_generate`.
+    """Return the whole answer as a string; the options are those of :func:`stream_generate`.
 
     Example:
         >>> generate(pair, "How do I boil an egg?", max_tokens=200)

@@ -18,8 +18,8 @@ else:
     import tomli as tomllib
 
 MARK = "\ufeff"
-OTHER_MARKS = (b"\xff\xfe", b"\xfe\xff")  # UTF-16 and UTF-32
-MOST_DIGITS = 300
+_OTHER_MARKS = (b"\xff\xfe", b"\xfe\xff")  # UTF-16 and UTF-32
+_MOST_DIGITS = 300
 
 
 def decoded(data: bytes, where: str, start: int = 0) -> str:
@@ -36,7 +36,7 @@ def decoded(data: bytes, where: str, start: int = 0) -> str:
         >>> decoded(b"\\xef\\xbb\\xbfone\\r\\ntwo", "notes.txt")
         'one\\ntwo'
     """
-    if start == 0 and data.startswith(OTHER_MARKS):
+    if start == 0 and data.startswith(_OTHER_MARKS):
         raise ValueError(f"{where} is not UTF-8 text: byte 0 begins UTF-16; save it as UTF-8")
     try:
         text = data.decode()
@@ -104,6 +104,6 @@ def _number(written: str) -> float:
 
 
 def _whole(written: str) -> int:
-    if len(written) > MOST_DIGITS:
+    if len(written) > _MOST_DIGITS:
         raise ValueError(f"a number of {len(written)} digits is too large")
     return int(written)

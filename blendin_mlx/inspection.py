@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .backend.mlx import mx
 from .blend.formulas import top
-from .blend.methods import Method, View
+from .blend.method import Method, View
 from .decoding.top_tokens import likeliest
 from .generation import make_guide
 from .prompt_cache import make_prompt_cache
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .model import Pair
     from .tokens.projection import ProjectionRule
 
-COUNT = 5
+_COUNT = 5
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def look_at(
     method: Method,
     *,
     projection: ProjectionRule = "prefix",
-    count: int = COUNT,
+    count: int = _COUNT,
 ) -> Position:
     """What both models and the blend say after the answer ``ids``; both prompts are read anew.
 

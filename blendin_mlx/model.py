@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from .backend.mlx import mx
 from .context_limit import context_limit
@@ -14,7 +14,7 @@ from .tokens.projection import Projection, ProjectionRule, same_vocabulary
 from .tokens.turn_tokens import turn_end, unmarked_turn_tokens
 from .tokens.vocabulary import Vocabulary
 
-MODEL_ROLES = ("base", "aligned", "reference")
+Role = Literal["base", "aligned", "reference"]
 
 
 @dataclass
@@ -29,6 +29,7 @@ class LanguageModel:
         context: most tokens to read, in place of what the config says.
         turn_template: where it has no chat template, that of the model it is paired with: what
             that one writes around messages is not text here either.
+        template: a chat template to use in place of the tokenizer's own.
 
     Example:
         >>> LanguageModel(*mlx_lm.load("some/folder", return_config=True), name="base")
@@ -42,6 +43,7 @@ class LanguageModel:
     revision: str | None = None
     context: int | None = None
     turn_template: str | None = None
+    template: str | None = None
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -91,7 +93,7 @@ class LanguageModel:
     @property
     def chat_template(self) -> str | None:
         """The Jinja source of the model's chat template, None where it has none."""
-        template = getattr(self.tokenizer, "chat_template", None)
+        template = self.template or getattr(self.tokenizer, "chat_template", None)
         if isinstance(template, dict):
             template = template.get("default")
         return template or None
@@ -138,9 +140,22 @@ class Pair:
             if other is not None:
                 other.turn_template = self.aligned.chat_template
 
+    def use_aligned_template(self, source: str) -> None:
+        """Give the aligned model another chat template, before either model reads anything.
+
+        Its turn tokens are then control tokens of both, and what ends its turns is STOP.
+        """
+        self.aligned.template = source
+        self.__post_init__()
+
+    def models(self) -> dict[Role, LanguageModel]:
+        """Return the models by role; the reference model only where there is one."""
+        models: dict[Role, LanguageModel] = {"base": self.base, "aligned": self.aligned}
+        return models if self.reference is None else {**models, "reference": self.reference}
+
     def limit_context(self, tokens: int | None) -> None:
         """Set the most tokens that the models read; None leaves what their configs say."""
-        for model in filter(None, (self.base, self.aligned, self.reference)):
+        for model in self.models().values():
             model.context = tokens
 
     def projection(self, rule: ProjectionRule = "prefix") -> Projection:

@@ -23,12 +23,12 @@ import numpy as np
 
 from .backend.mlx import mx
 from .errors import PromptCacheError
-from .model import MODEL_ROLES, LanguageModel, Pair
+from .model import LanguageModel, Pair, Role
 from .reading.context import Context
 
-FORMAT = "blendin prompt cache"
+_FORMAT = "blendin prompt cache"
 VERSION = "1"
-FINGERPRINT_VALUES = 32  # of each array of weights
+_FINGERPRINT_VALUES = 32  # of each array of weights
 
 Arrays = dict[str, mx.array]
 
@@ -41,20 +41,21 @@ class PromptCache:
     aligned: Context
     reference: Context | None = None
 
-    def contexts(self) -> list[Context]:
-        """Those of the base, the aligned model and, if there is one, the reference model."""
-        return [self.base, self.aligned] + ([self.reference] if self.reference else [])
+    def contexts(self) -> dict[Role, Context]:
+        """Return the contexts by role; the reference model's only where there is one."""
+        contexts: dict[Role, Context] = {"base": self.base, "aligned": self.aligned}
+        return contexts if self.reference is None else {**contexts, "reference": self.reference}
 
 
 def make_prompt_cache(
     pair: Pair, *, kv_bits: int | None = None, prefill_step_size: int | None = None
 ) -> PromptCache:
     """Empty contexts for the models (see :class:`.context.Context` for the options)."""
-    models = [pair.base, pair.aligned] + ([pair.reference] if pair.reference else [])
-    contexts = [
-        Context(model, kv_bits=kv_bits, prefill_step_size=prefill_step_size) for model in models
-    ]
-    return PromptCache(*contexts)
+    contexts = {
+        role: Context(model, kv_bits=kv_bits, prefill_step_size=prefill_step_size)
+        for role, model in pair.models().items()
+    }
+    return PromptCache(**contexts)
 
 
 def save_prompt_cache(path: Path, cache: PromptCache) -> None:
@@ -68,8 +69,8 @@ def save_prompt_cache(path: Path, cache: PromptCache) -> None:
         >>> save_prompt_cache(Path("manual.safetensors"), cache)
     """
     arrays: Arrays = {}
-    metadata = {"format": FORMAT, "version": VERSION}
-    for role, context in zip(MODEL_ROLES, cache.contexts(), strict=False):
+    metadata = {"format": _FORMAT, "version": VERSION}
+    for role, context in cache.contexts().items():
         tokens, states = context.kept()
         parts = _flat(states)
         arrays[f"{role}.tokens"] = mx.array(tokens, dtype=mx.int32)
@@ -95,7 +96,7 @@ def load_prompt_cache(path: Path, pair: Pair, *, kv_bits: int | None = None) -> 
     if metadata.pop("digest", None) != _digest(arrays, metadata):
         raise PromptCacheError(f"{path} was changed or damaged; remove it to have it made anew")
     cache = make_prompt_cache(pair, kv_bits=kv_bits)
-    for role, context in zip(MODEL_ROLES, cache.contexts(), strict=False):
+    for role, context in cache.contexts().items():
         try:
             _restore(role, context, arrays, metadata)
         except (KeyError, TypeError, ValueError) as error:
@@ -189,7 +190,7 @@ def fingerprint(model: LanguageModel) -> str:
     for written in model.vocabulary.token_bytes:
         digest.update(b"-" if written is None else b"%d:%b" % (len(written), written))
     weights = sorted(tree_flatten(model.network.parameters()))
-    first = [array.reshape(-1)[:FINGERPRINT_VALUES] for _, array in weights]
+    first = [array.reshape(-1)[:_FINGERPRINT_VALUES] for _, array in weights]
     mx.eval(first)
     for (name, array), values in zip(weights, first, strict=True):
         digest.update(f"{name} {array.shape} {array.dtype}".encode())
@@ -260,7 +261,7 @@ def _header(path: Path) -> dict[str, str]:
             metadata = dict(file.metadata() or {})
     except SafetensorError as error:
         raise PromptCacheError(f"{path} is no prompt cache: {error}") from None
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") != _FORMAT:
         raise PromptCacheError(f"{path} is no prompt cache")
     if metadata.get("version") != VERSION:
         raise PromptCacheError(

@@ -19,7 +19,7 @@ from .tokens.vocabulary import Vocabulary
 
 Message = Mapping[str, str]
 
-ROLES = ("system", "user", "assistant")
+_ROLES = ("system", "user", "assistant")
 
 # Chosen on the demo pair: small pretrained models answer more fully after it than after others.
 INTRO = (
@@ -27,7 +27,7 @@ INTRO = (
     "detailed answers."
 )
 
-QUERY = """\
+_QUERY = """\
 {{ system or intro }}
 
 {% for message in messages %}
@@ -39,7 +39,7 @@ QUERY = """\
 """
 
 # After URIAL (Lin et al., ICLR 2024): constant examples show the form of a good answer and its end.
-EXAMPLES = """\
+_EXAMPLES = """\
 {{ system or intro }}
 
 {% for message in examples + messages %}
@@ -70,7 +70,7 @@ SHOWN: tuple[tuple[str, str], ...] = (
     ),
 )
 
-TRANSCRIPT = """\
+_TRANSCRIPT = """\
 {{ system + '\n\n' if system else '' }}
 {%- for message in messages %}
 {{- 'User' if message.role == 'user' else 'Assistant' }}: {{ message.content }}
@@ -98,9 +98,9 @@ class BaseTemplate:
 
 
 BASE_TEMPLATES: Mapping[str, BaseTemplate] = {
-    "query": BaseTemplate(QUERY, ("# *:",)),
-    "examples": BaseTemplate(EXAMPLES, ("~~~",)),
-    "transcript": BaseTemplate(TRANSCRIPT, ("\nUser:", "\nAssistant:")),
+    "query": BaseTemplate(_QUERY, ("# *:",)),
+    "examples": BaseTemplate(_EXAMPLES, ("~~~",)),
+    "transcript": BaseTemplate(_TRANSCRIPT, ("\nUser:", "\nAssistant:")),
     "plain": BaseTemplate(PLAIN, ("\nQuestion:",)),
 }
 
@@ -188,9 +188,9 @@ def check_messages(prompt: str | Sequence[Message]) -> list[dict[str, str]]:
     messages = [dict(message) for message in prompt]
     for n, message in enumerate(messages):
         content = message.get("content")
-        if message.get("role") not in ROLES or not isinstance(content, str):
+        if message.get("role") not in _ROLES or not isinstance(content, str):
             raise PromptError(
-                f"message {n + 1} needs a role ({', '.join(ROLES)}) and a content string"
+                f"message {n + 1} needs a role ({', '.join(_ROLES)}) and a content string"
             )
         _check_text(content, n)
         if message["role"] == "system" and n:

@@ -1,4 +1,4 @@
-"""What is known about one decided position."""
+"""Records of one decided position."""
 
 from __future__ import annotations
 
@@ -32,6 +32,23 @@ class Candidates:
 
 
 @dataclass(frozen=True)
+class Guidance:
+    """The guide's part in a choice.
+
+    Attributes:
+        top: its top token, an id of its own.
+        alpha: its weight in the distribution that decided.
+        exact_mass: share of its mass that was carried over by exact match.
+        prefix_mass: share that was carried over by the longest prefix.
+    """
+
+    top: Candidate
+    alpha: float
+    exact_mass: float
+    prefix_mass: float
+
+
+@dataclass(frozen=True)
 class Step:
     """One decided position.
 
@@ -40,18 +57,16 @@ class Step:
         id: the chosen token, an id of the base (its STOP id where the answer ends).
         source: whose wish was followed: the ``base``'s where the gate was shut, the ``blend``'s
             at an intervention, the ``aligned`` model's where it alone decided.
-        base, aligned: each model's own top token; ``aligned`` is None where it did not decide.
-        alpha: the guide's weight, None where the gate was shut.
+        base: the base's top token.
+        guidance: the guide's part; None where the method's target did not decide.
         prob: probability of the chosen token in the distribution that decided.
-        exact_mass: share of the guide's mass that went over by exact match, None without a guide.
-        prefix_mass: share that went over by the longest prefix, likewise.
         stop_prob: P(STOP) in the distribution that decided; the guide's own where a sure base was
             only checked for the end.
         gate_margin: ``p̂_b − τ``: the distance to the gate; None for methods without one.
         gap: lead of the chosen token over the next best in the distribution that decided.
         is_stop: the answer ends here.
         stop_check: the guide was asked only whether the answer is over.
-        instead_of: the token that an end taken back would have begun with; it was not allowed.
+        instead_of: token banned here because an end that began with it was taken back.
         candidates: the likeliest tokens of each distribution, where they were asked for.
     """
 
@@ -59,25 +74,22 @@ class Step:
     id: int
     source: Source
     base: Candidate
-    aligned: Candidate | None
-    alpha: float | None
+    guidance: Guidance | None
     prob: float
-    exact_mass: float | None
     stop_prob: float
     gate_margin: float | None
     gap: float
     is_stop: bool = False
     stop_check: bool = False
     instead_of: int | None = None
-    prefix_mass: float | None = None
     candidates: Candidates | None = None
 
     @property
     def is_intervention(self) -> bool:
-        """The guide was asked here and its distribution decided."""
-        return self.alpha is not None
+        """True if the guide was asked here and the method's target decided."""
+        return self.guidance is not None
 
     @property
     def is_override(self) -> bool:
-        """An intervention whose token is not the base's top token."""
+        """True if this is an intervention whose token is not the base's top token."""
         return self.is_intervention and self.id != self.base.id

@@ -1,6 +1,6 @@
 """The ``blendin`` command, and ``python -m blendin_cli``.
 
-Everything else is imported inside :func:`main`, where Ctrl-C ends it without a traceback.
+Everything else is imported inside :func:`main`, so that Ctrl-C ends it without a traceback.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command and leave with its exit code."""
+    """Run the command and exit with its code."""
     try:
         from .main import main as command
     except KeyboardInterrupt:

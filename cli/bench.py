@@ -1,4 +1,4 @@
-"""``blendin bench``: what blending and drafting cost with a pair on this machine."""
+"""``blendin bench``: measure the speed of blending and drafting with a pair on this machine."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from .terminal.output import say, tell
 from .terminal.quiet import quiet_option
 
 if TYPE_CHECKING:
+    from blendin_mlx.drafting.drafter import Draft
     from blendin_mlx.model import Pair
 
 PROMPT = "Give me three tips for sleeping well."
-# What is compared: a method and who may draft.
-PROGRAMS = {"base": ("base", "off"), "plain": ("blendin", "off"), "draft": ("blendin", "auto")}
+# The programs that are compared: a method and a way of drafting.
+PROGRAMS: dict[str, tuple[str, Draft]] = {
+    "base": ("base", "off"),
+    "plain": ("blendin", "off"),
+    "draft": ("blendin", "auto"),
+}
 
 
 @click.command()
@@ -45,7 +50,7 @@ def bench(
 ) -> None:
     """Time the base alone, the blend, and the blend with drafts, in turns.
 
-    The ratios are what to read: absolute speeds belong to this machine and this moment.
+    Compare the ratios; absolute speeds depend on the machine and its load.
 
     \b
     Examples:
@@ -54,7 +59,9 @@ def bench(
     """
     named = named_pair(pair, base, aligned)
     with unswallowed_interrupt():
-        loaded = load_pair(named, base, aligned, quiet)
+        from blendin_models.pair import PairSpec
+
+        loaded = load_pair(PairSpec(pair=named, base=base, aligned=aligned), quiet)
     report = measure_programs(loaded, prompt, rounds, max_tokens, quiet)
     if as_json:
         tell(json.dumps(report))
@@ -69,8 +76,8 @@ def bench(
 def measure_programs(
     pair: Pair, prompt: str, rounds: int, tokens: int, quiet: bool = False
 ) -> dict[str, Any]:
-    """Medians over the rounds, each of which runs every program once."""
-    from blendin_mlx.drafting.drafter import Drafting
+    """Return medians over the rounds, each of which runs every program once."""
+    from blendin_mlx.drafting.drafter import Drafter
     from blendin_mlx.generation import stream_generate
     from blendin_models.pass_costs import kept_costs
 
@@ -79,9 +86,9 @@ def measure_programs(
     for number in range(rounds):
         say(f"round {number + 1} of {rounds}", quiet)
         for name, (method, draft) in PROGRAMS.items():
-            drafting = Drafting(draft, costs=costs)  # type: ignore[arg-type]
+            drafter = Drafter(draft, costs=costs)
             *_, last = stream_generate(
-                pair, prompt, method=method, max_tokens=tokens, draft=drafting
+                pair, prompt, method=method, max_tokens=tokens, draft=drafter
             )
             speeds[name].append(last.statistics.tokens_per_s)
     median = {name: statistics.median(found) for name, found in speeds.items()}

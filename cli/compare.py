@@ -21,7 +21,7 @@ from .terminal.quiet import quiet_option
 if TYPE_CHECKING:
     from blendin_mlx.decoding.answer_stream import Response
 
-WIDE = 100  # columns of a terminal from which on answers stand side by side
+_WIDE = 100  # columns of a terminal from which on answers stand side by side
 
 
 @click.command()
@@ -81,7 +81,7 @@ def _show(texts: dict[str, str]) -> None:
     from rich.text import Text
 
     console = Console()
-    if not sys.stdout.isatty() or console.width < WIDE:
+    if not sys.stdout.isatty() or console.width < _WIDE:
         Output().write("\n\n".join(f"{name}:\n{text.strip()}" for name, text in texts.items()))
         Output().write("\n")
         return

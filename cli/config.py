@@ -1,4 +1,4 @@
-"""``blendin config``: which settings hold, and where each of them comes from."""
+"""``blendin config``: show the settings in effect, and where each of them comes from."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from .options.config_files import Setting, files, settings_of
+from .options.config_files import Setting, files, settings_of, variable
 from .terminal.output import tell
 
 
 @click.group()
 def config() -> None:
-    """Show the settings that files and the environment make.
+    """Show the settings of config files and the environment.
 
     \b
     Example:
@@ -24,11 +24,11 @@ def config() -> None:
 
 
 @config.command()
-@click.option("--all", "everything", is_flag=True, help="Also what is at its default.")
+@click.option("--all", "everything", is_flag=True, help="Include options at their default.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array.")
 @click.pass_context
 def show(ctx: click.Context, everything: bool, as_json: bool) -> None:
-    """Show which settings hold, and where each of them comes from.
+    """Show the settings in effect, and where each of them comes from.
 
     \b
     Files, the later one wins; then the environment, then the command line:
@@ -49,7 +49,7 @@ def show(ctx: click.Context, everything: bool, as_json: bool) -> None:
     for row in rows:
         tell(f"{row['command']:<10} {row['option']:<28} {row['value']!s:<20} {row['source']}")
     if not rows:
-        tell(f"nothing is set; files are looked for at {' and '.join(map(str, files()))}")
+        tell(f"nothing is set; the settings files are {' and '.join(map(str, files()))}")
 
 
 def _rows(group: click.Group) -> Iterator[dict[str, Any]]:
@@ -62,10 +62,9 @@ def _rows(group: click.Group) -> Iterator[dict[str, Any]]:
 
 
 def _in_force(command: str, option: click.Option, setting: Setting | None) -> tuple[Any, str]:
-    """The value of an option and where it comes from."""
-    variable = f"BLENDIN_{command}_{option.name}".upper().replace("-", "_")
-    if value := os.environ.get(variable):
-        return value, variable
+    """Return the value of an option and its source."""
+    if value := os.environ.get(name := variable(command, option)):
+        return value, name
     if setting is not None:
         return setting.value, str(setting.file)
     default = option.default

@@ -1,4 +1,4 @@
-"""``blendin doctor``: what this machine has, and what is missing."""
+"""``blendin doctor``: report versions, backend, memory and models, and what is missing."""
 
 from __future__ import annotations
 
@@ -10,15 +10,24 @@ from typing import Any
 
 import click
 
+from .options.settings import DEFAULT_PAIR
 from .terminal.output import tell
 
-PACKAGES = ("blendin-mlx", "mlx", "mlx-lm", "transformers", "tokenizers", "huggingface-hub", "gguf")
+_PACKAGES = (
+    "blendin-mlx",
+    "mlx",
+    "mlx-lm",
+    "transformers",
+    "tokenizers",
+    "huggingface-hub",
+    "gguf",
+)
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="A JSON object.")
 def doctor(as_json: bool) -> None:
-    """Say what runs here: versions, backend, BLAS, memory, folders, and what to install.
+    """Report versions, backend, BLAS, memory, folders, and what to install.
 
     \b
     Examples:
@@ -43,24 +52,25 @@ def doctor(as_json: bool) -> None:
 
 
 def examine() -> dict[str, Any]:
-    """The report as an object."""
+    """Return the report as a JSON object."""
     import psutil
 
     from blendin_mlx.backend import mlx
     from blendin_models.catalogue import entries
     from blendin_models.inventory import listing
     from blendin_models.storage import paths
+    from blendin_models.storage.disk_space import readable
 
     blas = mlx.BLAS
     memory = psutil.virtual_memory()
-    demo = entries.find_pair("demo").models
+    demo = entries.find_pair(DEFAULT_PAIR).models
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in _PACKAGES},
         "backend": f"MLX on the {'CPU' if mlx.is_cpu() else 'GPU'}",
         "blas": f"{blas.name}{f', {blas.path}' if blas.path else ''}",
-        "memory": f"{memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} GB available",
+        "memory": f"{readable(memory.total)}, {readable(memory.available)} available",
         "cache": str(paths.home()),
         "models": {
             **{model.name: f"blendin models pull {model.name}" for model in demo},
@@ -89,9 +99,9 @@ def _version(name: str) -> str:
 
 
 def _advice(blas_notice: str | None) -> list[str]:
-    """What to install or change, a line each."""
+    """Return advice on what to install or change, a line each."""
     lines = [blas_notice] if blas_notice else []
-    missing = [name for name in PACKAGES if _version(name) == "not installed"]
+    missing = [name for name in _PACKAGES if _version(name) == "not installed"]
     lines += [f"pip install {name}" for name in missing]
     if _version("pip") == "not installed":
         lines.append("python -m ensurepip: the demo pair is fetched with pip")

@@ -1,4 +1,4 @@
-"""What an error says to a user, and which exit code it means."""
+"""Messages and exit codes of errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INTERRUPTED = 130
 
 
 def explain(error: Exception) -> tuple[str, int]:
-    """A line about an error (what, where, what to do next) and the exit code."""
+    """Return a one-line message (what, where, what to do next) and the exit code of an error."""
     if isinstance(error, click.ClickException):
         return error.format_message(), error.exit_code
     from blendin_mlx.errors import BlendinError, PairError, PromptError, SchemaError

@@ -14,7 +14,8 @@ import click
 from .errors import FAILURE, INTERRUPTED
 from .options.groups import blend_options
 from .options.settings import Settings
-from .session import Session, joined
+from .prompting import joined
+from .session import Session
 from .terminal.answer_view import Shown, make_shown, show_options
 from .terminal.files import FileToWrite, Target
 from .terminal.interrupts import interruptible
@@ -88,7 +89,7 @@ def _answer_as_json(parts: list[str], settings: Settings, trace: Target | None, 
 
 
 def _code(session: Session, last: Response) -> int:
-    """The exit code of an answer: half a JSON document is a failure."""
+    """Return the exit code of an answer: half a JSON document is a failure."""
     if last.finish_reason == "interrupted":
         return INTERRUPTED
     return FAILURE if session.cut_json else 0
@@ -97,19 +98,19 @@ def _code(session: Session, last: Response) -> int:
 def _session(
     parts: list[str], settings: Settings, quiet: bool
 ) -> tuple[Session, list[dict[str, str]]]:
-    """The loaded models, and what they are asked; what comes before the question may be kept."""
+    """Load the models; return the session and what they are asked."""
     session = Session(settings, quiet)
     session.keep_beginning(*parts[:-1])
     return session, [{"role": "user", "content": joined(*parts)}]
 
 
 def read_prompt(argument: str | None) -> str:
-    """The parts of :func:`read_parts`, joined by an empty line."""
+    """Return the parts of :func:`read_parts`, joined by an empty line."""
     return joined(*read_parts(argument))
 
 
 def read_parts(argument: str | None) -> list[str]:
-    """Standard input where it is no terminal, then the argument; one of them at least.
+    """Return standard input if it is not a terminal, then the argument; one of them at least.
 
     Raises:
         click.UsageError: nothing was given.

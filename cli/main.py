@@ -1,4 +1,4 @@
-"""The ``blendin`` command: its groups, and what becomes of errors."""
+"""The ``blendin`` command: its subcommands, and the handling of errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .doctor import doctor
 from .errors import INTERRUPTED, USAGE, explain
 from .generate import generate
 from .models.commands import models
-from .options.config_files import configured, default_map
+from .options.config_files import configured, default_map, origin
 from .options.plain import add_plain
 from .reference_docs import reference
 from .run import run
@@ -28,17 +28,17 @@ from .serve.command import serve
 from .terminal.output import Context, complain
 from .trace.commands import trace
 
-HELP = f"{__name__}.help"  # whether help is asked for
+_HELP = f"{__name__}.help"  # whether help is asked for
 # Older releases of click show the help themselves.
-NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+_NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 class Commands(click.Group):
-    """The group, which ends by itself what click would end with a line or a code of its own."""
+    """Click group that handles Ctrl-C and broken pipes itself."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """The exit code of a command, or what it returned."""
-        ctx.meta[HELP] = not set(ctx.help_option_names).isdisjoint(ctx.args)
+        """Return the exit code of a command, or what it returned."""
+        ctx.meta[_HELP] = not set(ctx.help_option_names).isdisjoint(ctx.args)
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -69,7 +69,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
     try:
         ctx.default_map = default_map(cli)
     except click.UsageError:  # what takes no settings, and help, work where a file is wrong
-        if ctx.invoked_subcommand in configured(cli) and not ctx.meta[HELP]:
+        if ctx.invoked_subcommand in configured(cli) and not ctx.meta[_HELP]:
             raise
 
 
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = result if isinstance(result, int) else 0
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
-    except NO_ARGUMENTS as help_text:
+    except _NO_ARGUMENTS as help_text:
         help_text.show()
         code = USAGE
     except Exception as error:
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _replace_closed_streams() -> None:
-    """A closed one would lend its number to the next file opened, and mlx takes 0 for a failure."""
+    """Reopen closed standard streams: files would reuse their numbers, and mlx fails on 0."""
     for name, flags in (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY)):
         if getattr(sys, name) is None:
             mode = "r" if flags == os.O_RDONLY else "w"
@@ -118,21 +118,23 @@ def _replace_closed_streams() -> None:
 
 
 def _report(error: Exception) -> int:
-    """Say in one line what is wrong; return the exit code."""
+    """Print a one-line message about an error; return the exit code."""
     message, code = explain(error)
     where = ""
-    if isinstance(error, click.UsageError) and error.ctx is not None:
+    if isinstance(error, click.BadParameter) and (set_by := origin(error)):
+        where = f" (set by {set_by})"
+    elif isinstance(error, click.UsageError) and error.ctx is not None:
         where = f" (see {error.ctx.command_path} --help)"
     try:
         complain(" ".join(f"blendin: {message}{where}".split()))
     except OSError:
         return code
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        _quiet()  # what is still buffered cannot be written either
+        _quiet()  # buffered output cannot be written either
     return code
 
 
 def _quiet() -> int:
-    """Nobody reads our output any more: let the interpreter end without complaint."""
+    """Discard further output, so that the interpreter exits without an error; return 0."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

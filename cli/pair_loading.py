@@ -1,4 +1,4 @@
-"""The pair that the options name, loaded with progress."""
+"""Load the pair that the options name, with progress."""
 
 from __future__ import annotations
 
@@ -6,64 +6,66 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .options.settings import DEFAULT_PAIR, Settings
 from .terminal.output import say
 from .terminal.progress import progress
 
 if TYPE_CHECKING:
     from blendin_mlx.model import Pair
+    from blendin_models.pair import PairSpec
 
-LONGEST_PROMPT = 4096  # tokens that memory is reckoned for besides the answer
+_LONGEST_PROMPT = 4096  # tokens that memory is checked for besides the answer
 
 
 def named_pair(pair: str | None, base: str | None, aligned: str | None) -> str | None:
-    """The catalogue pair that is meant, None where both models are named.
+    """Return the catalogue pair that is named or the default one, None if both models are named.
 
     Raises:
         click.UsageError: one side of a pair is not named.
     """
     if pair is None and base is None and aligned is None:
-        return "demo"
+        return DEFAULT_PAIR
     if pair is None and (base is None or aligned is None):
         missing = "--base" if base is None else "--aligned"
         raise click.UsageError(f"a pair has two models: pass {missing} too, or --pair NAME")
     return pair
 
 
-def load_pair(
-    pair: str | None,
-    base: str | None,
-    aligned: str | None,
-    quiet: bool,
-    tokens: int = LONGEST_PROMPT,
-    force: bool = False,
-    kv_bits: int | None = None,
-    reference: str | None = None,
-    needs_chat_template: bool = False,
-) -> Pair:
-    """Load the models, with progress and what there is to say about this machine."""
+def spec_of(settings: Settings) -> PairSpec:
+    """Return the pair that the settings name, sized for a long prompt and the answer.
+
+    Raises:
+        click.UsageError: one side of a pair is not named.
+    """
+    from blendin_models.pair import PairSpec
+
+    return PairSpec(
+        pair=named_pair(settings.pair, settings.base, settings.aligned),
+        base=settings.base,
+        aligned=settings.aligned,
+        reference=settings.reference,
+        tokens=settings.max_tokens + _LONGEST_PROMPT,
+        kv_bits=settings.kv_bits,
+        force=settings.force,
+        needs_chat_template=settings.aligned_template is None,
+    )
+
+
+def load_pair(spec: PairSpec, quiet: bool) -> Pair:
+    """Load the models, with progress, and a notice if the BLAS is slow."""
     from blendin_mlx.backend import mlx
     from blendin_mlx.chat_template import render
-    from blendin_models import load_pair as load
+    from blendin_models.pair import load_spec
 
-    render.start()  # it is ready when the models are
+    render.start()  # the child process starts while the models load
     if mlx.BLAS.notice:
         say(mlx.BLAS.notice, quiet)
     with progress(quiet) as report:
-        return load(
-            pair,
-            base,
-            aligned,
-            report,
-            reference=reference,
-            tokens=tokens,
-            force=force,
-            kv_bits=kv_bits,
-            needs_chat_template=needs_chat_template,
-        )
+        return load_spec(spec, report)
 
 
 def keep_resident() -> None:
-    """Wire what the models take, and a tenth for caches, until the command ends."""
+    """Wire the memory of the models, and a tenth more for caches, until the command ends."""
     from blendin_mlx.backend.mlx import mx
     from blendin_models.loading.memory import wired
 

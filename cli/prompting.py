@@ -1,4 +1,4 @@
-"""What both models read of a conversation, by the settings of a command."""
+"""Build the prompts of both models from a conversation and the settings of a command."""
 
 from __future__ import annotations
 
@@ -12,8 +12,20 @@ if TYPE_CHECKING:
     from blendin_mlx.prompts import PairPrompt
 
 
-def prompt_of(pair: Pair, messages: list[dict[str, str]], settings: Settings) -> PairPrompt:
-    """Return what both models read, the system prompt first."""
+def prompt_of(
+    pair: Pair,
+    messages: list[dict[str, str]],
+    settings: Settings,
+    began: Settings,
+) -> PairPrompt:
+    """Build the prompts of both models, the system prompt first.
+
+    Args:
+        pair: the models.
+        messages: the conversation.
+        settings: the current settings.
+        began: the settings that the pair was loaded with; their template is in use already.
+    """
     from blendin_mlx.input_text import read_text
     from blendin_mlx.prompts import BaseTemplate, build_prompt
     from blendin_mlx.reading.room import check_fits
@@ -21,18 +33,23 @@ def prompt_of(pair: Pair, messages: list[dict[str, str]], settings: Settings) ->
     if settings.system is not None:
         messages = [{"role": "system", "content": settings.system}, *messages]
     check_fits(pair.base, messages)
-    base, aligned = settings.base_template, settings.aligned_template
+    base, path = settings.base_template, settings.aligned_template
     return build_prompt(
         pair,
         messages,
         base_template=BaseTemplate(read_text(base)) if isinstance(base, Path) else base,
-        aligned_template=read_text(aligned) if aligned else None,
+        aligned_template=None if path in (None, began.aligned_template) else read_text(path),
         thinking=settings.thinking,
     )
 
 
+def joined(*parts: str) -> str:
+    """Join the parts of a prompt with empty lines."""
+    return "\n\n".join(parts)
+
+
 def notices(pair: Pair, prompt: PairPrompt) -> list[str]:
-    """Return what a user should know about a prompt, a line each."""
+    """Return notices for the user about a prompt, a line each."""
     read = {pair.base.name: prompt.base, pair.aligned.name: prompt.aligned}
     return [
         f"{name} has no system role: the system prompt is put before the first message"

@@ -1,4 +1,4 @@
-"""The reference of all commands as Markdown: ``docs/reference.md`` is what this writes."""
+"""``blendin reference``: write ``docs/reference.md``, the reference of all commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def reference(ctx: click.Context) -> None:
 
 
 def as_markdown(root: click.Group) -> str:
-    """The help of every command, one section each."""
+    """Return the help of all commands as Markdown, a section each."""
     parts = ["# Reference\n\nWritten by `blendin reference`; a test holds it to the program.\n"]
     whole = click.Context(
         root,
@@ -33,7 +33,7 @@ def as_markdown(root: click.Group) -> str:
 
 
 def _contexts(ctx: click.Context) -> Iterator[click.Context]:
-    """A command, then all below it."""
+    """Yield the contexts of a command and of all its subcommands."""
     yield ctx
     if isinstance(ctx.command, click.Group):
         for name, command in sorted(ctx.command.commands.items()):

@@ -1,4 +1,4 @@
-"""``blendin run``: many prompts, one JSON object a line in, one a line out."""
+"""``blendin run``: answer many prompts, a JSON object per line in and out."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from .terminal.quiet import quiet_option
     "--resume-from",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="OUT.jsonl",
-    help="Skip the lines that are answered there.",
+    help="Skip the lines that are answered in this file.",
 )
 @quiet_option
 def run(file: IO[bytes], settings: Settings, resume_from: Path | None, quiet: bool) -> int:
     """Answer every line of IN.jsonl ("-" for standard input), in order.
 
-    A line is an object with "prompt" or "messages", perhaps an "id", and options by their long
-    names: {"prompt": "Why is the sky blue?", "max_tokens": 64, "tau": 0.3}. Each gives a line as
-    of generate --json. A bad line gives {"error": …}, and the exit code 1 at the end. What the
-    prompts have in common at their beginning is read once.
+    A line is an object with "prompt" or "messages", optionally an "id", and options by their long
+    names: {"prompt": "Why is the sky blue?", "max_tokens": 64, "tau": 0.3}. Each is answered by an
+    object as of generate --json. A bad line is answered by {"error": …}, and the exit code is 1 at
+    the end. A common prefix of the prompts is read once.
 
     \b
     Examples:
@@ -69,7 +69,7 @@ def run(file: IO[bytes], settings: Settings, resume_from: Path | None, quiet: bo
 
 
 def _answered(file: Path) -> frozenset[int]:
-    """Numbers of the lines that an earlier run answered to the end; a cut line is none."""
+    """Return the numbers of the lines that an earlier run answered to the end."""
     numbers = set()
     for line in file.read_bytes().splitlines():
         try:
@@ -82,7 +82,7 @@ def _answered(file: Path) -> frozenset[int]:
 
 
 def _mend_end(file: Path) -> None:
-    """Where answers are appended to this file: what a cut line left of itself is taken away."""
+    """When appending to this file, truncate an incomplete last line."""
     stdout = sys.__stdout__.fileno() if sys.__stdout__ else -1
     if stdout < 0 or not os.path.samestat(os.fstat(stdout), file.stat()):
         return
@@ -103,7 +103,7 @@ def _answer(
     line: bytes,
     should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
-    """The result object of a line, or what is wrong with it."""
+    """Return the result object of a line, or an object with its error."""
     from blendin_mlx.errors import BlendinError
 
     kept: dict[str, Any] = {}
@@ -126,14 +126,14 @@ def _parsed(line: bytes) -> dict[str, Any]:
     try:
         given = parsed_json(decoded(line, "the line"))
     except ValueError as error:
-        raise ValueError(f"no JSON: {error}") from None
+        raise ValueError(f"not JSON: {error}") from None
     if isinstance(given, dict):
         return given
-    raise ValueError("no JSON object")
+    raise ValueError("not a JSON object")
 
 
 def _messages(given: dict[str, Any]) -> list[dict[str, str]]:
-    """The conversation of a line; takes it out of the line.
+    """Return the conversation of a line, and remove it from the line.
 
     A message's content is a text, or a list of texts as {"type": "text", "text": …}.
     """

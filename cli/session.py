@@ -1,4 +1,4 @@
-"""Settings and loaded models, turned into answers: what ``generate`` and ``chat`` share."""
+"""A session: loaded models and settings that answer prompts, shared by the commands."""
 
 from __future__ import annotations
 
@@ -14,44 +14,43 @@ import click
 from .options.checks import check_usable, read_schema
 from .options.method import make_method, with_reference
 from .options.settings import Settings
-from .pair_loading import LONGEST_PROMPT, keep_resident, load_pair, named_pair
-from .prompting import notices, prompt_of
+from .pair_loading import keep_resident, load_pair, spec_of
+from .prompting import joined, notices, prompt_of
 from .terminal.interrupts import unswallowed_interrupt
 from .terminal.output import say
 
 if TYPE_CHECKING:
     from blendin_mlx.decoding.answer_stream import Response
     from blendin_mlx.decoding.json_constraint import JsonConstraint
-    from blendin_mlx.drafting.drafter import Drafting
+    from blendin_mlx.drafting.drafter import Drafter
     from blendin_mlx.prompt_cache import PromptCache
     from blendin_mlx.prompts import PairPrompt
 
     from .terminal.files import Target
 
 
-COLDEST = 1e-6  # below it 1 / temp outgrows float32, and mlx-lm draws just any token
-MILDEST = 1e-6  # a penalty below it makes infinity of a logit
-CANDIDATES = 5  # of each distribution, in a trace
+_COLDEST = 1e-6  # lower temperatures overflow float32 in 1 / temp, and mlx-lm draws any token
+_MILDEST = 1e-6  # smaller penalties make logits infinite
+_CANDIDATES = 5  # of each distribution, in a trace
 
 
 class Session:
-    """Loaded models and how to blend them.
+    """Loaded models and the settings to blend them.
 
     Args:
         settings: the options of the command.
-        quiet: say nothing on stderr.
+        quiet: print nothing on stderr.
 
     Attributes:
         began: the settings at the start.
-        cut_json: the last answer was to be JSON and ended before it was complete.
-        opened: the prompt of the last answer ended in the beginning of its thinking.
+        cut_json: True if the last answer ended before its JSON was complete.
+        opened: True if the last prompt ended inside a thinking block.
 
     Raises:
         click.UsageError: one side of a pair is not named.
     """
 
     def __init__(self, settings: Settings, quiet: bool = False) -> None:
-        named = named_pair(settings.pair, settings.base, settings.aligned)
         self.settings = settings
         self._quiet = quiet
         self._said: set[str] = set()
@@ -59,39 +58,32 @@ class Session:
         self.cut_json = False
         self.opened = False
         with unswallowed_interrupt():
-            self._load(named, quiet)
+            self._load(quiet)
 
-    def _load(self, named: str | None, quiet: bool) -> None:
+    def _load(self, quiet: bool) -> None:
+        from blendin_mlx.input_text import read_text
         from blendin_mlx.prompt_cache import make_prompt_cache
 
         self.settings = settings = with_reference(self.settings, [self.settings.method])
+        spec = spec_of(settings)
         self.method = make_method(settings)
         self.schema = read_schema(settings.json_schema)
         self.began = settings
         check_usable(settings)
         started = time.perf_counter()
-        tokens = settings.max_tokens + LONGEST_PROMPT
-        self.pair = load_pair(
-            named,
-            settings.base,
-            settings.aligned,
-            quiet,
-            tokens,
-            settings.force,
-            settings.kv_bits,
-            settings.reference,
-            settings.aligned_template is None,
-        )
+        self.pair = load_pair(spec, quiet)
         self.pair.limit_context(settings.context)
+        if settings.aligned_template is not None:
+            self.pair.use_aligned_template(read_text(settings.aligned_template))
         if settings.wired_limit:
             keep_resident()
         self.load_s = time.perf_counter() - started
         self.seed = self._seed()
         self.cache = self._kept_cache() or make_prompt_cache(self.pair, kv_bits=settings.kv_bits)
-        self.drafting = self._drafting()
+        self.drafter = self._make_drafter()
 
     def _kept_cache(self) -> PromptCache | None:
-        """What the file of ``--prompt-cache`` keeps, None where there is none yet."""
+        """Load the file of ``--prompt-cache``; return None if it does not exist yet."""
         from blendin_mlx.prompt_cache import load_prompt_cache
 
         path = self.settings.prompt_cache
@@ -100,9 +92,9 @@ class Session:
         return load_prompt_cache(path, self.pair, kv_bits=self.settings.kv_bits)
 
     def keep_beginning(self, *documents: str) -> None:
-        """Read the system prompt, and documents, into the file of ``--prompt-cache``.
+        """Read the system prompt and documents into the file of ``--prompt-cache``.
 
-        A file that is there already stays as it is; one that keeps something else is named.
+        An existing file is kept; a message says if it holds another prefix.
         """
         from blendin_mlx.generation import read_beginning
         from blendin_mlx.prompt_cache import save_prompt_cache
@@ -111,7 +103,7 @@ class Session:
         if path is None:
             return
         if not documents and self.settings.system is None:
-            say("--prompt-cache: no system prompt and no document is there to keep", self._quiet)
+            say("--prompt-cache: there is no system prompt or document to cache", self._quiet)
             return
         made = path.exists()
         before = self._read_tokens()
@@ -124,16 +116,21 @@ class Session:
             save_prompt_cache(path, self.cache)
             say(f"{path} keeps {len(self.cache.base.tokens)} tokens of the prompt", self._quiet)
         elif before != self._read_tokens():
-            say(f"{path} keeps another beginning; remove it to have it made anew", self._quiet)
+            say(f"{path} holds another prefix; remove it to create it again", self._quiet)
 
     def _read_tokens(self) -> list[list[int]]:
-        return [list(context.tokens) for context in self.cache.contexts()]
+        return [list(context.tokens) for context in self.cache.contexts().values()]
 
     def configure(self, settings: Settings) -> None:
-        """Go on with other settings; the models stay."""
+        """Change the settings; the models stay loaded.
+
+        Raises:
+            click.UsageError: options exclude each other, or the method does not accept one.
+            ValueError: an option is out of range.
+        """
         method = make_method(settings)
         check_usable(settings)
-        if settings.json_schema != self.settings.json_schema:  # a pipe can be read but once
+        if settings.json_schema != self.settings.json_schema:  # a pipe can be read only once
             self.schema = read_schema(settings.json_schema)
         self.method, self.settings = method, settings
         self.turn_dial(self._dial)
@@ -141,7 +138,7 @@ class Session:
 
     @property
     def dial(self) -> float:
-        """How much of the guide's weight counts, from 0 to 1."""
+        """The share of the guide's weight that counts, from 0 to 1."""
         return self._dial
 
     def turn_dial(self, value: float) -> None:
@@ -156,13 +153,13 @@ class Session:
         self.method = turned.method if value == 1 else turned
         self._dial = value
 
-    def _drafting(self) -> Drafting:
-        from blendin_mlx.drafting.drafter import Drafting
+    def _make_drafter(self) -> Drafter:
+        from blendin_mlx.drafting.drafter import Drafter
         from blendin_models.pass_costs import kept_costs
 
         draft, length = self.settings.draft, self.settings.num_draft_tokens
         costs = kept_costs(self.pair) if draft != "off" and length is None else None
-        return Drafting(draft, length, costs)  # type: ignore[arg-type]
+        return Drafter(draft, length, costs)
 
     def _seed(self) -> int | None:
         if self.settings.temp == 0:
@@ -181,14 +178,16 @@ class Session:
         begun: Sequence[int] = (),
         candidates: int = 0,
     ) -> Iterator[Response]:
-        """Answer a conversation, or what both models read, writing the trace on the way.
+        """Stream the answer to a conversation; write each step to the trace.
 
         Args:
-            begun: ids of the base that the answer begins with; they are not given again.
+            messages: the conversation, or the prompts of both models.
+            should_stop: asked before each token; True interrupts the answer.
+            trace: the file of the trace, or None.
+            begun: ids of the base's tokens that the answer begins with; they are not yielded.
             candidates: how many of the likeliest tokens each step names; with a trace, always 5.
         """
         from blendin_mlx.generation import stream_generate
-        from blendin_mlx.trace.records import TraceWriter
 
         prompt = self.prompt(messages) if isinstance(messages, list) else messages
         self.opened = prompt.opens_thinking
@@ -203,30 +202,42 @@ class Session:
             method=self.method,
             max_tokens=self.settings.max_tokens,
             stop=self.settings.stop,
-            stop_policy=self.settings.stop_policy,  # type: ignore[arg-type]
-            projection=self.settings.projection,  # type: ignore[arg-type]
-            draft=self.drafting,
+            stop_policy=self.settings.stop_policy,
+            projection=self.settings.projection,
+            draft=self.drafter,
             prompt_cache=self.cache,
             should_stop=should_stop,
             constraint=constraint,
-            candidates=CANDIDATES if trace else candidates,
+            candidates=_CANDIDATES if trace else candidates,
             **self._sampling(),
         )
-        if writer := TraceWriter(trace, self.pair) if trace else None:
-            writer.run(prompt, self._recorded())
+        for response in self._traced(responses, prompt, trace) if trace else responses:
+            yield response
+        self._remark(response, constraint)
+
+    def _traced(
+        self, responses: Iterator[Response], prompt: PairPrompt, trace: Target
+    ) -> Iterator[Response]:
+        """Yield the responses, and write each to the trace."""
+        from blendin_mlx.trace.records import TraceWriter
+
+        writer = TraceWriter(trace, self.pair)
+        writer.run(prompt, self._recorded())
         for response in responses:
             yield response
-            if writer:
-                for piece in response.pieces:
-                    writer.step(piece)
-                if response.finish_reason:
-                    writer.end(self.result(response))
-        said = response.statistics
-        cut = response.finish_reason != "stop"
-        self.cut_json = bool(constraint and cut and not constraint.is_complete(said.token_ids))
+            for piece in response.pieces:
+                writer.step(piece)
+            if response.finish_reason:
+                writer.end(self.result(response))
+
+    def _remark(self, last: Response, constraint: JsonConstraint | None) -> None:
+        """Print notices about a finished answer."""
+        ids = last.statistics.token_ids
+        cut = last.finish_reason != "stop"
+        self.cut_json = bool(constraint and cut and not constraint.is_complete(ids))
         if self.cut_json:
             say("the answer ended before its JSON was complete; a larger --max-tokens may help")
-        if why := said.draft_off:
+        if why := last.statistics.draft_off:
             self._say_once(f"drafting is off: {why}")
 
     def _constraint(self, begun: Sequence[int]) -> JsonConstraint | None:
@@ -237,7 +248,7 @@ class Session:
             return None
         try:
             return JsonConstraint(self.pair.base.vocabulary, self.schema, begun)
-        except SchemaError as error:  # a chat goes on
+        except SchemaError as error:  # a usage error does not end a chat
             raise click.UsageError(str(error)) from None
 
     def _say_once(self, line: str) -> None:
@@ -248,13 +259,14 @@ class Session:
     def prompt(
         self, messages: list[dict[str, str]], settings: Settings | None = None
     ) -> PairPrompt:
-        """What both models read of a conversation, the system prompt first.
+        """Build the prompts of both models, the system prompt first.
 
         Args:
-            settings: others than those that hold now.
+            messages: the conversation.
+            settings: settings to use instead of the current ones.
         """
-        with unswallowed_interrupt():  # a template may take seconds, and does not look around
-            prompt = prompt_of(self.pair, messages, settings or self.settings)
+        with unswallowed_interrupt():  # rendering a template may take seconds
+            prompt = prompt_of(self.pair, messages, settings or self.settings, self.began)
         for line in notices(self.pair, prompt):
             self._say_once(line)
         return prompt
@@ -264,28 +276,28 @@ class Session:
 
         s = self.settings
         top_k = s.top_k if s.top_k < self.pair.base.vocabulary.size else 0  # all: no limit
-        temp = max(s.temp, COLDEST)
+        temp = max(s.temp, _COLDEST)
         sampler = make_sampler(temp, s.top_p, s.min_p, top_k=top_k) if s.temp > 0 else None
         processors = make_logits_processors(
-            repetition_penalty=s.repetition_penalty and max(s.repetition_penalty, MILDEST),
+            repetition_penalty=s.repetition_penalty and max(s.repetition_penalty, _MILDEST),
             repetition_context_size=s.repetition_context_size,
         )
         return {"sampler": sampler, "logits_processors": processors}
 
     def _recorded(self) -> dict[str, Any]:
-        """The settings as the trace keeps them; the method with its defaults filled in."""
+        """Return the settings for the trace, with the method's defaults filled in."""
         from blendin_mlx.answer_statistics import describe_method
 
         kept = {
             name: str(value) if isinstance(value, Path) else value
             for name, value in asdict(self.settings).items()
-            if name not in ("pair", "base", "aligned", "reference", "bonus", "beta")
+            if name not in ("pair", "base", "aligned", "reference", "lambda_", "beta")
         }
         own = {"seed": self.seed, "json_schema": self.schema}
         return {**kept, **describe_method(self.method), **own}
 
     def result(self, response: Response) -> dict[str, Any]:
-        """The ``--json`` object of a finished answer."""
+        """Return the ``--json`` object of a finished answer."""
         result = response.statistics.as_json()
         result["timing"] = {"load_s": round(self.load_s, 4), **result["timing"]}
         token_ids = result.pop("token_ids")
@@ -293,8 +305,3 @@ class Session:
         if self.pair.reference is not None:
             models["reference"] = self.pair.reference.name
         return {**result, "models": models, "seed": self.seed, "token_ids": token_ids}
-
-
-def joined(*parts: str) -> str:
-    """The parts of a prompt, an empty line between them."""
-    return "\n\n".join(parts)

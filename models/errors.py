@@ -1,4 +1,4 @@
-"""What can be wrong with a model before it runs."""
+"""Errors of models before they run."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import re
 
 from blendin_mlx.errors import BlendinError
 
-CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 
 
 class ModelError(BlendinError):
-    """A model is missing, incomplete, damaged, or of a kind that cannot be loaded."""
+    """A model is missing, incomplete, damaged, or of an unsupported kind."""
 
 
 class UnsuitableError(ModelError):
-    """A model is of a kind that is never loaded; fetching it again cannot help."""
+    """A model is of an unsupported kind; fetching it again does not help."""
 
 
 class MemoryNeededError(ModelError):
-    """Both models and their caches need more memory than the device has to give."""
+    """The models and their caches need more memory than the device has free."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another library says first, for a message of one line."""
+    """Return the first line of an error's message, or its type if it has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 def without_passwords(text: str) -> str:
-    """Return a message without the user names and passwords of its addresses."""
-    return CREDENTIALS.sub("", text)
+    """Return a message without the user names and passwords in its URLs."""
+    return _CREDENTIALS.sub("", text)

@@ -1,4 +1,4 @@
-"""Both models of a pair: located, checked, loaded."""
+"""Locate, check and load the models of a pair."""
 
 from __future__ import annotations
 
@@ -9,86 +9,117 @@ from typing import TYPE_CHECKING, Literal
 from .catalogue import entries
 from .fetching.resolve import locate_all
 from .progress import Progress
-from .storage.local_model import Located, repair_named
+from .storage.local_model import LocalModel, repair_named
 
 if TYPE_CHECKING:
     from blendin_mlx.model import LanguageModel, Pair
 
-    from .loading.memory import Need
     from .loading.preflight import Preflight
 
-TOKENS = 4096  # the longest conversation that is reckoned with, if nothing else is said
+TOKENS = 4096  # the longest conversation that memory is checked for by default
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSpec:
+    """The models of a pair, and what they must be able to do.
+
+    Args:
+        pair: a pair of the catalogue.
+        base: the base model, instead of the pair's: a catalogue name, a hub repo id or a folder.
+        aligned: the aligned model, likewise; without ``pair`` both are needed.
+        reference: the aligned model's unaligned twin, for methods that need one.
+        tokens: length of the longest conversation, in tokens.
+        kv_bits: bits that the caches are quantized to, 4 or 8; None: not quantized.
+        force: load models that do not fit the memory.
+        needs_chat_template: refuse an aligned model without a chat template before any weight is
+            read; False if prompts bring their own template.
+
+    Raises:
+        ValueError: one side is not named, or ``kv_bits`` is neither 4 nor 8.
+
+    Example:
+        >>> PairSpec(base="HuggingFaceTB/SmolLM2-360M", aligned="smollm2-135m-instruct")
+    """
+
+    pair: str | None = None
+    base: str | None = None
+    aligned: str | None = None
+    reference: str | None = None
+    tokens: int = TOKENS
+    kv_bits: int | None = None
+    force: bool = False
+    needs_chat_template: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kv_bits not in (None, 4, 8):
+            raise ValueError(f"kv_bits must be 4 or 8, not {self.kv_bits}")
+        if self.pair is None and (self.base is None or self.aligned is None):
+            raise ValueError("name a pair, or both a base and an aligned model")
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the base, the aligned model, and the reference if there is one.
+
+        Raises:
+            ModelError: no pair has that name.
+        """
+        base, aligned = self.base, self.aligned
+        if self.pair is not None:
+            entry = entries.find_pair(self.pair)
+            base, aligned = base or entry.base, aligned or entry.aligned
+        return tuple(name for name in (base, aligned, self.reference) if name is not None)
 
 
 @dataclass(frozen=True)
 class CheckedPair:
-    """Models that can be loaded, and what they take together.
+    """Models that passed all checks.
 
     Attributes:
+        spec: the models that were asked for.
         models: the base, the aligned model, and its reference if there is one.
-        reports: of each of them.
+        reports: the result of the checks, for each of them.
     """
 
-    models: tuple[Located, ...]
+    spec: PairSpec
+    models: tuple[LocalModel, ...]
     reports: tuple[Preflight, ...]
-    need: Need
 
 
-def check_pair(
-    pair: str | None = None,
-    base: str | None = None,
-    aligned: str | None = None,
-    progress: Progress | None = None,
-    *,
-    reference: str | None = None,
-    tokens: int = TOKENS,
-    force: bool = False,
-    kv_bits: int | None = None,
-) -> CheckedPair:
-    """Find the models, fetching them where need be, and check them before a weight is read.
+def check_pair(spec: PairSpec, progress: Progress | None = None) -> CheckedPair:
+    """Find the models, fetching missing ones, and check them before any weight is read.
 
     Args:
-        pair: a name of the catalogue; with it, ``base`` or ``aligned`` replaces its side.
-        reference: the aligned model's unaligned twin, for methods that need one.
-        tokens: how long the longest conversation will be.
-        force: go on where the memory does not suffice.
-        kv_bits: what the caches will be quantized to, 4 or 8; None for not at all.
+        spec: the models.
+        progress: called with a label, the bytes done and the total bytes.
 
     Raises:
         ModelError: a model is unknown, missing or damaged.
-        MemoryNeededError: they do not fit.
-        ValueError: one side is not named, or ``kv_bits`` is neither 4 nor 8.
+        MemoryNeededError: the models do not fit the memory.
+        PairError: the aligned model has no chat template, and one is needed.
     """
+    from blendin_mlx.model import no_chat_template
+
     from .loading.loader import check_folder
     from .loading.memory import check_memory
-    from .loading.preflight import KV_BITS, inspect_located
+    from .loading.preflight import inspect_located
 
-    if kv_bits not in (None, *KV_BITS):
-        raise ValueError(f"kv_bits must be 4 or 8, not {kv_bits}")
-    if pair is not None:
-        entry = entries.find_pair(pair)
-        base, aligned = base or entry.base, aligned or entry.aligned
-    if base is None or aligned is None:
-        raise ValueError("name a pair, or both a base and an aligned model")
-    names = (base, aligned) if reference is None else (base, aligned, reference)
-    located = locate_all(names, progress)
-    for one in located:  # all, before the first of them takes its time
+    located = locate_all(spec.names(), progress)
+    for one in located:  # the quick checks of all models first
         with repair_named(one):
             check_folder(one.folder)
-    # Tokenizers are opened right after this.
+    # Tokenizers are checked when they are opened, right after this.
     reports = [inspect_located(one, tokenizer=False) for one in located]
-    need = check_memory(reports, tokens, force, kv_bits)
-    return CheckedPair(tuple(located), tuple(reports), need)
+    check_memory(reports, spec.tokens, spec.force, spec.kv_bits)
+    if spec.needs_chat_template and not reports[1].has_chat_template:
+        raise no_chat_template(located[1].name)
+    return CheckedPair(spec, tuple(located), tuple(reports))
 
 
-def require_usable(
-    checked: CheckedPair, opened: Pair, tokens: int, kv_bits: int | None = None
-) -> None:
-    """Refuse a pair that cannot hold a conversation of that length as it is.
+def require_usable(checked: CheckedPair, opened: Pair, tokens: int) -> None:
+    """Raise if a pair cannot hold a conversation of `tokens` tokens.
 
     Raises:
-        PairError: the aligned model has no chat template, or a model reads fewer tokens.
-        MemoryNeededError: they do not fit.
+        PairError: the aligned model has no chat template, or a model's context is shorter.
+        MemoryNeededError: the models do not fit the memory.
     """
     from blendin_mlx.errors import PairError
 
@@ -99,72 +130,70 @@ def require_usable(
         limit = report.context_limit
         if limit is not None and tokens > limit:
             raise PairError(f"{one.name} reads {limit} tokens at most, not {tokens}")
-    check_memory(checked.reports, tokens, kv_bits=kv_bits)
+    check_memory(checked.reports, tokens, kv_bits=checked.spec.kv_bits)
 
 
 def open_pair(checked: CheckedPair) -> Pair:
-    """The models with their tokenizers; their weights are read when they are first needed."""
+    """Open the models with their tokenizers; weights are loaded lazily."""
     from blendin_mlx.model import Pair
 
     opened: dict[Path, LanguageModel] = {}
     for one in checked.models:
         folder = one.folder.resolve()
-        opened[folder] = opened.get(folder) or _open(one)  # one folder, one model
+        opened[folder] = opened.get(folder) or _open(one)  # a folder is opened once
     base, aligned, *twin = (opened[one.folder.resolve()] for one in checked.models)
     return Pair(base, aligned, twin[0] if twin else None)
 
 
 def load_pair(
     pair: str | None = None,
+    *,
     base: str | None = None,
     aligned: str | None = None,
-    progress: Progress | None = None,
-    *,
-    reference: str | None = None,
-    tokens: int = TOKENS,
-    force: bool = False,
-    kv_bits: int | None = None,
     needs_chat_template: bool = False,
+    progress: Progress | None = None,
 ) -> Pair:
     """Load both models of a catalogue pair, or of two names (see :func:`check_pair`).
 
     Args:
-        needs_chat_template: refuse an aligned model without one before any weight is read; False
-            where prompts will come with a template of their own.
+        pair: a pair of the catalogue.
+        base: the base model, instead of the pair's: a catalogue name, a hub repo id or a folder.
+        aligned: the aligned model, likewise.
+        needs_chat_template: refuse an aligned model without a chat template before any weight is
+            read; False if prompts bring their own template.
+        progress: called with a label, the bytes done and the total bytes.
 
     Raises:
         ModelError: a model is unknown, missing or damaged.
-        MemoryNeededError: they do not fit.
+        MemoryNeededError: the models do not fit the memory.
         PairError: the aligned model has no chat template, and one is needed.
-        ValueError: one side is not named, or ``kv_bits`` is neither 4 nor 8.
+        ValueError: one side is not named.
 
     Example:
         >>> load_pair("demo")
         >>> load_pair(base="HuggingFaceTB/SmolLM2-360M", aligned="smollm2-135m-instruct")
     """
-    from functools import partial
+    spec = PairSpec(pair=pair, base=base, aligned=aligned, needs_chat_template=needs_chat_template)
+    return load_spec(spec, progress)
 
-    from .loading.loader import evaluate_weights
 
-    checked = check_pair(
-        pair,
-        base,
-        aligned,
-        progress,
-        reference=reference,
-        tokens=tokens,
-        force=force,
-        kv_bits=kv_bits,
-    )
-    opened = open_pair(checked)
-    if needs_chat_template:
-        opened.require_chat_template()
+def load_spec(spec: PairSpec, progress: Progress | None = None) -> Pair:
+    """Load the models of a pair, with all weights in memory.
+
+    Raises:
+        ModelError: a model is unknown, missing or damaged.
+        MemoryNeededError: the models do not fit the memory.
+        PairError: the aligned model has no chat template, and one is needed.
+    """
+    from .loading.loader import read_weights
+
+    opened = open_pair(check_pair(spec, progress))
     for model in filter(None, (opened.base, opened.aligned, opened.reference)):
-        evaluate_weights(model.network, progress and partial(progress, f"{model.name}, load"))
+        read_weights(model, progress)
     return opened
 
 
-def _open(located: Located) -> LanguageModel:
+def _open(located: LocalModel) -> LanguageModel:
     from .loading.loader import open_model
 
     with repair_named(located):
@@ -173,11 +202,12 @@ def _open(located: Located) -> LanguageModel:
 
 @dataclass(frozen=True)
 class Relation:
-    """Two vocabularies compared by what their tokens write.
+    """Result of comparing two vocabularies by the bytes of their tokens.
 
     Attributes:
-        kind: ``same`` ids write the same bytes; ``padded``: the same, but for the number of logits.
-        shared: share of the guide's writing tokens that the base has too.
+        kind: ``same``: equal ids have equal bytes; ``padded``: the same, but for the number of
+            logits; ``different``: neither.
+        shared: share of the guide's tokens with bytes that the base has too, from 0 to 1.
     """
 
     kind: Literal["same", "padded", "different"]
@@ -188,7 +218,7 @@ def relation(pair: Pair) -> Relation:
     """Compare the vocabularies of a pair; no weight is read.
 
     Raises:
-        PairError: a tokenizer whose tokens have no known bytes, or no stop token.
+        PairError: the bytes of a tokenizer's tokens are unknown, or it has no stop token.
     """
     from blendin_mlx.tokens.projection import same_vocabulary
 

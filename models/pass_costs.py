@@ -1,12 +1,10 @@
-"""What passes of a pair cost on this machine: measured once, and kept."""
+"""Measure the cost of a pair's forward passes once per machine, and store it."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-import tempfile
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,7 @@ from blendin_mlx.backend import mlx
 from blendin_mlx.drafting.pass_costs import Costs, measure
 
 from .storage import paths
-from .storage.small_files import read_json
+from .storage.small_files import read_json, replace_file
 
 if TYPE_CHECKING:
     from blendin_mlx.model import Pair
@@ -24,10 +22,10 @@ FILE = "costs.json"
 
 
 def kept_costs(pair: Pair) -> Costs:
-    """The costs of a pair, measured now if they never were on this machine.
+    """Return the pass costs of a pair, measuring them if this machine has no record.
 
     Example:
-        >>> Drafting("auto", costs=kept_costs(pair))
+        >>> Drafter("auto", costs=kept_costs(pair))
     """
     file, key = paths.home() / FILE, _key(pair)
     kept = _read(file)
@@ -35,13 +33,13 @@ def kept_costs(pair: Pair) -> Costs:
         return Costs(tuple((int(n), float(s)) for n, s in kept[key]["base"]), kept[key]["guide"])
     except (KeyError, TypeError, ValueError):
         costs = measure(pair)
-    with suppress(OSError):  # a cache that cannot be written costs a second each time
-        _write(file, {**_read(file), key: {"base": costs.base, "guide": costs.guide}})
+    kept = {**_read(file), key: {"base": costs.base, "guide": costs.guide}}
+    replace_file(file, json.dumps(kept))
     return costs
 
 
 def _key(pair: Pair) -> str:
-    """The pair and whatever its passes depend on."""
+    """Return a key of everything that the costs depend on: models, machine, BLAS, threads, MLX."""
     models = (f"{model.path or model.name}@{model.revision}" for model in (pair.base, pair.aligned))
     threads = os.environ.get("OPENBLAS_NUM_THREADS", "")
     machine = platform.node(), os.cpu_count(), mlx.BLAS.name, threads, version("mlx")
@@ -51,10 +49,3 @@ def _key(pair: Pair) -> str:
 def _read(file: Path) -> dict[str, Any]:
     kept = read_json(file)
     return kept if isinstance(kept, dict) else {}
-
-
-def _write(file: Path, kept: dict[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".part", delete=False) as part:
-        json.dump(kept, part)
-    os.replace(part.name, file)

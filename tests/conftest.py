@@ -11,7 +11,8 @@ import signal
 import subprocess
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,9 @@ settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")
+
+# Tests start many processes; each would compile the program again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Started in the background of a script, this process ignores Ctrl-C, and what it starts would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -117,13 +121,21 @@ TinyPair = Callable[..., Pair]
 
 @pytest.fixture(scope="session")
 def tiny_pair(published_tokenizer: Callable[[str], Path]) -> TinyPair:
-    """A pair of tiny random models: ``tiny_pair("qwen3", "gemma3", sharpness=3.0)``."""
+    """A pair of tiny random models: ``tiny_pair("qwen3", "gemma3", sharpness=3.0)``.
 
-    def make(base: str, aligned: str, sharpness: float = 2.5, **options: object) -> Pair:
+    Models and projections are shared between tests, as published vocabularies take seconds to read;
+    the pair itself is each test's own, so that it may be given a reference model.
+    """
+
+    @cache
+    def made(base: str, aligned: str, sharpness: float, **options: object) -> Pair:
         first, second = (load_tokenizer(published_tokenizer(name)) for name in (base, aligned))
         return Pair(
             base=tiny_model(first, seed=1, sharpness=sharpness, name="tiny base", **options),
             aligned=tiny_model(second, seed=2, sharpness=sharpness, name="tiny aligned", **options),
         )
+
+    def make(base: str, aligned: str, sharpness: float = 2.5, **options: object) -> Pair:
+        return replace(made(base, aligned, sharpness, **options))
 
     return make

@@ -34,9 +34,9 @@ __all__ = ["Blas", "preload"]
 
 BlasName = Literal["openblas", "system", "custom", "reference", "native"]
 
-PREFIX = b"scipy_"
+_PREFIX = b"scipy_"
 SYSTEM_LIBRARY = "libopenblas.so.0"
-PATCHELF_SECONDS = 60
+_PATCHELF_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Blas:
     notice: str | None
 
 
-class _UnusableError(Exception):
+class _UnusableError(ValueError):
     """A choice that cannot be taken; the message says why, and the next choice is tried."""
 
 
@@ -102,7 +102,7 @@ def _first_usable(wanted: str) -> Blas:
     for name, title, load in choices:
         try:
             path = load()
-        except (OSError, ImportError, subprocess.SubprocessError, _UnusableError) as error:
+        except (OSError, ValueError, ImportError, subprocess.SubprocessError) as error:
             refusals.append(f"{title} ({_one_line(error)})")
         else:
             # The copy and the system's library are equally good: no word about going from one to
@@ -250,16 +250,16 @@ def _make_copy(source: Path, copy: Path) -> None:
     """
     patchelf = _patchelf()
     # Also finds a few names in the file that are no exported symbols; patchelf ignores those.
-    names = sorted(set(re.findall(rb"\b" + PREFIX + rb"\w+", source.read_bytes())))
+    names = sorted(set(re.findall(rb"\b" + _PREFIX + rb"\w+", source.read_bytes())))
     private_folder(copy.parent)
     with tempfile.TemporaryDirectory(dir=copy.parent, prefix=".new-") as folder:
         renames, made = Path(folder, "names"), Path(folder, copy.name)
-        renames.write_bytes(b"".join(b"%s %s\n" % (x, x.removeprefix(PREFIX)) for x in names))
+        renames.write_bytes(b"".join(b"%s %s\n" % (x, x.removeprefix(_PREFIX)) for x in names))
         command = [patchelf, "--rename-dynamic-symbols", str(renames)]
         # Its own soname: a library that needs the prefixed one must not be given this one.
         command += ["--set-soname", copy.name, "--output", str(made), str(source)]
         subprocess.run(
-            command, check=True, capture_output=True, text=True, timeout=PATCHELF_SECONDS
+            command, check=True, capture_output=True, text=True, timeout=_PATCHELF_SECONDS
         )
         made.chmod(0o600)
         os.replace(made, copy)

@@ -14,19 +14,49 @@ import shutil
 import stat
 import tempfile
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import platformdirs
 
-__all__ = ["home", "keep_kernels_private", "others_can_change", "private_folder"]
+__all__ = [
+    "home",
+    "keep_kernels_private",
+    "named_folder",
+    "others_can_change",
+    "private_folder",
+]
 
-KERNELS = "kernels"  # in the cache folder; MLX makes a folder of each of its versions there
+_KERNELS = "kernels"  # in the cache folder; MLX makes a folder of each of its versions there
 
 
 def home() -> Path:
-    """Return the cache folder: ``BLENDIN_HOME``, else the platform's own place for caches."""
-    configured = os.environ.get("BLENDIN_HOME") or platformdirs.user_cache_dir("blendin")
-    return Path(os.path.expanduser(configured)).absolute()
+    """Return the cache folder: ``BLENDIN_HOME``, else the platform's own place for caches.
+
+    Raises:
+        ValueError: as :func:`named_folder`.
+    """
+    return named_folder("BLENDIN_HOME", platformdirs.user_cache_dir("blendin"))
+
+
+def named_folder(variable: str, default: str) -> Path:
+    """Return the folder that an environment variable names, as an absolute path.
+
+    A relative one is taken from the working directory at the start, wherever the program goes.
+
+    Raises:
+        ValueError: it is in the home folder of an unknown user.
+    """
+    named = os.environ.get(variable) or default
+    try:
+        return _absolute(named)
+    except RuntimeError:
+        raise ValueError(f"{variable} is {named!r}: no user of that name has a home") from None
+
+
+@cache
+def _absolute(folder: str) -> Path:
+    return Path(folder).expanduser().absolute()
 
 
 def others_can_change(path: Path) -> bool:
@@ -70,8 +100,8 @@ def private_folder(path: Path) -> Path:
 
 
 def _kernel_folder() -> Path:
-    with suppress(OSError):
-        folder = private_folder(home() / KERNELS)
+    with suppress(OSError, ValueError):  # an unusable cache is named where models are looked for
+        folder = private_folder(home() / _KERNELS)
         if os.access(folder, os.W_OK):
             return folder
     folder = Path(tempfile.mkdtemp(prefix="blendin-"))

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..backend.mlx import mx
 from . import formulas
-from .methods import Advice, Method, Target, View
+from .method import Advice, Method, Target, View
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 from ..backend.mlx import is_cpu, mx
 
-ROW = 512
+_ROW = 512
 # exp(x) = 2^n · exp(r) with |r| <= ln 2 / 2: Taylor's terms of exp(r), the last one first.
-TERMS = (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0)
+_TERMS = (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0)
 # ln 2 in two parts; the first has so few bits that n times it is exact.
-LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4
-SMALLEST = -87.0  # below this exp(x) is no normal float32; it is cut there
-FLOOR = 1e-37  # a probability below this counts as this where its logarithm is taken
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
+_SMALLEST = -87.0  # below this exp(x) is no normal float32; it is cut there
+_FLOOR = 1e-37  # a probability below this counts as this where its logarithm is taken
 
 
 class Top(NamedTuple):
@@ -64,11 +64,11 @@ def exponential(values: mx.array) -> mx.array:
     """
     if not is_cpu():
         return mx.exp(values)
-    values = mx.maximum(values, SMALLEST)
+    values = mx.maximum(values, _SMALLEST)
     n = mx.round(values * math.log2(math.e))
-    rest = values - n * LN2_HIGH - n * LN2_LOW
-    result = mx.array(TERMS[0])
-    for term in TERMS[1:]:
+    rest = values - n * _LN2_HIGH - n * _LN2_LOW
+    result = mx.array(_TERMS[0])
+    for term in _TERMS[1:]:
         result = result * rest + term
     power = (n.astype(mx.int32) + 127) << 23  # the bits of the float 2^n
     return result * power.view(mx.float32)
@@ -80,9 +80,9 @@ def total(values: mx.array) -> mx.array:
     MLX on a CPU adds one after the other: over a vocabulary of 262,144 its softmax is off by a
     thousandth. Adding rows first, then their sums, keeps the small terms.
     """
-    missing = -values.shape[-1] % ROW
+    missing = -values.shape[-1] % _ROW
     padded = mx.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)]) if missing else values
-    return padded.reshape(*values.shape[:-1], -1, ROW).sum(axis=-1).sum(axis=-1)
+    return padded.reshape(*values.shape[:-1], -1, _ROW).sum(axis=-1).sum(axis=-1)
 
 
 def top(probs: mx.array) -> Top:
@@ -108,17 +108,18 @@ def without(probs: mx.array, token: int) -> mx.array:
 
 
 def restricted(probs: mx.array, allowed: mx.array) -> mx.array:
-    """``[..., V]`` with the mass of the tokens ``allowed`` ``[V]`` alone, scaled to 1.
+    """Return ``[..., V]`` with the mass of the tokens ``allowed`` ``[..., V]`` alone, scaled to 1.
 
     Where they have no mass at all, they share it evenly.
     """
     kept = mx.where(allowed, probs, 0.0)
     total = kept.sum(axis=-1, keepdims=True)
-    return mx.where(total == 0, allowed / allowed.sum(), kept / total)
+    evenly = allowed / allowed.sum(axis=-1, keepdims=True)
+    return mx.where(total == 0, evenly, kept / total)
 
 
 def blend_weight(
-    base_confidence: mx.array, aligned_confidence: mx.array, agreement: mx.array, bonus: float
+    base_confidence: mx.array, aligned_confidence: mx.array, agreement: mx.array, lambda_: float
 ) -> mx.array:
     """The guide's weight ``α = clip(p̂_g / (p̂_b + p̂_g) + λ · P_b(t_g), 0, 1)``.
 
@@ -129,14 +130,14 @@ def blend_weight(
         base_confidence: ``p̂_b`` ``[...]``.
         aligned_confidence: ``p̂_g`` ``[...]``.
         agreement: ``P_b(t_g)`` ``[...]``, the base's probability of the guide's top token.
-        bonus: ``λ``.
+        lambda_: ``λ``, the bonus for agreement.
 
     Example:
         >>> blend_weight(mx.array(0.3), mx.array(0.6), mx.array(0.1), 0.1).item()
         0.6766667366027832
     """
     ratio = aligned_confidence / (base_confidence + aligned_confidence)
-    return mx.clip(ratio + bonus * agreement, 0.0, 1.0)
+    return mx.clip(ratio + lambda_ * agreement, 0.0, 1.0)
 
 
 def blend(base: mx.array, aligned: mx.array, alpha: mx.array) -> mx.array:
@@ -192,7 +193,7 @@ def shift(base: mx.array, aligned: mx.array, reference: mx.array, beta: float) -
     Log-probabilities stand for the logits: they differ by a constant, which a softmax forgets.
     A token without mass in both of the guide's models is not shifted.
     """
-    own, guide, twin = (mx.log(mx.maximum(probs, FLOOR)) for probs in (base, aligned, reference))
+    own, guide, twin = (mx.log(mx.maximum(probs, _FLOOR)) for probs in (base, aligned, reference))
     return probabilities(own + beta * (guide - twin), base.shape[-1])
 
 

@@ -1,9 +1,5 @@
 """The registry of methods: each is a gate and a target distribution, and nothing else.
 
-The *gate* looks at the base alone and says whether the guide must be asked at a position. The
-*target* is the distribution over the base's vocabulary from which the next token is taken: its
-top token in greedy decoding, a draw when sampling.
-
 Sources: BlendIn (arXiv 2606.11201) for ``blendin`` and ``fixed``, Nudging (arXiv 2410.09300) for
 ``nudging``, Hammal et al. (arXiv 2604.16146) for ``kad`` and ``confidence-bet``, Liu et al. (2024)
 for ``proxy-tuning``.
@@ -14,66 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar
 
 from ..backend.mlx import mx
 from . import formulas
+from .method import Advice, Method, Target, View
 
-MOST_BETA = 100.0  # beyond it float32 cannot hold the shift
-
-
-class View(NamedTuple):
-    """What the base says at ``[...]`` positions."""
-
-    probs: mx.array  # [..., V], the STOP class pooled
-    confidence: mx.array  # [...], p̂_b
-    token: mx.array  # [...], the base's top token
-
-
-class Advice(NamedTuple):
-    """What the guide says at the same positions, carried to the base's vocabulary."""
-
-    probs: mx.array  # [..., V] over the base's vocabulary
-    confidence: mx.array  # [...], p̂_g, over the guide's own vocabulary
-    token: mx.array  # [...], t_g, an id of the guide
-    counterpart: mx.array  # [...], φ(t_g), an id of the base, or V where t_g has none
-    exact_mass: mx.array  # [...], mass that went by exact match
-    prefix_mass: mx.array  # [...], mass that went by the longest prefix
-    stop_prob: mx.array  # [...], P_g(STOP)
-    reference_probs: mx.array | None = None  # [..., V], P_a, where a method needs it
-    own_probs: mx.array | None = None  # [..., V_g], P_g over the guide's own vocabulary
-
-
-class Target(NamedTuple):
-    """The distribution that decides, and the guide's weight in it."""
-
-    probs: mx.array  # [..., V]
-    alpha: mx.array  # [...]
-
-
-class Method(Protocol):
-    """A gate and a target distribution (see the module's first lines)."""
-
-    name: ClassVar[str]
-
-    @property
-    def needs_reference(self) -> bool:
-        """Whether the target needs the guide's unaligned twin."""
-
-    @property
-    def asks(self) -> bool:
-        """Whether the guide can be asked at all with these options."""
-
-    def unsure(self, view: View, greedy: bool) -> mx.array:
-        """The gate, ``[...]`` booleans from what the base says.
-
-        Args:
-            view: the base's distribution.
-            greedy: whether the target's top token is taken, not a draw from it.
-        """
-
-    def target(self, base: View, aligned: Advice) -> Target:
-        """The distribution that decides where the gate is open."""
+_MOST_BETA = 100.0  # beyond it float32 cannot hold the shift
 
 
 def _check_range(option: str, value: float, low: float, high: float) -> None:
@@ -140,18 +83,22 @@ class _Gated:
 
 @dataclass(frozen=True)
 class BlendIn(_Gated):
-    """Both distributions mixed in proportion to how reliable each looks at this position."""
+    """Both distributions mixed in proportion to how reliable each looks at this position.
+
+    ``lambda_`` is the agreement bonus ``λ`` of :func:`.formulas.blend_weight`, and nothing that
+    another method calls so.
+    """
 
     name: ClassVar[str] = "blendin"
-    bonus: float = 0.1
+    lambda_: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_range("lambda", self.bonus, 0.0, math.inf)
+        _check_range("lambda", self.lambda_, 0.0, math.inf)
 
     def target(self, base: View, aligned: Advice) -> Target:
         alpha = formulas.blend_weight(
-            base.confidence, aligned.confidence, _agreement(base, aligned), self.bonus
+            base.confidence, aligned.confidence, _agreement(base, aligned), self.lambda_
         )
         return Target(formulas.blend(base.probs, aligned.probs, alpha), alpha)
 
@@ -197,50 +144,52 @@ class Ensemble(_Always):
 class Kad:
     """Base tokens less probable than ``λ`` are not believed: the guide draws in their place.
 
-    Its weight is the mass of those tokens. ``threshold`` is ``λ``; 0 never asks.
+    Its weight is the mass of those tokens. ``lambda_`` is that threshold on ``P_b``, which is not
+    the ``λ`` of another method; 0 never asks.
     """
 
     name: ClassVar[str] = "kad"
     needs_reference: ClassVar[bool] = False
-    threshold: float = 0.4
+    lambda_: float = 0.4
 
     def __post_init__(self) -> None:
-        _check_range("lambda", self.threshold, 0.0, 1.0)
+        _check_range("lambda", self.lambda_, 0.0, 1.0)
 
     @property
     def asks(self) -> bool:
-        return self.threshold > 0.0
+        return self.lambda_ > 0.0
 
     def unsure(self, view: View, greedy: bool) -> mx.array:
         """In greedy decoding, open only where some guide could change the winner."""
         if not greedy:
             return mx.full(view.confidence.shape, self.asks)
-        return formulas.deferral_matters(view.probs, view.confidence, view.token, self.threshold)
+        return formulas.deferral_matters(view.probs, view.confidence, view.token, self.lambda_)
 
     def target(self, base: View, aligned: Advice) -> Target:
-        limit = mx.full(base.confidence.shape, self.threshold)
+        limit = mx.full(base.confidence.shape, self.lambda_)
         return Target(*formulas.defer(base.probs, aligned.probs, limit))
 
 
 @dataclass(frozen=True)
 class ConfidenceBet(_Always):
-    """As ``kad``, with a limit that follows the guide's confidence: ``p̂_g − λ``.
+    """Like ``kad``, with a threshold that follows the guide's confidence: ``p̂_g − λ``.
 
-    ``threshold`` is ``λ``; at 1 no limit is above 0, so the guide is never asked.
+    ``lambda_`` is that margin, which is not the ``λ`` of another method; at 1 no threshold is
+    above 0, so the guide is never asked.
     """
 
     name: ClassVar[str] = "confidence-bet"
-    threshold: float = 0.2
+    lambda_: float = 0.2
 
     def __post_init__(self) -> None:
-        _check_range("lambda", self.threshold, 0.0, 1.0)
+        _check_range("lambda", self.lambda_, 0.0, 1.0)
 
     @property
     def asks(self) -> bool:
-        return self.threshold < 1.0
+        return self.lambda_ < 1.0
 
     def target(self, base: View, aligned: Advice) -> Target:
-        limit = aligned.confidence - self.threshold
+        limit = aligned.confidence - self.lambda_
         return Target(*formulas.defer(base.probs, aligned.probs, limit))
 
 
@@ -256,7 +205,7 @@ class ProxyTuning(_Always):
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_range("beta", self.beta, 0.0, MOST_BETA)
+        _check_range("beta", self.beta, 0.0, _MOST_BETA)
 
     @property
     def asks(self) -> bool:
@@ -288,15 +237,14 @@ def make_method(name: str, **options: float) -> Method:
 
     Args:
         name: a key of :data:`METHODS`.
-        options: ``tau``, ``alpha``, ``bonus`` or ``threshold`` (both are ``λ``), ``beta``, as
-            the method has them.
+        options: ``tau``, ``alpha``, ``lambda_``, ``beta``, as the method has them.
 
     Raises:
         ValueError: an unknown method, an option that it does not have, a value out of range.
 
     Example:
         >>> make_method("blendin", tau=0.3)
-        BlendIn(tau=0.3, bonus=0.1)
+        BlendIn(tau=0.3, lambda_=0.1)
     """
     known = option_names(name)
     if unknown := sorted(set(options) - known):

@@ -31,7 +31,7 @@ from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-LONGEST_MESSAGE = 300
+_LONGEST_MESSAGE = 300
 
 
 class OutputLimitError(Exception):
@@ -166,7 +166,7 @@ def answer(request: dict[str, Any]) -> dict[str, str]:
 
 
 def _message(error: Exception) -> str:
-    said = " ".join(str(error).split())[:LONGEST_MESSAGE]
+    said = " ".join(str(error).split())[:_LONGEST_MESSAGE]
     if isinstance(error, jinja2.TemplateError) and said:
         return said
     return f"{type(error).__name__}: {said}"

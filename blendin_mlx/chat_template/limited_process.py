@@ -10,10 +10,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-LOOK_S = 0.05  # how often the child's memory is looked at
+_LOOK_S = 0.05  # how often the child's memory is looked at
 CHUNK = 1 << 16
 # All that the child sees of the environment: no tokens, no Python settings.
-PASSED_ON = ("TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_PASSED_ON = ("TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 class ProcessDiedError(Exception):
@@ -96,7 +96,7 @@ class LimitedProcess:
             stderr=subprocess.DEVNULL,
             bufsize=0,
             cwd=self._folder,
-            env={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
             start_new_session=True,
         )
         return self._child
@@ -130,7 +130,7 @@ class _Exchange:
             ready.register(child.stdin, selectors.EVENT_WRITE)
             ready.register(child.stdout, selectors.EVENT_READ)
             while not self._reply.endswith(b"\n"):
-                events = ready.select(LOOK_S)
+                events = ready.select(_LOOK_S)
                 for key, mask in events:
                     if mask & selectors.EVENT_READ:
                         self._read(key.fd)

@@ -6,7 +6,7 @@ import re
 
 OPENING, CLOSING = "<think>", "</think>"
 # A template may write the opening itself: then an answer has the closing alone.
-BLOCK = re.compile(r"(?:\A|<think>)(?:(?!<think>).)*?</think>\s*", re.DOTALL)
+_BLOCK = re.compile(r"(?:\A|<think>)(?:(?!<think>).)*?</think>\s*", re.DOTALL)
 
 
 def without_reasoning(text: str) -> str:
@@ -16,7 +16,7 @@ def without_reasoning(text: str) -> str:
         >>> without_reasoning("<think>\\nHm.\\n</think>\\n\\nYes.")
         'Yes.'
     """
-    return BLOCK.sub("", text) if CLOSING in text else text
+    return _BLOCK.sub("", text) if CLOSING in text else text
 
 
 class ReasoningSplitter:

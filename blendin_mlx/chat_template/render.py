@@ -38,7 +38,7 @@ class Limits:
 
 
 LIMITS = Limits()
-LONGEST_REFUSAL = 4096  # bytes of an answer without text
+_LONGEST_REFUSAL = 4096  # bytes of an answer without text
 
 
 class TemplateError(ValueError):
@@ -142,7 +142,7 @@ def _ask(line: bytes) -> bytes:
             line,
             wall_s=LIMITS.wall_s,
             memory=LIMITS.memory,
-            reply_bytes=7 * LIMITS.characters + LONGEST_REFUSAL,
+            reply_bytes=7 * LIMITS.characters + _LONGEST_REFUSAL,
         )
     except KeyboardInterrupt:
         raise RenderingInterrupt from None

@@ -16,7 +16,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ..backend.mlx import mx
-from ..blend import formulas
 from ..errors import SchemaError
 from ..tokens.answer_text import common_prefix
 from ..tokens.vocabulary import Vocabulary
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 MISSING = 'holding answers to a JSON schema needs llguidance: pip install "blendin-mlx[json]"'
 # On one line: a model that may write white space between any two tokens may do so for ever.
-LAYOUT: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_LAYOUT: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 def check_schema(schema: Any) -> str:
@@ -44,7 +43,7 @@ def check_schema(schema: Any) -> str:
         raise SchemaError("no JSON schema: that is an object")
     try:
         written = json.dumps({} if schema is True else schema, allow_nan=False)
-        grammar = LLMatcher.grammar_from_json_schema(written, defaults=LAYOUT)
+        grammar = LLMatcher.grammar_from_json_schema(written, defaults=_LAYOUT)
     except (ValueError, TypeError, RecursionError) as error:
         raise SchemaError(f"no JSON schema: {error}") from None
     wrong, reasons = LLMatcher.validate_grammar_with_warnings(grammar)
@@ -94,10 +93,6 @@ class JsonConstraint:
         if self._allowed is None or tokens != self._read:
             self._allowed = self._after(tokens)
         return self._allowed
-
-    def permit(self, probs: mx.array, ids: Sequence[int]) -> mx.array:
-        """A distribution ``[..., V]`` after ``ids``, with no mass on what may not come next."""
-        return formulas.restricted(probs, self.allowed(ids))
 
     def is_complete(self, ids: Sequence[int]) -> bool:
         """Whether the answer may end here."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WIDEST = 24  # characters that the ``*`` of a marker stands for at most
+_WIDEST = 24  # characters that the ``*`` of a marker stands for at most
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ class _Marker:
     def __init__(self, form: str) -> None:
         self.form = form
         self._before, wild, after = form.partition("*")
-        words = rf"\w[\w ]{{0,{WIDEST - 1}}}" if wild else ""
+        words = rf"\w[\w ]{{0,{_WIDEST - 1}}}" if wild else ""
         self._whole = re.compile(f"^{re.escape(self._before)}{words}{re.escape(after)}", re.M)
         self._begun = re.compile(f"{re.escape(self._before)}({words})?") if wild else None
-        self.longest = len(form) + (WIDEST if wild else 0)
+        self.longest = len(form) + (_WIDEST if wild else 0)
 
     def find(self, text: str, since: int) -> int:
         """Where it begins first, at ``since`` or later; -1 where it does not."""

@@ -8,11 +8,11 @@ from typing import Any, Literal
 from ..backend.mlx import mx
 from ..step import Candidate, Candidates, Step
 
-Role = Literal["base", "aligned", "blend"]
+_Decider = Literal["base", "aligned", "blend"]
 
 
 def likeliest(probs: mx.array, count: int) -> tuple[Candidate, ...]:
-    """The likeliest tokens of a distribution ``[1, V]``, the likeliest first."""
+    """Return the likeliest tokens of a distribution ``[1, V]``, the likeliest first."""
     count = min(count, probs.shape[-1])
     ids = mx.argpartition(-probs[0], count - 1)[:count]
     ids = ids[mx.argsort(-probs[0, ids])]
@@ -35,15 +35,15 @@ class Shortlist:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._seen: dict[Role, mx.array] = {}
+        self._seen: dict[_Decider, mx.array] = {}
 
-    def see(self, role: Role, probs: mx.array | None) -> None:
+    def see(self, role: _Decider, probs: mx.array | None) -> None:
         """Keep a distribution ``[1, V]``; a later one of the same role takes its place."""
         if self.count and probs is not None:
             self._seen[role] = probs
 
     def added_to(self, step: Step) -> Step:
-        """The step with what was seen since the last one."""
+        """Return the step with what was seen since the last one."""
         if not self.count:
             return step
         seen, self._seen = self._seen, {}

@@ -1,7 +1,7 @@
-"""Proposals for what comes next, so that the base scores many positions in one pass.
+"""Drafts of what comes next, so that the base scores many positions in one pass.
 
-A proposal is never believed. The decoder decides every position by its method, from the same
-distributions as without a draft; where it decides as proposed, the base's distribution for the
+A draft is never believed. The decoder decides every position by its method, from the same
+distributions as without a draft; where it decides as drafted, the base's distribution for the
 next position is at hand already. So any proposer gives the same text, drawn the same way, and
 only the time differs. Drawing from the distribution that decides and comparing is speculative
 sampling with a proposer that is certain: the draft ``d`` is accepted with probability ``r(d)``.
@@ -21,30 +21,59 @@ from .proposers import Proposer, ProposerName, cannot_rewind
 
 # Who may propose: auto  whoever pays; guide, lookup  only that one; off  nobody.
 Draft = Literal["auto", "guide", "lookup", "off"]
-MEMORY = 0.95  # how much of the past a running share keeps with each new token
-# Before anything is known: so many tokens of such a share.
-PRIOR_WEIGHT, PRIOR_ACCEPTANCE, PRIOR_ASKED = 4.0, 0.7, 0.15
-MOST_DRAFTED = 16
-HOPEFUL = 0.95  # a proposer that would not pay even at this acceptance is never tried
-PATIENCE = 32  # tokens until one that does not pay is tried again; doubled each time
+_MEMORY = 0.95  # how much of the past a running mean keeps with each new token
+# Before anything is known: so many tokens of such a mean.
+_PRIOR_WEIGHT, PRIOR_ACCEPTANCE, _PRIOR_ASKED = 4.0, 0.7, 0.15
+_MOST_DRAFTED = 16
+_HOPEFUL = 0.95  # a proposer that would not pay even at this acceptance is never tried
+_PATIENCE = 32  # tokens until one that does not pay is tried again; doubled each time
 
 
 @dataclass
 class Share:
-    """A share that follows the last few dozen of what it counts."""
+    """Exponentially weighted running mean of hits."""
 
     value: float
-    weight: float = PRIOR_WEIGHT
+    weight: float = _PRIOR_WEIGHT
 
     def add(self, hit: bool) -> None:
         """Count one more."""
-        kept = self.weight * MEMORY
+        kept = self.weight * _MEMORY
         self.value = (self.value * kept + hit) / (kept + 1)
         self.weight = kept + 1
 
 
-class Drafting:
-    """Whether and how to draft, and what was learnt so far; give it again to go on from there.
+@dataclass
+class Record:
+    """The success of a proposer, and how long it has been left alone where it does not pay."""
+
+    acceptance: Share = field(default_factory=lambda: Share(PRIOR_ACCEPTANCE))
+    patience: int = _PATIENCE
+    waited: int = 0
+    is_off: bool = False
+
+    def consider(self, best: int) -> None:
+        """Note the length of draft that pays at this position, 0 where none does."""
+        self.is_off = best == 0
+        if best:
+            self.patience, self.waited = _PATIENCE, 0
+        else:
+            self.waited += 1
+
+    def length(self, best: int, hopeful: bool) -> int:
+        """Return ``best``, or 1 where that is 0, a try is due and a better time may have come."""
+        return best or int(hopeful and self.waited >= self.patience)
+
+    def used(self) -> None:
+        """Note that a draft was made; if it was only a try, the next one comes later."""
+        if self.is_off:
+            self.patience, self.waited = 2 * self.patience, 0
+
+
+class Drafter:
+    """Drafts tokens, and learns how long a draft should be.
+
+    It serves one answer at a time; give it again to the next one to keep what it has learned.
 
     Args:
         draft: one of :data:`Draft`.
@@ -60,7 +89,7 @@ class Drafting:
         ValueError: an option out of range.
 
     Example:
-        >>> Drafting("lookup", num_draft_tokens=4)
+        >>> Drafter("lookup", num_draft_tokens=4)
     """
 
     def __init__(
@@ -71,128 +100,119 @@ class Drafting:
     ) -> None:
         if draft not in get_args(Draft):
             raise ValueError(f"draft must be one of {', '.join(get_args(Draft))}, not {draft!r}")
-        if num_draft_tokens is not None and not 1 <= num_draft_tokens <= MOST_DRAFTED:
+        if num_draft_tokens is not None and not 1 <= num_draft_tokens <= _MOST_DRAFTED:
             raise ValueError(
-                f"num_draft_tokens must be between 1 and {MOST_DRAFTED}, not {num_draft_tokens}"
+                f"num_draft_tokens must be between 1 and {_MOST_DRAFTED}, not {num_draft_tokens}"
             )
-        self.draft = draft
-        self.num_draft_tokens = num_draft_tokens
         self.costs = costs
-        self.asked = Share(PRIOR_ASKED)
         self.records: dict[ProposerName, Record] = {"guide": Record(), "lookup": Record()}
         self.proposed = 0
         self.accepted = 0
         self.off_because: str | None = None
+        self._draft = draft
+        self._fixed_length = num_draft_tokens
+        self._asked = Share(_PRIOR_ASKED)
+        self._proposers: list[Proposer] = []
+        self._pending: list[int] = []
+        self._by: ProposerName = "lookup"
 
     def allows(self, name: ProposerName) -> bool:
-        """Whether this proposer may be used."""
-        return self.draft in ("auto", name)
+        """Return whether this proposer may be used."""
+        return self._draft in ("auto", name)
 
-    def outlook(self, name: ProposerName) -> Outlook:
-        """What is expected of a proposer from what was seen."""
-        return Outlook(self.records[name].acceptance.value, self.asked.value, name == "guide")
+    @property
+    def needs_costs(self) -> bool:
+        """True if the length of a draft cannot be chosen without knowing what passes cost."""
+        return self._fixed_length is None and self.costs is None
+
+    @property
+    def can_draft(self) -> bool:
+        """True if anything may be proposed in this answer."""
+        return bool(self._proposers)
+
+    def begin(self, proposers: Sequence[Proposer], base: Context) -> None:
+        """Begin another answer.
+
+        Args:
+            proposers: who may propose.
+            base: the context that will read the drafts.
+        """
+        self._proposers = list(proposers)
+        self._base = base
+        self.forget()
+
+    def draft(self, answer: AnswerText, room: int) -> list[int]:
+        """Return what to score beyond the answer so far, at most ``room`` tokens."""
+        self.forget()
+        if room < 1 or not self._proposers:
+            return []
+        self.off_because = None
+        for proposer in sorted(self._proposers, key=lambda p: -self._speed(p.name)):
+            self._consider(proposer.name)
+            count = min(room, self.length(proposer.name))
+            if count and not self._base.can_trim(len(self._base.tokens) + 1 + count):
+                self.off_because = cannot_rewind(self._base)
+                return []
+            if count and (drafted := proposer.propose(answer, count)):
+                self._by, self._pending = proposer.name, list(drafted)
+                self.records[proposer.name].used()
+                self.proposed += len(drafted)
+                return drafted
+        self.off_because = self._obstacle()
+        return []
+
+    def learn(self, step: Step) -> None:
+        """Learn from a decided step."""
+        if not self._proposers:
+            return
+        self._asked.add(step.is_intervention or step.stop_check)
+        if not self._pending:
+            return
+        hit = self._pending.pop(0) == step.id
+        self.records[self._by].acceptance.add(hit)
+        self.accepted += hit
+        if not hit:
+            self._pending = []
+
+    def forget(self) -> None:
+        """Drop the draft: the answer goes on elsewhere, so it is neither hit nor miss."""
+        self._pending = []
 
     def length(self, name: ProposerName) -> int:
-        """How long a draft of this proposer should be now, 0 for none."""
-        if self.costs is None or self.num_draft_tokens is not None:
-            return self.num_draft_tokens or 0
-        outlook = self.outlook(name)
-        best = outlook.best_length(self.costs)
-        hopeful = replace(outlook, acceptance=HOPEFUL).best_length(self.costs) > 0
-        return self.records[name].wanted(best, hopeful)
+        """Return how long a draft of this proposer should be now, 0 for none."""
+        if self.costs is None or self._fixed_length is not None:
+            return self._fixed_length or 0
+        outlook = self._outlook(name)
+        hopeful = replace(outlook, acceptance=_HOPEFUL).best_length(self.costs) > 0
+        return self.records[name].length(outlook.best_length(self.costs), hopeful)
 
-    def describe(self, name: ProposerName) -> str:
-        """A proposer and its prospects, in words."""
+    def _consider(self, name: ProposerName) -> None:
+        if self.costs is not None and self._fixed_length is None:
+            self.records[name].consider(self._outlook(name).best_length(self.costs))
+
+    def _outlook(self, name: ProposerName) -> Outlook:
+        return Outlook(self.records[name].acceptance.value, self._asked.value, name == "guide")
+
+    def _speed(self, name: ProposerName) -> float:
+        """Return the expected speed with this proposer, in tokens per base pass."""
+        if self.costs is None:
+            return 0.0
+        outlook = self._outlook(name)
+        return outlook.speed(self.costs, outlook.best_length(self.costs))
+
+    def _obstacle(self) -> str | None:
+        """Return why nothing was drafted, None where the proposers just found nothing."""
+        obstacles = [proposer.obstacle for proposer in self._proposers]
+        if all(obstacles):
+            return obstacles[0]
+        names = [proposer.name for proposer in self._proposers]
+        if all(self.records[name].is_off for name in names):
+            return f"it does not pay ({'; '.join(map(self._describe, names))})"
+        return None
+
+    def _describe(self, name: ProposerName) -> str:
+        """Return a proposer and its prospects, in words."""
         share = f"{self.records[name].acceptance.value:.0%} of its tokens would do"
         if name == "guide" and self.costs is not None:
             return f"guide: {share}, at {self.costs.ask:.2f} passes of the base each"
         return f"{name}: {share}"
-
-    def speed(self, name: ProposerName) -> float:
-        """The expected speed with this proposer, in tokens per base pass."""
-        if self.costs is None:
-            return 0.0
-        outlook = self.outlook(name)
-        return outlook.speed(self.costs, outlook.best_length(self.costs))
-
-
-@dataclass
-class Record:
-    """How a proposer has done, and how long one that does not pay has been left alone."""
-
-    acceptance: Share = field(default_factory=lambda: Share(PRIOR_ACCEPTANCE))
-    patience: int = PATIENCE
-    waited: int = 0
-    is_off: bool = False
-
-    def wanted(self, best: int, hopeful: bool) -> int:
-        """``best``, or a token now and then where that is 0 and a better time may have come."""
-        self.is_off = best == 0
-        if best:
-            self.patience, self.waited = PATIENCE, 0
-            return best
-        self.waited += 1
-        return int(hopeful and self.waited >= self.patience)
-
-    def used(self) -> None:
-        """A draft was made; if only to try again, then the next try comes later."""
-        if self.is_off:
-            self.patience, self.waited = 2 * self.patience, 0
-
-
-class Speculation:
-    """The drafts of one answer.
-
-    Args:
-        drafting: how to draft; it learns from this answer.
-        proposers: who may propose.
-        base: the context that will read the drafts.
-    """
-
-    def __init__(self, drafting: Drafting, proposers: Sequence[Proposer], base: Context) -> None:
-        self.drafting = drafting
-        self._proposers = list(proposers)
-        self._base = base
-        self._pending: list[int] = []
-        self._by: ProposerName = "lookup"
-
-    def draft(self, answer: AnswerText, room: int) -> list[int]:
-        """What to score beyond the answer so far; at most ``room`` tokens."""
-        self.forget()
-        if room < 1:
-            return []
-        drafting = self.drafting
-        names = [proposer.name for proposer in self._proposers]
-        drafting.off_because = None
-        for proposer in sorted(self._proposers, key=lambda p: -drafting.speed(p.name)):
-            count = min(room, drafting.length(proposer.name))
-            if count and not self._base.can_trim(len(self._base.tokens) + 1 + count):
-                drafting.off_because = cannot_rewind(self._base)
-                return []
-            if count and (drafted := proposer.propose(answer, count)):
-                self._by, self._pending = proposer.name, list(drafted)
-                drafting.records[proposer.name].used()
-                drafting.proposed += len(drafted)
-                return drafted
-        obstacles = [proposer.obstacle for proposer in self._proposers]
-        if all(obstacles):
-            drafting.off_because = obstacles[0]
-        elif all(drafting.records[name].is_off for name in names):
-            drafting.off_because = f"it does not pay ({'; '.join(map(drafting.describe, names))})"
-        return []
-
-    def forget(self) -> None:
-        """The answer goes on elsewhere: what was drafted here is neither hit nor miss."""
-        self._pending = []
-
-    def decided(self, step: Step) -> None:
-        """Told of every step, to learn from it."""
-        drafting = self.drafting
-        drafting.asked.add(step.is_intervention or step.stop_check)
-        if not self._pending:
-            return
-        hit = self._pending.pop(0) == step.id
-        drafting.records[self._by].acceptance.add(hit)
-        drafting.accepted += hit
-        if not hit:
-            self._pending = []

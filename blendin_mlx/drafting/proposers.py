@@ -11,7 +11,7 @@ from ..tokens.answer_text import AnswerText, common_prefix, decode_complete
 from ..tokens.vocabulary import Vocabulary
 
 ProposerName = Literal["guide", "lookup"]
-NGRAMS = (3, 2)  # how many of the last tokens must have been seen earlier, longest first
+_NGRAMS = (3, 2)  # how many of the last tokens must have been seen earlier, longest first
 
 
 def cannot_rewind(context: Context) -> str:
@@ -77,7 +77,7 @@ class LookupProposer:
     def propose(self, answer: AnswerText, count: int) -> list[int]:
         tokens = [*self._prompt, *answer.ids]
         self._index(tokens)
-        for length in NGRAMS:
+        for length in _NGRAMS:
             start = self._seen.get(tuple(tokens[-length:]))
             if start is not None and (found := tokens[start : start + count]):
                 return found
@@ -88,7 +88,7 @@ class LookupProposer:
         if known < len(self._indexed):  # some was taken back since then
             self._seen, known = {}, 0
         for end in range(known, len(tokens)):
-            for length in NGRAMS:
+            for length in _NGRAMS:
                 if end >= length:
                     self._seen[tuple(tokens[end - length : end])] = end
         self._indexed = tokens

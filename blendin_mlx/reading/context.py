@@ -16,13 +16,14 @@ from ..backend.mlx import is_cpu, mx
 from ..model import LanguageModel
 from ..tokens.answer_text import common_prefix
 from ..tokens.embeddings import check_ids
+from .cache_layers import always_trims, copied, holds, leaves, nbytes, trims_at
 
 Progress = Callable[[int, int], None]
 # Above this many tokens, all but the last are read without computing their logits: the output
 # layer of a small model is a large part of its work.
 HEAD_ROWS = 32
 SNAPSHOTS = 8
-KEPT_ROWS = 32
+_KEPT_ROWS = 32
 KV_GROUP = 32  # values quantized together
 
 
@@ -95,9 +96,9 @@ class Context:
     def _keep(self, logits: mx.array) -> None:
         """Remember the logits of a pass, which end after the last token."""
         first = len(self.tokens) - len(logits) + 1
-        for n in range(max(0, len(logits) - KEPT_ROWS), len(logits)):
+        for n in range(max(0, len(logits) - _KEPT_ROWS), len(logits)):
             self._rows[first + n] = logits[n : n + 1]
-        for length in sorted(self._rows)[:-KEPT_ROWS]:
+        for length in sorted(self._rows)[:-_KEPT_ROWS]:
             del self._rows[length]
 
     def knows(self, tokens: Sequence[int]) -> bool:
@@ -213,7 +214,7 @@ class Context:
             return 0
         kept, states = self._snapshots.pop()  # the next pass takes it again
         for layer, state in zip(layers, states, strict=True):
-            if _always_trims(layer):
+            if always_trims(layer):
                 layer.trim(self._cached - kept)
             else:
                 layer.state = state
@@ -222,8 +223,8 @@ class Context:
     def _snapshot(self) -> None:
         """Remember the layers that may not be rewindable, as they are before this pass."""
         layers = leaves(self._cache)
-        if self._cached and not all(map(_always_trims, layers)):
-            states = [None if _always_trims(layer) else _copied(layer.state) for layer in layers]
+        if self._cached and not all(map(always_trims, layers)):
+            states = [None if always_trims(layer) else copied(layer.state) for layer in layers]
             self._snapshots.append((self._cached, states))
 
     def _quantize(self) -> None:
@@ -240,7 +241,7 @@ class Context:
 
     def can_trim(self, length: int = 0) -> bool:
         """Whether tokens can be forgotten without reading any again: now and at ``length``."""
-        return all(_trims_at(layer, length) for layer in leaves(self._cache))
+        return all(trims_at(layer, length) for layer in leaves(self._cache))
 
     @property
     def rewinds_by(self) -> Literal["trim", "snapshot"]:
@@ -248,7 +249,7 @@ class Context:
 
         From a copy, the tokens between it and where to go are read again.
         """
-        return "trim" if all(map(_always_trims, leaves(self._cache))) else "snapshot"
+        return "trim" if all(map(always_trims, leaves(self._cache))) else "snapshot"
 
     def kept(self) -> tuple[list[int], list[Any]]:
         """The tokens in the cache, and the state of every layer; :meth:`restore` takes them."""
@@ -270,7 +271,7 @@ class Context:
         self._snapshots.clear()
         for layer, state in zip(leaves(self._cache), states, strict=True):
             layer.state = state
-            if not _holds(layer, len(tokens)):
+            if not holds(layer, len(tokens)):
                 raise ValueError(f"a layer does not keep {len(tokens)} tokens")
         self.passes = self.tokens_read = self.rereads = 0
 
@@ -283,48 +284,4 @@ class Context:
     def nbytes(self) -> int:
         """Bytes held by the cache and its snapshots."""
         held = sum(layer.nbytes for layer in self._cache if not layer.empty())
-        return int(held + sum(_nbytes(states) for _, states in self._snapshots))
-
-
-def leaves(cache: Sequence[Any]) -> list[Any]:
-    """The caches of all layers; a layer may have several in a list."""
-    return [leaf for layer in cache for leaf in getattr(layer, "caches", (layer,))]
-
-
-def _holds(layer: Any, count: int) -> bool:
-    """Whether a layer's cache was filled with so many tokens, as far as it counts them."""
-    if type(layer).__name__ not in ("KVCache", "QuantizedKVCache", "RotatingKVCache"):
-        return True
-    parts = [p[0] if isinstance(p, tuple | list) else p for p in (layer.keys, layer.values)]
-    kept = min(count, getattr(layer, "max_size", count))
-    return bool(layer.offset == count and all(part.shape[2] >= kept for part in parts))
-
-
-def _always_trims(layer: Any) -> bool:
-    return type(layer).__name__ in ("KVCache", "QuantizedKVCache")
-
-
-def _trims_at(layer: Any, length: int) -> bool:
-    """Whether the cache, grown to ``length`` tokens, can forget its last ones.
-
-    A sliding window can until it is full. A chunked cache says so always, but may have dropped
-    what an earlier position attends to.
-    """
-    return _always_trims(layer) or (
-        type(layer).__name__ == "RotatingKVCache" and max(length, layer.offset) < layer.max_size
-    )
-
-
-def _nbytes(state: Any) -> int:
-    if isinstance(state, mx.array):
-        return state.nbytes
-    return sum(map(_nbytes, state)) if isinstance(state, list | tuple) else 0
-
-
-def _copied(state: Any) -> Any:
-    """A cache state that later in-place writes do not reach."""
-    if isinstance(state, mx.array):
-        return mx.array(state)
-    if isinstance(state, list | tuple):
-        return type(state)(_copied(part) for part in state)
-    return state
+        return int(held + sum(nbytes(states) for _, states in self._snapshots))

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 from ..backend.mlx import mx
 from ..blend import formulas
-from ..blend.methods import Advice
+from ..blend.method import Advice
 from ..tokens.answer_text import AnswerText
 from ..tokens.growing_tokens import GrowingTokens
 from ..tokens.projection import Projection
 from .context import Context
 
-MOST_TOKENS_A_CHARACTER = 4  # one for each byte
+_MOST_TOKENS_A_CHARACTER = 4  # one for each byte
 
 
 class Reference(NamedTuple):
@@ -55,7 +55,7 @@ class Guide:
         self._prompt = list(prompt)
         vocabulary = context.model.vocabulary
         self._tokens = None if projection.identity else GrowingTokens(vocabulary)
-        self._rows = min(one.model.vocabulary.size for one in self._contexts())
+        self._rows = min(one.model.vocabulary.size for one in self.contexts())
         self._has_more = projection.base.size > self._rows
 
     def can_read(self, answer: AnswerText) -> bool:
@@ -78,9 +78,9 @@ class Guide:
 
     def is_full(self, answer: AnswerText) -> bool:
         """Whether a context of the guide's has no room for another token."""
-        models = [context.model for context in self._contexts()]
+        models = [context.model for context in self.contexts()]
         limit = min((m.context_limit for m in models if m.context_limit is not None), default=None)
-        most = len(self._prompt) + MOST_TOKENS_A_CHARACTER * len(answer.text) + len(answer.ids)
+        most = len(self._prompt) + _MOST_TOKENS_A_CHARACTER * len(answer.text) + len(answer.ids)
         if limit is None or most < limit:  # far from it: the text need not be tokenized
             return False
         return len(self.sequence(answer)) >= limit
@@ -107,10 +107,11 @@ class Guide:
 
     def settle(self, answer: AnswerText) -> None:
         """Forget what was read beyond the answer."""
-        for context in self._contexts():
+        for context in self.contexts():
             context.move_to(self.sequence(answer))
 
-    def _contexts(self) -> list[Context]:
+    def contexts(self) -> list[Context]:
+        """Return the contexts that read what the guide reads: its own, and its twin's."""
         return [self.context] + ([self.reference.context] if self.reference else [])
 
     def advise(self, answer: AnswerText) -> Advice:

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import PromptError
 
 # Embeddings of other things than tokens: positions, and types of them.
-NOT_TOKENS = ("wpe", "position", "pos_", "token_type", "vision", "audio", "image")
+_NOT_TOKENS = ("wpe", "position", "pos_", "token_type", "vision", "audio", "image")
 
 
 def token_rows(network: Any) -> int | None:
@@ -24,7 +24,7 @@ def token_rows(network: Any) -> int | None:
         int(module.weight.shape[0])
         for name, module in network.named_modules()
         if isinstance(module, nn.Embedding | nn.QuantizedEmbedding)
-        and not any(part in name for part in NOT_TOKENS)
+        and not any(part in name for part in _NOT_TOKENS)
     ]
     return min(rows, default=None)
 

@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import RLock
 from typing import Any, Literal
 
 from ..errors import PromptError
@@ -25,8 +26,9 @@ from ..errors import PromptError
 # whole: as marked, and with the tokens that the tokenizer puts around a text.
 Reading = Literal["plain", "marked", "whole"]
 
+_ONE_AT_A_TIME = RLock()  # two threads would keep each other's descriptor of stderr
 CHILD = Path(__file__).with_name("encoder_child.py")
-LONGEST_CPU_S = 2  # of the child, for one text: it does not depend on what else runs
+_LONGEST_CPU_S = 2  # of the child, for one text: it does not depend on what else runs
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?"
 _SPACES = r"[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -35,7 +37,7 @@ _CASED = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
 )
 _ENDINGS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-HARMLESS_EXPRESSIONS = frozenset(
+_HARMLESS_EXPRESSIONS = frozenset(
     (
         *(rf"{_CONTRACTIONS}\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+{_SPACES}"
           for digits in (r"\p{N}", r"\p{N}{1,3}")),
@@ -49,7 +51,7 @@ HARMLESS_EXPRESSIONS = frozenset(
         r"[一-龥぀-ゟ゠-ヿ]+",
     )
 )  # fmt: skip
-HARMLESS = frozenset(
+_HARMLESS = frozenset(
     (
         *("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Prepend", "ByteLevel"),
         *("Digits", "Metaspace", "Punctuation", "Whitespace", "WhitespaceSplit"),
@@ -69,15 +71,27 @@ def is_panic(error: BaseException) -> bool:
 @contextmanager
 def contained() -> Iterator[None]:
     """Context manager: a panic raises ValueError, and what the library prints of it is dropped."""
-    sys.stderr.flush()
-    kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    with _ONE_AT_A_TIME, _silent_stderr():
+        try:
+            yield
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            raise ValueError(str(error)) from None
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Context manager: what is written to file descriptor 2, whoever writes it, is dropped."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 2)
     try:
         yield
-    except BaseException as error:
-        if not is_panic(error):
-            raise
-        raise ValueError(str(error)) from None
     finally:
         os.dup2(kept, 2)
         os.close(kept)
@@ -97,10 +111,10 @@ def _is_harmless(rule: dict[str, Any]) -> bool:
     if kind == "Sequence":
         return all(map(_is_harmless, rule.get("normalizers", rule.get("pretokenizers", ()))))
     if kind not in ("Split", "Replace"):
-        return kind in HARMLESS
+        return kind in _HARMLESS
     literal = rule["pattern"].get("String")
     if literal is None:
-        return kind == "Split" and rule["pattern"].get("Regex") in HARMLESS_EXPRESSIONS
+        return kind == "Split" and rule["pattern"].get("Regex") in _HARMLESS_EXPRESSIONS
     return kind == "Split" or len(rule["content"]) <= len(literal)  # several may double a text
 
 
@@ -126,10 +140,9 @@ class Encoder:
         try:
             if self._child is not None:
                 return self._child.encode(self._tokenizer, text, reading)
-            return encode(self._tokenizer, text, reading)
-        except BaseException as error:
-            if not isinstance(error, Exception) and not is_panic(error):
-                raise
+            with contained():
+                return encode(self._tokenizer, text, reading)
+        except Exception as error:
             said = " ".join(str(error).split())[:200]
             raise TokenizingError(
                 f"{self._name}: its tokenizer cannot read this text: {said}"
@@ -175,7 +188,7 @@ def _start() -> subprocess.Popen[bytes]:
 
     library = Path(str(tokenizers.__file__)).parent.parent
     return subprocess.Popen(
-        [sys.executable, "-I", str(CHILD), str(library), str(LONGEST_CPU_S)],
+        [sys.executable, "-I", str(CHILD), str(library), str(_LONGEST_CPU_S)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -195,7 +208,7 @@ def _ask(process: subprocess.Popen[bytes], message: Any) -> Any:
     if line:
         return json.loads(line)
     if process.wait() == -signal.SIGPROF:
-        raise ValueError(f"it takes more than {LONGEST_CPU_S} s")
+        raise ValueError(f"it takes more than {_LONGEST_CPU_S} s")
     raise ValueError(f"its process ended with code {process.returncode}")
 
 

@@ -13,7 +13,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-MOST_BYTES = 4 << 30
+_MOST_BYTES = 4 << 30
 
 
 def main(library: str, longest_cpu_s: float) -> None:
@@ -22,7 +22,7 @@ def main(library: str, longest_cpu_s: float) -> None:
     from tokenizers import Tokenizer
 
     with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (_MOST_BYTES, _MOST_BYTES))
     tokenizer = Tokenizer.from_str(json.loads(sys.stdin.readline()))
     _say({})
     for line in sys.stdin:

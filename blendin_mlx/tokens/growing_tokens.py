@@ -16,16 +16,16 @@ from .vocabulary import Vocabulary
 
 # Before one of these, after a letter or digit, tokenizers put a boundary; whether a given one
 # always does is read off its vocabulary.
-BOUNDARY_CHARS = ' \n\t.,;:!?()[]"'
+_BOUNDARY_CHARS = ' \n\t.,;:!?()[]"'
 # Letters of scripts written without spaces (kana, Han, Thai). Every known pre-tokenizer keeps a
 # run of them together or splits it by script, and none composes under NFC, so that a text cut
 # between two of them is still split into the same words elsewhere.
 UNSPACED = "\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fa5\u0e01-\u0e30"
-BETWEEN_UNSPACED = re.compile(f"(?<=[{UNSPACED}])(?=[{UNSPACED}])")
+_BETWEEN_UNSPACED = re.compile(f"(?<=[{UNSPACED}])(?=[{UNSPACED}])")
 # A text with no safe boundary for so many characters is settled where its tokens can be checked,
 # and that many characters are left unsettled, so that they seldom change.
 WINDOW = 64
-LOOKBACK = 16
+_LOOKBACK = 16
 
 
 class _Settled(NamedTuple):
@@ -40,7 +40,7 @@ class _Settled(NamedTuple):
         if not self.chars:
             return True
         # The character after a safe boundary makes it one, so that must be there still.
-        return self.chars + (LOOKBACK if self.checked else 1) <= chars
+        return self.chars + (_LOOKBACK if self.checked else 1) <= chars
 
 
 class GrowingTokens:
@@ -48,7 +48,7 @@ class GrowingTokens:
 
     Only the part after the last settled place is tokenized again. Such a place is
 
-    - a *safe boundary*, between a letter or digit and one of :data:`BOUNDARY_CHARS` that no token
+    - a *safe boundary*, between a letter or digit and one of :data:`_BOUNDARY_CHARS` that no token
       of this vocabulary crosses, so that both sides are tokenized as they would be alone; or,
       where there is none for long and the tokenizer is a BPE,
     - a place between two letters of a script without spaces. There the tokens next to it must be
@@ -112,7 +112,7 @@ class GrowingTokens:
         text = self._text[start:]
         if self._vocabulary.bytes_of(tail) != text.encode():
             return  # rewritten by a normaliser: places in one are not places in the other
-        found = BETWEEN_UNSPACED.finditer(text, 1, max(1, len(text) - LOOKBACK))
+        found = _BETWEEN_UNSPACED.finditer(text, 1, max(1, len(text) - _LOOKBACK))
         between = {match.start() for match in found}
         ends = accumulate(len(char.encode()) for char in text)
         places = {end: n for n, end in enumerate(ends, 1) if n in between}  # by bytes before them
@@ -143,13 +143,13 @@ _SAFE: WeakKeyDictionary[Vocabulary, str] = WeakKeyDictionary()
 
 
 def safe_boundaries(vocabulary: Vocabulary) -> str:
-    """The characters of BOUNDARY_CHARS that no token has directly after a letter or digit."""
+    """Return those of _BOUNDARY_CHARS that no token has directly after a letter or digit."""
     if vocabulary not in _SAFE:
         # A token may begin inside a character (U+FFFD here), which then may be a letter.
-        pattern = re.compile(f"(?<=[^\\W_]|\ufffd)[{re.escape(BOUNDARY_CHARS)}]")
+        pattern = re.compile(f"(?<=[^\\W_]|\ufffd)[{re.escape(_BOUNDARY_CHARS)}]")
         crossed: set[str] = set()
         for written in vocabulary.by_bytes:
             if len(written) > 1:
                 crossed.update(pattern.findall(written.decode(errors="replace")))
-        _SAFE[vocabulary] = "".join(char for char in BOUNDARY_CHARS if char not in crossed)
+        _SAFE[vocabulary] = "".join(char for char in _BOUNDARY_CHARS if char not in crossed)
     return _SAFE[vocabulary]

@@ -51,7 +51,6 @@ class Projection:
             and (token == aligned.stop or base.token_bytes[target] == aligned.token_bytes[token])
             for token, target in enumerate(self.table)
         ]
-        self.shared_tokens = sum(exact)
         self._target = mx.array(self.table, dtype=mx.int32)
         self._exact = mx.array(exact, dtype=mx.bool_)
         self._known = self._target < base.size

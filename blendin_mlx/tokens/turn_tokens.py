@@ -14,11 +14,11 @@ from ..chat_template.render import TemplateError, TemplateLimitError, render_cha
 USER = {"role": "user", "content": "."}
 ANSWER = {"role": "assistant", "content": "blendin-probe"}
 SYSTEM = {"role": "system", "content": "."}
-PROBES = ([USER, ANSWER, USER], [SYSTEM, USER, ANSWER, USER])
+_PROBES = ([USER, ANSWER, USER], [SYSTEM, USER, ANSWER, USER])
 # Letters between two signs, as in <|user|> or [INST]: runs of spaces and words are text.
-MARKER = re.compile(r"[^\w\s].*\w.*[^\w\s]", re.DOTALL)
+_MARKER = re.compile(r"[^\w\s].*\w.*[^\w\s]", re.DOTALL)
 # One that has a closing counterpart, as <think>, is text for the reader.
-TAG = re.compile(r"</?([^</>]+)>")
+_TAG = re.compile(r"</?([^</>]+)>")
 
 
 def added_tokens(tokenizer: Any) -> dict[int, Any]:
@@ -38,7 +38,7 @@ def unmarked_turn_tokens(tokenizer: Any, source: str | None) -> frozenset[int]:
     if source is None or not unmarked:
         return frozenset()
     found: set[int] = set()
-    for messages in PROBES:
+    for messages in _PROBES:
         try:
             text = render_chat(tokenizer, source, messages, add_generation_prompt=True)
         except TemplateLimitError:
@@ -55,12 +55,12 @@ def _unmarked_markers(tokenizer: Any) -> dict[int, str]:
     return {
         token: entry.content
         for token, entry in added.items()
-        if not entry.special and MARKER.fullmatch(entry.content) and not _has_pair(entry, spelled)
+        if not entry.special and _MARKER.fullmatch(entry.content) and not _has_pair(entry, spelled)
     }
 
 
 def _has_pair(entry: Any, spelled: set[str]) -> bool:
-    tag = TAG.fullmatch(entry.content)
+    tag = _TAG.fullmatch(entry.content)
     return tag is not None and {f"<{tag[1]}>", f"</{tag[1]}>"} <= spelled
 
 

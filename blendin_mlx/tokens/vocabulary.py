@@ -19,9 +19,9 @@ from ..blend.formulas import probabilities
 from ..errors import PairError
 from .encoder import Encoder, Reading, TokenizingError
 
-BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
 # Texts that are put first to keep a tokenizer's dummy space away from what follows.
-LEADS = ("\n", "\x01", "\ufdd0")
+_LEADS = ("\n", "\x01", "\ufdd0")
 
 
 class Vocabulary:
@@ -124,7 +124,7 @@ class Vocabulary:
         own = self.encode(text)
         if len(own) == 1 and own[0] in alike:
             return own[0]
-        spelled = (token for token in alike if not BYTE_TOKEN.match(self._spelling(token)))
+        spelled = (token for token in alike if not _BYTE_TOKEN.match(self._spelling(token)))
         return next(spelled, alike[0])
 
     def _spelling(self, token: int) -> str:
@@ -153,7 +153,7 @@ class Vocabulary:
             return ""
         return next(
             lead
-            for lead in LEADS
+            for lead in _LEADS
             if not any(lead.encode() in (written or b"")[:-1] for written in self.token_bytes)
         )
 
@@ -273,6 +273,6 @@ def _byte_level_bytes(text: str) -> bytes:
 
 
 def _sentencepiece_bytes(text: str) -> bytes:
-    if match := BYTE_TOKEN.match(text):
+    if match := _BYTE_TOKEN.match(text):
         return bytes([int(match[1], 16)])
     return text.replace("▁", " ").encode()

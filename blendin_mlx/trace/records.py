@@ -77,6 +77,7 @@ class TraceWriter:
 
 def step_record(step: Step, text: str, pair: Pair) -> Record:
     """A step as an object; ``text`` is what its token completed."""
+    guidance = step.guidance
     record = {
         "type": "step",
         "index": step.index,
@@ -84,12 +85,11 @@ def step_record(step: Step, text: str, pair: Pair) -> Record:
         "text": text,
         "source": step.source,
         "base": candidate_record(step.base.id, step.base.prob, pair.base),
-        "aligned": step.aligned
-        and candidate_record(step.aligned.id, step.aligned.prob, pair.aligned),
-        "alpha": step.alpha,
+        "aligned": guidance and candidate_record(guidance.top.id, guidance.top.prob, pair.aligned),
+        "alpha": guidance and guidance.alpha,
         "prob": step.prob,
-        "exact_mass": step.exact_mass,
-        "prefix_mass": step.prefix_mass,
+        "exact_mass": guidance and guidance.exact_mass,
+        "prefix_mass": guidance and guidance.prefix_mass,
         "stop_prob": step.stop_prob,
         "gate_margin": step.gate_margin,
         "gap": step.gap,
@@ -113,8 +113,7 @@ def candidate_record(token: int, prob: float, model: LanguageModel) -> Record:
 
 
 def _models(pair: Pair) -> Record:
-    models = {"base": pair.base, "aligned": pair.aligned, "reference": pair.reference}
-    return {name: _identity(model) for name, model in models.items() if model is not None}
+    return {role: _identity(model) for role, model in pair.models().items()}
 
 
 def _identity(model: LanguageModel) -> Record:

@@ -18,7 +18,7 @@ from .conversation_files import Message
 
 if TYPE_CHECKING:
     from blendin_mlx.answer_statistics import Statistics
-    from blendin_mlx.blend.methods import Method
+    from blendin_mlx.blend.method import Method
     from blendin_mlx.decoding.answer_stream import Piece
     from blendin_mlx.inspection import Position
 
@@ -117,7 +117,7 @@ class Conversation:
                 self.session.prompt(last.asked, last.settings),
                 [piece.step.id for piece in steps[:index]],
                 last.method,
-                projection=last.settings.projection,  # type: ignore[arg-type]
+                projection=last.settings.projection,
             )
         except KeyboardInterrupt:
             raise click.UsageError("stopped") from None

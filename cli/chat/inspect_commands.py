@@ -94,8 +94,7 @@ def method(chat: Conversation, argument: str) -> None:
     before = chat.session.settings
     chat.session.configure(with_method(before, argument))
     now = chat.session.settings
-    names = ("tau", "alpha", "bonus", "beta")
-    lost = [SPELLED[n][2:] for n in names if getattr(before, n) != getattr(now, n)]
+    lost = [name[2:] for n, name in SPELLED.items() if getattr(before, n) != getattr(now, n)]
     if lost:
         say(f"{argument} goes without {' and '.join(lost)}, set for {before.method}")
 
@@ -141,9 +140,9 @@ def _token_index(chat: Conversation, argument: str) -> int:
 
 def _decided(step: Step, position: Position, asks: bool) -> str:
     """Who decided, as it was recorded; where nobody asked the guide, what it would have weighed."""
-    if step.alpha is not None:
+    if step.guidance is not None:
         choice = "kept" if step.id == step.base.id else "overrode"
-        return f"α {step.alpha:.2f}: the {step.source} {choice} the base's choice"
+        return f"α {step.guidance.alpha:.2f}: the {step.source} {choice} the base's choice"
     if step.source == "aligned":
         return f"the guide found the answer over, P(end) {step.stop_prob:.2f}"
     if not asks:

@@ -86,7 +86,7 @@ def _set(chat: Conversation, argument: str) -> None:
     name, _, value = argument.partition(" ")
     if not name:
         for key, current in asdict(chat.session.settings).items():
-            say(f"{'lambda' if key == 'bonus' else key:<24} {current}")
+            say(f"{key.rstrip('_'):<24} {current}")
         return
     try:
         given = {name: value.strip() or None}

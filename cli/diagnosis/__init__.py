@@ -1,1 +1,1 @@
-"""``blendin diagnose``: guides measured on many prompts, ranked and judged."""
+"""``blendin diagnose``: measure guides on many prompts, and rank them."""

@@ -1,6 +1,6 @@
-"""How far a share measured over prompts can be trusted: the bootstrap, prompts drawn anew.
+"""Bootstrap confidence intervals of shares measured over prompts.
 
-Prompts are drawn and not tokens, because the tokens of one answer hang together.
+Prompts are resampled, not tokens, because the tokens of an answer depend on each other.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-RESAMPLES = 1000
-TAIL = 25  # of these on either side are left out: 95 % remain
+_RESAMPLES = 1000
+_TAIL = 25  # resamples cut off on either side: 95 % remain
 
-Part = tuple[float, float]  # of one prompt: how many were counted, of how many
+Part = tuple[float, float]  # of one prompt: numerator and denominator of the share
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class Difference:
     """How much larger a second share is than a first, over the same prompts.
 
     Attributes:
-        value: as measured; ``low`` and ``high`` are its 95 % interval.
+        value: the difference, from -1 to 1.
+        low: lower bound of its 95 % interval.
+        high: upper bound of its 95 % interval.
     """
 
     value: float
@@ -33,18 +35,18 @@ class Difference:
 
     @property
     def is_real(self) -> bool:
-        """Whether its interval leaves 0 out."""
+        """True if the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
 
 def share(parts: Sequence[Part]) -> float:
-    """What was counted of all, all prompts together; 0 of nothing is 0."""
+    """Return the share over all prompts together; 0 if the denominators are 0."""
     of = sum(whole for _, whole in parts)
     return sum(part for part, _ in parts) / of if of else 0.0
 
 
 def interval(parts: Sequence[Part]) -> tuple[float, float]:
-    """The 95 % interval of a share.
+    """Return the 95 % interval of a share.
 
     Example:
         >>> interval([(1, 4), (1, 4)])
@@ -54,23 +56,24 @@ def interval(parts: Sequence[Part]) -> tuple[float, float]:
 
 
 def difference(first: Sequence[Part], second: Sequence[Part]) -> Difference:
-    """How much larger the second share is; each draw takes the same prompts of both.
+    """Return how much the second share exceeds the first; each resample has the same prompts.
 
-    Swapping them changes the sign and nothing else.
+    Swapping the two changes only the sign.
 
     Args:
-        first, second: of the same prompts, in the same order.
+        first: parts of the first share.
+        second: parts of the second share, of the same prompts in the same order.
     """
     low, high = _middle(_drawn(second) - _drawn(first))
     return Difference(share(second) - share(first), low, high)
 
 
 def _drawn(parts: Sequence[Part]) -> npt.NDArray[np.float64]:
-    """The share in each draw; the draws depend on nothing but the number of prompts."""
+    """Return the share in each resample; resamples depend only on the number of prompts."""
     import numpy as np
 
     count = len(parts)
-    often = np.random.default_rng(0).multinomial(count, [1 / count] * count, RESAMPLES)
+    often = np.random.default_rng(0).multinomial(count, [1 / count] * count, _RESAMPLES)
     counted, whole = (often @ np.array(parts, dtype=np.float64)).T
     shares: npt.NDArray[np.float64] = counted / np.maximum(whole, 1)
     return shares
@@ -78,4 +81,4 @@ def _drawn(parts: Sequence[Part]) -> npt.NDArray[np.float64]:
 
 def _middle(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     values.sort()
-    return float(values[TAIL]), float(values[-1 - TAIL])
+    return float(values[_TAIL]), float(values[-1 - _TAIL])

@@ -1,4 +1,4 @@
-"""``blendin diagnose``: is a guide any good for a base? What many prompts tell, and what not."""
+"""The command ``blendin diagnose``: measure how well guides suit a base."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .ranking import ORDER, as_json, comparisons, ranked
 from .report import Alone, Report
 from .verdict import rows, verdict
 
-NAMED = 5  # bad lines of a prompt file that are named one by one
+_NAMED = 5  # bad lines of a prompt file that a message lists
 
 
 @click.command()
@@ -36,14 +36,14 @@ NAMED = 5  # bad lines of a prompt file that are named one by one
 @click.option(
     "--prompts",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help='A prompt a line, or .jsonl with "prompt".  [default: 30 of its own]',
+    help='A prompt per line, or .jsonl with "prompt".  [default: 30 built-in prompts]',
 )
 @click.option("--until", type=click.Choice(["stable"]), help="Stop when the rate is known to ±2 %.")
 @click.option(
     "--json", "as_json_text", is_flag=True, help="A JSON array of reports, the best first."
 )
-@click.option("--html", type=FileToWrite(), help="Also write a web page of it.")
-@click.option("--png", type=FileToWrite(), help="Also draw it; needs the plot extra.")
+@click.option("--html", type=FileToWrite(), help="Also write a web page.")
+@click.option("--png", type=FileToWrite(), help="Also draw a plot; needs the plot extra.")
 @quiet_option
 def diagnose(
     settings: Settings,
@@ -55,7 +55,7 @@ def diagnose(
     png: Path | None,
     quiet: bool,
 ) -> int:
-    """Measure how a base and its guides get on, over a set of prompts.
+    """Measure how well guides suit a base, over a set of prompts.
 
     \b
     Examples:
@@ -69,7 +69,7 @@ def diagnose(
         require_matplotlib()
     for option, file in (("--html", html), ("--png", png)):
         if file is not None:
-            Target(file, option)  # it can be written
+            Target(file, option)  # raises if it cannot be written
     found = candidates.find(settings, guides, quiet)
     reports, base = list[Report](), list[Alone]()
     with interruptible() as interrupt:
@@ -79,17 +79,17 @@ def diagnose(
                     break
                 report = measure(guide, asked, base, until is not None, interrupt, quiet)
                 reports += [report] if report else []
-        finally:  # whatever a later guide ran into, the others are told
+        finally:  # if a later guide fails, the others are still reported
             if reports:
                 _tell(ranked(reports), as_json_text, html, png, quiet)
     return INTERRUPTED if interrupt.pressed else 0
 
 
 def read_prompts(file: Path | None) -> list[str]:
-    """The prompts of a file, or the built-in ones.
+    """Read the prompts of a file, or the built-in ones.
 
     Raises:
-        click.UsageError: a line that is none, by its number.
+        click.UsageError: the file has no prompts, or lines without one; names their numbers.
         ValueError: the file is not UTF-8.
     """
     from blendin_mlx.input_text import decoded
@@ -114,7 +114,7 @@ def _prompts(file: Path, lines: Sequence[tuple[int, str]]) -> list[str]:
 
 
 def _prompt(line: str) -> str | None:
-    """The prompt of a line, None where there is none, or no text that a model could read."""
+    """Return the prompt of a JSON line; None if there is none, or it is blank."""
     from blendin_mlx.input_text import parsed_json
 
     try:
@@ -127,10 +127,10 @@ def _prompt(line: str) -> str | None:
 
 
 def _numbered(lines: Sequence[int]) -> str:
-    """``line 2``; ``lines 1, 3 and 7``; ``lines 1, 2, 3, 4, 5 and 12 more``."""
+    """Format numbers: ``line 2``, ``lines 1, 3 and 7``, ``lines 1, 2, 3, 4, 5 and 12 more``."""
     if len(lines) == 1:
         return f"line {lines[0]}"
-    shown = [str(number) for number in lines[:NAMED]]
+    shown = [str(number) for number in lines[:_NAMED]]
     rest = len(lines) - len(shown)
     last = f"{rest} more" if rest else shown.pop()
     return f"lines {', '.join(shown)} and {last}"
@@ -139,7 +139,7 @@ def _numbered(lines: Sequence[int]) -> str:
 def _tell(
     order: Sequence[Report], as_json_text: bool, html: Path | None, png: Path | None, quiet: bool
 ) -> None:
-    """Say what was found, and write what was asked for."""
+    """Print the reports, and write the files that options name."""
     if as_json_text:
         text = json.dumps(as_json(order), ensure_ascii=False) + "\n"
     else:

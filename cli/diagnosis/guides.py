@@ -1,48 +1,53 @@
-"""The guides that ``blendin diagnose`` is given, found and checked before the first is measured."""
+"""Find and check the guides of ``blendin diagnose`` before the first is measured."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from ..options.method import make_method, with_reference
-from ..options.settings import Settings
-from ..pair_loading import LONGEST_PROMPT, named_pair
+from ..options.settings import DEFAULT_PAIR, Settings
+from ..pair_loading import named_pair, spec_of
 from ..terminal.interrupts import unswallowed_interrupt
 from ..terminal.output import say
 from ..terminal.progress import progress
 
-if TYPE_CHECKING:
-    from blendin_models.pair import CheckedPair
-    from blendin_models.progress import Progress
-
 
 @dataclass(frozen=True)
 class Candidate:
-    """A guide that can be measured: the name to show, and settings that name it."""
+    """A guide to measure: the name to show, and its settings."""
 
     name: str
     settings: Settings
 
 
 def find(settings: Settings, guides: Sequence[str], quiet: bool = False) -> list[Candidate]:
-    """The guide of the settings and others for the same base; what is missing is fetched.
+    """Return the guide of the settings and further ones for the same base; fetch missing models.
 
     A folder that is named twice is measured once.
+
+    Args:
+        settings: the options; they name the base and may name a guide.
+        guides: names of further guides.
+        quiet: show no progress and no notes.
 
     Raises:
         click.UsageError: no pair is named, or a method lacks its reference model.
         ModelError: a model is unknown, missing or damaged.
-        MemoryNeededError: a pair does not fit.
+        MemoryNeededError: a pair does not fit the memory.
         PairError: a guide has no chat template.
     """
     asked = _settings_of_each(settings, guides)
     for one in asked:
         make_method(one)
     with unswallowed_interrupt(), progress(quiet) as report:
-        _fetch(asked, report)
-        checked = [_checked(one, report) for one in asked]
+        from blendin_models.fetching.resolve import locate_all
+        from blendin_models.pair import check_pair
+
+        specs = [spec_of(one) for one in asked]
+        # In one go, so that an unknown name is refused before any download.
+        locate_all(list(dict.fromkeys(name for spec in specs for name in spec.names())), report)
+        checked = [check_pair(spec, report) for spec in specs]
     found = {}
     for one, pair in zip(asked, checked, strict=True):
         guide = pair.models[1]
@@ -58,7 +63,7 @@ def find(settings: Settings, guides: Sequence[str], quiet: bool = False) -> list
 
 
 def _settings_of_each(settings: Settings, guides: Sequence[str]) -> list[Settings]:
-    """The settings themselves, unless they name no guide, and those with each further one."""
+    """Return the settings of each guide: the given ones, if they name a guide, and the others."""
     from blendin_models.catalogue import entries
 
     own = not guides or settings.aligned is not None or settings.base is None
@@ -66,49 +71,11 @@ def _settings_of_each(settings: Settings, guides: Sequence[str]) -> list[Setting
     first = [settings] if own else []
     if own:
         named_pair(settings.pair, settings.base, settings.aligned)
-    base = settings.base or entries.find_pair(settings.pair or "demo").base
+    base = settings.base or entries.find_pair(settings.pair or DEFAULT_PAIR).base
     others = [replace(settings, pair=None, base=base, aligned=guide) for guide in guides]
     return [with_reference(one, [one.method]) for one in first + others]
 
 
-def _names(settings: Settings) -> list[str]:
-    """Of the models that are needed."""
-    from blendin_models.catalogue import entries
-
-    base, aligned = settings.base, settings.aligned
-    named = named_pair(settings.pair, base, aligned)
-    if named is not None:
-        pair = entries.find_pair(named)
-        base, aligned = base or pair.base, aligned or pair.aligned
-    return [name for name in (base, aligned, settings.reference) if name is not None]
-
-
-def _fetch(asked: Sequence[Settings], report: Progress) -> None:
-    """All at once, so that an unknown name is refused before the first byte of another."""
-    from blendin_models.fetching.resolve import locate_all
-
-    locate_all(list(dict.fromkeys(name for one in asked for name in _names(one))), report)
-
-
-def _checked(settings: Settings, report: Progress) -> CheckedPair:
-    from blendin_mlx.model import no_chat_template
-    from blendin_models.pair import check_pair
-
-    checked = check_pair(
-        named_pair(settings.pair, settings.base, settings.aligned),
-        settings.base,
-        settings.aligned,
-        report,
-        reference=settings.reference,
-        tokens=settings.max_tokens + LONGEST_PROMPT,
-        force=settings.force,
-        kv_bits=settings.kv_bits,
-    )
-    if settings.aligned_template is None and not checked.reports[1].has_chat_template:
-        raise no_chat_template(checked.models[1].name)
-    return checked
-
-
 def _printable(name: str) -> str:
-    """A name that any output can hold, whatever the bytes of its folder."""
+    """Return a name that can be encoded, whatever the bytes of its folder's name."""
     return name.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""Prompts answered by the base alone, by a guide alone, and by both together, and counted."""
+"""Answer prompts with the base alone, the guide alone and the blend, and count the decisions."""
 
 from __future__ import annotations
 
@@ -28,12 +28,18 @@ def measure(
     interrupt: Interrupt,
     quiet: bool,
 ) -> Report | None:
-    """The report of one guide, None where not one prompt was answered; its models end with it.
+    """Measure a guide; return its report, or None if no prompt was answered.
 
     Args:
-        base: the base's own answers so far, which no guide changes; missing ones are added.
+        guide: the guide.
+        prompts: the prompts.
+        base: the base's own answers so far, which are the same for all guides; missing ones are
+            added.
+        until_stable: stop once the rate is known to ±2 %.
+        interrupt: stops the measurement when Ctrl-C was pressed.
+        quiet: show no progress.
     """
-    _free()  # what another guide left, before these models take its room
+    _free()  # memory of the previous guide
     session, name = Session(guide.settings, quiet), guide.name
     settings = session.settings
     blended, aligned = list[Blended](), list[Alone]()
@@ -63,7 +69,7 @@ def measure(
 
 
 def _free() -> None:
-    """Give back what nothing refers to any more."""
+    """Free unreferenced memory."""
     from blendin_mlx.backend.mlx import mx
 
     gc.collect()
@@ -83,11 +89,11 @@ def _answer(session: Session, prompt: str, should_stop: Callable[[], bool]) -> l
 
 
 def counted(session: Session, responses: Sequence[Response]) -> Blended:
-    """What of an answer's steps matters here."""
+    """Count the decisions of an answer."""
     steps = [piece.step for response in responses for piece in response.pieces]
     statistics = responses[-1].statistics
     stops = (session.pair.base.vocabulary.stop, session.pair.aligned.vocabulary.stop)
-    asked = [step.aligned.prob for step in steps if step.aligned is not None]
+    asked = [step.guidance.top.prob for step in steps if step.guidance is not None]
     return Blended(
         asked=tuple(step.is_intervention for step in steps),
         overrides=statistics.overrides,
@@ -103,23 +109,24 @@ def counted(session: Session, responses: Sequence[Response]) -> Blended:
 
 
 def base_end_lost(step: Step, stop: int) -> bool:
-    """The base wanted to end here and the answer went on, the guide having been asked.
+    """Return True if the base's choice was to end, and the guide was asked and it went on.
 
-    A turn marker shows only where it was taken back: the base had written it then.
+    A turn marker of the base is known only where it was taken back.
 
     Args:
-        stop: the base's STOP.
+        step: a step of the answer.
+        stop: the base's STOP token.
     """
     wanted = step.base.id == stop or step.instead_of not in (None, stop)
     return wanted and step.is_intervention and not step.is_stop
 
 
 def guide_end_lost(step: Step, stop: int) -> bool:
-    """The guide wanted to end here, by its STOP ``stop``, and the answer went on."""
-    return step.aligned is not None and step.aligned.id == stop and not step.is_stop
+    """Return True if the guide's top token was its STOP token ``stop``, and the answer went on."""
+    return step.guidance is not None and step.guidance.top.id == stop and not step.is_stop
 
 
 def guide_ended(step: Step, stop: int) -> bool:
-    """The answer ended here because the guide was asked; the base's own choice was no STOP."""
+    """Return True if the guide ended the answer: the base's own choice was not STOP."""
     by_guide = step.source == "aligned" or step.is_intervention
     return step.is_stop and by_guide and step.base.id != stop

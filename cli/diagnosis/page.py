@@ -1,4 +1,4 @@
-"""What ``blendin diagnose`` measured as one web page, guides side by side."""
+"""Render the results of ``blendin diagnose`` as a web page, guides side by side."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .report import Report
 from .verdict import WARNING_RATE, rows, verdict
 
 WIDTH = 600.0
-LONGEST = 12  # bursts of so many tokens and more share the last bar
+_LONGEST = 12  # the last bar counts bursts of this many tokens or more
 
 
 def page(reports: Sequence[Report]) -> str:
-    """The page, the best guide first; ``reports`` are ranked and at least one."""
+    """Render the page; ``reports`` are at least one, the best guide first."""
     names = [clean(report.guide) for report in reports]
     facts = [rows(report) for report in reports]
     return render(
@@ -34,18 +34,18 @@ def page(reports: Sequence[Report]) -> str:
             (name, _strip(report), _bursts(report))
             for name, report in zip(names, reports, strict=True)
         ],
-        line=WIDTH * WARNING_RATE if any(report.has_line for report in reports) else None,
-        longest=LONGEST,
+        line=WIDTH * WARNING_RATE if any(report.threshold_applies for report in reports) else None,
+        longest=_LONGEST,
     )
 
 
 def _words(text: str) -> str:
-    """Text in which a percent sign stays with its number."""
+    """Return text for HTML, with a no-break space before percent signs."""
     return clean(text).replace(" %", "\u00a0%")
 
 
 def _strip(report: Report) -> dict[str, Any]:
-    """Where a guide's rates stand on a line from 0 to 1."""
+    """Return the positions of a guide's rates on a line from 0 to 1, in pixels."""
     return {
         "dots": [round(WIDTH * rate, 1) for rate in report.rates],
         "rate": round(WIDTH * report.rate, 1),
@@ -55,7 +55,7 @@ def _strip(report: Report) -> dict[str, Any]:
 
 
 def _bursts(report: Report) -> list[tuple[int, int, float]]:
-    """Length, count and height (0 to 1) of the bars of burst lengths."""
-    counts = Counter(min(length, LONGEST) for length in report.cascades)
+    """Return length, count and height (0 to 1) of each bar of the histogram of burst lengths."""
+    counts = Counter(min(length, _LONGEST) for length in report.cascades)
     tallest = max(counts.values(), default=1)
-    return [(n, counts[n], counts[n] / tallest) for n in range(1, LONGEST + 1)]
+    return [(n, counts[n], counts[n] / tallest) for n in range(1, _LONGEST + 1)]

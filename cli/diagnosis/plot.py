@@ -1,4 +1,4 @@
-"""What ``blendin diagnose`` measured as a picture; needs the ``plot`` extra."""
+"""Plot the results of ``blendin diagnose``; needs the ``plot`` extra."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MISSING = "--png draws with matplotlib: pip install 'blendin-mlx[plot]', or use 
 
 
 def require_matplotlib() -> None:
-    """Say before the models are loaded that no picture can be drawn.
+    """Raise before the models are loaded if plots cannot be drawn.
 
     Raises:
         click.UsageError: matplotlib is not installed.
@@ -29,7 +29,7 @@ def require_matplotlib() -> None:
 
 
 def draw(reports: Sequence[Report]) -> bytes:
-    """Draw, as a PNG, rates of each prompt with the interval of all, and the lengths of bursts."""
+    """Draw a PNG: the rate of each prompt with the interval of all, and the lengths of bursts."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 2.4 + 0.5 * len(reports)), layout="constrained")
@@ -42,12 +42,13 @@ def draw(reports: Sequence[Report]) -> bytes:
 
 
 def draw_rates(axes: Axes, reports: Sequence[Report]) -> None:
+    """Draw the rate of each prompt, and the rate of all with its interval, a row per guide."""
     for place, report in enumerate(reports):
         axes.plot(report.rates, [place] * len(report.rates), "o", alpha=0.25, color=f"C{place}")
         axes.plot([report.low, report.high], [place] * 2, "-", linewidth=4, color=f"C{place}")
         axes.plot(report.rate, place, "D", color=f"C{place}", markeredgecolor="black")
     line = ""
-    if any(report.has_line for report in reports):
+    if any(report.threshold_applies for report in reports):
         axes.axvline(WARNING_RATE, linestyle="--", color="0.4")
         line = f", dashed {percent(WARNING_RATE)}"
     axes.set(xlim=(-0.02, 1.02), ylim=(len(reports) - 0.5, -0.5))
@@ -56,12 +57,13 @@ def draw_rates(axes: Axes, reports: Sequence[Report]) -> None:
 
 
 def draw_bursts(axes: Axes, reports: Sequence[Report]) -> None:
+    """Draw a histogram of burst lengths, a colour per guide."""
     from matplotlib.ticker import MaxNLocator
 
     lengths = [report.cascades for report in reports]
     longest = max((max(each, default=1) for each in lengths), default=1)
     colors = [f"C{place}" for place in range(len(reports))]
-    # A label with an underscore first would be left out of the legend.
+    # The legend omits labels that begin with an underscore.
     labels = [f" {report.guide}" for report in reports]
     axes.hist(lengths, bins=[n + 0.5 for n in range(longest + 1)], color=colors, label=labels)
     for axis in (axes.xaxis, axes.yaxis):

@@ -1,9 +1,9 @@
-"""Which of two guides fits better, and whether the answers can tell: guides in order.
+"""Rank guides by paired comparisons.
 
-Guides answer the same prompts, so that they are compared prompt by prompt: a difference counts
-where its 95 % interval, prompts drawn anew, leaves 0 out. Else it is a tie, and the next of
-:data:`CRITERIA` decides. Where none does, the lower measured rate comes first, and it is said that
-this tells nothing.
+Guides answer the same prompts, so they are compared prompt by prompt: a difference counts if its
+95 % bootstrap interval excludes 0. Otherwise it is a tie, and the next of :data:`CRITERIA` decides.
+If none does, the lower rate comes first, and the output says that the difference is not
+significant.
 """
 
 from __future__ import annotations
@@ -18,31 +18,33 @@ from .bootstrap import Difference, Part, difference, share
 from .report import FEWEST, Count, Report
 from .verdict import percent, verdict
 
-# From the most telling on, by the names that reports have for them; less is better in all.
-CRITERIA: Mapping[str, Callable[[Count], Part]] = {
+# In order of importance, by the names of the report's fields; less is better in all.
+_CRITERIA: Mapping[str, Callable[[Count], Part]] = {
     "rate": lambda one: (one.asked, one.tokens),
     "base_ends_lost": lambda one: (one.base_end_lost, 1),
     "hit_limit": lambda one: (one.hit_limit, 1),
 }
-WON = {
+_WON = {
     "base_ends_lost": "loses fewer of the base's ends",
     "hit_limit": "runs into the length limit less often",
 }
 ORDER = (
-    "asked at fewer tokens; where rates cannot be told apart, fewer of the base's ends lost, "
-    "then fewer answers at the length limit"
+    "fewer interventions first; if the rates tie, fewer lost ends of the base, then fewer answers "
+    "at the length limit"
 )
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two guides over the prompts that both answered.
+    """Two guides compared over the prompts that both answered.
 
     Attributes:
-        first, second: their names.
-        prompts: how many, and ``all_prompts`` whether neither answered more.
-        shares: by criterion, what was measured of the first and of the second.
-        differences: by criterion, how much more the second has of it.
+        first: name of the first guide.
+        second: name of the second guide.
+        prompts: number of prompts that both answered.
+        all_prompts: True if neither answered more.
+        shares: by criterion, the share of the first and of the second guide.
+        differences: by criterion, how much larger the second guide's share is.
     """
 
     first: str
@@ -54,43 +56,44 @@ class Comparison:
 
     @property
     def decided_by(self) -> str | None:
-        """The first criterion in which they differ, None where the answers do not tell."""
+        """The first criterion with a significant difference, or None."""
         if self.prompts < FEWEST:
             return None
         return next((name for name, found in self.differences.items() if found.is_real), None)
 
     @property
     def is_reversed(self) -> bool:
-        """Whether the second fits better."""
+        """True if the second guide is better."""
         return self.decided_by is not None and self.differences[self.decided_by].high < 0
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, in shares of 1."""
+        """Return the comparison as JSON; shares are from 0 to 1."""
         found = {name: asdict(one) for name, one in self.differences.items()}
         about = {"guide": self.second, "prompts": self.prompts, "decided_by": self.decided_by}
         return {**about, "differences": found, "text": self.text}
 
     @property
     def text(self) -> str:
-        """In a line, for the better one as the first."""
+        """A line of text; the first guide must be the better one."""
         over = "" if self.all_prompts else f" (over the {self.prompts} prompts that both answered)"
         return f"{self._text()}{over}"
 
     def _text(self) -> str:
         both = f"{self.first} and {self.second}"
         if self.prompts < FEWEST:
-            few = f"{counted(self.prompts, 'prompt')} cannot tell them apart, it takes {FEWEST}"
-            return f"{both}: {few}; {self.first} is asked {self._less()}"
+            few = f"{counted(self.prompts, 'prompt')} cannot tell them apart"
+            needed = f"(at least {FEWEST} are needed)"
+            return f"{both}: {few} {needed}; {self.first} is asked {self._less()}"
         rates = self.differences["rate"]
         spread = f"{_points(rates.low)} to {_points(rates.high)}"
         decided_by = self.decided_by
         if decided_by == "rate":
             return f"{self.first} before {self.second}: asked {self._less()} ({spread})"
-        told = f"{both}: the rates cannot be told apart ({spread} points)"
+        told = f"{both}: no significant difference in rates ({spread} points)"
         if decided_by is None:
-            return f"{told}, nor can lost ends and the length limit"
+            return f"{told}, lost ends or answers at the length limit"
         less, more = map(percent, self.shares[decided_by])
-        return f"{told}; {self.first} {WON[decided_by]}, {less} against {more}"
+        return f"{told}; {self.first} {_WON[decided_by]}, {less} against {more}"
 
     def _less(self) -> str:
         value = self.differences["rate"].value
@@ -101,15 +104,15 @@ class Comparison:
 
 
 def _points(value: float) -> str:
-    """Percentage points; never a zero with a sign."""
+    """Format a share in percentage points, never as -0.0."""
     return f"{round(100 * value, 1) + 0.0:.1f}"
 
 
 def compared(first: Report, second: Report) -> Comparison:
-    """Two guides over the prompts that both answered."""
+    """Compare two guides over the prompts that both answered."""
     count = min(len(first.counts), len(second.counts))
     shares, differences = {}, {}
-    for name, part in CRITERIA.items():
+    for name, part in _CRITERIA.items():
         one, other = ([part(n) for n in each.counts[:count]] for each in (first, second))
         shares[name] = share(one), share(other)
         differences[name] = difference(one, other)
@@ -118,12 +121,12 @@ def compared(first: Report, second: Report) -> Comparison:
 
 
 def ranked(reports: Sequence[Report]) -> list[Report]:
-    """The guides in order, the best first.
+    """Return the guides in order, the best first.
 
-    Ties do not pass on: A and B, B and C may be alike while A and C are not. So each guide, the
-    lowest rate first, is put in from the end, and moves up past the neighbour that it beats until
-    there is none. Whoever stands directly behind another does not beat it, and the order depends
-    on the figures alone, but for guides whose rates are equal.
+    Ties are not transitive: A and B, B and C may tie while A and C do not. So the guides, lowest
+    rate first, are inserted at the end, and move up past each neighbour that they beat. No guide
+    beats the one ranked directly above it, and the result does not depend on the order of
+    `reports`, except for guides with equal rates.
     """
     order: list[Report] = []
     for report in sorted(reports, key=lambda each: each.rate):
@@ -135,12 +138,12 @@ def ranked(reports: Sequence[Report]) -> list[Report]:
 
 
 def comparisons(order: Sequence[Report]) -> list[Comparison]:
-    """Of each guide with the next one."""
+    """Compare each guide with the next one."""
     return [compared(one, other) for one, other in pairwise(order)]
 
 
 def as_json(order: Sequence[Report]) -> list[dict[str, Any]]:
-    """Reports, ranked, with their verdicts and how each stands to the next."""
+    """Return ranked reports as JSON, with verdicts, each compared with the next."""
     against = [*(one.as_json() for one in comparisons(order)), None]
     return [
         {"rank": rank, **report.as_json(), "verdict": verdict(report), "against_next": told}

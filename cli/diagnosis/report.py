@@ -1,4 +1,4 @@
-"""What many answers tell about a guide in figures: rates with their uncertainty, bursts, ends."""
+"""Statistics of a guide's answers: rates with their uncertainty, bursts, endings."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from typing import Any
 
 from . import bootstrap
 
-PAPER_TAU = 0.4  # the gate of the answers whose rates the paper gives
-STABLE = 0.02  # half the width of the interval at which more prompts would tell little
-FEWEST = 8  # prompts; fewer say nothing about how much they differ
+PAPER_TAU = 0.4  # the gate threshold of the paper's rates
+_STABLE = 0.02  # half-width of the interval at which the rate counts as stable
+FEWEST = 8  # prompts; fewer are too few for an interval
 
 
 @dataclass(frozen=True)
 class Blended:
-    """One blended answer, counted.
+    """Counts of a blended answer.
 
     Attributes:
-        asked: for each token, whether the guide decided with the base.
+        asked: for each token, True if it was an intervention.
+        overrides: number of interventions whose token is not the base's top token.
         base_ends_lost: positions where the base's top choice was to end, or it had begun the next
             turn, and the answer went on because the guide was asked.
         guide_ends_lost: positions where the guide's top choice was to end, and the answer went on.
-        guide_ended: the answer ended by the guide's word where the base would have gone on.
-        base_confidence: mean probability of the base's top token; ``guide_confidence`` likewise,
-            where it was asked.
-        hit_limit: the answer ended with --max-tokens.
+        guide_ended: True if the guide ended the answer where the base would have gone on.
+        base_confidence: mean probability of the base's top token.
+        guide_confidence: mean probability of the guide's top token where it was asked, or None.
+        exact_mass: mean share of the guide's mass carried over by exact match, or None.
+        hit_limit: True if the answer reached --max-tokens.
+        tokens_per_s: tokens per second.
     """
 
     asked: tuple[bool, ...]
@@ -52,7 +55,7 @@ class Alone:
 
 @dataclass(frozen=True)
 class Count:
-    """What guides are compared by, of one prompt."""
+    """Counts of a prompt that guides are compared by."""
 
     asked: int
     tokens: int
@@ -62,13 +65,26 @@ class Count:
 
 @dataclass(frozen=True)
 class Report:
-    """A guide, as its answers show it. Rates are shares of tokens, or of answers.
+    """Statistics of a guide. Rates are shares of tokens or of answers, from 0 to 1.
 
     Attributes:
-        method, tau: how it was asked; ``tau`` is None where the method has none.
-        rate: intervention rate of all tokens together; ``low`` and ``high`` are its 95 % interval.
+        guide: the guide's name.
+        method: the method that asked it.
+        tau: the method's gate threshold, or None.
+        prompts: number of prompts.
+        rate: intervention rate over all tokens.
+        low: lower bound of the rate's 95 % interval.
+        high: upper bound of the rate's 95 % interval.
+        override_rate: overrides over all tokens.
         cascades: lengths of the runs of interventions, in tokens.
-        counts: of each prompt, in order.
+        hit_limit: share of blended answers that reached --max-tokens; ``base_hit_limit`` and
+            ``guide_hit_limit`` likewise for either model alone.
+        base_ends_lost: share of answers with such a position (see :class:`Blended`);
+            ``guide_ends_lost`` and ``guide_ended`` likewise.
+        base_confidence: mean over the answers; ``guide_confidence`` and ``exact_mass`` likewise.
+        tokens_per_s: mean speed; ``base_tokens_per_s`` and ``guide_tokens_per_s`` likewise.
+        peak_bytes: peak memory.
+        counts: the counts of each prompt, in order.
     """
 
     guide: str
@@ -102,21 +118,21 @@ class Report:
 
     @property
     def longest_cascade(self) -> int:
-        """Tokens of the longest run of interventions."""
+        """Length of the longest run of interventions, in tokens."""
         return max(self.cascades, default=0)
 
     @property
     def mean_cascade(self) -> float:
-        """Tokens of a run of interventions."""
+        """Mean length of the runs of interventions, in tokens."""
         return fmean(self.cascades) if self.cascades else 0.0
 
     @property
-    def has_line(self) -> bool:
-        """Whether the paper's rate is one of answers that were made in this way."""
+    def threshold_applies(self) -> bool:
+        """True if the paper's warning rate applies: it holds for its τ of 0.4."""
         return self.tau == PAPER_TAU
 
     def as_json(self) -> dict[str, Any]:
-        """All figures."""
+        """Return all figures as JSON."""
         bursts = {"longest_cascade": self.longest_cascade, "mean_cascade": self.mean_cascade}
         return {**asdict(self), "rates": self.rates, **bursts}
 
@@ -130,12 +146,16 @@ def summarise(
     method: str = "blendin",
     tau: float | None = PAPER_TAU,
 ) -> Report:
-    """The report of a guide.
+    """Summarise the answers of a guide.
 
     Args:
-        answers: blended ones, at least one.
-        base, aligned: those of either model alone, to the same prompts.
-        method, tau: how they were blended.
+        guide: the guide's name.
+        answers: the blended answers, at least one.
+        base: the base's own answers to the same prompts.
+        aligned: the guide's own answers to the same prompts.
+        peak_bytes: peak memory.
+        method: the method of the blended answers.
+        tau: its gate threshold, or None.
     """
     low, high = interval(answers)
     tokens = max(1, sum(len(answer.asked) for answer in answers))
@@ -177,17 +197,17 @@ def _count(answer: Blended) -> Count:
 
 
 def cascades(asked: Sequence[bool]) -> list[int]:
-    """Lengths of the runs of interventions."""
+    """Return the lengths of the runs of interventions, in tokens."""
     return [len(list(run)) for was_asked, run in groupby(asked) if was_asked]
 
 
 def rate(answers: Sequence[Blended]) -> float:
-    """Interventions over tokens, all answers together."""
+    """Return interventions over tokens, all answers together."""
     return bootstrap.share(_parts(answers))
 
 
 def interval(answers: Sequence[Blended]) -> tuple[float, float]:
-    """The 95 % interval of the rate."""
+    """Return the 95 % interval of the rate."""
     return bootstrap.interval(_parts(answers))
 
 
@@ -196,8 +216,8 @@ def _parts(answers: Sequence[Blended]) -> list[bootstrap.Part]:
 
 
 def is_stable(answers: Sequence[Blended]) -> bool:
-    """Whether more prompts would tell little about the rate."""
+    """Return True if the rate is known to ±2 %."""
     if len(answers) < FEWEST:
         return False
     low, high = interval(answers)
-    return high - low <= 2 * STABLE
+    return high - low <= 2 * _STABLE

@@ -1,7 +1,7 @@
-"""What to make of a guide's figures, in words.
+"""Interpret the statistics of a guide in words.
 
-The line of 20 % and the kinds of failure are those of the paper; its figures (see
-``benchmarks/paper.py``) warn, they do not decide. It counts words where tokens are counted here.
+The rate of 20 % and the kinds of failure are the paper's. Its figures (see ``benchmarks/paper.py``)
+are a warning, not a verdict; it counts words where tokens are counted here.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ WARNING_RATE = 0.20
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """A share in words: ``31.4 %``."""
+    """Format a share as a percentage: ``31.4 %``."""
     return f"{100 * share:.{digits}f} %"
 
 
 def rows(report: Report) -> dict[str, str]:
-    """The figures as words, for a table."""
+    """Return the figures formatted for a table, by name."""
     guide = "-" if report.guide_confidence is None else f"{report.guide_confidence:.2f}"
     exact = "-" if report.exact_mass is None else f"{report.exact_mass:.2f}"
     return {
@@ -40,7 +40,7 @@ def rows(report: Report) -> dict[str, str]:
 
 
 def verdict(report: Report) -> list[str]:
-    """What to make of it, the evidence with it."""
+    """Return the remarks on a guide, each with its evidence."""
     lines = [_of_rate(report)]
     if report.mean_cascade >= 3:
         lines.append(
@@ -50,17 +50,16 @@ def verdict(report: Report) -> list[str]:
     if report.hit_limit > report.base_hit_limit + 0.1:
         lines.append(
             f"{percent(report.hit_limit)} of the answers ran into the length limit, "
-            f"{percent(report.base_hit_limit)} of the base's own: try --stop-policy base"
+            f"against {percent(report.base_hit_limit)} of the base's own: try --stop-policy base"
         )
     if report.base_ends_lost > 0.1:
         lines.append(
-            f"in {percent(report.base_ends_lost)} of the answers the base wanted to end and was "
-            "not let"
+            f"in {percent(report.base_ends_lost)} of the answers the base wanted to end and the "
+            "guide kept it from ending"
         )
-    say = "says" if report.prompts == 1 else "say"
     lines.append(
-        f"{counted(report.prompts, 'prompt')} {say} nothing of quality: a confidently wrong guide "
-        "looks as good"
+        f"the answers to {counted(report.prompts, 'prompt')} were not graded: a confidently wrong "
+        "guide looks as good"
     )
     return lines
 
@@ -68,13 +67,13 @@ def verdict(report: Report) -> list[str]:
 def _of_rate(report: Report) -> str:
     measured = f"the guide is asked at {percent(report.rate, 1)} of the tokens ({_spread(report)})"
     line = f"the paper's {percent(WARNING_RATE)} of the words"
-    if not report.has_line:
+    if not report.threshold_applies:
         why = f"and {report.method} has no tau" if report.tau is None else f"not for {report.tau:g}"
         return f"unjudged: {measured}; {line} hold for tau {PAPER_TAU:g}, {why}"
     if report.prompts < FEWEST:
-        return f"undecided: too few prompts, it takes {FEWEST}; {measured}"
+        return f"undecided: too few prompts (at least {FEWEST} are needed); {measured}"
     if report.low > WARNING_RATE:
-        return f"a warning: {measured}, above {line}, from where on results dropped"
+        return f"a warning: {measured}, above {line}, where results dropped"
     if report.high < WARNING_RATE:
         return f"no warning: {measured}, below {line}"
     return f"undecided: {measured}, on both sides of {line}; try more prompts"

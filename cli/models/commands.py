@@ -1,4 +1,4 @@
-"""``blendin models``: what is known, what is here; fetch, check, import, remove."""
+"""The commands of ``blendin models``: list, show, suggest, check, pull, remove, verify, import."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .tables import (
     suggestion,
 )
 
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 
 
 @click.group()
@@ -40,11 +40,11 @@ def models() -> None:
 
 
 @models.command("list")
-@AS_JSON
+@_AS_JSON
 def list_models(as_json: bool) -> None:
-    """List the pairs that are known by name, what of them is here, and what fits this machine.
+    """List the pairs of the catalogue, which models are here, and what fits this machine.
 
-    Models that are here but in no pair follow: imported ones, and quantized ones from the hub.
+    Other models on this machine follow: imported ones, and those from the hub.
 
     Try it:  blendin models list
     """
@@ -67,34 +67,34 @@ def list_models(as_json: bool) -> None:
 
 @models.command()
 @click.argument("name")
-@AS_JSON
+@_AS_JSON
 def show(name: str, as_json: bool) -> None:
-    """Show a pair, or one model: where it is, what it was made from, its licence and size.
+    """Show a pair or a model: its folder, source, licence and size.
 
-    NAME is a pair, a model, or the id of a hub repo that is here.
+    NAME is a pair, a model, or the id of a hub repo on this machine.
 
     Try it:  blendin models show demo
     """
     from blendin_models.catalogue import entries
     from blendin_models.inventory import lookup
     from blendin_models.storage import paths
-    from blendin_models.storage.local_model import REPO_ID
+    from blendin_models.storage.local_model import repo_named
 
     if name in entries.pairs():
         about = about_pair(entries.pairs()[name])
     elif name in entries.models():
         about = about_model(entries.models()[name])
-    elif REPO_ID.match(name) or (paths.NAME.match(name) and paths.model_folder(name).is_dir()):
+    elif repo_named(name) or (paths.NAME.match(name) and paths.model_folder(name).is_dir()):
         about = about_kept(lookup.used(name))
     else:
-        about = about_model(entries.find_models(name)[0])  # says what is near
+        about = about_model(entries.find_models(name)[0])  # raises, with a similar name
     echo(about, as_json)
 
 
 @models.command()
-@AS_JSON
+@_AS_JSON
 def suggest(as_json: bool) -> None:
-    """Suggest pairs: those that are here or fit this machine, one tokenizer first.
+    """Suggest pairs that are here or fit this machine; pairs with one tokenizer come first.
 
     Try it:  blendin models suggest
     """
@@ -117,14 +117,14 @@ def suggest(as_json: bool) -> None:
 @click.option(
     "--tokens",
     type=Whole(min=1),
-    help="How long the longest conversation will be.  [default: 4096, or less where a model ends]",
+    help="Length of the longest conversation.  [default: 4096, or a model's limit if shorter]",
 )
 @click.option(
     "--kv-bits",
     type=click.Choice(["4", "8"]),
-    help="Both caches are quantized to so many bits.  [default: off]",
+    help="Quantize both KV caches to this many bits.  [default: off]",
 )
-@AS_JSON
+@_AS_JSON
 def check(names: tuple[str, ...], tokens: int | None, kv_bits: str | None, as_json: bool) -> None:
     """Check a pair before its weights are read: files, vocabularies, limits, memory.
 
@@ -135,21 +135,35 @@ def check(names: tuple[str, ...], tokens: int | None, kv_bits: str | None, as_js
       blendin models check demo --kv-bits 8
     """
     from blendin_models.loading.memory import need, recommended
-    from blendin_models.pair import TOKENS, check_pair, open_pair, relation, require_usable
+    from blendin_models.pair import (
+        TOKENS,
+        PairSpec,
+        check_pair,
+        open_pair,
+        relation,
+        require_usable,
+    )
 
     if len(names) > 2:
         raise click.UsageError("name a pair, or a base and an aligned model")
     with progress() as report:
         pair, base, aligned = (None, *names) if len(names) == 2 else (names[0], None, None)
         bits = None if kv_bits is None else int(kv_bits)
-        wanted = tokens or TOKENS
-        checked = check_pair(pair, base, aligned, report, tokens=wanted, force=True, kv_bits=bits)
+        spec = PairSpec(
+            pair=pair,
+            base=base,
+            aligned=aligned,
+            tokens=tokens or TOKENS,
+            kv_bits=bits,
+            force=True,
+        )
+        checked = check_pair(spec, report)
     if tokens is None:
         tokens = min([TOKENS, *(r.context_limit for r in checked.reports if r.context_limit)])
     opened = open_pair(checked)
     needed = need(checked.reports, tokens, bits)
     echo(about_check(checked, needed, relation(opened), tokens, recommended()), as_json)
-    require_usable(checked, opened, tokens, bits)
+    require_usable(checked, opened, tokens)
 
 
 @models.command()
@@ -157,22 +171,22 @@ def check(names: tuple[str, ...], tokens: int | None, kv_bits: str | None, as_js
 @click.option(
     "--bits",
     type=click.Choice(["2", "3", "4", "5", "6", "8"]),
-    help="Quantize an unquantized model of the hub to so many bits; it is used so from then on."
-    "  [default: 4, or as the catalogue has it]",
+    help="Quantize an unquantized hub model to this many bits, from now on.  "
+    "[default: 4, or as the catalogue says]",
 )
 @click.option(
     "--group-size",
     type=click.Choice(["32", "64", "128"]),
-    help="Weights that share a scale.  [default: 64]",
+    help="Number of weights that share a scale.  [default: 64]",
 )
-@AS_JSON
+@_AS_JSON
 @quiet_option
 def pull(
     names: tuple[str, ...], bits: str | None, group_size: str | None, as_json: bool, quiet: bool
 ) -> None:
     """Fetch models: names of pairs or models, or hub repo ids (OWNER/NAME, OWNER/NAME@REVISION).
 
-    Of a branch that is here already the newest commit is fetched.
+    If a branch is here already, its newest commit is fetched.
 
     Try it:  blendin models pull HuggingFaceTB/SmolLM2-360M --bits 8
     """
@@ -196,7 +210,7 @@ def pull(
 
 @models.command()
 @click.argument("name")
-@AS_JSON
+@_AS_JSON
 @quiet_option
 def remove(name: str, as_json: bool, quiet: bool) -> None:
     """Delete a model, both models of a pair, or a hub repo (or one @REVISION) from the cache.
@@ -216,10 +230,10 @@ def remove(name: str, as_json: bool, quiet: bool) -> None:
 
 @models.command()
 @click.argument("name")
-@AS_JSON
+@_AS_JSON
 @quiet_option
 def verify(name: str, as_json: bool, quiet: bool) -> None:
-    """Check every file of a model, or of a pair, against what was recorded of it (SHA-256).
+    """Verify every file of a model, or of a pair, against its recorded checksum.
 
     Try it:  blendin models verify demo
     """
@@ -230,13 +244,13 @@ def verify(name: str, as_json: bool, quiet: bool) -> None:
     if as_json:
         echo_json([{**about_kept(one.kept), "problems": one.problems} for one in verified])
     verification.require_whole(name, verified)
-    say(f"{name} is as it was fetched", quiet)
+    say(f"{name}: all files match their checksums", quiet)
 
 
 @models.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--name", help="The name to keep it by.  [default: that of the file]")
-@AS_JSON
+@click.option("--name", help="Name of the new model.  [default: the file's name]")
+@_AS_JSON
 @quiet_option
 def import_model(file: Path, name: str | None, as_json: bool, quiet: bool) -> None:
     """Import a GGUF file: llama, qwen2, qwen3, gemma2 and gemma3 (text) architectures.

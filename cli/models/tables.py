@@ -1,4 +1,4 @@
-"""What ``blendin models`` shows of pairs and models: as objects, and as lines."""
+"""Descriptions of pairs and models for ``blendin models``: as JSON objects, and as lines."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Any
 
 from ..terminal.output import tell
 
-BYTES_OF_A_WEIGHT = {"cpu": 4.0, "gpu": 0.6}  # float32; 4 bits with their scales
+_BYTES_OF_A_WEIGHT = {"cpu": 4.0, "gpu": 0.6}  # float32; 4 bits with their scales
 
 
 def about_pair(entry: Any, here: Any = None) -> dict[str, Any]:
-    """A pair of the catalogue as an object.
+    """Describe a pair of the catalogue.
 
     Args:
-        here: what is on this machine (``inventory.everything()``), if it was looked up already.
+        entry: the pair's catalogue entry.
+        here: the models on this machine (``listing.everything()``), if already listed.
     """
     from blendin_mlx.backend.mlx import is_cpu
     from blendin_models.inventory import listing
@@ -22,7 +23,7 @@ def about_pair(entry: Any, here: Any = None) -> dict[str, Any]:
 
     here = listing.everything() if here is None else here
     base, aligned = (about_model(model, here) for model in entry.models)
-    weight = BYTES_OF_A_WEIGHT["cpu" if is_cpu() else "gpu"]
+    weight = _BYTES_OF_A_WEIGHT["cpu" if is_cpu() else "gpu"]
     memory = int(weight * sum(model.parameters for model in entry.models))
     missing = [model["download_bytes"] for model in (base, aligned) if not model["installed"]]
     return {
@@ -42,7 +43,7 @@ def about_pair(entry: Any, here: Any = None) -> dict[str, Any]:
 
 
 def about_model(entry: Any, here: Any = None) -> dict[str, Any]:
-    """A model of the catalogue as an object."""
+    """Describe a model of the catalogue."""
     from blendin_models.errors import ModelError
     from blendin_models.inventory import lookup
 
@@ -65,7 +66,7 @@ def about_model(entry: Any, here: Any = None) -> dict[str, Any]:
 
 
 def about_check(checked: Any, need: Any, related: Any, tokens: int, room: int) -> dict[str, Any]:
-    """What can be known of a pair before its weights are read, as an object."""
+    """Describe a checked pair; `room` is the memory that may be used, in bytes."""
     sides = zip(("base", "aligned"), checked.models, checked.reports, strict=True)
     return {
         "vocabularies": related.kind,
@@ -92,7 +93,7 @@ def about_check(checked: Any, need: Any, related: Any, tokens: int, room: int) -
 
 
 def kept_models(here: Any) -> list[dict[str, Any]]:
-    """Models that are here and in no pair: imported, quantized, or cached from the hub."""
+    """Describe the models on this machine that are not in the catalogue."""
     from blendin_models.catalogue import entries
 
     known = entries.models()
@@ -100,7 +101,7 @@ def kept_models(here: Any) -> list[dict[str, Any]]:
 
 
 def about_kept(kept: Any) -> dict[str, Any]:
-    """A model that is here, as an object."""
+    """Describe a model on this machine."""
     return {
         "name": kept.name,
         "path": str(kept.folder),
@@ -112,13 +113,13 @@ def about_kept(kept: Any) -> dict[str, Any]:
 
 
 def kept_line(model: dict[str, Any]) -> str:
-    """A model that is here and in no pair, in one line."""
+    """Return the line of a model that is not in the catalogue."""
     damaged = f"  (damaged: {model['problem']})" if model["problem"] else ""
     return f"{model['name']}  {model['bytes'] / 1e6:.0f} MB  {model['source']}{damaged}"
 
 
 def model_line(model: dict[str, Any]) -> str:
-    """A model of a pair in one line."""
+    """Return the line of a model of a pair."""
     if model["installed"]:
         state = f"here, {model['bytes'] / 1e6:.0f} MB"
     else:
@@ -129,7 +130,7 @@ def model_line(model: dict[str, Any]) -> str:
 
 
 def about_located(located: Any) -> dict[str, Any]:
-    """A model that was just fetched or imported, as an object."""
+    """Describe a model that was just fetched or imported."""
     return {
         "name": located.name,
         "path": str(located.folder),
@@ -138,13 +139,13 @@ def about_located(located: Any) -> dict[str, Any]:
 
 
 def pair_line(pair: dict[str, Any]) -> str:
-    """A pair in one line."""
-    much = f"  (needs about {pair['memory_bytes'] / 1e9:.0f} GB of memory: too much for here)"
+    """Return the line of a pair."""
+    much = f"  (needs about {pair['memory_bytes'] / 1e9:.0f} GB of memory, more than is free)"
     return f"{pair['name']}  {pair['description']}{'' if pair['fits'] else much}"
 
 
 def suggestion(pair: dict[str, Any]) -> str:
-    """A pair that may suit, and what is known of it."""
+    """Return the lines of a suggested pair."""
     from blendin_models.storage.disk_space import readable
 
     state = "here" if pair["installed"] else f"{readable(pair['download_bytes'])} to fetch"
@@ -154,12 +155,12 @@ def suggestion(pair: dict[str, Any]) -> str:
 
 
 def echo_json(content: Any) -> None:
-    """JSON in one line."""
+    """Print JSON in one line."""
     tell(json.dumps(content, ensure_ascii=False))
 
 
 def echo(about: dict[str, Any], as_json: bool) -> None:
-    """An object as JSON, or a line for each value."""
+    """Print an object as JSON, or a line for each value."""
     if as_json:
         echo_json(about)
     else:
@@ -167,7 +168,7 @@ def echo(about: dict[str, Any], as_json: bool) -> None:
 
 
 def print_about(about: dict[str, Any], indent: str = "") -> None:
-    """An object, a line for each value."""
+    """Print a line for each value of an object."""
     for key, value in about.items():
         if isinstance(value, dict):
             if value:

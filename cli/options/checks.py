@@ -1,4 +1,4 @@
-"""What can be seen to be of no use before the models are loaded, and files that options name."""
+"""Validate options, and the files that they name, before any model is loaded."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .settings import Settings
 
 
 def check_usable(settings: Settings) -> None:
-    """Refuse, before the models are loaded, what can be seen to be of no use then.
+    """Refuse options that cannot work, before any model is loaded.
 
     Raises:
-        click.UsageError: options that cannot go together, or a file that cannot be written.
-        PromptCacheError: a file that is there and no prompt cache.
+        click.UsageError: options exclude each other, or a file cannot be written.
+        PromptCacheError: a file exists and is not a prompt cache.
     """
     from blendin_mlx.prompt_cache import check_prompt_cache
 
@@ -33,10 +33,10 @@ def check_usable(settings: Settings) -> None:
 
 
 def read_schema(given: Path | dict[str, Any] | None) -> Any:
-    """The JSON schema in a file, or given outright, found usable; None without one.
+    """Validate a JSON schema, given as a file or as an object; return None if there is none.
 
     Raises:
-        click.UsageError: it is not UTF-8, no JSON, or no schema that answers can be held to.
+        click.UsageError: it is not UTF-8, not JSON, or not a supported schema.
     """
     from blendin_mlx.decoding.json_constraint import check_schema
     from blendin_mlx.errors import SchemaError

@@ -1,9 +1,8 @@
-"""Settings in files: ``config.toml`` in the user's config folder, ``blendin.toml`` where one works.
+"""Read settings files: the user's ``config.toml``, and ``blendin.toml`` in the working directory.
 
-An option on the command line comes first, then its environment variable, then the file of the
-working directory, then the user's own, then the program's default. Keys are long option names; at
-the top of a file they hold for every command that has such an option, in a table named like a
-command for that command alone.
+The command line overrides environment variables, which override the file in the working directory,
+the user's file and the defaults, in this order. Keys are long option names; at the top of a file
+they apply to every command that has the option, in a table named after a command to that command.
 """
 
 from __future__ import annotations
@@ -14,33 +13,34 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ..terminal.files import FileToWrite
 from .override import as_given
 
-LOCAL = "blendin.toml"
+_LOCAL = "blendin.toml"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A value from a file."""
+    """A value, and the file that sets it."""
 
     value: Any
     file: Path
 
 
 def files() -> list[Path]:
-    """Where settings are looked for; the later file wins."""
+    """Return the paths of the settings files; later files override earlier ones."""
     from blendin_models.storage.paths import config_folder
 
-    return [config_folder() / "config.toml", Path(LOCAL)]
+    return [config_folder() / "config.toml", Path(_LOCAL)]
 
 
 def settings_of(group: click.Group) -> dict[str, dict[str, Setting]]:
-    """What the files set, by command and parameter name.
+    """Return the settings of the files, by command and parameter name.
 
     Raises:
-        click.UsageError: a file that cannot be read, or a key that no command has.
+        click.UsageError: a file cannot be read, or has a key or a table that is not known.
     """
     options = {name: _options(group.commands[name]) for name in configured(group)}
     anywhere = {key: option for known in options.values() for key, option in known.items()}
@@ -50,7 +50,7 @@ def settings_of(group: click.Group) -> dict[str, dict[str, Setting]]:
         tables = {key: value for key, value in content.items() if isinstance(value, dict)}
         common = _checked(content, anywhere, set(tables), str(file))
         if unknown := sorted(set(tables) - set(options)):
-            raise click.UsageError(f"{file}: {unknown[0]!r} is no command with options")
+            raise click.UsageError(f"{file}: {unknown[0]!r} is not a command with options")
         for command, known in options.items():
             own = _checked(tables.get(command, {}), known, set(), f"{file} [{command}]")
             shared = {key: value for key, value in common.items() if key in known}
@@ -60,7 +60,7 @@ def settings_of(group: click.Group) -> dict[str, dict[str, Setting]]:
 
 
 def configured(group: click.Group) -> list[str]:
-    """The commands that take settings from files: those that run models."""
+    """Return the commands that take settings from files."""
     own = {"doctor", "reference"}
     return [
         name
@@ -70,7 +70,7 @@ def configured(group: click.Group) -> list[str]:
 
 
 def _add(found: dict[str, Setting], nearer: dict[str, Setting]) -> None:
-    """The settings of a nearer file; a pair named there comes before models named farther away."""
+    """Override settings by those of a nearer file; its pair also overrides single models."""
     if "pair" in nearer:
         for name in ("base", "aligned", "reference"):
             found.pop(name, None)
@@ -78,7 +78,7 @@ def _add(found: dict[str, Setting], nearer: dict[str, Setting]) -> None:
 
 
 def _options(command: click.Command) -> dict[str, click.Option]:
-    """The options of a command by their long names."""
+    """Return the options of a command by their long names."""
     return {
         name.lstrip("-"): parameter
         for parameter in command.params
@@ -91,7 +91,7 @@ def _options(command: click.Command) -> dict[str, click.Option]:
 def _checked(
     content: dict[str, Any], known: dict[str, click.Option], besides: set[str], where: str
 ) -> dict[str, Any]:
-    """The settings of a table with their keys as options are spelled."""
+    """Validate a table; return its values by option name, spelled with hyphens."""
     settings = {}
     for key, value in content.items():
         if key in besides:
@@ -100,9 +100,11 @@ def _checked(
         if option not in known:
             near = difflib.get_close_matches(option, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise click.UsageError(f"{where}: {key!r} is no option{hint}")
+            raise click.UsageError(f"{where}: {key!r} is not an option{hint}")
         if isinstance(known[option].type, FileToWrite):
-            raise click.UsageError(f"{where}: {key!r} names a file to write: say it as an option")
+            raise click.UsageError(
+                f"{where}: {key!r} names a file to write; pass it on the command line"
+            )
         try:
             settings[option] = as_given(known[option], key, value)
         except ValueError as error:
@@ -119,8 +121,28 @@ def _read(file: Path) -> dict[str, Any]:
         raise click.UsageError(f"{file} cannot be read: {error}") from None
 
 
+def variable(command: str, option: click.Parameter) -> str:
+    """Return the environment variable that sets an option of a command."""
+    return f"BLENDIN_{command}_{option.name}".upper().replace("-", "_")
+
+
+def origin(error: click.BadParameter) -> str | None:
+    """Return the variable, or file and key, that set an invalid value; None for other sources."""
+    ctx, option = error.ctx, error.param
+    if ctx is None or option is None or option.name is None or ctx.info_name is None:
+        return None
+    source = ctx.get_parameter_source(option.name)
+    if source is ParameterSource.ENVIRONMENT:
+        return variable(ctx.info_name, option)
+    group = ctx.find_root().command
+    if source is not ParameterSource.DEFAULT_MAP or not isinstance(group, click.Group):
+        return None
+    file = settings_of(group)[ctx.info_name][option.name].file
+    return f"{file}: {max(option.opts, key=len).lstrip('-')}"
+
+
 def default_map(group: click.Group) -> dict[str, dict[str, Any]]:
-    """The settings of the files as click takes them."""
+    """Return the settings of the files as click's default map."""
     return {
         command: {name: setting.value for name, setting in settings.items()}
         for command, settings in settings_of(group).items()

@@ -1,8 +1,9 @@
-"""Options that commands share, as decorators."""
+"""Decorators that add the options that commands share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,24 +11,26 @@ import click
 
 from ..terminal.files import FileToWrite
 from .precedence import as_meant, with_recommended
-from .settings import DRAFTS, METHODS, PROJECTIONS, STOP_POLICIES, Settings
+from .settings import DEFAULT_PAIR, DRAFTS, METHODS, PROJECTIONS, STOP_POLICIES, Settings
 from .types import Alpha, DraftTokens, Number, Template, Whole
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def pair_options(command: Command) -> Command:
-    """Which models."""
+    """Add the options that name the models."""
     return _apply(
         command,
-        click.option("--pair", metavar="NAME", help="A pair of the catalogue.  [default: demo]"),
+        click.option(
+            "--pair", metavar="NAME", help=f"A pair of the catalogue.  [default: {DEFAULT_PAIR}]"
+        ),
         click.option("--base", metavar="MODEL", help="Base model: a name, folder or hub repo id."),
         click.option("--aligned", metavar="MODEL", help="Aligned model that guides it."),
     )
 
 
 def method_options(command: Command) -> Command:
-    """How they are blended, and when an answer ends."""
+    """Add the options of the method and its parameters."""
     return _apply(
         command,
         click.option(
@@ -35,7 +38,7 @@ def method_options(command: Command) -> Command:
             type=click.Choice(METHODS),
             default="blendin",
             show_default=True,
-            help="When the guide is asked, and what then decides.",
+            help="How the guide is asked and how it is blended.",
         ),
         click.option(
             "--tau",
@@ -47,7 +50,7 @@ def method_options(command: Command) -> Command:
             type=Alpha(),
             default="auto",
             show_default=True,
-            help="Weight of the guide: auto goes by the confidence of both.",
+            help="Weight of the guide; auto: by the confidence of both models.",
         ),
         click.option(
             "--lambda",
@@ -66,25 +69,32 @@ def method_options(command: Command) -> Command:
             metavar="MODEL",
             help="The aligned model's unaligned twin, for --method proxy-tuning.",
         ),
+    )
+
+
+def rule_options(command: Command) -> Command:
+    """Add the options that hold for every method: stop policy and projection."""
+    return _apply(
+        command,
         click.option(
             "--stop-policy",
             type=click.Choice(STOP_POLICIES),
             default="either",
             show_default=True,
-            help="Whose wish to stop ends the answer.",
+            help="Which model may end the answer.",
         ),
         click.option(
             "--projection",
             type=click.Choice(PROJECTIONS),
             default="prefix",
             show_default=True,
-            help="How tokens that the base lacks are carried over.",
+            help="How the guide's tokens that the base lacks are mapped to it.",
         ),
     )
 
 
 def prompt_options(command: Command) -> Command:
-    """What the two models read."""
+    """Add the options of the prompt."""
     return _apply(
         command,
         click.option("--system", metavar="TEXT", help="System prompt of both models."),
@@ -93,7 +103,7 @@ def prompt_options(command: Command) -> Command:
             type=Template(),
             default="query",
             show_default=True,
-            help="Text form that the base reads: query, examples, transcript, plain, chat, or a "
+            help="Prompt template of the base: query, examples, transcript, plain, chat, or a "
             "Jinja file.",
         ),
         click.option(
@@ -105,13 +115,13 @@ def prompt_options(command: Command) -> Command:
             "--thinking/--no-thinking",
             default=False,
             show_default=True,
-            help="Tell the chat template of a thinking model to think, or not to.",
+            help="Whether the chat template asks a thinking model to think.",
         ),
     )
 
 
 def sampling_options(command: Command) -> Command:
-    """How a token is taken from the distribution, with mlx-lm's names."""
+    """Add the sampling options, with mlx-lm's names."""
     return _apply(
         command,
         click.option(
@@ -120,7 +130,7 @@ def sampling_options(command: Command) -> Command:
             type=Whole(min=1),
             default=512,
             show_default=True,
-            help="Most tokens to produce.",
+            help="Maximum number of tokens to generate.",
         ),
         click.option(
             "--temp",
@@ -147,6 +157,13 @@ def sampling_options(command: Command) -> Command:
             default=0,
             help="Draw from this many tokens; 0 is off, and so is the whole vocabulary or more.",
         ),
+    )
+
+
+def answer_options(command: Command) -> Command:
+    """Add the options of penalties, seed, stop strings and JSON schema."""
+    return _apply(
+        command,
         click.option(
             "--repetition-penalty",
             type=Number(min=0),
@@ -159,26 +176,26 @@ def sampling_options(command: Command) -> Command:
             type=Whole(1, 2**31 - 1),
             default=20,
             show_default=True,
-            help="How many tokens back the penalty looks, the prompt's among them.",
+            help="Number of last tokens, of prompt and answer, that the penalty applies to.",
         ),
         click.option(
             "--seed",
             type=Whole(0, 2**64 - 1),
             metavar="INTEGER",
-            help="For sampling; one is drawn and reported if absent.",
+            help="Seed for sampling; by default a random one, which is reported.",
         ),
         click.option("--stop", multiple=True, help="End before this string; may be repeated."),
         click.option(
             "--json-schema",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
             metavar="FILE",
-            help="Write JSON as this schema has it, and end with it; needs the json extra.",
+            help="Constrain the answer to JSON that matches this schema; needs the json extra.",
         ),
     )
 
 
 def speed_options(command: Command) -> Command:
-    """What changes the time and the memory that an answer takes."""
+    """Add the options that change speed and memory."""
     return _apply(
         command,
         click.option(
@@ -186,36 +203,36 @@ def speed_options(command: Command) -> Command:
             type=click.Choice(DRAFTS),
             default="auto",
             show_default=True,
-            help="Who proposes tokens that the base then checks in one pass. Never changes text.",
+            help="What drafts tokens, which the base verifies in one pass. Never changes the text.",
         ),
         click.option(
             "--num-draft-tokens",
             type=DraftTokens(),
             default="auto",
             show_default=True,
-            help="How many at once: auto follows what is accepted, and what a pass costs here.",
+            help="Tokens per draft; auto: by the acceptance rate and the measured cost of a pass.",
         ),
         click.option(
             "--context",
             type=click.IntRange(min=1),
             metavar="TOKENS",
-            help="Most tokens that each model reads, prompt and answer together.  "
+            help="Context limit of each model in tokens, prompt and answer together.  "
             "[default: as its config says]",
         ),
         click.option(
             "--kv-bits",
             type=click.Choice(["4", "8"]),
             callback=_whole,
-            help="Quantize both caches to so many bits.  [default: off]",
+            help="Quantize both KV caches to this many bits.  [default: off]",
         ),
         click.option(
             "--prompt-cache",
             type=FileToWrite(),
             metavar="FILE",
-            help="Keep what both models read of the system prompt, and of standard input where "
-            "the prompt is an argument too: made once, read again by later commands.",
+            help="Cache of the system prompt, and of standard input if the prompt is an argument "
+            "too; created once, reused by later commands.",
         ),
-        click.option("--force", is_flag=True, help="Load a pair that seems too large for here."),
+        click.option("--force", is_flag=True, help="Load a pair that seems too large for memory."),
         click.option(
             "--wired-limit/--no-wired-limit",
             default=True,
@@ -224,22 +241,27 @@ def speed_options(command: Command) -> Command:
     )
 
 
-def blend_options(command: Command) -> Command:
-    """All of them; the command gets one :class:`Settings` as ``settings``."""
-    from functools import wraps
+_GROUPS = (
+    *(pair_options, method_options, rule_options, prompt_options),
+    *(sampling_options, answer_options, speed_options),
+)
 
+
+def blend_options(command: Command) -> Command:
+    """Add all shared options; the command gets one :class:`Settings` as ``settings``."""
     names = set(Settings.__dataclass_fields__)
 
     @wraps(command)
     def gathered(**values: Any) -> Any:
-        values["bonus"] = values.pop("lambda")  # a word of Python's
+        values["lambda_"] = values.pop("lambda")  # a keyword of Python
         settings = Settings(**{name: values.pop(name) for name in names})
         return command(settings=with_recommended(as_meant(settings)), **values)
 
     decorated: Any = gathered
-    for group in (speed_options, sampling_options, prompt_options, method_options, pair_options):
+    for group in reversed(_GROUPS):
         decorated = group(decorated)
-    return decorated  # type: ignore[no-any-return]
+    gathering: Command = decorated
+    return gathering
 
 
 def _whole(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:

@@ -1,4 +1,4 @@
-"""The method that the options mean, and what becomes of its options with another method."""
+"""Build the method from the options, and adapt options when the method changes."""
 
 from __future__ import annotations
 
@@ -8,23 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .settings import Settings
+from .settings import DEFAULT_PAIR, Settings
 
 if TYPE_CHECKING:
-    from blendin_mlx.blend.methods import Method
+    from blendin_mlx.blend.method import Method
 
-# How a user spells what the engine calls an option of a method.
-SPELLED = {"tau": "--tau", "alpha": "--alpha", "beta": "--beta"}
-SPELLED |= {"bonus": "--lambda", "threshold": "--lambda"}
+# Command-line spelling of the engine's option names.
+SPELLED = {"tau": "--tau", "alpha": "--alpha", "lambda_": "--lambda", "beta": "--beta"}
 
 
 def make_method(settings: Settings) -> Method:
-    """The method with the options that were given.
+    """Build the method with the given options.
 
     Raises:
-        click.UsageError: an option that the method does not have, or it needs a reference model and
-            there is none.
-        ValueError: an option out of range.
+        click.UsageError: the method does not accept an option, or lacks its reference model.
+        ValueError: an option is out of range.
     """
     from blendin_mlx.blend import methods
 
@@ -32,7 +30,9 @@ def make_method(settings: Settings) -> Method:
     if settings.alpha is not None and name == "blendin":
         name = "fixed"  # a constant weight in place of the formula
     known = methods.option_names(name)
-    given = _method_options(settings, name)
+    given = {
+        option: value for option in SPELLED if (value := getattr(settings, option)) is not None
+    }
     if unknown := [SPELLED[option] for option in given if option not in known]:
         has = " and ".join(sorted(SPELLED[option] for option in known)) or "no option of its own"
         raise click.UsageError(f"--method {name} has {has}; it does not take {unknown[0]}")
@@ -44,50 +44,32 @@ def make_method(settings: Settings) -> Method:
     return method
 
 
-def _method_options(settings: Settings, name: str) -> dict[str, float]:
-    """What is set of a method's options, by the engine's names."""
-    values = {"tau": settings.tau, "alpha": settings.alpha, "beta": settings.beta}
-    values[_own_lambda(name)] = settings.bonus
-    return {option: value for option, value in values.items() if value is not None}
-
-
-def _own_lambda(name: str) -> str:
-    """What --lambda sets is another thing in each method."""
-    from blendin_mlx.blend import methods
-
-    return "threshold" if "threshold" in methods.option_names(name) else "bonus"
-
-
 def lacking(method: str, names: Sequence[str]) -> list[str]:
-    """Those of some settings of methods that this one does not have."""
+    """Return the option names that `method` does not accept."""
     from blendin_mlx.blend import methods
 
     known = methods.option_names(method)
     known |= {"alpha"} if method == "blendin" else set()  # see make_method
-    return [
-        name for name in names if (_own_lambda(method) if name == "bonus" else name) not in known
-    ]
+    return [name for name in names if name not in known]
 
 
 def with_method(settings: Settings, method: str) -> Settings:
-    """The settings for another method; what it does not have is left at its default."""
+    """Return the settings for another method; options that it does not accept are reset."""
     if method == settings.method:
         return settings
-    lost = lacking(method, ("tau", "alpha", "beta", "bonus"))
-    if _own_lambda(method) != _own_lambda(settings.method):
-        lost.append("bonus")
+    lost = ["lambda_", *lacking(method, ("tau", "alpha", "beta"))]  # each has a λ of its own
     if settings.method == "fixed" and method == "blendin":
-        lost.append("alpha")  # which would make it the other one
+        lost.append("alpha")  # with it, blendin means fixed
     changes: dict[str, Any] = dict.fromkeys(lost)
     return replace(settings, method=method, **changes)
 
 
 def with_reference(settings: Settings, methods: Iterable[str]) -> Settings:
-    """With the reference model of the catalogue's pair, where one of the methods needs it."""
+    """Return the settings with the pair's reference model, if one of the methods needs it."""
     from blendin_mlx.blend.methods import make_method as plain
     from blendin_models.catalogue import entries
 
-    pair = entries.pairs().get(settings.pair or "demo")
+    pair = entries.pairs().get(settings.pair or DEFAULT_PAIR)
     own = settings.reference is not None or settings.aligned is not None
     if own or pair is None or not any(plain(name).needs_reference for name in methods):
         return settings

@@ -1,4 +1,4 @@
-"""Options that are given after the start: in a line of ``run``, or with ``/set`` in a chat."""
+"""Override options after the start: in a line of ``run``, or with ``/set`` in a chat."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import click
 from .settings import Settings
 from .types import Alpha, DraftTokens
 
-NUMBERS = (click.types.IntParamType, click.types.FloatParamType, Alpha, DraftTokens)
-# What stays: the models are loaded once, and so is what depends on them.
-FIXED = (
+_NUMBERS = (click.types.IntParamType, click.types.FloatParamType, Alpha, DraftTokens)
+# These cannot be changed, because the models and what depends on them are loaded once.
+_FIXED = (
     *("pair", "base", "aligned", "reference"),
     *("context", "kv_bits", "prompt_cache", "draft", "num_draft_tokens", "force", "wired_limit"),
 )
@@ -25,16 +25,17 @@ def overridden(
     began: Settings | None = None,
     ctx: click.Context | None = None,
 ) -> Settings:
-    """The settings with some options changed, by their long names.
+    """Return the settings with some options changed.
 
     Args:
-        given: the values; None means what the command began with.
-        began: the settings that it began with, if they are others.
+        settings: the current settings.
+        given: values by long option name; None resets an option to its value at the start.
+        began: the settings at the start, if they differ from `settings`.
         ctx: the command's context; the current one, which is that of a thread, unless given.
 
     Raises:
-        ValueError: a name that is no option, one that stays, or a value that is none.
-        click.ClickException: a value that the option does not take.
+        ValueError: a name is not an option that can be changed, or a value has the wrong type.
+        click.ClickException: the option refuses a value.
     """
     ctx = ctx or click.get_current_context()
     options = {
@@ -45,9 +46,9 @@ def overridden(
     values: dict[str, Any] = {}
     for key, value in given.items():
         option = options.get(key.replace("-", "_"))
-        name = {"lambda": "bonus"}.get(key, option.name) if option else None
-        if name is None or name in FIXED or name not in Settings.__dataclass_fields__:
-            raise ValueError(f"{key!r} is no option that can be changed here")
+        name = {"lambda": "lambda_"}.get(key, option.name) if option else None
+        if name is None or name in _FIXED or name not in Settings.__dataclass_fields__:
+            raise ValueError(f"{key!r} is not an option that can be changed here")
         assert option is not None
         if name == "json_schema" and isinstance(value, dict):  # the schema itself
             values[name] = value
@@ -59,10 +60,10 @@ def overridden(
 
 
 def as_given(option: click.Parameter, key: str, value: Any) -> Any:
-    """A value of JSON or TOML as an option takes it: one text stands for a list of one.
+    """Convert a value of JSON or TOML for an option; a single text may stand for a list.
 
     Raises:
-        ValueError: a table or a list where a single value belongs, or a truth where none does.
+        ValueError: the value has the wrong type.
     """
     if option.multiple:
         several = value if isinstance(value, list) else [value]
@@ -72,9 +73,9 @@ def as_given(option: click.Parameter, key: str, value: Any) -> Any:
     is_flag = isinstance(option, click.Option) and option.is_flag
     if is_flag and isinstance(value, bool | str):
         return value
-    may_be_number = isinstance(option.type, (*NUMBERS, click.Choice))
+    may_be_number = isinstance(option.type, (*_NUMBERS, click.Choice))
     kinds = (str, int, float) if may_be_number else str
     if is_flag or isinstance(value, bool) or not isinstance(value, kinds):
         single = "a text or a number" if may_be_number else "a text"
         raise ValueError(f"{key!r} must be {'true or false' if is_flag else single}")
-    return value if isinstance(option.type, NUMBERS) else str(value)
+    return value if isinstance(option.type, _NUMBERS) else str(value)

@@ -1,4 +1,4 @@
-"""``--plain``, which every command has: text alone, as on a terminal that can do nothing else."""
+"""The option ``--plain`` of every command: plain text, as on a dumb terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 
 def add_plain(root: click.Command) -> list[click.Command]:
-    """Give a command the option, or all commands of a group; return the command and all below."""
+    """Add the option to a command and its subcommands; return all of them."""
     if not isinstance(root, click.Group):
         root.params.append(_option())
         return [root]
@@ -24,7 +24,7 @@ def _option() -> click.Option:
         is_flag=True,
         expose_value=False,
         callback=_make_plain,
-        help="Neither colours nor progress bars, as with TERM=dumb.",
+        help="No colours and no progress bars, as with TERM=dumb.",
     )
 
 
@@ -35,7 +35,7 @@ def _make_plain(ctx: click.Context, option: click.Parameter, value: Any) -> None
 
 @contextmanager
 def _dumb_terminal() -> Iterator[None]:
-    """What every library that draws on terminals looks at, until the command ends."""
+    """Context manager: set the variables that tell libraries that the terminal is dumb."""
     before = {name: os.environ.get(name) for name in ("NO_COLOR", "TERM")}
     os.environ.update(NO_COLOR="1", TERM="dumb")
     try:

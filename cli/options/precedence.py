@@ -1,4 +1,4 @@
-"""Which of several values of an option holds: the one that was set nearest to the user."""
+"""Precedence of options: the command line beats the environment, which beats config files."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 
 import click
 
-from .settings import Settings
+from .settings import DEFAULT_PAIR, Settings
 
 _NEAREST = 3
 
 
 def as_meant(settings: Settings) -> Settings:
-    """What was set far away gives way to what was said nearby.
+    """Drop settings that settings of higher precedence override.
 
-    A pair named on the command line comes before models named in a file. An option of methods that
-    is set in a file or in the environment is for those methods that have it.
+    A pair named on the command line overrides models named in a file. An option of methods that is
+    set in a file or in the environment applies only to methods that accept it.
     """
     changes: dict[str, Any] = {}
     if settings.pair is not None:
         models = ("base", "aligned", "reference")
         changes |= {name: None for name in models if _nearness(name) < _nearness("pair")}
-    own = {"tau": "tau", "alpha": "alpha", "beta": "beta", "bonus": "lambda"}
+    own = {"tau": "tau", "alpha": "alpha", "beta": "beta", "lambda_": "lambda"}
     far = [
         name
         for name, parameter in own.items()
@@ -36,7 +36,7 @@ def as_meant(settings: Settings) -> Settings:
 
 
 def _nearness(parameter: str) -> int:
-    """How near to the user a value was set: the command line is the nearest."""
+    """Return the precedence of a parameter's value; the command line has the highest."""
     from click.core import ParameterSource
 
     order = ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, ParameterSource.ENVIRONMENT
@@ -45,12 +45,12 @@ def _nearness(parameter: str) -> int:
 
 
 def with_recommended(settings: Settings) -> Settings:
-    """What the catalogue recommends for a pair holds where nothing else was said."""
+    """Apply the catalogue's recommendations for the pair to options that are at their default."""
     from click.core import ParameterSource
 
     from blendin_models.catalogue import entries
 
-    pair = entries.pairs().get(settings.pair or "demo")
+    pair = entries.pairs().get(settings.pair or DEFAULT_PAIR)
     if pair is None or settings.base is not None or settings.aligned is not None:
         return settings
     ctx = click.get_current_context()

@@ -1,15 +1,21 @@
 """The values of the options that commands share, as one record.
 
-The names of methods and templates are written out here because importing the engine to ask it
-would make ``--help`` slow. A test holds them to the engine's.
+The names of methods and templates are repeated here because importing the engine would make
+``--help`` slow. A test compares them with the engine's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from blendin_mlx.decoding.rules import StopPolicy
+    from blendin_mlx.drafting.drafter import Draft
+    from blendin_mlx.tokens.projection import ProjectionRule
+
+DEFAULT_PAIR = "demo"
 METHODS = (
     *("base", "aligned", "blendin", "fixed", "nudging", "ensemble", "kad", "confidence-bet"),
     "proxy-tuning",
@@ -30,10 +36,10 @@ class Settings:
     method: str
     tau: float | None
     alpha: float | None
-    bonus: float | None
+    lambda_: float | None
     beta: float | None
-    stop_policy: str
-    projection: str
+    stop_policy: StopPolicy
+    projection: ProjectionRule
     base_template: str | Path
     aligned_template: Path | None
     thinking: bool
@@ -51,7 +57,7 @@ class Settings:
     kv_bits: int | None
     prompt_cache: Path | None
     json_schema: Path | dict[str, Any] | None
-    draft: str
+    draft: Draft
     num_draft_tokens: int | None
     force: bool
     wired_limit: bool

@@ -1,47 +1,52 @@
-"""Types of option values: what click's own let through is refused here."""
+"""Types of option values, stricter than click's own."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]  # generic from click 8.4 on only
+else:
+    ParamType = click.ParamType
+
 BASE_TEMPLATES = ("query", "examples", "transcript", "plain", "chat")
-MOST = 2**53  # of whatever is counted: what JSON keeps exactly
+MOST = 2**53  # the largest integer that JSON keeps exactly
 LARGEST = 3e38  # what float32 holds
 
 
 class Number(click.FloatRange):
-    """A number in a range, finite in float32; click's own lets NaN through."""
+    """A number in a range, finite in float32; click's own accepts NaN."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """The number."""
+        """Convert and validate a number."""
         try:
             number = float(super().convert(value, param, ctx))
         except OverflowError:
             number = float("inf")
         if not abs(number) <= LARGEST:  # NaN fails too
-            self.fail(f"{value} is no finite number", param, ctx)
+            self.fail(f"{value} is not a finite number", param, ctx)
         return number
 
 
 class Whole(click.IntRange):
-    """A whole number in a range; click's own cuts 2.5 to 2 and fails on infinity."""
+    """An integer in a range; click's own truncates 2.5 to 2 and crashes on infinity."""
 
     def __init__(self, min: int, max: int = MOST) -> None:
         super().__init__(min, max)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number."""
+        """Convert and validate an integer."""
         if isinstance(value, float) and not value.is_integer():
             self.fail(f"{value} is not a whole number", param, ctx)
         return int(super().convert(value, param, ctx))
 
 
-class Alpha(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on only
+class Alpha(ParamType):
     """``auto``, or a weight from 0 to 1."""
 
     name = "auto|0..1"
@@ -49,7 +54,7 @@ class Alpha(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float | None:
-        """None for ``auto``."""
+        """Convert and validate a weight; return None for ``auto``."""
         if value is None or value == "auto":
             return None
         try:
@@ -58,15 +63,15 @@ class Alpha(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4
             self.fail(f"{value!r} is neither auto nor a number from 0 to 1", param, ctx)
 
 
-class DraftTokens(click.ParamType):  # type: ignore[type-arg]
-    """``auto``, or how many tokens to draft at once."""
+class DraftTokens(ParamType):
+    """``auto``, or the number of tokens per draft."""
 
     name = "auto|1..16"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | None:
-        """None for ``auto``."""
+        """Convert and validate a number of tokens; return None for ``auto``."""
         if value is None or value == "auto":
             return None
         try:
@@ -75,7 +80,7 @@ class DraftTokens(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r} is neither auto nor a number from 1 to 16", param, ctx)
 
 
-class Template(click.ParamType):  # type: ignore[type-arg]
+class Template(ParamType):
     """A built-in template's name, or a file."""
 
     name = "NAME|FILE"
@@ -83,7 +88,7 @@ class Template(click.ParamType):  # type: ignore[type-arg]
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str | Path:
-        """The name, or the path of an existing file."""
+        """Return the name of a built-in template, or the path of an existing file."""
         if value in BASE_TEMPLATES:
             return str(value)
         if not Path(value).exists() or Path(value).is_dir():

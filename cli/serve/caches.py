@@ -47,7 +47,7 @@ class CachePool:
 
     def put(self, cache: PromptCache) -> None:
         """Keep a cache; forget those that were not used for longest, while they are too large."""
-        for context in cache.contexts():
+        for context in cache.contexts().values():
             context.drop_logits()
         self._caches.append(cache)
         while self._caches and (len(self._caches) > MOST or self.nbytes > self._limit):
@@ -60,4 +60,6 @@ class CachePool:
     @property
     def nbytes(self) -> int:
         """Bytes that they hold."""
-        return sum(context.nbytes for cache in self._caches for context in cache.contexts())
+        return sum(
+            context.nbytes for cache in self._caches for context in cache.contexts().values()
+        )

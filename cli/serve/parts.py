@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from blendin_mlx.tokens.vocabulary import Vocabulary
 
 LEAST = -9999.0  # the logarithm of no probability at all, as OpenAI writes it
+BRIEF = ("id", "text", "source", "alpha")  # of a decision, where no more is asked for
 FINISH = {"stop": "stop", "stop_string": "stop", "length": "length", "context": "length"}
 
 
@@ -107,10 +108,8 @@ class PartMaker:
     def _decision(self, piece: Piece) -> dict[str, Any]:
         from blendin_mlx.trace.records import step_record
 
-        step = piece.step
-        if self._detailed:
-            return step_record(step, piece.text, self._pair)
-        return {"id": step.id, "text": piece.text, "source": step.source, "alpha": step.alpha}
+        record = step_record(piece.step, piece.text, self._pair)
+        return record if self._detailed else {name: record[name] for name in BRIEF}
 
     def _last(self, part: Part, finish: str, response: Response) -> Part:
         statistics = response.statistics

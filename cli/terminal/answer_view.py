@@ -82,11 +82,12 @@ class ShownBlend(Shown):
         for piece in pieces:
             step, start = piece.step, self._settled
             self._settled += len(piece.text)
-            who = decision(step.source, step.alpha, step.id, step.base.id)
-            self._alphas.append(step.alpha)
+            alpha = step.guidance.alpha if step.guidance else None
+            who = decision(step.source, alpha, step.id, step.base.id)
+            self._alphas.append(alpha)
             self._overrides += who == "override"
             text = self._text[start : self._settled]
-            self._output.write_styled(self._view.piece(who, step.alpha, text), text)
+            self._output.write_styled(self._view.piece(who, alpha, text), text)
 
     def close(self, response: Response) -> None:
         """The legend, α over the answer, and the figures."""

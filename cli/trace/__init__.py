@@ -1,1 +1,1 @@
-"""``blendin trace``: a recorded run verified, viewed, or made a web page."""
+"""``blendin trace``: verify recorded runs, view them, or render them as a web page."""

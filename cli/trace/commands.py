@@ -1,4 +1,4 @@
-"""``blendin trace``: what can be done with a recorded run."""
+"""The commands of ``blendin trace``."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..terminal.quiet import quiet_option
 if TYPE_CHECKING:
     from blendin_mlx.trace.records import RecordedRun
 
-EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+_EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group()
 def trace() -> None:
-    """Look at recorded runs, and check them.
+    """View and verify recorded runs.
 
     \b
     Examples:
@@ -31,20 +31,20 @@ def trace() -> None:
 
 
 @trace.command("verify")
-@click.argument("file", type=EXISTING)
+@click.argument("file", type=_EXISTING)
 @click.option(
     "--tolerance",
     type=Number(min=0),
-    help="How far a recorded probability may be off.  [default: 0.001; 0.05 with --kv-bits]",
+    help="Allowed error of probabilities.  [default: 0.001; 0.05 with --kv-bits]",
 )
-@click.option("--pull", is_flag=True, help="Fetch models that the trace names and are not here.")
+@click.option("--pull", is_flag=True, help="Fetch the trace's models if they are missing.")
 @quiet_option
 def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool) -> int:
-    """Compute each step of a trace FILE again; exit 0 only when all of them follow.
+    """Compute each step of a trace FILE again; exit 0 only if all of them are confirmed.
 
-    Quantized caches round what was read, differently in other passes: with them, tokens that are
-    close may change places, and probabilities are compared less strictly. A trace may be somebody
-    else's: the models that it names are fetched only with --pull.
+    Quantized caches are rounded, differently in passes of other sizes: with them, near-ties may be
+    decided otherwise, and probabilities are compared less strictly. A trace may come from an
+    untrusted source: the models that it names are fetched only with --pull.
 
     \b
     Example:
@@ -52,58 +52,61 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
       blendin trace verify run.jsonl
     """
     from blendin_mlx.errors import TraceError
-    from blendin_mlx.model import MODEL_ROLES
     from blendin_mlx.trace.records import is_run, read_trace
     from blendin_mlx.trace.verify import verify
-    from blendin_models import load_pair
+    from blendin_models.pair import PairSpec, load_spec
 
     records = list(read_trace(file))
     if not records or not is_run(records[0]):
-        raise TraceError(f"{file} is no trace: it does not begin with a run record")
+        raise TraceError(f"{file} is not a trace: it does not begin with a run record")
     models = records[0]["models"]
-    base, aligned, *twin = [_found(models[role]) for role in MODEL_ROLES if role in models]
+    roles = ("base", "aligned", "reference")
+    found = {role: _found(models[role]) for role in roles if role in models}
     if not pull:
-        _require_here(file, [base, aligned, *twin])
+        _require_here(file, list(found.values()))
     with progress(quiet) as report:
-        pair = load_pair(None, base, aligned, report, reference=twin[0] if twin else None)
+        spec = PairSpec(
+            base=found["base"], aligned=found["aligned"], reference=found.get("reference")
+        )
+        pair = load_spec(spec, report)
     mismatch = verify(pair, records, tolerance)
     if mismatch is not None:
         complain(f"{file}: {mismatch}")
         return 1
     steps = sum(record["type"] == "step" for record in records)
-    rounded = "" if records[0].get("kv_bits") is None else ", as far as quantized caches can tell"
-    say(f"{file}: all {steps} steps follow{rounded}", quiet)
+    rounded = "" if records[0].get("kv_bits") is None else ", within the rounding of its caches"
+    say(f"{file}: all {steps} steps are confirmed{rounded}", quiet)
     return 0
 
 
 def _require_here(file: Path, names: list[str]) -> None:
-    """Refuse models that would have to be fetched.
+    """Raise if models would have to be fetched.
 
     Raises:
-        ModelError: it names the models and the option.
+        ModelError: names the models and the option.
     """
     from blendin_models.errors import ModelError
     from blendin_models.fetching.resolve import missing
 
     if lacking := missing(names):
         named = " and ".join(lacking)
-        raise ModelError(f"{file} needs {named}, not on this machine; --pull fetches")
+        raise ModelError(f"{file} needs {named}, missing on this machine; fetch with --pull")
 
 
 def _found(model: dict[str, Any]) -> str:
-    """Where a recorded model is: the folder that it was read from, else wherever its name says."""
+    """Return the folder that a recorded model was read from if it exists, else the model's name."""
     path = model.get("path")
     return path if isinstance(path, str) and Path(path).is_dir() else str(model["name"])
 
 
 @trace.command()
-@click.argument("file", type=EXISTING)
-@click.option("--marks", is_flag=True, help="Marks instead of colours.")
+@click.argument("file", type=_EXISTING)
+@click.option("--marks", is_flag=True, help="Use marks instead of colours.")
 @quiet_option
 def view(file: Path, marks: bool, quiet: bool) -> None:
-    """Show the answer of a trace FILE, and who decided each token; no model is needed.
+    """Show the answer of a trace FILE, and which model decided each token; no model is loaded.
 
-    Marks stand in for colours with --marks, with NO_COLOR or TERM=dumb, and in a pipe.
+    Marks replace colours with --marks, NO_COLOR or TERM=dumb, and in a pipe.
 
     \b
     Example:
@@ -126,13 +129,13 @@ def view(file: Path, marks: bool, quiet: bool) -> None:
     lines += [_about(recorded, decided[-1:] == ["end"]), shown.legend()]
     lines += [closing_line([step["alpha"] for step in recorded.steps], len(overrides))]
     if overrides:
-        lines += ["", "overrides (token, the base's wish → what was written):"]
+        lines += ["", "overrides (token, the base's choice → what was written):"]
         lines += [override_line(step) for step in overrides]
     Output().write_styled("\n".join([*lines, ""]))
 
 
 def _about(recorded: RecordedRun, by_guide: bool) -> str:
-    """Who answered, how, and why that ended, in one line."""
+    """Summarise models, settings and finish reason in a line."""
     run = recorded.run
     names = {"method": "method", "tau": "τ", "alpha": "α", "temp": "temperature", "seed": "seed"}
     how = [f"{word} {run[key]}" for key, word in names.items() if run.get(key) is not None]
@@ -143,16 +146,16 @@ def _about(recorded: RecordedRun, by_guide: bool) -> str:
 
 
 @trace.command()
-@click.argument("files", nargs=-1, required=True, type=EXISTING)
+@click.argument("files", nargs=-1, required=True, type=_EXISTING)
 @click.option(
     "--output",
     "-o",
     type=FileToWrite(),
-    help="Where the page goes; by default beside the first FILE, as .html.",
+    help="The page to write.  [default: the first FILE with the extension .html]",
 )
 @quiet_option
 def html(files: tuple[Path, ...], output: Path | None, quiet: bool) -> None:
-    """Write one web page that shows the runs of trace FILES side by side; it fetches nothing.
+    """Write a self-contained web page that shows the runs of trace FILES side by side.
 
     \b
     Example:

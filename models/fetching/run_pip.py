@@ -1,7 +1,7 @@
-"""Run pip, as a program of its own: ended with whoever started it, never waiting for ever.
+"""Script: run pip, exit when the parent process exits, and never wait forever.
 
-Started with ``python -I``, so that neither the current folder nor ``PYTHONPATH`` decides which pip
-runs. It imports nothing of this package.
+It is started with ``python -I``, so that neither the current folder nor ``PYTHONPATH`` decides
+which pip runs. It imports nothing from this package.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import threading
 
 
 def end_with_parent() -> None:
-    """Exit when standard input ends: its other end is held by the process that started this one."""
-    os.read(sys.stdin.fileno(), 1)  # unbuffered: a buffer's lock would abort the exit
+    """Exit when standard input closes: the parent process holds its other end."""
+    os.read(sys.stdin.fileno(), 1)  # unbuffered: the lock of a buffer would abort the exit
     os._exit(1)
 
 
 def ignore_asked_waits() -> None:
-    """Let pip use its own back-off in place of a ``Retry-After`` of any length."""
+    """Make pip ignore ``Retry-After``, which may be of any length, and use its own back-off."""
     try:
         from pip._vendor.urllib3.util.retry import Retry
-    except ImportError:  # another pip, or none: it says so itself
+    except ImportError:  # another pip, or none: pip itself reports that
         return
     setattr(Retry, "get_retry_after", lambda self, response: None)  # noqa: B010 - not in its type
 

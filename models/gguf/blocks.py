@@ -1,11 +1,11 @@
-"""Weights from GGUF's blocks to MLX's affine quantization, exactly wherever the blocks allow.
+"""Convert weights from GGUF's blocks to MLX's affine quantization, without loss where possible.
 
-MLX stores groups of 32 values as `scale * q + bias`, q an unsigned integer of 4, 5 or 8 bits. That
-is what Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K and Q5_K blocks are too, under other names, so they are
-repacked, not requantized. The rest is dequantized by the `gguf` package and quantized at 8 bits.
+MLX stores groups of 32 values as `scale * q + bias`, q an unsigned integer of 4, 5 or 8 bits.
+Blocks of type Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K and Q5_K have the same form, so they are repacked,
+not requantized. Other types are dequantized by the `gguf` package and quantized at 8 bits.
 
-Scales are float32 throughout. Float16 would hold those of Q4_0 to Q8_0, but the type of the scales
-is also the type that `mx.dequantize` computes in: in float16 it is off by a tenth of a step.
+Scales are float32 throughout. Float16 would hold those of Q4_0 to Q8_0, but `mx.dequantize`
+computes in the type of the scales, and float16 is off by a tenth of a quantization step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from blendin_mlx.backend.mlx import mx
 from .file import Bytes, Tensor
 
 GROUP_SIZE = 32
-FALLBACK_BITS = 8
+_FALLBACK_BITS = 8
 
 Floats = npt.NDArray[np.float32]
 _Affine = tuple[Bytes, Floats, Floats]
@@ -43,17 +43,17 @@ class Quantized:
 
 
 def bits_of(kind: GGMLQuantizationType) -> int:
-    """How many bits `quantized` gives the values of a matrix of this block type."""
-    return _AFFINE[kind][0] if kind in _AFFINE else FALLBACK_BITS
+    """Return the bits per value of `quantized` for a matrix of this block type."""
+    return _AFFINE[kind][0] if kind in _AFFINE else _FALLBACK_BITS
 
 
 def quantized(tensor: Tensor) -> Quantized:
-    """The matrix `tensor` as MLX's groups: the same values if its blocks are affine, else 8 bits.
+    """Return the matrix `tensor` in MLX's groups: the same values if affine, else 8 bits.
 
     Its last dimension must be divisible by 32.
 
     Raises:
-        NotImplementedError: the block type is one that the `gguf` package cannot read.
+        NotImplementedError: the `gguf` package cannot read the block type.
     """
     if tensor.type not in _AFFINE:
         return _requantized(tensor)
@@ -67,10 +67,10 @@ def quantized(tensor: Tensor) -> Quantized:
 
 
 def floats(tensor: Tensor) -> Floats:
-    """All values of `tensor` as float32, in its shape.
+    """Return all values of `tensor` as float32, in its shape.
 
     Raises:
-        NotImplementedError: the block type is one that the `gguf` package cannot read.
+        NotImplementedError: the `gguf` package cannot read the block type.
     """
     with np.errstate(all="ignore"):
         values = dequantize(tensor.rows, tensor.type)
@@ -79,13 +79,13 @@ def floats(tensor: Tensor) -> Floats:
 
 def _requantized(tensor: Tensor) -> Quantized:
     weight, scales, biases = mx.quantize(
-        mx.array(floats(tensor)), group_size=GROUP_SIZE, bits=FALLBACK_BITS
+        mx.array(floats(tensor)), group_size=GROUP_SIZE, bits=_FALLBACK_BITS
     )
-    return Quantized(FALLBACK_BITS, np.array(weight), np.array(scales), np.array(biases))
+    return Quantized(_FALLBACK_BITS, np.array(weight), np.array(scales), np.array(biases))
 
 
 def _packed(values: Bytes, bits: int) -> Bytes:
-    """Values of `bits` bits as one stream of bytes, the first value in the lowest bits."""
+    """Pack values of `bits` bits into a stream of bytes, the first value in the lowest bits."""
     if bits == 8:
         return np.ascontiguousarray(values).reshape(-1)
     if bits == 4:
@@ -105,17 +105,17 @@ def _packed(values: Bytes, bits: int) -> Bytes:
 
 
 def _half(blocks: Bytes, start: int) -> Floats:
-    """The float16 at byte `start` of every block, as float32 (n, 1)."""
+    """Return the float16 at byte `start` of every block, as float32 (n, 1)."""
     return np.ascontiguousarray(blocks[:, start : start + 2]).view("<f2").astype(np.float32)
 
 
 def _nibbles(packed: Bytes) -> Bytes:
-    """16 bytes hold values 0 to 15 in their low halves and 16 to 31 in their high halves."""
+    """Unpack nibbles: 16 bytes hold values 0 to 15 in the low halves, 16 to 31 in the high ones."""
     return np.concatenate([packed & np.uint8(15), packed >> np.uint8(4)], axis=-1)
 
 
 def _fifth_bits(packed: Bytes) -> Bytes:
-    """4 bytes hold the fifth bit of 32 values, the first value's lowest; as 0 or 16."""
+    """Unpack the fifth bits of 32 values from 4 bytes, lowest bit first; returns 0 or 16."""
     bits: Bytes = np.unpackbits(packed, axis=-1, bitorder="little") << np.uint8(4)
     return bits
 
@@ -146,7 +146,7 @@ def _q8_0(blocks: Bytes) -> _Affine:
 
 
 def _k_scales(blocks: Bytes) -> tuple[Floats, Floats]:
-    """Scales and biases of the eight groups of a Q4_K or Q5_K block, each (8 n, 1).
+    """Return scales and biases of the eight groups of Q4_K or Q5_K blocks, each (8 n, 1).
 
     A block has two float16 factors, then 6-bit numbers in 12 bytes: scales 0-3 and minima 0-3 whole
     in the low bits of bytes 0-3 and 4-7; the low 4 bits of scales and minima 4-7 share bytes 8-11,
@@ -162,7 +162,7 @@ def _k_scales(blocks: Bytes) -> tuple[Floats, Floats]:
 
 
 def _k_nibbles(packed: Bytes) -> Bytes:
-    """128 bytes hold four pairs of groups, each pair in the low and high halves of 32 bytes."""
+    """Unpack 128 bytes: four pairs of groups, each in the low and high halves of 32 bytes."""
     return _nibbles(packed.reshape(-1, 32)).reshape(-1, 32)
 
 

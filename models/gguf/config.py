@@ -1,4 +1,4 @@
-"""What a GGUF file says about its model, in mlx-lm's words: config fields and parameter names."""
+"""Translate a GGUF file's metadata into the fields of mlx-lm's config.json."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import ModelError
 from .blocks import floats
 from .file import GgufFile, Tensor
 
-MODEL_TYPES = {
+_MODEL_TYPES = {
     "llama": "llama",
     "qwen2": "qwen2",
     "qwen3": "qwen3",
@@ -22,16 +22,16 @@ MODEL_TYPES = {
 _GEMMAS = ("gemma2", "gemma3")
 _GEMMA3_PATTERN = 6
 _GEMMA3_LOCAL_ROPE = 10_000.0
-# The layer counts of the two models of 27 billion parameters, the only ones of their families that
-# scale queries by hidden / heads and not by the size of a head; GGUF does not store the number.
+# Layer counts of the two 27B models, the only ones of their families that scale queries by
+# hidden / heads instead of the head size; GGUF does not store the scale.
 _LARGE_GEMMA_LAYERS = {"gemma2": 46, "gemma3": 62}
-# What every Llama 3.1, 3.2 and 3.3 was trained with; GGUF stores only the factors they lead to.
+# Llama 3.1, 3.2 and 3.3 were all trained with these; GGUF stores only the resulting factors.
 _LLAMA3_ROPE = {
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
 }
-# GGUF options that change what a model computes and that mlx-lm has no counterpart for.
+# GGUF options that change what a model computes and have no counterpart in mlx-lm.
 _UNSUPPORTED = (
     "expert_count",
     "rope.scaling.attn_factor",
@@ -43,22 +43,22 @@ _UNSUPPORTED = (
 
 
 def architecture(file: GgufFile) -> str:
-    """The file's architecture, one of `MODEL_TYPES`.
+    """Return the file's architecture, one of `MODEL_TYPES`.
 
     Raises:
-        ModelError: it is another one, or missing.
+        ModelError: it is missing or not supported.
     """
     name = file.fields.get("general.architecture")
-    if not isinstance(name, str) or name not in MODEL_TYPES:
+    if not isinstance(name, str) or name not in _MODEL_TYPES:
         raise ModelError(
             f"{file.path}: GGUF architecture {name!r} is not supported; "
-            f"{', '.join(MODEL_TYPES)} are"
+            f"{', '.join(_MODEL_TYPES)} are"
         )
     return name
 
 
 class Metadata:
-    """The numbers of one architecture: `meta.integer("block_count")` reads `llama.block_count`."""
+    """Metadata of one architecture: `meta.integer("block_count")` reads `llama.block_count`."""
 
     def __init__(self, file: GgufFile) -> None:
         self.path = file.path
@@ -66,30 +66,43 @@ class Metadata:
         self.architecture = architecture(file)
 
     def get(self, name: str) -> Any:
-        """One value, or None."""
+        """Return a scalar value, or None.
+
+        Raises:
+            ModelError: it is a list.
+        """
         value = self.array(name)
         if isinstance(value, list | np.ndarray):
             raise self.error(name, "is a list; models whose layers differ are not supported")
         return value
 
     def array(self, name: str) -> Any:
-        """As `get`, but a list is welcome."""
+        """Return a value that may be a list, or None."""
         return self.fields.get(f"{self.architecture}.{name}")
 
     def error(self, name: str, what: str) -> ModelError:
+        """Return an error that names the file and the field; `what` is the predicate."""
         return ModelError(f"{self.path}: {self.architecture}.{name} {what}")
 
     def integer(self, name: str, default: int | None = None) -> int:
-        """A positive whole number."""
+        """Return a positive integer.
+
+        Raises:
+            ModelError: it is missing without a default, or is not a positive integer.
+        """
         value = self.get(name)
         if value is None:
             value = default
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise self.error(name, f"is {value!r}; a positive whole number is needed")
+            raise self.error(name, f"is {value!r}; a positive integer is needed")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
-        """A positive, finite number."""
+        """Return a positive, finite number.
+
+        Raises:
+            ModelError: it is missing without a default, or is not positive and finite.
+        """
         value = self.get(name)
         if value is None:
             value = default
@@ -99,10 +112,10 @@ class Metadata:
 
 
 def model_config(file: GgufFile) -> dict[str, Any]:
-    """The fields of mlx-lm's config.json, except the quantization.
+    """Return the fields of mlx-lm's config.json, except the quantization.
 
     Raises:
-        ModelError: a field is missing or senseless, or asks for what mlx-lm does not compute.
+        ModelError: a field is missing or invalid, or mlx-lm cannot compute what it asks for.
     """
     meta = Metadata(file)
     for name in _UNSUPPORTED:
@@ -114,7 +127,7 @@ def model_config(file: GgufFile) -> dict[str, Any]:
         if meta.integer(name, head_dim) != head_dim:
             raise meta.error(name, f"differs from the size of a head, {head_dim}: not supported")
     config: dict[str, Any] = {
-        "model_type": MODEL_TYPES[meta.architecture],
+        "model_type": _MODEL_TYPES[meta.architecture],
         "hidden_size": hidden,
         "num_hidden_layers": meta.integer("block_count"),
         "intermediate_size": meta.integer("feed_forward_length"),
@@ -136,7 +149,7 @@ def model_config(file: GgufFile) -> dict[str, Any]:
 
 
 def _vocabulary_size(file: GgufFile) -> int:
-    # Not `llama.vocab_size`: what counts is how many embeddings there are.
+    # The number of embeddings decides, not the field `llama.vocab_size`.
     embedding = file.tensors.get("token_embd.weight")
     if embedding is None:
         raise ModelError(f"{file.path}: incomplete GGUF file: it has no tensor token_embd.weight")
@@ -180,7 +193,7 @@ def _of_architecture(meta: Metadata, config: dict[str, Any], file: GgufFile) -> 
 
 
 def _pattern(meta: Metadata) -> int:
-    """Every which layer attends globally: a number, or one flag "slides" for each layer."""
+    """Return the period of global attention layers; stored as a number or one flag per layer."""
     name = "attention.sliding_window_pattern"
     flags = meta.array(name)
     if not isinstance(flags, np.ndarray):
@@ -222,7 +235,7 @@ def _rope_scaling(
 def _llama3_scaling(
     meta: Metadata, tensor: Tensor, config: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """The settings that lead to the stored factors, one for each rotary frequency."""
+    """Return the settings that give the stored factors, one for each rotary frequency."""
     factors, head_dim = floats(tensor).ravel(), config["head_dim"]
     if factors.shape == (head_dim // 2,) and np.isfinite(factors).all():
         scale = float(factors.max())
@@ -236,7 +249,7 @@ def _llama3_scaling(
 
 
 def _llama3_factors(head_dim: int, base: float, factor: float) -> np.ndarray[Any, Any]:
-    """Long wavelengths are stretched by `factor`, short ones not, those between by degrees."""
+    """Return factors that stretch long wavelengths by `factor`, short ones not, others between."""
     wavelengths = 2 * np.pi * base ** (np.arange(0, head_dim, 2) / head_dim)
     turns = _LLAMA3_ROPE["original_max_position_embeddings"] / wavelengths
     low, high = _LLAMA3_ROPE["low_freq_factor"], _LLAMA3_ROPE["high_freq_factor"]

@@ -1,8 +1,8 @@
-"""A GGUF file as metadata and raw tensors, with every length checked before it is believed.
+"""Read a GGUF file as metadata and raw tensors; every length is checked before it is used.
 
-The `gguf` package's own reader trusts what the file says (a damaged count is a loop without end)
-and makes array objects for each metadata element: 15 s for a vocabulary of 262,144. So the header
-is read here; block sizes and type names still come from the package.
+The `gguf` package's own reader trusts the file (a damaged count is an endless loop) and makes array
+objects for each metadata element: 15 s for a vocabulary of 262,144. So the header is parsed here;
+block sizes and type names still come from the package.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _DEFAULT_ALIGNMENT = 32
 _MAX_DIMENSIONS = 4
-# The least that one entry can occupy: a name's length, a type and a value of one byte; a name's
-# length, the number of dimensions, a type and an offset.
+# The fewest bytes that an entry can occupy. A field: length of its name, type, a one-byte value.
+# A tensor: length of its name, number of dimensions, type, offset.
 _LEAST_FIELD = 8 + 4 + 1
 _LEAST_TENSOR = 8 + 4 + 4 + 8
 
@@ -47,7 +47,7 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Tensor:
-    """One stored tensor: `shape` counts values, row-major; `data` is its bytes, still in blocks."""
+    """A stored tensor: `shape` in values, row-major; `data` is its raw bytes, in blocks."""
 
     name: str
     type: GGMLQuantizationType
@@ -56,13 +56,13 @@ class Tensor:
 
     @property
     def rows(self) -> Bytes:
-        """The bytes as one row per leading index: (prod(shape[:-1]), bytes of a row)."""
+        """The bytes as a matrix, one row per leading index: (prod(shape[:-1]), bytes of a row)."""
         return self.data.reshape(math.prod(self.shape[:-1]), -1)
 
 
 @dataclass(frozen=True)
 class GgufFile:
-    """What one file holds. Arrays in `fields` are lists of strings or numpy arrays."""
+    """The contents of a file. Arrays in `fields` are lists of strings or numpy arrays."""
 
     path: Path
     fields: dict[str, Any]
@@ -70,7 +70,7 @@ class GgufFile:
 
 
 def read_gguf(path: Path) -> GgufFile:
-    """Read the header of the GGUF file at `path`; tensor bytes stay on disk until they are used.
+    """Read the header of the GGUF file at `path`; tensors are memory-mapped.
 
     Raises:
         ModelError: the file cannot be read, is not GGUF, or is truncated or damaged.
@@ -94,7 +94,7 @@ def read_gguf(path: Path) -> GgufFile:
 
 
 class _Cursor:
-    """A position in the file that never moves past its end."""
+    """A read position in the file that never moves past its end."""
 
     def __init__(self, path: Path, data: Bytes) -> None:
         self.path = path
@@ -103,30 +103,34 @@ class _Cursor:
         self.position = 0
 
     def damaged(self, what: str) -> ModelError:
+        """Return an error that says in what way the file is damaged."""
         return ModelError(f"{self.path}: damaged or truncated GGUF file ({what})")
 
     def take(self, size: int) -> memoryview:
-        """The next `size` bytes."""
+        """Return the next `size` bytes and move behind them."""
         if size > len(self.buffer) - self.position:
-            raise self.damaged(f"{size} bytes expected at {self.position}, where it ends too soon")
+            raise self.damaged(f"{size} bytes expected at byte {self.position}, but it ends")
         start = self.position
         self.position += size
         return self.buffer[start : self.position]
 
     def u32(self) -> int:
+        """Read an unsigned 32-bit integer."""
         return int(struct.unpack("<I", self.take(4))[0])
 
     def u64(self) -> int:
+        """Read an unsigned 64-bit integer."""
         return int(struct.unpack("<Q", self.take(8))[0])
 
     def text(self) -> str:
+        """Read a string: its length in bytes, then UTF-8."""
         try:
             return str(self.take(self.u64()), "utf-8")
         except UnicodeDecodeError as error:
             raise self.damaged("a text is not UTF-8") from error
 
     def count(self, least_size: int) -> int:
-        """A number of entries of at least `least_size` bytes each, which must fit in the rest."""
+        """Read a number of entries; refuse it if entries of `least_size` bytes cannot fit."""
         count = self.u64()
         if count * least_size > len(self.buffer) - self.position:
             raise self.damaged(f"{count} entries cannot fit")
@@ -201,7 +205,7 @@ def _read_tensor_info(
 
 
 def _aligned(cursor: _Cursor, alignment: Any) -> int:
-    """Where the tensors start: the end of the header, rounded up."""
+    """Return where the tensors start: the end of the header, rounded up to `alignment` bytes."""
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
         raise cursor.damaged(f"alignment {alignment!r}")
     return -(-cursor.position // alignment) * alignment

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from ..errors import ModelError
 from ..progress import Advance
 from ..storage import manifest
 from ..storage.atomic_folders import building
+from ..storage.small_files import write_json
 from .config import model_config
 from .file import GgufFile
 from .parameters import Parameter, parameters
@@ -35,18 +35,18 @@ def import_gguf(
         source: the file, or any part of a split one; llama, qwen2, qwen3, gemma2 and gemma3 (text)
             architectures.
         target: the folder to create; it must not exist or be empty.
-        record: where the file came from, to be kept in the folder.
-        progress: called with the bytes of tensors converted so far, and in all.
+        record: where the file came from; written to the folder as its manifest.
+        progress: called with the tensor bytes converted so far and the total.
 
     Raises:
-        ModelError: `source` is missing, damaged or of an unsupported kind, or `target` is taken or
+        ModelError: `source` is missing, damaged or of an unsupported kind, or `target` exists or
             cannot be written. The message is one line.
 
     Example:
         >>> import_gguf(Path("SmolLM2-135M-Instruct.Q4_1.gguf"), Path("smollm2"))  # doctest: +SKIP
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ModelError(f"{target}: exists already; name a new folder")
+        raise ModelError(f"{target}: already exists; name a new folder")
     file = tied(read_model(source))
     config = model_config(file)
     wanted = parameters(file, config)
@@ -61,7 +61,7 @@ def import_gguf(
         with building(target) as folder:
             _write_tokenizer(folder, file, vocabulary, config)
             write_weights(file, wanted, folder / "model.safetensors", progress)
-            _write_json(folder / "config.json", config)
+            write_json(folder / "config.json", config)
             if record is not None:
                 manifest.write(folder, record)
     except OSError as error:
@@ -71,17 +71,17 @@ def import_gguf(
 def _write_tokenizer(
     folder: Path, file: GgufFile, vocabulary: Vocabulary, config: dict[str, Any]
 ) -> None:
-    # Not the tokenizer's own `save`, which reports a full disk as a bare Exception.
+    # The tokenizer's own `save` reports a full disk as a bare Exception; `write_text` does not.
     text = build_tokenizer(file, vocabulary).to_str()
     (folder / "tokenizer.json").write_text(text, encoding="utf-8")
     settings = tokenizer_config(vocabulary, config["max_position_embeddings"])
-    _write_json(folder / "tokenizer_config.json", settings)
+    write_json(folder / "tokenizer_config.json", settings)
 
 
 def _complete(
     config: dict[str, Any], file: GgufFile, wanted: list[Parameter], vocabulary: Vocabulary
 ) -> None:
-    """Add what the weights and the vocabulary say to the config."""
+    """Add the fields that depend on weights and vocabulary to `config`."""
     config["torch_dtype"] = "float32"
     ends = (vocabulary.special_id(name) for name in ("eos", "eot", "eom"))
     if eos := list(dict.fromkeys(end for end in ends if end is not None)):
@@ -90,7 +90,3 @@ def _complete(
         config["bos_token_id"] = bos
     if (settings := quantization(file, wanted)) is not None:
         config["quantization"] = settings
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Which tensors a GGUF model must have, and the mlx-lm parameter that each of them becomes."""
+"""List the tensors that a GGUF model must have, and the mlx-lm parameter that each becomes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import ModelError
 from .file import GgufFile
 
 _GEMMAS = ("gemma2", "gemma3_text")
-# Read by `config.py`, which turns it into settings.
+# `config.py` turns it into settings.
 _NOT_WEIGHTS = {"rope_freqs.weight"}
 
 # GGUF name → (mlx-lm module, names of the dimensions).
@@ -35,15 +35,15 @@ _HEAD_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_no
 
 @dataclass(frozen=True)
 class Parameter:
-    """One mlx-lm module parameter and how its GGUF tensor differs from it.
+    """A parameter of an mlx-lm module, and how its GGUF tensor differs from it.
 
     Attributes:
-        source: the GGUF tensor.
+        source: name of the GGUF tensor.
         module: path of the mlx-lm module.
         kind: `weight` or `bias`.
-        shape: what the tensor must have.
-        permuted_heads: of how many heads the rows are interleaved; 0 if they are in order.
-        offset: what to subtract from each value.
+        shape: the shape that the tensor must have.
+        permuted_heads: number of heads whose rows are interleaved; 0 if the rows are in order.
+        offset: constant to subtract from each value.
     """
 
     source: str
@@ -55,17 +55,18 @@ class Parameter:
 
     @property
     def name(self) -> str:
+        """The parameter's name in mlx-lm."""
         return f"{self.module}.{self.kind}"
 
 
 def parameters(file: GgufFile, config: Mapping[str, Any]) -> list[Parameter]:
-    """Every parameter of the model that `config` describes.
+    """Return all parameters of the model that `config` describes.
 
     Raises:
-        ModelError: `file` lacks one of the tensors, has one of another shape, or one too many.
+        ModelError: a tensor is missing from `file`, has the wrong shape, or is not expected.
     """
     layers = config["num_hidden_layers"]
-    if layers > len(file.tensors):  # before a senseless count is counted up to
+    if layers > len(file.tensors):  # a damaged count must not be looped over
         raise ModelError(f"{file.path}: incomplete GGUF file: {layers} layers expected")
     wanted = _outer(config)
     for index in range(layers):
@@ -84,7 +85,7 @@ def _sizes(config: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _norm_offset(config: Mapping[str, Any]) -> float:
-    """Gemma multiplies by one plus the weight; its GGUF files hold the sum, mlx-lm adds the one."""
+    """Return what GGUF added to norm weights: Gemma's files hold 1 + weight; mlx-lm adds the 1."""
     return 1.0 if config["model_type"] in _GEMMAS else 0.0
 
 
@@ -119,7 +120,7 @@ def _layer(index: int, config: Mapping[str, Any]) -> list[Parameter]:
 
 
 def _permuted_heads(name: str, config: Mapping[str, Any]) -> int:
-    """Llama's GGUF files interleave the two halves of each head's rows, for another rotation."""
+    """Return the heads whose rows are interleaved, as Llama's GGUF files do for their rotation."""
     if config["model_type"] != "llama":
         return 0
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
@@ -152,7 +153,7 @@ def _check(file: GgufFile, wanted: list[Parameter]) -> None:
         if tensor.shape != parameter.shape:
             raise ModelError(
                 f"{file.path}: damaged GGUF file: tensor {parameter.source} has shape "
-                f"{tensor.shape}, its settings ask for {parameter.shape}"
+                f"{tensor.shape}, its metadata asks for {parameter.shape}"
             )
     if more := file.tensors.keys() - {parameter.source for parameter in wanted} - _NOT_WEIGHTS:
         raise ModelError(f"{file.path}: GGUF tensor {min(more)!r} is not supported in this model")

@@ -1,4 +1,4 @@
-"""A GGUF model that llama.cpp split into parts, read as one."""
+"""Read a GGUF model that llama.cpp split into several files."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf\Z")
 
 
 def stem(path: Path) -> str:
-    """Return the name of a model's file, without what numbers its parts."""
+    """Return the file name of a model without extension and part number."""
     match = PART.match(path.name)
     return match["stem"] if match else path.stem
 
 
 def parts(path: Path) -> list[Path]:
-    """Return the files of a model in order, whichever of them is named; one, if it is not split.
+    """Return all files of a model in order, given any one of them.
 
     Raises:
-        ModelError: other parts do not lie beside it.
+        ModelError: other parts are missing from its folder.
     """
     match = PART.match(path.name)
     if match is None:
@@ -32,13 +32,13 @@ def parts(path: Path) -> list[Path]:
     if missing := [part.name for part in found if not part.is_file()]:
         named = ", ".join(missing[:3]) + (", …" if missing[3:] else "")
         raise ModelError(
-            f"{path}: one of {count} parts of a GGUF model; {named} must lie in the same folder"
+            f"{path}: one of {count} parts of a GGUF model; {named} must be in the same folder"
         )
     return found or [path]
 
 
 def read_model(path: Path) -> GgufFile:
-    """Read the headers of a GGUF model; the parts of one that is split are joined.
+    """Read the header of a GGUF model, joining its parts if it is split.
 
     Raises:
         ModelError: a part is missing, damaged, or of another model.
@@ -57,7 +57,7 @@ def read_model(path: Path) -> GgufFile:
 
 
 def _joined(files: list[GgufFile]) -> GgufFile:
-    """One model of all its parts; the first has the metadata."""
+    """Join the parts of a model; the first one holds the metadata."""
     first = files[0]
     tensors: dict[str, Tensor] = {}
     for number, file in enumerate(files):

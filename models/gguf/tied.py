@@ -1,4 +1,4 @@
-"""An output matrix that is the embedding stored a second time, as some GGUF files have it."""
+"""Detect tied embeddings: some GGUF files store the embedding a second time as output matrix."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from .blocks import Floats, floats
 from .file import GgufFile, Tensor
 
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
-ROWS = 4096  # compared at once
-FEWEST_BITS = 4  # with fewer, rounding says too little of what was rounded
-MOST_BITS = 8  # bfloat16 is no more exact than that
-# Of a row's norm: groups of 32 whose one large value sets the step of 31 others are the worst.
-ROUNDING = 3.3
+ROWS = 4096  # compared at a time
+_FEWEST_BITS = 4  # with fewer, the rounding error is too large to compare
+_MOST_BITS = 8  # the precision of bfloat16
+# Largest rounding error relative to a row's norm, in steps of 2 ** -bits. The worst case is a group
+# of 32 where one large value sets the step size of the 31 others.
+_ROUNDING = 3.3
 
 
 def tied(file: GgufFile) -> GgufFile:
-    """Return the file with one matrix for both, the more exact one, where they are the same.
+    """Drop the output matrix if it equals the embedding; keep the more precise of the two.
 
-    They are if no row of one is farther from that of the other than rounding can set them apart:
-    llama.cpp quantizes the copy to another type. An output matrix of its own differs by much more.
+    llama.cpp quantizes the copy to another type. The two count as equal if no row differs by more
+    than rounding explains; an output matrix trained separately differs by much more.
     """
     embedding, output = file.tensors.get(EMBEDDING), file.tensors.get(OUTPUT)
     if embedding is None or output is None or not _same(embedding, output):
@@ -37,16 +38,16 @@ def _same(one: Tensor, other: Tensor) -> bool:
         return False
     if one.type == other.type:
         return np.array_equal(one.data, other.data)
-    bits = int(min(_bits(one), _bits(other), MOST_BITS))
-    if bits < FEWEST_BITS:
+    bits = int(min(_bits(one), _bits(other), _MOST_BITS))
+    if bits < _FEWEST_BITS:
         return False
-    allowed = ROUNDING * 2.0**-bits
+    allowed = _ROUNDING * 2.0**-bits
     try:
         return all(
             _are_near(_rows(one, start), _rows(other, start), allowed)
             for start in range(0, one.shape[0], ROWS)
         )
-    except NotImplementedError:  # a block type that cannot be read; whoever converts it says so
+    except NotImplementedError:  # an unknown block type; the conversion reports it
         return False
 
 
@@ -61,6 +62,6 @@ def _rows(tensor: Tensor, start: int) -> Floats:
 
 
 def _are_near(one: Floats, other: Floats, allowed: float) -> bool:
-    with np.errstate(all="ignore"):  # damaged values; the writer refuses what is not finite
+    with np.errstate(all="ignore"):  # damaged values; `write_weights` refuses non-finite ones
         apart = np.linalg.norm(one - other, axis=1)
         return bool(np.all(apart <= allowed * np.linalg.norm(one, axis=1)))

@@ -1,4 +1,4 @@
-"""The tokenizer inside a GGUF file, built with the `tokenizers` library."""
+"""Build the tokenizer that a GGUF file describes, with the `tokenizers` library."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from .vocabulary import (
     texts,
 )
 
-# The score that SentencePiece gives its user-defined pieces; GGUF files hold -1000 in its place.
+# SentencePiece's score of user-defined pieces; GGUF files store -1000 instead.
 _USER_DEFINED_SCORE = 0.0
 
 
 def _word_pattern(digits: str) -> str:
-    """How GPT-4 and its followers cut text into words; they differ in how they group digits."""
+    """Return the word pattern of GPT-4 and its followers, which differ in how they group digits."""
     contractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
     letters, symbols = r"[^\r\n\p{L}\p{N}]?\p{L}+", r" ?[^\s\p{L}\p{N}]+[\r\n]*"
     spaces = r"\s*[\r\n]+|\s+(?!\S)|\s+"
     return f"{contractions}|{letters}|{digits}|{symbols}|{spaces}"
 
 
-# tokenizer.ggml.pre → what goes before the byte-level step; None: GPT-2's own word pattern.
+# tokenizer.ggml.pre → the step before the byte-level one; None: GPT-2's own word pattern.
 _SPLITS: dict[str, pre_tokenizers.PreTokenizer | None] = {
     "default": None,
     "gpt-2": None,
@@ -47,12 +47,12 @@ _SPLITS: dict[str, pre_tokenizers.PreTokenizer | None] = {
     "llama-bpe": pre_tokenizers.Split(Regex(_word_pattern(r"\p{N}{1,3}")), "isolated"),
     "qwen2": pre_tokenizers.Split(Regex(_word_pattern(r"\p{N}")), "isolated"),
 }
-# These split words themselves, so the byte-level step must not do it again.
+# These split words themselves, so the byte-level step must not.
 _OWN_WORDS = ("llama-bpe", "qwen2")
 
 
 def build_tokenizer(file: GgufFile, vocabulary: Vocabulary) -> Tokenizer:
-    """The tokenizer that encodes and decodes as `file` says.
+    """Build the tokenizer that encodes and decodes as `file` says.
 
     Raises:
         ModelError: merges or scores are missing or do not fit the vocabulary.
@@ -64,7 +64,7 @@ def build_tokenizer(file: GgufFile, vocabulary: Vocabulary) -> Tokenizer:
         _add_template(tokenizer, vocabulary)
     except ModelError:
         raise
-    except Exception as error:  # the library raises nothing more special
+    except Exception as error:  # the library raises bare exceptions
         reason = " ".join(str(error).split())
         raise ModelError(f"{file.path}: damaged GGUF tokenizer ({reason})") from error
     return tokenizer
@@ -96,11 +96,11 @@ def _sentencepiece(file: GgufFile, vocabulary: Vocabulary) -> Tokenizer:
 def _merges_from_scores(
     file: GgufFile, vocabulary: Vocabulary, ids: dict[str, int]
 ) -> list[tuple[str, str]]:
-    """All ways to make one piece of two, in the order in which SentencePiece would choose them.
+    """Return all BPE merges, ordered by SentencePiece's preference.
 
-    SentencePiece merges the pair whose result has the best score. Of equal scores (user-defined
-    pieces: runs of spaces, say) the pair with the longer left part goes first, then the one with
-    the longer right part, as in Hugging Face's conversions: longest runs are found first.
+    SentencePiece merges the pair whose result has the best score. Among equal scores (user-defined
+    pieces such as runs of spaces) the pair with the longer left part goes first, then the one with
+    the longer right part, as in Hugging Face's conversions, so that the longest runs are found.
     """
     if "tokenizer.ggml.scores" not in file.fields:
         raise ModelError(f"{file.path}: incomplete GGUF file: it has no tokenizer.ggml.scores")
@@ -121,7 +121,7 @@ def _merges_from_scores(
 
 
 def _byte_level(file: GgufFile, vocabulary: Vocabulary) -> Tokenizer:
-    # Unused tokens only fill the vocabulary up to the size of the embedding.
+    # Unused tokens only pad the vocabulary to the size of the embedding.
     ids = {
         token: index
         for index, token in enumerate(vocabulary.tokens)
@@ -131,7 +131,7 @@ def _byte_level(file: GgufFile, vocabulary: Vocabulary) -> Tokenizer:
     for merge in texts(file, "merges"):
         left, _, right = merge.partition(" ")
         merges.append((left, right))
-    # Llama 3 takes a word that is a token as it is, even where its merges lead elsewhere.
+    # Llama 3 encodes a word that is a token as that token, even where the merges differ.
     tokenizer = Tokenizer(BPE(ids, merges, ignore_merges=vocabulary.pre == "llama-bpe"))
     if vocabulary.pre == "qwen2":
         tokenizer.normalizer = normalizers.NFC()
@@ -146,7 +146,7 @@ def _byte_level(file: GgufFile, vocabulary: Vocabulary) -> Tokenizer:
 
 
 def _add_tokens(tokenizer: Tokenizer, vocabulary: Vocabulary) -> None:
-    """Control tokens are special, user-defined ones only taken whole wherever text spells them."""
+    """Add control tokens as special, and user-defined ones as tokens that are never split."""
     pairs = list(zip(vocabulary.tokens, vocabulary.types, strict=True))
     special = [token for token, kind in pairs if kind in (CONTROL, UNKNOWN)]
     whole = [token for token, kind in pairs if kind == USER_DEFINED]

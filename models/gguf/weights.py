@@ -1,4 +1,4 @@
-"""A GGUF file's tensors as one safetensors file, converted and written one at a time."""
+"""Write a GGUF file's tensors as a safetensors file, converted one at a time."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .file import GgufFile, Tensor
 from .parameters import Parameter
 
 _Array = npt.NDArray[Any]
-_ITEM_BYTES = 4  # U32 and F32, all that is written
+_ITEM_BYTES = 4  # only U32 and F32 are written
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One array of the safetensors file."""
+    """An array of the safetensors file."""
 
     name: str
     dtype: str
@@ -33,7 +33,7 @@ class _Entry:
 
 
 def quantization(file: GgufFile, parameters: list[Parameter]) -> dict[str, Any] | None:
-    """mlx-lm's config entry: one setting for each quantized module; None if there is none."""
+    """Return mlx-lm's `quantization` entry, with each quantized module; None if there are none."""
     modules = {
         parameter.module: {
             "group_size": GROUP_SIZE,
@@ -52,12 +52,16 @@ def quantization(file: GgufFile, parameters: list[Parameter]) -> dict[str, Any] 
 def write_weights(
     file: GgufFile, parameters: list[Parameter], target: Path, progress: Advance | None
 ) -> None:
-    """Write the tensors of `file` as the `parameters` of mlx-lm to `target`.
+    """Write the tensors of `file` to `target` as `parameters` of mlx-lm, one tensor in memory.
 
-    Memory is needed for one tensor at a time. `progress` is told the bytes read so far and in all.
+    Args:
+        file: the GGUF file.
+        parameters: what to write, in this order.
+        target: the safetensors file to create.
+        progress: called with the bytes read so far and the total.
 
     Raises:
-        ModelError: a tensor's block type cannot be read, or it holds values that are not finite.
+        ModelError: a tensor's block type is not supported, or it holds values that are not finite.
     """
     total = sum(len(file.tensors[parameter.source].data) for parameter in parameters)
     done = 0
@@ -100,12 +104,12 @@ def _write_header(out: BinaryIO, entries: list[_Entry]) -> None:
         }
         start = end
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the format allows it, and the arrays are aligned
+    text += b" " * (-len(text) % 8)  # the format allows padding, which aligns the arrays
     out.write(struct.pack("<Q", len(text)) + text)
 
 
 def _arrays(file: GgufFile, parameter: Parameter) -> Iterator[_Array]:
-    """The arrays of `_entries`, in the same order."""
+    """Yield the arrays of `_entries`, in the same order."""
     tensor = file.tensors[parameter.source]
     try:
         arrays = _converted(tensor, parameter)
@@ -129,14 +133,14 @@ def _converted(tensor: Tensor, parameter: Parameter) -> list[_Array]:
             values = _in_order(values, heads)
         return [values - np.float32(parameter.offset)]
     if heads:
-        # Blocks lie within rows, so rows can change places before they are read.
+        # Blocks do not cross rows, so rows can be permuted while still in blocks.
         tensor = replace(tensor, data=_in_order(tensor.rows, heads).reshape(-1))
     matrix = quantized(tensor)
     return [matrix.weight, matrix.scales, matrix.biases]
 
 
 def _in_order(rows: _Array, heads: int) -> _Array:
-    """Rows as mlx-lm rotates them: of each head first the even ones, then the odd ones."""
+    """Reorder rows for mlx-lm's rotary embedding: of each head the even rows, then the odd ones."""
     pairs = rows.reshape(heads, rows.shape[0] // heads // 2, 2, -1)
     ordered: _Array = pairs.swapaxes(1, 2).reshape(rows.shape)
     return ordered

@@ -1,7 +1,7 @@
-"""Whether a file of the hub's cache is what the hub has on record.
+"""Verify the checksums of files in the hub's cache.
 
-Large files have a SHA-256 there; that they had it is remembered in our home, so that it is paid
-once. Small ones have git's name for them, a SHA-1, and are hashed each time.
+The hub records a SHA-256 for large files; the result is stored under ``BLENDIN_HOME``, so that each
+is hashed once. Small files have git's blob name, a SHA-1, and are hashed each time.
 """
 
 from __future__ import annotations
@@ -19,36 +19,37 @@ SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 SHA1 = re.compile(r"[0-9a-f]{40}\Z")
 
 
-def is_as_recorded(path: Path, checksum: str | None, anew: bool = False) -> bool:
-    """True if a file has the checksum on record, or the one that its blob is named by.
+def is_as_recorded(path: Path, checksum: str | None, rehash: bool = False) -> bool:
+    """Return True if a file has the recorded checksum, or else the one its blob is named by.
 
     Args:
-        checksum: a SHA-256, or git's SHA-1; None where nothing is on record.
-        anew: hash it, whatever was found before.
+        path: the file, or a link to its blob.
+        checksum: a SHA-256, or git's SHA-1; None if nothing is recorded.
+        rehash: compute a SHA-256 even if it was verified before.
     """
     wanted = checksum or blob_of(path).name
     if SHA256.match(wanted):
-        return _has_sha256(path.resolve(), wanted, anew)
+        return _has_sha256(path.resolve(), wanted, rehash)
     return not SHA1.match(wanted) or git_name(path) == wanted
 
 
 def blob_of(path: Path) -> Path:
-    """The blob that a file of a snapshot is a link to; it may itself be one, to a shared store."""
+    """Return the blob that a file of a snapshot links to; one level only, as blobs may be links."""
     return Path(os.path.normpath(path.parent / os.readlink(path))) if path.is_symlink() else path
 
 
 def git_name(path: Path) -> str:
-    """Return the SHA-1 by which git, and the hub's cache, names a small file."""
+    """Return git's blob name of a file, a SHA-1; the hub's cache uses it for small files."""
     begin = b"blob %d\0" % path.stat().st_size
     return manifest.hashed(path, hashlib.sha1(begin, usedforsecurity=False))
 
 
-def _has_sha256(blob: Path, sha256: str, anew: bool) -> bool:
-    """Hash a file, unless it was found right before and is as it was then."""
+def _has_sha256(blob: Path, sha256: str, rehash: bool) -> bool:
+    """Compare a file's SHA-256; skip hashing if it was verified and has not changed since."""
     about = blob.stat()
     fact = [about.st_size, about.st_mtime_ns, sha256]
     known = _verified()
-    if not anew and known.get(str(blob)) == fact:
+    if not rehash and known.get(str(blob)) == fact:
         return True
     whole = manifest.sha256(blob) == sha256
     if whole or str(blob) in known:

@@ -1,7 +1,7 @@
-"""Models from the hub: looked up, fetched into its cache, checked, and found again offline.
+"""Look up hub models, fetch them into the hub's cache, verify them, and find them offline.
 
-Files come one after the other, in the caller's thread: Ctrl-C ends a download at once. What a kill
-costs is the file that was on its way; the next download starts it again, and says so.
+Files are downloaded one after the other in the caller's thread, so Ctrl-C ends a download at once.
+If the process is killed, the next download starts the interrupted file again, and says so.
 """
 
 from __future__ import annotations
@@ -22,16 +22,20 @@ from .cache import COMMIT, MAIN, HubFile, Snapshot
 from .checksums import SHA1, SHA256
 from .errors import LOG, explained, retry, try_again, warn_of_plain_http
 
-LONGEST_LISTING = 50_000_000  # bytes; repos of ten thousand files have less
+LONGEST_LISTING = 50_000_000  # bytes; listings of ten thousand files are smaller
 
 
 def kept(repo: str, revision: str | None = None) -> Path | None:
-    """The folder of a repo if all of it is here and every large file is what the hub says.
+    """Return the folder of a repo if all its files are in the cache and verified, else None.
 
-    It needs no network, and the cache may be read-only.
+    The network is not used, and the cache may be read-only.
 
     Args:
+        repo: the repo id, ``owner/name``.
         revision: a branch, tag or commit; the main branch if None.
+
+    Raises:
+        ModelError: the revision is not a valid name.
     """
     asked = _checked_revision(repo, revision)
     for snapshot in cache.known(repo, asked):
@@ -41,23 +45,27 @@ def kept(repo: str, revision: str | None = None) -> Path | None:
 
 
 def commits(repo: str, revision: str | None = None) -> list[str]:
-    """The commits that a branch, tag or commit stands for on this machine, best first."""
+    """Return the commits in the cache for a branch, tag or commit, best first."""
     return cache.commits(repo, _checked_revision(repo, revision))
 
 
 def is_offline() -> bool:
-    """Whether nothing may be asked of the hub."""
+    """Return True if ``HF_HUB_OFFLINE`` forbids requests to the hub."""
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
 
 
 def look_up(repo: str, revision: str | None = None) -> Snapshot:
-    """Ask the hub what there is to fetch of a repo.
+    """Ask the hub for the files of a repo, and store the listing.
+
+    Args:
+        repo: the repo id, ``owner/name``.
+        revision: a branch, tag or commit; the main branch if None.
 
     Raises:
-        ModelError: there is no such repo or revision, it cannot be had, or it holds no weights
-            of a kind that is loaded.
+        ModelError: there is no such repo or revision, access is refused, or it has no weights of a
+            supported kind.
     """
     asked = _checked_revision(repo, revision)
     warn_of_plain_http()
@@ -87,11 +95,11 @@ def _checked_revision(repo: str, revision: str | None) -> str:
 def _snapshot(repo: str, asked: str, content: Any) -> Snapshot:
     commit = content["sha"]
     if not COMMIT.match(commit):
-        raise ValueError(f"{commit!r} is no commit")
+        raise ValueError(f"{commit!r} is not a commit")
     files = [_file(one) for one in content["siblings"] if _is_wanted(repo, one["rfilename"])]
     if not any(cache.is_weights(file.name) for file in files):
         raise UnsuitableError(
-            f"{repo} has no {paths.WEIGHTS}; no other kind of weights is loaded from the hub"
+            f"{repo} has no {paths.WEIGHTS}, the only weights that are loaded from the hub"
         )
     if lacking := [name for name in paths.REQUIRED if name not in {file.name for file in files}]:
         raise UnsuitableError(
@@ -102,17 +110,17 @@ def _snapshot(repo: str, asked: str, content: Any) -> Snapshot:
 
 
 def _file(listed: Any) -> HubFile:
-    """Return a file as the hub lists it: a large one with its SHA-256, a small one with git's name.
+    """Parse a file of the hub's listing: a large one has a SHA-256, a small one git's SHA-1.
 
     Raises:
-        ValueError: no size or no checksum that could be one.
+        ValueError: its size or checksum is missing or invalid.
     """
     large = listed.get("lfs")
     size, checksum = (
         (large["size"], large["sha256"]) if large else (listed["size"], listed["blobId"])
     )
     if type(size) is not int or size < 0 or not (SHA256 if large else SHA1).match(checksum):
-        raise ValueError(f"no size or no checksum of {listed['rfilename']}")
+        raise ValueError(f"no valid size or checksum of {listed['rfilename']}")
     return HubFile(listed["rfilename"], size, checksum)
 
 
@@ -134,18 +142,18 @@ def fetch(
     progress: Progress | None = None,
     before_weights: Callable[[], None] | None = None,
 ) -> list[Path]:
-    """Fetch what is missing of some repos, and check it.
+    """Fetch the missing files of some repos, and verify them.
 
     Args:
-        snapshots: all that is needed, so that it is known to fit the disk before the first byte.
-        progress: called with what is fetched, bytes done and bytes in all, over all repos.
-        before_weights: called when all other files are here; it may raise what is wrong with them.
+        snapshots: everything needed, so that disk space is checked before the first byte.
+        progress: called with a label, the bytes done and the total bytes, over all repos.
+        before_weights: called once all other files are here; may raise to stop the download.
 
     Returns:
         The folder of each snapshot.
 
     Raises:
-        ModelError: a file could not be had, or is not what the hub says.
+        ModelError: a file could not be fetched, or its checksum is wrong.
     """
     _sweep(snapshots, say=True)
     missing = [(snapshot, file) for snapshot in snapshots for file in snapshot.missing]
@@ -168,7 +176,7 @@ def fetch(
 
 
 def wanted(snapshots: Sequence[Snapshot]) -> list[Wanted]:
-    """The room that is needed for what is missing of some repos."""
+    """Return the disk space that the missing files of some repos need."""
     folder = cache.cache()
     lacking = [(one.repo, sum(file.bytes for file in one.missing)) for one in snapshots]
     return [Wanted(repo, size, folder, "HF_HOME") for repo, size in lacking]
@@ -177,7 +185,7 @@ def wanted(snapshots: Sequence[Snapshot]) -> list[Wanted]:
 def _sweep(snapshots: Sequence[Snapshot], say: bool) -> None:
     for repo in dict.fromkeys(snapshot.repo for snapshot in snapshots):
         if cache.sweep(repo) and say:
-            LOG.warning("%s: a download was cut off; the file it was at starts again", repo)
+            LOG.warning("%s: a download was interrupted; its last file starts again", repo)
 
 
 def _fetch_file(snapshot: Snapshot, file: HubFile, count: Callable[[int], None]) -> None:
@@ -188,14 +196,14 @@ def _fetch_file(snapshot: Snapshot, file: HubFile, count: Callable[[int], None])
         blob = snapshot.blob(file)
         with locked(cache.lock_file(snapshot.repo, blob.name)):
             for _ in range(2):
-                if cache.holds(blob, file):  # of another snapshot or process, or just fetched
+                if cache.holds(blob, file):  # fetched just now, or by another process
                     break
                 transfer.receive(url, blob, file.bytes, count)
             if not cache.holds(blob, file):
                 blob.unlink()
                 raise ModelError(
-                    f"{snapshot.repo}: {file.name} came twice and was not what the hub has on "
-                    "record (its checksum differs); nothing of it was kept; "
+                    f"{snapshot.repo}: {file.name} was downloaded twice with a wrong checksum; "
+                    "the file was discarded; "
                     f"{try_again(snapshot.repo, snapshot.asked)}"
                 )
             cache.link(snapshot, file)

@@ -1,6 +1,6 @@
-"""Requests to the hub. Nothing of an answer decides a path, a size or a wait.
+"""Requests to the hub. Responses are not trusted: none decides a path, a size or a wait.
 
-Answers are asked for uncompressed and never decoded, and not read beyond the size that is known
+Responses are requested uncompressed and never decoded, and not read beyond the size that is known
 beforehand. Bodies of redirects and errors are not read at all.
 """
 
@@ -17,22 +17,23 @@ from ..progress import Progress
 from .errors import is_transport, retry
 
 MOST_REDIRECTS = 10
-PARTIAL = 206
-# What huggingface_hub makes an error of.
-ERROR_HEADERS = ("X-Error-Code", "X-Error-Message", "Retry-After", "RateLimit")
+_PARTIAL = 206
+# The headers that huggingface_hub turns into errors.
+_ERROR_HEADERS = ("X-Error-Code", "X-Error-Message", "Retry-After", "RateLimit")
 
 
 @contextmanager
 def answer(url: str, more: Mapping[str, str], timeout: float) -> Iterator[Any]:
-    """Context manager: the response to a GET, its body not read yet.
+    """Context manager: send a GET and yield the response, its body not read yet.
 
     Args:
-        more: headers besides the token and what huggingface_hub always sends.
-        timeout: seconds to wait for each piece of the answer.
+        url: the address.
+        more: headers besides the token and those that huggingface_hub always sends.
+        timeout: seconds to wait for each part of the response.
 
     Raises:
-        HfHubHTTPError: the hub refuses.
-        ValueError: the answer is compressed, or redirected for ever.
+        HfHubHTTPError: the hub refuses the request.
+        ValueError: the response is compressed, or there are too many redirects.
     """
     from huggingface_hub import get_session
     from huggingface_hub.utils import build_hf_headers
@@ -54,22 +55,28 @@ def answer(url: str, more: Mapping[str, str], timeout: float) -> Iterator[Any]:
 
 
 def _check(response: Any) -> None:
-    """Raise what huggingface_hub makes of a refusal, from its headers alone."""
+    """Raise huggingface_hub's error for an error status, from the headers alone."""
     from huggingface_hub.utils import hf_raise_for_status
 
-    said = {name: response.headers[name] for name in ERROR_HEADERS if name in response.headers}
+    said = {name: response.headers[name] for name in _ERROR_HEADERS if name in response.headers}
     without_body = type(response)(response.status_code, headers=said, request=response.request)
     hf_raise_for_status(without_body)
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding != "identity":
-        raise ValueError(f"it is compressed ({encoding}), which was not asked for")
+        raise ValueError(f"it is compressed ({encoding}), which was not requested")
 
 
 def read(url: str, limit: int, timeout: float) -> bytes:
-    """Return the body of an answer.
+    """Return the body of a response.
+
+    Args:
+        url: the address.
+        limit: the largest accepted body, in bytes.
+        timeout: seconds to wait for each part of the response.
 
     Raises:
-        ValueError: it has more than ``limit`` bytes.
+        HfHubHTTPError: the hub refuses the request.
+        ValueError: the body has more than ``limit`` bytes.
     """
     body = bytearray()
     with answer(url, {}, timeout) as response:
@@ -81,14 +88,17 @@ def read(url: str, limit: int, timeout: float) -> bytes:
 
 
 def receive(url: str, target: Path, size: int, count: Callable[[int], None]) -> None:
-    """Fetch a file of known size; an interrupted transfer continues where it was.
+    """Fetch a file of known size; retries resume an interrupted transfer.
 
     Args:
-        target: where it is put once it is complete.
-        count: called with the bytes that are here.
+        url: the address.
+        target: the path of the complete file; it is replaced atomically.
+        size: bytes of the file.
+        count: called with the bytes received so far.
 
     Raises:
-        ValueError: more than ``size`` bytes came.
+        HfHubHTTPError: the hub refuses the request.
+        ValueError: the response has more than ``size`` bytes.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.incomplete")
@@ -102,13 +112,13 @@ def receive(url: str, target: Path, size: int, count: Callable[[int], None]) -> 
 
 
 def _receive_more(url: str, out: BinaryIO, size: int, count: Callable[[int], None]) -> None:
-    """Append to a file what one request brings; raise if that is nothing."""
+    """Append the body of one response to a file; raise if it adds nothing."""
     from huggingface_hub import constants
 
     start = out.tell()
     wanted = {"Range": f"bytes={start}-"} if start else {}
     with answer(url, wanted, constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
-        if response.status_code != PARTIAL:  # a server may send all of it again
+        if response.status_code != _PARTIAL:  # the server sends the file from the start
             out.seek(0)
             out.truncate()
         try:
@@ -121,13 +131,13 @@ def _receive_more(url: str, out: BinaryIO, size: int, count: Callable[[int], Non
             if not is_transport(error) or out.tell() <= start:
                 raise
     if out.tell() <= start:
-        raise OSError("the answer ends too early")
+        raise OSError("the response ends too early")
 
 
 def counted(
     progress: Progress | None, what: str, start: int, end: int, total: int
 ) -> Callable[[int], None]:
-    """Return what is to be called with the bytes that are here of one file."""
+    """Return a callback for the bytes received of one file, which reports to `progress`."""
 
     def count(here: int) -> None:
         if progress:

@@ -1,4 +1,4 @@
-"""What is on this machine: imported and quantized models, and what the hub's cache has."""
+"""List the models on this machine: imported and quantized ones, and those in the hub's cache."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ class Kept:
     """A model folder on this machine.
 
     Attributes:
-        name: what to call it by.
-        source, revision: what it was made from, where that is known.
-        problem: what keeps it from being a model, None where nothing does at first sight.
+        name: the name to use in commands.
+        folder: the folder.
+        source: what it was made from, if known.
+        revision: the version of the source, if known.
+        problem: why it is not a usable model; None if no problem shows without reading weights.
     """
 
     name: str
@@ -30,22 +32,22 @@ class Kept:
 
     @property
     def bytes(self) -> int:
-        """Size of its files."""
+        """Total bytes of its files."""
         return paths.size_on_disk(self.folder)
 
     @property
     def is_own(self) -> bool:
-        """Whether it lies in the program's own cache, not in the hub's."""
+        """True if it is in the program's own cache, not in the hub's."""
         return self.folder.parent == paths.models_folder()
 
 
 def everything() -> list[Kept]:
-    """All models that are here, our own first."""
+    """Return all models on this machine, those in the program's own cache first."""
     return [*imported(), *snapshots()]
 
 
 def imported() -> list[Kept]:
-    """Models in the program's own cache: imported and quantized ones, the damaged too."""
+    """Return the imported and quantized models in the program's own cache, damaged ones too."""
     folder = paths.models_folder()
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     return [_kept(path) for path in found if path.is_dir() and paths.NAME.match(path.name)]
@@ -63,9 +65,9 @@ def _kept(folder: Path) -> Kept:
 
 
 def snapshots() -> list[Kept]:
-    """Hub repos in the hub's cache that hold a model, each commit by itself.
+    """Return the models in the hub's cache, each commit separately.
 
-    What holds no weights is somebody else's, unless we began to fetch it.
+    Repos without weights belong to other programs, and are left out unless we began to fetch them.
     """
     found = []
     for folder in cache.snapshot_folders():
@@ -86,12 +88,13 @@ def conversion(
     quantization: Quantization | None = None,
     here: Sequence[Kept] | None = None,
 ) -> Kept | None:
-    """A quantized copy of a hub model that is kept here, the most exact of several.
+    """Return a quantized copy of a hub model on this machine, the most precise of several.
 
     Args:
+        repo: the repo id.
         revision: its commit.
-        quantization: as it must be quantized, in whichever way if None.
-        here: what is on this machine, where the caller knows it already.
+        quantization: the quantization that it must have; any if None.
+        here: the models on this machine, if the caller has listed them already.
     """
     found = []
     for kept in imported() if here is None else here:

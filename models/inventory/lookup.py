@@ -1,4 +1,4 @@
-"""Models on this machine, found by name."""
+"""Find models on this machine by name."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from ..catalogue import entries
 from ..errors import ModelError
 from ..hub import cache
 from ..storage import paths
-from ..storage.local_model import REPO_ID
+from ..storage.local_model import repo_named
 from .listing import Kept, conversion, everything
 
 
 def find(name: str, here: Sequence[Kept] | None = None) -> list[Kept]:
-    """What is here of a pair, a model or a hub repo (of one revision, if the name has one).
+    """Return the models on this machine that belong to a pair, a model or a hub repo.
 
     Args:
-        here: what is on this machine, where the caller knows it already.
+        name: the name; a hub repo id may end in ``@revision``.
+        here: the models on this machine, if the caller has listed them already.
 
     Raises:
-        ModelError: nothing has that name, or nothing of it is here.
+        ModelError: the name is unknown, or none of its models is here.
     """
-    if not (REPO_ID.match(name) or name in entries.pairs() or name in entries.models()):
-        paths.model_folder(name)  # refuses what is no name at all
+    if not (repo_named(name) or name in entries.pairs() or name in entries.models()):
+        paths.model_folder(name)  # refuses a name that cannot be one
     here = everything() if here is None else here
     names = entries.parts(name)
     repos = [wanted for one in names if (wanted := _repo(one))]
@@ -38,10 +39,14 @@ def find(name: str, here: Sequence[Kept] | None = None) -> list[Kept]:
 
 
 def used(name: str, here: Sequence[Kept] | None = None) -> Kept:
-    """What loading a model takes, of all that is here of it.
+    """Return the folder that loading a model uses, of all its folders on this machine.
+
+    Args:
+        name: a model or a hub repo id, which may end in ``@revision``.
+        here: the models on this machine, if the caller has listed them already.
 
     Raises:
-        ModelError: as :func:`find`.
+        ModelError: see :func:`find`.
     """
     here = everything() if here is None else here
     found = find(name, here)
@@ -59,16 +64,15 @@ def used(name: str, here: Sequence[Kept] | None = None) -> Kept:
 
 
 def repo_asked_for(name: str) -> tuple[str, str | None] | None:
-    """The hub repo that a name stands for, and the revision if it has one."""
+    """Return the hub repo that a name stands for, and its revision or None; None if not a repo."""
     entry = entries.models().get(name)
     if isinstance(entry, entries.HubModel):
         return entry.repo, entry.revision
-    match = REPO_ID.match(name)
-    return (match["repo"], match["revision"]) if match else None
+    return repo_named(name)
 
 
 def _repo(name: str) -> tuple[str, list[str] | None] | None:
-    """The hub repo that a name stands for, and the commits that are meant; None for all."""
+    """Return the hub repo that a name stands for, and the commits that match; None for all."""
     asked = repo_asked_for(name)
     if asked is None or asked[1] is None:
         return asked and (asked[0], None)
@@ -80,7 +84,7 @@ def _is_of(kept: Kept, repo: str, commits: list[str] | None) -> bool:
 
 
 def _near(name: str, here: Iterable[Kept]) -> str:
-    """What may have been meant by a name that nothing has."""
+    """Return a "did you mean" hint for an unknown name, or nothing."""
     known = [*entries.pairs(), *entries.models(), *(kept.name for kept in here if kept.is_own)]
     if name in known or not (near := difflib.get_close_matches(name, known, n=1)):
         return ""

@@ -1,4 +1,4 @@
-"""Models on this machine, removed."""
+"""Remove models from this machine."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .lookup import find
 
 
 def remove(name: str) -> Iterator[tuple[str, int]]:
-    """Delete what is here of a name; yields what was deleted and how many bytes that freed.
+    """Delete the models of a name; yield each one's name and the bytes freed.
 
     Raises:
-        ModelError: nothing of that name is here.
+        ModelError: no model of that name is here.
     """
     for kept in find(name):
         yield kept.name, paths.remove(kept.name) if kept.is_own else _remove_snapshot(kept)
@@ -24,7 +24,7 @@ def remove(name: str) -> Iterator[tuple[str, int]]:
 def _remove_snapshot(kept: Kept) -> int:
     """Delete a snapshot, and those of its blobs that no other snapshot has; return bytes freed.
 
-    Links are never followed: what lies elsewhere stays.
+    Links are never followed: files outside the repo stay.
     """
     repo = kept.folder.parents[1]
     others = [folder for folder in kept.folder.parent.iterdir() if folder != kept.folder]

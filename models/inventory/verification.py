@@ -1,4 +1,4 @@
-"""Models on this machine, checked against what they were when fetched."""
+"""Verify models on this machine against their recorded checksums."""
 
 from __future__ import annotations
 
@@ -14,24 +14,28 @@ from ..hub.cache import HubFile
 from ..hub.checksums import SHA256
 from ..progress import Advance, Progress
 from ..storage import manifest
-from ..storage.local_model import REPO_ID, repair
+from ..storage.local_model import repair, repo_named
 from .listing import Kept, everything
 from .lookup import find, repo_asked_for
 
 
 @dataclass(frozen=True)
 class Verified:
-    """A model whose files were hashed, and what is wrong with them, a line each."""
+    """A verified model, and the problems of its files, a line each."""
 
     kept: Kept
     problems: tuple[str, ...]
 
 
 def verify(name: str, progress: Progress | None = None) -> list[Verified]:
-    """Hash every file of what is here of a name; of a pair both models must be here.
+    """Hash every file of the models of a name; of a pair both models must be here.
+
+    Args:
+        name: a pair, a model or a hub repo id.
+        progress: called with a label, the bytes done and the total bytes.
 
     Raises:
-        ModelError: a model is not here, or nothing is on record of what it must be.
+        ModelError: a model is not here.
     """
     here, found = everything(), {}
     for part in entries.parts(name):
@@ -51,10 +55,10 @@ def verify(name: str, progress: Progress | None = None) -> list[Verified]:
 
 
 def require_whole(name: str, verified: Sequence[Verified]) -> None:
-    """Refuse models that are not as they were fetched.
+    """Raise if a verified model has problems.
 
     Raises:
-        ModelError: naming the files of the first of them, and what repairs it.
+        ModelError: names the files of the first damaged model, and the command that repairs it.
     """
     for one in verified:
         if one.problems:
@@ -63,9 +67,9 @@ def require_whole(name: str, verified: Sequence[Verified]) -> None:
 
 
 def _repair(name: str, kept: Kept) -> str:
-    """The commands that bring a damaged model anew, and no other one."""
+    """Return the commands that replace a damaged model, and no other."""
     source = kept.source or ""
-    if REPO_ID.match(source):
+    if repo_named(source):
         parts = [
             part
             for part in entries.parts(name)
@@ -93,14 +97,14 @@ def _problems(kept: Kept, progress: Advance | None) -> list[str]:
 
 
 def _damaged(snapshot: Path, files: Sequence[HubFile], progress: Advance | None) -> Iterator[str]:
-    """Files of a hub snapshot that are not what the hub said."""
+    """Yield the problems of the files of a hub snapshot."""
     total, done = sum(max(0, file.bytes) for file in files), 0
     for file in files:
         if not (snapshot / file.name).is_file():
             yield f"{file.name} is missing"
         elif not cache.is_there(snapshot, file):
             yield f"{file.name} is damaged: its size differs"
-        elif not cache.is_whole(snapshot, file, anew=True):
+        elif not cache.is_whole(snapshot, file, rehash=True):
             kind = "SHA-256" if SHA256.match(file.checksum or "") else "SHA-1"
             yield f"{file.name} is damaged: its {kind} differs"
         done += max(0, file.bytes)

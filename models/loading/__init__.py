@@ -1,1 +1,1 @@
-"""From a model folder to a model in memory: config, headers, memory, quantization."""
+"""Load a model folder into memory: config, weight headers, memory check, quantization."""

@@ -1,39 +1,40 @@
-"""What a model's config says, found usable before anything is built of it."""
+"""Read a model's config, and validate it before the network is built."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, UnsuitableError
+from ..storage.small_files import load_json
 from .safetensors_headers import Tensor
 
-LARGEST = 10_000_000  # bytes; lists of layers included, configs have some ten thousand
-# Keys of how many modules follow each other, and of how many stand side by side.
-LAYERS = re.compile(r"(layers?|blocks?|loops|depth|stages)\Z")
-BRANCHES = re.compile(r"(experts|heads?|groups?|heads_kv|branches)\Z")
-FEW = 1000  # that many are built in a moment, and tiny models keep the counts of large ones
+_LARGEST = 10_000_000  # bytes; real configs have some ten thousand
+# Keys that count modules in sequence, and keys that count modules in parallel.
+_LAYERS = re.compile(r"(layers?|blocks?|loops|depth|stages)\Z")
+_BRANCHES = re.compile(r"(experts|heads?|groups?|heads_kv|branches)\Z")
+FEW = 1000  # always allowed: quick to build, and tiny models keep the counts of large ones
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The ``config.json`` of a model folder.
+    """Read and validate the ``config.json`` of a model folder.
 
     Raises:
-        ModelError: it, or ``generation_config.json``, is damaged or no model's.
+        ModelError: it, or ``generation_config.json``, is damaged or not a model's.
+        UnsuitableError: it asks to run code of the folder.
     """
     file = folder / "config.json"
     config = _read_object(file)
     if not isinstance(config.get("model_type"), str):
-        raise ModelError(f"{file} is no model's config: it names no model_type")
+        raise ModelError(f"{file} is not a model's config: it has no model_type")
     if config.get("model_file") is not None:
         raise UnsuitableError(
-            f"{file} asks to run the code in {config['model_file']}; that never runs"
+            f"{file} asks to run the code in {config['model_file']}; code of models is never run"
         )
     if not isinstance(config.get("text_config") or {}, dict):
-        raise ModelError(f"{file} is damaged: its text_config is no object")
+        raise ModelError(f"{file} is damaged: its text_config is not an object")
     for part in (config, config.get("text_config") or {}):
         _check_numbers(file, part)
     if (generation := folder / "generation_config.json").is_file():
@@ -42,21 +43,21 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def text_part(config: dict[str, Any]) -> dict[str, Any]:
-    """What a config says of the language model, which may be one of several."""
+    """Return the language model's part of a config, which may describe several models."""
     part: dict[str, Any] = config.get("text_config") or config
     return part
 
 
 def check_counts(file: Path, config: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Refuse counts of modules that the weights cannot have, whatever architecture names them so.
+    """Refuse counts of modules that exceed what the weights can have, for any architecture.
 
-    Networks are built before they are compared with the weights; that many would take for ever.
+    Networks are built before they are compared with the weights; a huge count would take forever.
 
     Raises:
-        ModelError: naming the count.
+        ModelError: names the count.
     """
     widest = max((size for one in tensors.values() for size in one.shape), default=0)
-    limits = ((LAYERS, max(FEW, len(tensors))), (BRANCHES, max(FEW, len(tensors), widest)))
+    limits = ((_LAYERS, max(FEW, len(tensors))), (_BRANCHES, max(FEW, len(tensors), widest)))
     for key, value in _numbers(config):
         for pattern, most in limits:
             if value > most and pattern.search(key):
@@ -64,7 +65,7 @@ def check_counts(file: Path, config: dict[str, Any], tensors: Mapping[str, Tenso
 
 
 def _numbers(content: Any, key: str = "") -> Iterator[tuple[str, int]]:
-    """All whole numbers of a config, with the key that each stands under."""
+    """Yield all integers of a config, each with its key."""
     if type(content) is int:
         yield key, content
     elif isinstance(content, dict):
@@ -76,10 +77,10 @@ def _numbers(content: Any, key: str = "") -> Iterator[tuple[str, int]]:
 
 
 def is_quantized(folder: Path) -> bool:
-    """Whether the config of a model says that its weights are quantized.
+    """Return True if the config of a model says that its weights are quantized.
 
     Raises:
-        ModelError: as :func:`read_config`.
+        ModelError: see :func:`read_config`.
     """
     config = read_config(folder)
     keys = ("quantization", "quantization_config")
@@ -87,16 +88,9 @@ def is_quantized(folder: Path) -> bool:
 
 
 def _read_object(file: Path) -> dict[str, Any]:
-    if file.stat().st_size > LARGEST:
-        raise ModelError(f"{file} is no model's config: it has {file.stat().st_size} bytes")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{file} is no valid JSON: {error}") from None
-    except RecursionError:
-        raise ModelError(f"{file} is no valid JSON: it nests too deeply") from None
+    content = load_json(file, _LARGEST)
     if not isinstance(content, dict):
-        raise ModelError(f"{file} is no model's config: it is no JSON object")
+        raise ModelError(f"{file} is not a model's config: it is not a JSON object")
     return content
 
 

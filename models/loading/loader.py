@@ -1,6 +1,6 @@
-"""From a folder to a model in memory.
+"""Load the model of a folder.
 
-Only safetensors are read and no code of a model folder ever runs. On a CPU, where quantized
+Only safetensors are read, and code in a model folder is never run. On a CPU, where quantized
 products are slow, weights are dequantized to float32; elsewhere they stay as they are.
 """
 
@@ -25,36 +25,19 @@ from .config_json import read_config
 from .own_tokenizer import load_tokenizer
 
 
-def load_model(
-    folder: Path,
-    name: str | None = None,
-    revision: str | None = None,
-    progress: Progress | None = None,
-) -> LanguageModel:
-    """Load the model and tokenizer of a folder, all of its weights into memory.
+def open_model(folder: Path, name: str | None = None, revision: str | None = None) -> LanguageModel:
+    """Open the model and tokenizer of a folder; weights are loaded lazily.
 
     Args:
-        name: for messages and traces; the folder's by default.
-        revision: which revision of a hub repo the folder holds.
-        progress: called with what is going on, bytes done and bytes in all.
+        folder: the model folder.
+        name: a name for messages and traces; the folder's name by default.
+        revision: the revision of the hub repo that the folder holds, for traces.
 
     Raises:
-        ModelError: the folder is missing, is no model, or cannot be loaded.
+        ModelError: the folder is missing, is not a model, or cannot be loaded.
 
     Example:
-        >>> load_model(Path("models/gemma-3-270m"), name="gemma-3-270m")
-    """
-    model = open_model(folder, name, revision)
-    with _explained(folder):
-        evaluate_weights(model.network, progress and partial(progress, f"{model.name}, load"))
-    return model
-
-
-def open_model(folder: Path, name: str | None = None, revision: str | None = None) -> LanguageModel:
-    """The model of a folder with its tokenizer; no weight is read before it is needed.
-
-    Raises:
-        ModelError: as :func:`load_model`.
+        >>> open_model(Path("models/gemma-3-270m"), name="gemma-3-270m")
     """
     check_folder(folder)
     with _explained(folder):
@@ -66,9 +49,14 @@ def open_model(folder: Path, name: str | None = None, revision: str | None = Non
     return LanguageModel(network, tokenizer, config, name or path.name, str(path), revision)
 
 
+def read_weights(model: LanguageModel, progress: Progress | None = None) -> None:
+    """Read all weights of an opened model into memory."""
+    evaluate_weights(model.network, progress and partial(progress, f"{model.name}, load"))
+
+
 @contextmanager
 def _explained(folder: Path) -> Iterator[None]:
-    """Whatever a library raises over a folder becomes a line that names it."""
+    """Context manager: turn errors of libraries into a one-line `ModelError` with the folder."""
     try:
         yield
     except ModelError:
@@ -79,7 +67,7 @@ def _explained(folder: Path) -> Iterator[None]:
 
 
 def load_network(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """The network of a folder, its weights not read yet, and its config."""
+    """Build the network of a folder with lazy weights; return it with its config."""
     with open_files_limit():
         from mlx_lm.utils import load_model
 
@@ -92,7 +80,7 @@ def load_network(folder: Path) -> tuple[Any, dict[str, Any]]:
 def _plain_path(folder: Path) -> Iterator[Path]:
     """Context manager: a path to a folder without glob characters.
 
-    mlx-lm makes a pattern of the whole path, in which they do not stand for themselves.
+    mlx-lm uses the path in a glob pattern without escaping it.
     """
     if glob.escape(str(folder)) == str(folder):
         yield folder
@@ -105,9 +93,9 @@ def _plain_path(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def open_files_limit() -> Iterator[None]:
-    """mlx-lm sets both limits of open files when imported, which a system may refuse.
+    """Context manager: only raise the soft limit of open files, up to the hard limit.
 
-    Within this, the soft limit alone is raised, as far as the hard one lets it.
+    mlx-lm sets both limits when it is imported, which a system may refuse.
     """
     change = resource.setrlimit
 
@@ -126,7 +114,7 @@ def open_files_limit() -> Iterator[None]:
 
 
 def to_float32(network: Any) -> None:
-    """Dequantize and widen all weights of a network, lazily."""
+    """Convert all weights of a network to float32, dequantizing them, lazily."""
     from mlx_lm.utils import dequantize_model
 
     network.set_dtype(mx.float32)  # scales first, so that weights are dequantized in float32
@@ -134,7 +122,12 @@ def to_float32(network: Any) -> None:
 
 
 def evaluate_weights(network: Any, progress: Advance | None = None) -> None:
-    """Evaluate the weights one by one, so that Ctrl-C need not wait for all of them."""
+    """Evaluate the weights one by one, so that Ctrl-C need not wait for all of them.
+
+    Args:
+        network: the network, with lazy weights.
+        progress: called with the bytes evaluated so far and the total.
+    """
     from mlx.utils import tree_flatten
 
     weights = [array for _, array in tree_flatten(network.parameters())]
@@ -148,15 +141,15 @@ def evaluate_weights(network: Any, progress: Advance | None = None) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse what is no model folder, before anything heavy is imported.
+    """Raise if a folder is not a model folder; nothing heavy is imported.
 
     Raises:
-        ModelError: naming the folder and what it lacks.
+        ModelError: names the folder and the missing or damaged file.
     """
     if not folder.is_dir():
         raise ModelError(f"there is no folder {folder}")
     if special := special_file(folder):
         raise ModelError(f"{special} is a pipe, a socket or a device, not a file; remove it")
     if missing := lacking(folder):
-        raise ModelError(f"{folder} is no model folder: it lacks {', '.join(missing)}")
+        raise ModelError(f"{folder} is not a model folder: it lacks {', '.join(missing)}")
     read_config(folder)

@@ -1,4 +1,4 @@
-"""Whether the models of a pair and their caches fit into the memory of this device."""
+"""Check that the models of a pair and their caches fit into the memory of this device."""
 
 from __future__ import annotations
 
@@ -12,56 +12,56 @@ from ..errors import MemoryNeededError
 from ..storage.disk_space import readable
 from .preflight import KV_BITS, Preflight
 
-SHARE = 0.9  # of the free memory; the rest is for activations and everyone else
-STEPS = (32768, 16384, 8192, 4096, 2048, 1024)
+_SHARE = 0.9  # of the free memory; the rest is for activations and other programs
+_STEPS = (32768, 16384, 8192, 4096, 2048, 1024)
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that a pair takes for so many tokens."""
+    """Bytes of memory that models and their caches need for a number of tokens."""
 
     weights: int
     caches: int
 
     @property
     def total(self) -> int:
-        """Both together."""
+        """Sum of both."""
         return self.weights + self.caches
 
 
 def need(models: Sequence[Preflight], tokens: int, kv_bits: int | None = None) -> Need:
-    """What models and their caches take after that many tokens; one folder counts once."""
+    """Return the memory of models and their caches after `tokens` tokens; a folder counts once."""
     weights = {one.folder.resolve(): one.memory_bytes for one in models}
     return Need(sum(weights.values()), sum(one.cache.bytes(tokens, kv_bits) for one in models))
 
 
 def recommended() -> int:
-    """Bytes that a program had better not exceed on this device."""
+    """Return the bytes of memory that a program should not exceed on this device."""
     if mx.metal.is_available():
         return int(mx.device_info()["max_recommended_working_set_size"])
     import psutil
 
-    return int(SHARE * psutil.virtual_memory().available)
+    return int(_SHARE * psutil.virtual_memory().available)
 
 
 def check_memory(
     models: Sequence[Preflight], tokens: int, force: bool = False, kv_bits: int | None = None
 ) -> Need:
-    """Refuse a pair that does not fit, with the figures and with what would fit.
+    """Return the memory that a pair needs; raise if it does not fit.
 
     Args:
         models: the base, the aligned model, and a reference model if there is one.
-        tokens: how long the longest conversation will be.
-        force: go on all the same.
-        kv_bits: what the caches are quantized to, None for not at all.
+        tokens: length of the longest conversation, in tokens.
+        force: do not raise.
+        kv_bits: bits that the caches are quantized to; None: not quantized.
 
     Raises:
-        MemoryNeededError: it does not fit.
+        MemoryNeededError: the pair does not fit; the message has the figures and what would fit.
     """
     wanted, room = need(models, tokens, kv_bits), recommended()
     if wanted.total > room and not force:
         who = "both models" if len(models) == 2 else "the three models"
-        most = wanted.total  # all in one unit
+        most = wanted.total  # sets the unit of all figures
         raise MemoryNeededError(
             f"{who} need {readable(wanted.weights, most)} and their caches "
             f"{readable(wanted.caches, most)} for {tokens} tokens{_unknown(models)}, and "
@@ -72,7 +72,7 @@ def check_memory(
 
 
 def _unknown(models: Sequence[Preflight]) -> str:
-    """What the figures leave out, in brackets."""
+    """Return a remark in brackets on caches that the figures leave out, or nothing."""
     names = dict.fromkeys(one.folder.name for one in models if not one.cache.known)
     return f" (not counting all that {' and '.join(names)} caches)" if names else ""
 
@@ -82,12 +82,12 @@ def _advice(models: Sequence[Preflight], tokens: int, kv_bits: int | None, room:
     if all(one.cache.quantized for one in models):
         smaller = [bits for bits in KV_BITS if kv_bits is None or bits < kv_bits]
         fit += [f"--kv-bits {n}" for n in smaller if need(models, tokens, n).total <= room][:1]
-    shorter = [n for n in STEPS if n < tokens and need(models, n, kv_bits).total <= room]
+    shorter = [n for n in _STEPS if n < tokens and need(models, n, kv_bits).total <= room]
     fit += [f"{length} tokens" for length in shorter[:1]]
     if fit:
         return f"{' or '.join(fit)} would fit"
     base, *guides = models
-    rest = room - need([base], min(tokens, STEPS[-1]), kv_bits).total
+    rest = room - need([base], min(tokens, _STEPS[-1]), kv_bits).total
     if rest <= 0:
         return "choose a smaller base or fewer bits"
     guide = "a guide" if len(guides) == 1 else "a guide and its reference"
@@ -96,7 +96,7 @@ def _advice(models: Sequence[Preflight], tokens: int, kv_bits: int | None, room:
 
 @contextmanager
 def wired(count: int) -> Iterator[None]:
-    """Within this, so many bytes stay resident on an Apple GPU; elsewhere nothing changes."""
+    """Context manager: keep `count` bytes resident on an Apple GPU; elsewhere it does nothing."""
     if not mx.metal.is_available():
         yield
         return
@@ -104,5 +104,5 @@ def wired(count: int) -> Iterator[None]:
     try:
         yield
     finally:
-        mx.synchronize()  # what still runs may use what was wired
+        mx.synchronize()  # running kernels may still use the wired memory
         mx.set_wired_limit(before)

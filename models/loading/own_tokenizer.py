@@ -1,8 +1,8 @@
-"""The tokenizer of a model folder, as its ``tokenizer.json`` has it.
+"""Load the tokenizer of a model folder exactly as its ``tokenizer.json`` describes it.
 
-For some combinations of ``tokenizer_class`` and ``model_type`` transformers builds a tokenizer of
-its own rules around the vocabulary of the file, which gives other ids ("2023" as four digits where
-the file has groups of three). Here the file decides; the settings beside it only name tokens.
+For some combinations of ``tokenizer_class`` and ``model_type`` transformers replaces the file's
+rules by its own, which gives other ids ("2023" as four digits instead of groups of three). Here the
+file decides; the other settings only name special tokens.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, first_line
+from ..storage.small_files import load_json
 
-# What of a tokenizer decides about ids, besides the vocabulary and the merges.
+# The parts of a tokenizer that decide about ids, besides vocabulary and merges.
 RULES = ("normalizer", "pre_tokenizer", "decoder")
-NO_VOCABULARY = {"type": "BPE", "vocab": {}, "merges": []}
-# What every tokenizer must read: numbers, scripts, emoji, code, long runs.
+_NO_VOCABULARY = {"type": "BPE", "vocab": {}, "merges": []}
+# Texts that every tokenizer must encode: numbers, scripts, emoji, code, long runs.
 BATTERY = (
     "The year 2023: 1234567 items, it's 12.5% more.\n\n",
     "漢字かな交じり文。 Привет, мир! مرحبا नमस्ते 👩🏽‍🚀🇫🇷",
@@ -26,14 +27,15 @@ BATTERY = (
 
 
 def load_tokenizer(folder: Path, eos_token_ids: Any = None) -> Any:
-    """Return the tokenizer of a folder in mlx-lm's wrapper. No code of the folder runs.
+    """Load the tokenizer of a folder in mlx-lm's wrapper. Code of the folder is never run.
 
     Args:
-        eos_token_ids: what the model's config says, one or several.
+        folder: the model folder.
+        eos_token_ids: the ids of the model's config, one or several.
 
     Raises:
         ModelError: ``tokenizer.json`` is damaged.
-        Exception: whatever transformers raises over the files beside it.
+        Exception: transformers cannot read the other tokenizer files.
     """
     from mlx_lm.tokenizer_utils import TokenizerWrapper
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -41,11 +43,11 @@ def load_tokenizer(folder: Path, eos_token_ids: Any = None) -> Any:
     from blendin_mlx.tokens.encoder import contained
 
     file = folder / "tokenizer.json"
-    # Without settings, the classes of transformers know how the tokens of a family are called.
+    # Without settings, the classes of transformers know the special tokens of a family.
     named = (folder / "tokenizer_config.json").is_file()
     kind = PreTrainedTokenizerFast if named else AutoTokenizer
     with contained():
-        # Said outright: left open, transformers may ask on the terminal whether to run code.
+        # Explicit, because by default transformers may ask on the terminal whether to run code.
         tokenizer = kind.from_pretrained(folder, trust_remote_code=False)
     restore(tokenizer, file, rebuilt=not named)
     probe(tokenizer.backend_tokenizer, file)
@@ -54,10 +56,10 @@ def load_tokenizer(folder: Path, eos_token_ids: Any = None) -> Any:
 
 
 def read_tokenizer(file: Path) -> Any:
-    """Return the tokenizer that a ``tokenizer.json`` describes.
+    """Read the tokenizer of a ``tokenizer.json``.
 
     Raises:
-        ModelError: it is damaged.
+        ModelError: the file is damaged.
     """
     from tokenizers import Tokenizer
 
@@ -67,26 +69,30 @@ def read_tokenizer(file: Path) -> Any:
         with contained():
             return Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises plain Exception
-        raise ModelError(f"{file} is no valid tokenizer: {first_line(error)}") from error
+        raise ModelError(f"{file} is not a valid tokenizer: {first_line(error)}") from error
 
 
 def restore(tokenizer: Any, file: Path, rebuilt: bool) -> None:
-    """Give a tokenizer of transformers the file's own rules, where it was given others.
+    """Restore the file's own rules in a tokenizer whose rules transformers replaced.
 
     Args:
-        rebuilt: whether its vocabulary and merges may be others too.
+        tokenizer: the tokenizer of transformers; changed in place.
+        file: its ``tokenizer.json``.
+        rebuilt: True if vocabulary and merges may have been replaced too.
 
     Raises:
-        ModelError: the file is damaged, or is not what is loaded.
+        ModelError: the file is damaged, or the tokenizer does not come from it.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        raise ModelError(f"{file} is not what its settings load: {type(tokenizer).__name__}")
+        raise ModelError(
+            f"{file} is not used: its settings ask for a {type(tokenizer).__name__} instead"
+        )
     if rebuilt or _rules(backend) != _rules(_without_vocabulary(file)):
         tokenizer._tokenizer = own = read_tokenizer(file)
         for name, token in tokenizer.special_tokens_map.items():
             if isinstance(token, str) and own.token_to_id(token) is None:
-                setattr(tokenizer, name, None)  # a name that its class gives it
+                setattr(tokenizer, name, None)  # a default of its class
 
 
 def _rules(tokenizer: Any) -> list[bytes | None]:
@@ -95,19 +101,18 @@ def _rules(tokenizer: Any) -> list[bytes | None]:
 
 
 def _without_vocabulary(file: Path) -> Any:
-    """The tokenizer of a file with its rules alone, which is made at once."""
+    """Build the tokenizer of a file without its vocabulary, which takes almost no time."""
     from tokenizers import Tokenizer
 
-    content = json.loads(file.read_text(encoding="utf-8"))
-    bare = {**content, "model": NO_VOCABULARY, "added_tokens": [], "post_processor": None}
+    bare = {**load_json(file), "model": _NO_VOCABULARY, "added_tokens": [], "post_processor": None}
     return Tokenizer.from_str(json.dumps(bare))
 
 
 def probe(tokenizer: Any, file: Path) -> None:
-    """Refuse a tokenizer that fails on ordinary text.
+    """Raise if a tokenizer fails on ordinary text.
 
     Raises:
-        ModelError: it does.
+        ModelError: it fails.
     """
     from blendin_mlx.tokens.encoder import Encoder, TokenizingError, contained
 
@@ -117,4 +122,4 @@ def probe(tokenizer: Any, file: Path) -> None:
             for text in BATTERY:
                 encoder.encode(text)
     except TokenizingError as error:
-        raise ModelError(f"{file} is no usable tokenizer: {first_line(error)}") from error
+        raise ModelError(f"{file} is not a usable tokenizer: {first_line(error)}") from error

@@ -1,8 +1,7 @@
-"""What can be known of a model folder before any of its weights is read."""
+"""Check a model folder before any of its weights is read."""
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,27 +12,28 @@ from blendin_mlx.context_limit import context_limit
 from blendin_mlx.reading.context import KV_GROUP
 
 from ..errors import ModelError, UnsuitableError, first_line
-from ..storage.local_model import Located, repair_named
+from ..storage.local_model import LocalModel, repair_named
+from ..storage.small_files import load_json
 from .config_json import check_counts, read_config
 from .loader import check_folder, load_network, open_files_limit, to_float32
 from .own_tokenizer import read_tokenizer
 from .safetensors_headers import read_folder
 
-KIND = re.compile(r"[\w-]+\Z")
-KV_BITS = (8, 4)  # what a cache can be quantized to, the more exact first
+_KIND = re.compile(r"[\w-]+\Z")
+KV_BITS = (8, 4)  # bits that a cache can be quantized to, the more precise first
 
 
 @dataclass(frozen=True)
 class CacheCost:
-    """What a model's cache takes.
+    """Memory of a model's KV cache.
 
     Attributes:
-        per_token: bytes of each token, in layers that keep all of them.
-        windows: (tokens, bytes per token) of each layer that keeps only the last ones.
+        per_token: bytes per token, in layers that keep all tokens.
+        windows: (tokens, bytes per token) of each layer that keeps only the last tokens.
         fixed: bytes that do not depend on the length.
-        known: False where an architecture does not tell; the rest is 0 then.
-        quantized: (bits, bytes of each token) in place of ``per_token``; none where the heads are
-            of a width that cannot be quantized.
+        known: False if the size cannot be determined; the other fields are 0 then.
+        quantized: (bits, bytes per token), to be used in place of ``per_token``; empty if the heads
+            have a width that cannot be quantized.
     """
 
     per_token: int = 0
@@ -43,7 +43,7 @@ class CacheCost:
     quantized: tuple[tuple[int, int], ...] = ()
 
     def bytes(self, tokens: int, kv_bits: int | None = None) -> int:
-        """Bytes of the cache after that many tokens, quantized to ``kv_bits`` unless None."""
+        """Return the bytes after `tokens` tokens, quantized to ``kv_bits`` unless None."""
         kept = sum(min(tokens, window) * each for window, each in self.windows)
         per_token = dict(self.quantized).get(kv_bits or 0, self.per_token)
         return tokens * per_token + kept + self.fixed
@@ -51,11 +51,16 @@ class CacheCost:
 
 @dataclass(frozen=True)
 class Preflight:
-    """A folder that can be loaded, and what it will take.
+    """A model folder that passed all checks, and the memory it needs.
 
     Attributes:
-        stored_bytes, memory_bytes: of its weights, in files and as they compute here.
-        context_limit: tokens, None where the config does not say.
+        folder: the model folder.
+        model_type: the architecture, as the config names it.
+        has_chat_template: True if its tokenizer has a chat template.
+        context_limit: longest context in tokens, None if the config does not say.
+        stored_bytes: bytes of its weights in files.
+        memory_bytes: bytes of its weights in memory, in the type used on this device.
+        cache: memory of its KV cache.
     """
 
     folder: Path
@@ -68,13 +73,14 @@ class Preflight:
 
 
 def inspect(folder: Path, tokenizer: bool = True) -> Preflight:
-    """Check one folder without reading a weight or running any code of it.
+    """Check a folder without reading a weight or running its code.
 
     Args:
-        tokenizer: read the tokenizer too, which takes a second where it is large.
+        folder: the model folder.
+        tokenizer: read the tokenizer too, which takes a second if it is large.
 
     Raises:
-        ModelError: naming the file that is missing, damaged or of a kind that cannot be loaded.
+        ModelError: names the file that is missing, damaged or of an unsupported kind.
 
     Example:
         >>> inspect(Path("models/gemma-3-270m")).memory_bytes
@@ -88,7 +94,7 @@ def inspect(folder: Path, tokenizer: bool = True) -> Preflight:
         read_tokenizer(folder / "tokenizer.json")
     network = _fitted(folder)
     if is_cpu():
-        to_float32(network)  # planned only; the cache is then of that type too
+        to_float32(network)  # lazily; it sets the type of the cache too
     return Preflight(
         folder=folder,
         model_type=config["model_type"],
@@ -100,17 +106,17 @@ def inspect(folder: Path, tokenizer: bool = True) -> Preflight:
     )
 
 
-def inspect_located(located: Located, tokenizer: bool = True) -> Preflight:
-    """Check a model that was found (see :func:`inspect`); the error says how to get it anew."""
+def inspect_located(located: LocalModel, tokenizer: bool = True) -> Preflight:
+    """Check a located model (see :func:`inspect`); the error says how to repair it."""
     with repair_named(located):
         return inspect(located.folder, tokenizer)
 
 
 def check_description(folder: Path) -> None:
-    """Check what comes before any weight: the config, the architecture, the tokenizer.
+    """Check the files besides the weights: the config, the architecture, the tokenizer.
 
     Raises:
-        ModelError: naming the file that is damaged or of a kind that cannot be loaded.
+        ModelError: names the file that is damaged or of an unsupported kind.
     """
     _check_architecture(folder / "config.json", read_config(folder))
     read_tokenizer(folder / "tokenizer.json")
@@ -122,53 +128,50 @@ def _check_architecture(file: Path, config: dict[str, Any]) -> None:
 
     kind = config["model_type"]
     try:
-        if not KIND.match(kind):  # it becomes the name of a module
+        if not _KIND.match(kind):  # used as a module name
             raise ValueError(kind)
         _get_classes(config)
-    except Exception as error:  # an import error, a missing class, a config of odd types
+    except Exception as error:  # an import error, a missing class, wrong types in the config
         raise UnsuitableError(
-            f"{file} is of a {kind!r} model, which the installed mlx-lm does not know; "
+            f"{file} is of a {kind!r} model, which the installed mlx-lm does not support; "
             "update mlx-lm, or choose another model"
         ) from error
 
 
 def _fitted(folder: Path) -> Any:
-    """The network as mlx-lm builds it, each weight only promised; names and shapes are checked."""
+    """Build the network lazily; mlx-lm checks the names and shapes of its parameters."""
     try:
         return load_network(folder)[0]
-    except Exception as error:  # whatever a config leads an architecture to
+    except Exception as error:  # an architecture may raise anything for a wrong config
         reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
         raise ModelError(f"{folder / 'config.json'} does not fit the weights: {reason}") from error
 
 
 def _has_chat_template(folder: Path) -> bool:
-    """As the tokenizer will have one: not from ``chat_template.json``, which is a processor's."""
+    """Return True if the tokenizer will have one; ``chat_template.json`` is for processors only."""
     own = folder / "chat_template.jinja"
     if own.is_file():
         return own.stat().st_size > 0
     file = folder / "tokenizer_config.json"
     if not file.is_file():
         return False
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        raise ModelError(f"{file} is no valid JSON") from None
+    settings = load_json(file)
     template = settings.get("chat_template") if isinstance(settings, dict) else None
-    if isinstance(template, list):  # several by name
+    if isinstance(template, list):  # several named templates
         named = [one for one in template if isinstance(one, dict)]
         return any(one.get("name") == "default" and one.get("template") for one in named)
     return bool(template)
 
 
 def _cache_cost(network: Any) -> CacheCost:
-    """Asked of the network itself: one token's pass is planned, its shapes read, none computed."""
+    """Determine the cache size from the shapes of a lazy pass over one token; none is computed."""
     from mlx_lm.models.cache import make_prompt_cache
 
     try:
         layers = make_prompt_cache(network)
         network(mx.array([[0]]), cache=layers)
         return _sum_layers(layers)
-    except Exception:  # an architecture that cannot be asked so is not refused for it
+    except Exception:  # the architecture does not allow it; the model may still work
         return CacheCost(known=False)
 
 
@@ -192,7 +195,7 @@ def _sum_layers(layers: list[Any]) -> CacheCost:
 
 
 def _quantized(layers: list[Any], plain: list[Any]) -> tuple[tuple[int, int], ...]:
-    """Bytes of each token for every choice of bits, as a :class:`Context` quantizes its layers."""
+    """Return (bits, bytes per token) for `KV_BITS`, as a :class:`Context` quantizes its layers."""
     chosen = [cache for cache in plain if any(cache is layer for layer in layers)]
     parts = [part for cache in chosen for part in (cache.keys, cache.values)]
     if any(part.shape[-1] % KV_GROUP for part in parts):
@@ -202,7 +205,7 @@ def _quantized(layers: list[Any], plain: list[Any]) -> tuple[tuple[int, int], ..
 
 
 def _part_bytes(part: mx.array, bits: int) -> int:
-    """Of each token's keys or values: their bits, and a scale and a bias of each group."""
+    """Return the bytes of a token's keys or values: the bits, and a scale and bias per group."""
     numbers = part.shape[1] * part.shape[-1]
     return numbers * bits // 8 + 2 * numbers // KV_GROUP * part.dtype.size
 

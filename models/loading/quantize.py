@@ -1,10 +1,9 @@
-"""Weights made smaller: an unquantized model is quantized once, and the result kept."""
+"""Quantize an unquantized model once, and store the result."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,40 +12,41 @@ from ..errors import ModelError, first_line
 from ..progress import Advance
 from ..storage import manifest
 from ..storage.atomic_folders import building
+from ..storage.small_files import write_json
 
-BITS = (2, 3, 4, 5, 6, 8)
-GROUP_SIZES = (32, 64, 128)
-# What a model folder holds besides weights and config; never code.
-BESIDES = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
+_BITS = (2, 3, 4, 5, 6, 8)
+_GROUP_SIZES = (32, 64, 128)
+# The files of a model folder besides weights and config; no code.
+_BESIDES = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """How weights are made smaller.
+    """Parameters of MLX's affine quantization.
 
-    Args:
-        bits: bits of a weight.
-        group_size: weights that share a scale.
+    Attributes:
+        bits: bits per weight.
+        group_size: number of weights that share a scale and a bias.
 
     Raises:
-        ValueError: what MLX does not have.
+        ValueError: MLX does not support the value.
     """
 
     bits: int = 4
     group_size: int = 64
 
     def __post_init__(self) -> None:
-        if self.bits not in BITS:
-            raise ValueError(f"bits must be one of {BITS}, not {self.bits}")
-        if self.group_size not in GROUP_SIZES:
-            raise ValueError(f"group size must be one of {GROUP_SIZES}, not {self.group_size}")
+        if self.bits not in _BITS:
+            raise ValueError(f"bits must be one of {_BITS}, not {self.bits}")
+        if self.group_size not in _GROUP_SIZES:
+            raise ValueError(f"group size must be one of {_GROUP_SIZES}, not {self.group_size}")
 
 
 def quantization_of(folder: Path) -> Quantization | None:
-    """How a folder that :func:`convert` made was quantized; None for any other folder.
+    """Return the quantization of a folder written by :func:`convert`; None for other folders.
 
     Raises:
-        ModelError: its record cannot be read.
+        ModelError: its manifest is damaged.
     """
     record = manifest.read(folder)
     try:
@@ -56,9 +56,14 @@ def quantization_of(folder: Path) -> Quantization | None:
 
 
 def converted_bytes(weights: int, besides: int, quantization: Quantization) -> int:
-    """About what a quantized copy takes of weights that have 16 bits, and the files besides them.
+    """Estimate the bytes of a quantized copy of a model with 16-bit weights.
 
-    Each group has a scale and a bias of 16 bits; what cannot be quantized is little.
+    Each group has a scale and a bias of 16 bits; weights that cannot be quantized add little.
+
+    Args:
+        weights: bytes of the unquantized weights.
+        besides: bytes of the other files.
+        quantization: the quantization of the copy.
     """
     bits = quantization.bits + 2 * 16 / quantization.group_size
     return int(1.05 * weights * min(1.0, bits / 16)) + besides
@@ -71,22 +76,23 @@ def convert(
     record: manifest.Manifest,
     progress: Advance | None = None,
 ) -> None:
-    """Write a quantized copy of a model folder, which appears whole or not at all.
+    """Write a quantized copy of a model folder, atomically.
 
     Args:
         source: a folder with unquantized weights.
         target: the folder to create.
-        record: what to keep on record about it.
-        progress: called with bytes of weights done and in all.
+        quantization: bits and group size.
+        record: the manifest to write.
+        progress: called with the bytes of weights done and the total.
 
     Raises:
-        ModelError: it cannot be loaded, quantized or written.
+        ModelError: the model cannot be loaded, quantized or written.
     """
     try:
         with building(target) as folder:
             _write(source, folder, quantization, progress)
             manifest.write(folder, record)
-            shutil.rmtree(target, ignore_errors=True)  # whatever is there is no complete model
+            shutil.rmtree(target, ignore_errors=True)  # what is there is not a complete model
     except ModelError:
         raise
     except Exception as error:
@@ -101,14 +107,14 @@ def _write(
     from .loader import evaluate_weights, load_network
 
     network, config = load_network(source)
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints, where the answer belongs
+    with contextlib.redirect_stdout(io.StringIO()):  # stdout is for answers, and it prints
         network, config = quantize_model(
             network, config, quantization.group_size, quantization.bits
         )
     evaluate_weights(network, progress)
-    for pattern in BESIDES:
+    for pattern in _BESIDES:
         for file in source.glob(pattern):
             if file.name not in ("config.json", "model.safetensors.index.json"):
                 shutil.copy(file, target / file.name)
     save_model(target, network)
-    (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_json(target / "config.json", config)

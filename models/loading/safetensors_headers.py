@@ -1,23 +1,23 @@
-"""What the weight files of a folder say of themselves, read without reading a weight.
+"""Read and validate the headers of safetensors files, without reading a weight.
 
-A safetensors file begins with 8 bytes, the length of its header; the header is JSON and names each
-tensor's type, shape and place in the rest of the file.
+A safetensors file begins with the length of its header, in 8 bytes; the header is JSON and has each
+tensor's type, shape and position in the rest of the file.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from ..storage.small_files import load_json, parse_json
 
-LONGEST_HEADER = 100_000_000  # as the format's own library has it
-POINTER = b"version https://git-lfs"
+_LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
+_POINTER = b"version https://git-lfs"
 INDEX = "model.safetensors.index.json"
-BITS_OF = {
+_BITS_OF = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
     **dict.fromkeys(("U32", "I32", "F32"), 32),
@@ -38,10 +38,10 @@ class Tensor:
 
 
 def read_folder(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a model folder, by name.
+    """Return all tensors of a model folder, by name.
 
     Raises:
-        ModelError: a shard is missing or damaged, or holds not what the index says.
+        ModelError: a shard is missing or damaged, or does not match the index.
     """
     shards = {file.name: read_header(file) for file in sorted(folder.glob("model*.safetensors"))}
     if (folder / INDEX).is_file():
@@ -50,24 +50,24 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
 
 
 def read_header(file: Path) -> dict[str, Tensor]:
-    """The tensors of one safetensors file, by name.
+    """Return the tensors of a safetensors file, by name.
 
     Raises:
-        ModelError: the file is no safetensors file, is cut, or contradicts itself.
+        ModelError: the file is not a safetensors file, is truncated, or is inconsistent.
     """
     try:
         with file.open("rb") as opened:
             size = file.stat().st_size
             first = opened.read(8)
-            length = _header_length(file, first + opened.read(len(POINTER) - 8), size)
+            length = _header_length(file, first + opened.read(len(_POINTER) - 8), size)
             opened.seek(8)
-            header = json.loads(opened.read(length).decode("utf-8"))
+            header = parse_json(opened.read(length).decode())
     except OSError as error:
         raise ModelError(f"{file} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError):
-        raise ModelError(f"{file} is damaged: its header is no valid JSON") from None
+    except ValueError:
+        raise ModelError(f"{file} is damaged: its header is not valid JSON") from None
     if not isinstance(header, dict):
-        raise ModelError(f"{file} is damaged: its header is no JSON object")
+        raise ModelError(f"{file} is damaged: its header is not a JSON object")
     header.pop("__metadata__", None)
     tensors = {name: _tensor(file, name, entry) for name, entry in header.items()}
     _check_places(file, list(tensors.values()), size - 8 - length)
@@ -77,11 +77,11 @@ def read_header(file: Path) -> dict[str, Tensor]:
 def _header_length(file: Path, begins: bytes, size: int) -> int:
     if size == 0:
         raise ModelError(f"{file} is empty")
-    if begins.startswith(POINTER):
+    if begins.startswith(_POINTER):
         raise ModelError(f"{file} is a git-lfs pointer, not the weights it stands for")
     length = int.from_bytes(begins[:8], "little")
-    if size < 8 or length > min(size - 8, LONGEST_HEADER):
-        raise ModelError(f"{file} is cut or damaged: its header does not fit its {size} bytes")
+    if size < 8 or length > min(size - 8, _LONGEST_HEADER):
+        raise ModelError(f"{file} is truncated: its header does not fit its {size} bytes")
     return length
 
 
@@ -93,7 +93,7 @@ def _tensor(file: Path, name: str, entry: Any) -> Tensor:
     place: Any = entry.get("data_offsets")
     if not _counts(shape) or not _counts(place) or len(place) != 2:
         raise wrong
-    bits = BITS_OF.get(entry["dtype"])
+    bits = _BITS_OF.get(entry["dtype"])
     if bits is None:
         raise ModelError(f"{file} has weights of an unknown type: {entry['dtype']!r}")
     if math.prod(shape) * bits != 8 * (place[1] - place[0]):
@@ -102,7 +102,7 @@ def _tensor(file: Path, name: str, entry: Any) -> Tensor:
 
 
 def _counts(value: Any) -> bool:
-    """Whether it is a short list of sizes; longer ones would only cost time to multiply."""
+    """Return True if a value is a list of at most 16 sizes; long lists cost time to multiply."""
     return (
         isinstance(value, list)
         and len(value) <= 16
@@ -117,17 +117,17 @@ def _check_places(file: Path, tensors: list[Tensor], room: int) -> None:
             raise ModelError(f"{file} is damaged: {tensor.name!r} overlaps or leaves a gap")
         end = tensor.end
     if end > room:
-        raise ModelError(f"{file} is cut: {end - room} bytes of its weights are missing")
+        raise ModelError(f"{file} is truncated: {end - room} bytes of its weights are missing")
     if end < room:
         raise ModelError(f"{file} is damaged: {room - end} bytes after its weights")
 
 
 def _check_index(index: Path, shards: dict[str, dict[str, Tensor]]) -> None:
     try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        places = load_json(index)["weight_map"]
         wanted = sorted(set(places.values()))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ModelError(f"{index} is no valid index of weights") from None
+    except (KeyError, TypeError, AttributeError):
+        raise ModelError(f"{index} is not a valid index of weights") from None
     if missing := [str(name) for name in wanted if name not in shards]:
         named = ", ".join(map(repr, missing[:3]))
         raise ModelError(f"{index.parent} lacks {named} of {len(wanted)} shards")

@@ -1,1 +1,1 @@
-"""Files of ours on this machine: folders, manifests, locks, disk space."""
+"""The program's own files on this machine: folders, manifests, locks, disk space."""

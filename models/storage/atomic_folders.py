@@ -1,8 +1,7 @@
-"""Model folders in the making: one process at a time, and whole or not there at all.
+"""Create model folders atomically, under a lock per model.
 
-Who works on a model holds its lock, which ends with the process. A folder that is being made has a
-name of its own beside the one it will take; what a kill left of it is removed by whoever next
-holds the lock of that model.
+A process that creates a model holds its lock, which ends with the process. It writes to a temporary
+folder beside the target; the next process to take the lock removes one left by a kill.
 """
 
 from __future__ import annotations
@@ -22,18 +21,19 @@ try:
 except ImportError:  # pragma: no cover - Windows has no such locks, and no MLX
     fcntl = None  # type: ignore[assignment]
 
-UNFINISHED = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\Z")  # as mkdtemp names them
+_UNFINISHED = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\Z")  # as mkdtemp names them
 
 
 @contextmanager
 def locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a file, which stays: another process may be waiting on it.
+    """Context manager: lock a file. It is not deleted, as another process may be waiting for it.
 
     Raises:
-        OSError: another process holds it, and we do not wait; or it cannot be written.
+        OSError: another process holds the lock and `wait` is False, or the file is not writable.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # non-blocking: a pipe in its place would wait for somebody who reads it
+    # Not filelock, which asks for the same lock again and again instead of waiting for it.
+    # Non-blocking: opening a pipe in its place would wait for a reader.
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666), "w") as file:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -42,7 +42,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
 
 @contextmanager
 def working_on(name: str) -> Iterator[None]:
-    """Within this no other process makes the model of that name; what killed ones left is gone."""
+    """Context manager: lock the model of that name, and remove what killed processes left."""
     with locked(_lock_file(name)):
         for folder, of in _unfinished():
             if of == name:
@@ -58,19 +58,19 @@ def _lock_file(name: str) -> Path:
 
 
 def _unfinished() -> list[tuple[Path, str]]:
-    """Folders that were being made, and of which model."""
-    matches = ((path, UNFINISHED.match(path.name)) for path in paths.models_folder().glob(".*"))
+    """Return the unfinished folders, each with its model's name."""
+    matches = ((path, _UNFINISHED.match(path.name)) for path in paths.models_folder().glob(".*"))
     return [(path, match["name"]) for path, match in matches if match]
 
 
 @contextmanager
 def building(target: Path) -> Iterator[Path]:
-    """An empty folder that becomes ``target`` at the end, or vanishes where something fails."""
+    """Context manager: an empty folder that is renamed to ``target`` on success, else deleted."""
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         yield folder
-        folder.chmod(0o755)  # mkdtemp's folders are their owner's only
+        folder.chmod(0o755)  # mkdtemp's folders are private
         folder.replace(target)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # nothing is left of it after a success
+        shutil.rmtree(folder, ignore_errors=True)  # already renamed on success

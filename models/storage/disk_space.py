@@ -1,4 +1,4 @@
-"""Whether what is about to be written fits the disk: one sum for each file system."""
+"""Check that files fit the disk before they are written, summed up per file system."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from ..errors import ModelError
 
 @dataclass(frozen=True)
 class Wanted:
-    """Room that something will take.
+    """Disk space that files will need.
 
     Attributes:
-        what: the models, or what is done with them.
-        folder: where it is written.
-        setting: the environment variable that names another folder.
+        what: a label: the models, or what is done with them.
+        bytes: the space needed.
+        folder: the folder they are written to.
+        setting: the environment variable that sets another folder.
     """
 
     what: str
@@ -27,10 +28,10 @@ class Wanted:
 
 
 def require(wanted: Sequence[Wanted]) -> None:
-    """Refuse what will not fit, before its first byte.
+    """Raise if the files do not fit the disk.
 
     Raises:
-        ModelError: with what is needed and what is free on a file system.
+        ModelError: a file system has too little space; names what is needed and what is free.
     """
     by_device: dict[int, list[Wanted]] = {}
     for one in wanted:
@@ -47,7 +48,7 @@ def require(wanted: Sequence[Wanted]) -> None:
             verb = "need" if " and " in whats else "needs"
             raise ModelError(
                 f"{whats} {verb} {readable(needed)} more in {folders}, where "
-                f"{readable(free, needed)} are free; free some, or name another folder "
+                f"{readable(free, needed)} are free; free some space, or set another folder "
                 f"with {settings}"
             )
 
@@ -57,7 +58,7 @@ def _existing(folder: Path) -> Path:
 
 
 def readable(count: int, beside: int = 0) -> str:
-    """A number of bytes in the unit that suits it, or the larger one it is compared with."""
+    """Format a number of bytes, in the unit that suits it or the larger number `beside`."""
     for unit, name in ((10**9, "GB"), (10**6, "MB")):
         if max(count, beside) >= unit / 10:
             return f"{count / unit:.1f} {name}"

@@ -1,4 +1,4 @@
-"""A model that was found on this machine, and how to get it anew."""
+"""A model found on this machine, and the commands that repair it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 from ..errors import ModelError, UnsuitableError
 from . import paths
 
-REPO_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?\Z")
+_REPO_ID = re.compile(r"([\w-][\w.-]*/[\w.-]+)(?:@([\w./-]+))?\Z")
 
 
 @dataclass(frozen=True)
-class Located:
-    """A model that is on this machine, and where it came from.
+class LocalModel:
+    """A model on this machine, and its source.
 
     Attributes:
-        name: as it was asked for.
-        folder: where it is.
-        revision: which version of its source: a commit, or ``sha256:…`` of a file.
-        source: a name that fetches it again; None for a folder of the user's own.
+        name: the name it was requested by.
+        folder: its folder.
+        revision: the version of its source: a commit, or ``sha256:…`` of a file.
+        source: a name that fetches it again; None for a folder of the user's.
     """
 
     name: str
@@ -31,14 +31,25 @@ class Located:
     source: str | None = None
 
 
+def repo_named(name: str) -> tuple[str, str | None] | None:
+    """Return the hub repo and the revision that a name says, None if it is not a hub repo id.
+
+    Example:
+        >>> repo_named("HuggingFaceTB/SmolLM2-360M@main")
+        ('HuggingFaceTB/SmolLM2-360M', 'main')
+    """
+    match = _REPO_ID.match(name)
+    return (match[1], match[2]) if match else None
+
+
 def repair(removed: str, fetched: str) -> str:
-    """The commands that replace a model."""
+    """Return the commands that remove a model and fetch it again."""
     return f"blendin models remove {removed} && blendin models pull {fetched}"
 
 
 @contextmanager
-def repair_named(located: Located) -> Iterator[None]:
-    """An error about a model says how to get it anew, where that can help."""
+def repair_named(located: LocalModel) -> Iterator[None]:
+    """Context manager: append to a `ModelError` the commands that repair the model, if any help."""
     try:
         yield
     except UnsuitableError:
@@ -48,6 +59,6 @@ def repair_named(located: Located) -> Iterator[None]:
             raise
         if located.folder.parent == paths.models_folder():
             advice = f"repair it: {repair(located.folder.name, located.source)}"
-        else:  # its files were as the hub has them, so the same would come again
-            advice = f"blendin models verify {located.source} tells if it is as the hub has it"
+        else:  # its files matched the hub's, so fetching them again would not help
+            advice = f"compare it with the hub: blendin models verify {located.source}"
         raise type(error)(f"{error}; {advice}") from error

@@ -1,15 +1,14 @@
-"""What a kept model folder was made from, and what its files must be: ``blendin.json`` in it."""
+"""The manifest ``blendin.json`` of a model folder: its source, and the checksums of its files."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ..errors import ModelError, first_line
 from ..progress import Advance
+from .small_files import parse_json, read_regular, write_json
 
 FILE = "blendin.json"
 CHUNK = 1 << 20
@@ -17,11 +16,11 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Manifest:
-    """The record of one folder.
+    """The manifest of a model folder.
 
     Attributes:
-        source: where the model came from: packages, a hub repo, a file.
-        revision: which of its versions: a commit, or ``sha256:…`` of the file it was made from.
+        source: where the model came from: packages, a hub repo or a file.
+        revision: the version of the source: a commit, or ``sha256:…`` of a file.
         quantization: bits and group size, if it was quantized here.
         files: SHA-256 by file name.
     """
@@ -33,25 +32,23 @@ class Manifest:
 
 
 def write(folder: Path, manifest: Manifest) -> None:
-    """Write the record of a folder as its files are now."""
+    """Hash the files of a folder, and write its manifest."""
     found = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name != FILE}
-    content = {**asdict(manifest), "files": found}
-    (folder / FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / FILE, {**asdict(manifest), "files": found})
 
 
 def read(folder: Path) -> Manifest | None:
-    """The record of a folder, None where it has none.
+    """Read the manifest of a folder; return None if it has none.
 
     Raises:
-        ModelError: it cannot be read.
+        ModelError: the manifest is damaged.
     """
     path = folder / FILE
     if not path.is_file():
         return None
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        made = Manifest(**content)
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+        made = Manifest(**parse_json(read_regular(path)))
+    except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{path} is damaged: {first_line(error)}") from None
     for key, value in asdict(made).items():
         if not _is_of_its_kind(key, value):
@@ -73,14 +70,18 @@ def _is_of_its_kind(key: str, value: object) -> bool:
 
 
 def problems(folder: Path, progress: Advance | None = None) -> list[str]:
-    """What is not as it was recorded, a line for each file; empty where all is.
+    """Compare the files of a folder with its manifest; return a line for each problem.
+
+    Args:
+        folder: the model folder.
+        progress: called with the bytes hashed so far and the total.
 
     Raises:
-        ModelError: nothing was recorded.
+        ModelError: the manifest is missing or damaged.
     """
     manifest = read(folder)
     if manifest is None:
-        raise ModelError(f"{folder} has no record of what its files must be")
+        raise ModelError(f"{folder} has no record of its files' checksums ({FILE})")
     present = {name: folder / name for name in manifest.files if (folder / name).is_file()}
     found = [f"{name} is missing" for name in manifest.files if name not in present]
     total = sum(path.stat().st_size for path in present.values())
@@ -95,7 +96,7 @@ def problems(folder: Path, progress: Advance | None = None) -> list[str]:
 
 
 def sha256(*paths: Path) -> str:
-    """Return the SHA-256 of a file, or of several one after the other, in hexadecimal."""
+    """Return the SHA-256 of a file, or of several files concatenated, in hexadecimal."""
     digest = hashlib.sha256()
     for path in paths:
         hashed(path, digest)
@@ -103,7 +104,7 @@ def sha256(*paths: Path) -> str:
 
 
 def hashed(path: Path, digest: hashlib._Hash) -> str:
-    """Return a digest, in hexadecimal, after it has read a file."""
+    """Update a digest with the content of a file; return it in hexadecimal."""
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)

@@ -1,82 +1,72 @@
-"""Where models live on this machine: one folder each, in the user's cache."""
+"""The folders of models on this machine: one each, in the user's cache."""
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
 
-from platformdirs import user_cache_dir, user_config_dir
+from platformdirs import user_config_dir
+
+from blendin_mlx.backend.private import (
+    home as home,
+)  # the same folder for models, kernels and the BLAS
+from blendin_mlx.backend.private import named_folder
 
 from ..errors import ModelError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-# A folder is a model only with these; they are the last to be written by an import.
+# Required in every model folder.
 REQUIRED = ("config.json", "tokenizer.json")
 WEIGHTS = "model*.safetensors"
 
 
-def home() -> Path:
-    """The cache folder: ``BLENDIN_HOME``, else the platform's own place for caches."""
-    return _configured("BLENDIN_HOME") or Path(user_cache_dir("blendin"))
-
-
 def config_folder() -> Path:
-    """The user's own settings: ``BLENDIN_CONFIG``, else the platform's own place for them."""
-    return _configured("BLENDIN_CONFIG") or Path(user_config_dir("blendin"))
-
-
-def _configured(variable: str) -> Path | None:
-    """Return the folder that an environment variable names, None where it is not set.
+    """Return the folder of the user's settings: ``BLENDIN_CONFIG``, else the platform's own.
 
     Raises:
-        ValueError: it is in the home folder of nobody.
+        ValueError: it is in the home folder of an unknown user.
     """
-    named = os.environ.get(variable)
-    try:
-        return Path(named).expanduser() if named else None
-    except RuntimeError:
-        raise ValueError(f"{variable} is {named!r}: no user of that name has a home") from None
+    return named_folder("BLENDIN_CONFIG", user_config_dir("blendin"))
 
 
 def models_folder() -> Path:
-    """The folder of imported and converted models."""
+    """Return the folder of imported and quantized models."""
     return home() / "models"
 
 
 def model_folder(name: str) -> Path:
-    """Where the model of that name is kept, whether or not it is there.
+    """Return the folder of the model of that name; it may not exist.
 
     Raises:
-        ModelError: a name that could leave the folder.
+        ModelError: the name could lead out of the folder of models.
     """
     if not NAME.match(name):
-        raise ModelError(f"{name!r} is no model name: letters, digits, '.', '_' and '-' only")
+        raise ModelError(f"{name!r} is not a model name: letters, digits, '.', '_' and '-' only")
     return models_folder() / name
 
 
 def is_installed(name: str) -> bool:
-    """Whether a complete model of that name is kept here."""
+    """Return True if a complete model of that name is installed."""
     return looks_like_model(model_folder(name))
 
 
 def looks_like_model(folder: Path) -> bool:
-    """Whether a folder holds a config, a tokenizer and weights."""
+    """Return True if a folder has a config, a tokenizer and weights."""
     return not lacking(folder)
 
 
 def lacking(folder: Path) -> list[str]:
-    """What a folder would need to be a model: files by name, weights by pattern."""
+    """Return what a folder lacks to be a model: files by name, weights by pattern."""
     missing = [file for file in REQUIRED if not (folder / file).is_file()]
     weights = any(path.is_file() for path in folder.glob(WEIGHTS))
     return missing if weights else [*missing, WEIGHTS]
 
 
 def special_file(folder: Path) -> Path | None:
-    """Return a file of a model folder that is none, as a pipe, a socket or a device.
+    """Return a special file of a model folder (a pipe, a socket or a device), or None.
 
-    Reading it might take for ever. Templates may lie one folder deeper.
+    Reading it might block forever. Templates may be one folder deeper.
     """
     for path in (*folder.glob("*"), *folder.glob("*/*")):
         if path.exists() and not path.is_file() and not path.is_dir():
@@ -85,15 +75,15 @@ def special_file(folder: Path) -> Path | None:
 
 
 def size_on_disk(folder: Path) -> int:
-    """Bytes of all files in a folder."""
+    """Return the bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def remove(name: str) -> int:
-    """Delete a kept model; return how many bytes that freed.
+    """Delete an installed model; return the bytes freed.
 
     Raises:
-        ModelError: no such model is kept.
+        ModelError: it is not installed.
     """
     folder = model_folder(name)
     if not folder.is_dir():
@@ -101,13 +91,13 @@ def remove(name: str) -> int:
     freed = 0
     if not folder.is_symlink():
         freed = size_on_disk(folder)
-        (folder / "config.json").unlink(missing_ok=True)  # half deleted it is not a model
+        (folder / "config.json").unlink(missing_ok=True)  # partly deleted, it is not a model
     delete_tree(folder)
     return freed
 
 
 def delete_tree(folder: Path) -> None:
-    """Delete a folder with all that is in it; of a link to one, the link alone."""
+    """Delete a folder and its content; of a link to a folder, only the link."""
     if folder.is_symlink():
         folder.unlink()
     else:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from blendin_cli.main import main
+from blendin_models.catalogue import entries
 from commands import Result
 from tiny_folders import write_model
 
@@ -51,6 +52,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     write_model(folder / "base", 1, chat_template=False)
     write_model(folder / "aligned", 2)
     return ("--base", str(folder / "base"), "--aligned", str(folder / "aligned"))
+
+
+@pytest.fixture(scope="session")
+def tiny_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder where tiny models stand in for those of the demo pair.
+
+    Loading the real ones takes many times as long as all that a command does with them.
+    """
+    home = tmp_path_factory.mktemp("home")
+    base, aligned = (model.name for model in entries.find_pair("demo").models)
+    write_model(home / "models" / base, 1, chat_template=False)
+    write_model(home / "models" / aligned, 2)
+    return home
 
 
 @pytest.fixture(autouse=True)

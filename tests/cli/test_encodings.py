@@ -138,4 +138,4 @@ def test_a_home_of_nobody_is_one_line(run, tiny, place, monkeypatch, variable):
 def test_a_model_in_a_home_of_nobody_is_one_line(run, tiny):
     result = run("generate", *tiny[:2], "--aligned", "~nobody-of-that-name/x", "hi")
     assert result.code == 3
-    assert "'~nobody-of-that-name/x' is no folder" in result.error()
+    assert "'~nobody-of-that-name/x' is not a folder" in result.error()

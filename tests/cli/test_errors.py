@@ -27,14 +27,16 @@ def test_unknown_model_names_a_near_one(run, tiny):
 def test_missing_folder(run, tiny):
     result = run("generate", *tiny[:2], "--aligned", "/no/such/folder", "hi")
     assert result.code == 3
-    assert "'/no/such/folder' is no folder" in result.error()
+    assert "'/no/such/folder' is not a folder" in result.error()
 
 
 def test_folder_that_is_no_model_says_what_it_lacks(run, tiny, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     result = run("generate", *tiny[:2], "--aligned", tmp_path, "hi")
     assert result.code == 3
-    assert f"{tmp_path} is no model folder: it lacks tokenizer.json, model*.safe" in result.error()
+    assert (
+        f"{tmp_path} is not a model folder: it lacks tokenizer.json, model*.safe" in result.error()
+    )
 
 
 def spoiled(tmp_path: Path, tiny: tuple[str, ...], file: str, content: bytes) -> Path:
@@ -47,10 +49,10 @@ def spoiled(tmp_path: Path, tiny: tuple[str, ...], file: str, content: bytes) ->
 @pytest.mark.parametrize(
     ("file", "content", "named"),
     [
-        ("config.json", b'{"model_type": "llama", ', "config.json is no valid JSON"),
-        ("config.json", b"\xff\xfe", "config.json is no valid JSON"),
-        ("config.json", b"[]", "config.json is no model's config"),
-        ("config.json", b"{}", "config.json is no model's config"),
+        ("config.json", b'{"model_type": "llama", ', "config.json is not valid JSON"),
+        ("config.json", b"\xff\xfe", "config.json is not valid JSON"),
+        ("config.json", b"[]", "config.json is not a model's config"),
+        ("config.json", b"{}", "config.json is not a model's config"),
         ("config.json", b'{"model_type": "nonesuch"}', "nonesuch"),
         ("config.json", b'{"model_type": "llama"}', "does not fit the weights"),
         ("tokenizer.json", b'{"version": ', "cannot be loaded"),

@@ -71,7 +71,9 @@ def test_the_readme_has_commands():
 
 
 @pytest.mark.parametrize("line", HERE)
-def test_a_command_of_the_readme_works_when_pasted(demo_folders, tmp_path, line):
+def test_a_command_of_the_readme_works_when_pasted(tiny_demo, tmp_path, monkeypatch, line):
+    """Names and options are right and the exit is clean; answers are the business of others."""
+    monkeypatch.setenv("BLENDIN_HOME", str(tiny_demo))
     shutil.copy(ROOT / "README.md", tmp_path)
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "Say hello."}\n{"prompt": "Again."}\n')
     (tmp_path / "answers.jsonl").write_text("")
@@ -84,6 +86,7 @@ def test_a_command_of_the_readme_works_when_pasted(demo_folders, tmp_path, line)
 
 
 def test_the_python_of_the_readme_works(demo_folders):
+    """With the real pair, as a reader runs it: it is installed, loads, and knows the answer."""
     (program,) = [block for language, block in BLOCKS if language == "python"]
     line = [sys.executable, "-c", program]
     result = subprocess.run(line, env=environment(), capture_output=True, text=True, check=True)
@@ -91,7 +94,8 @@ def test_the_python_of_the_readme_works(demo_folders):
     assert result.stdout.endswith("of the tokens were interventions\n")
 
 
-def test_the_chat_of_the_readme_works(demo_folders):
+def test_the_chat_of_the_readme_works(tiny_demo, monkeypatch):
+    monkeypatch.setenv("BLENDIN_HOME", str(tiny_demo))
     (typed,) = [
         re.findall("^> (.*)$", block, re.MULTILINE) for _, block in BLOCKS if "/why" in block
     ]

@@ -11,17 +11,15 @@ from hypothesis import strategies as st
 
 from blendin_mlx.answer_statistics import Statistics, describe_method
 from blendin_mlx.blend.methods import make_method
-from blendin_mlx.step import Candidate, Step
+from blendin_mlx.step import Candidate, Guidance, Step
 
 SHUT = Step(
     index=0,
     id=5,
     source="base",
     base=Candidate(5, 0.9),
-    aligned=None,
-    alpha=None,
+    guidance=None,
     prob=0.9,
-    exact_mass=None,
     stop_prob=0.0,
     gate_margin=0.5,
     gap=0.8,
@@ -29,12 +27,14 @@ SHUT = Step(
 OPEN = replace(
     SHUT,
     source="blend",
-    aligned=Candidate(7, 0.6),
-    alpha=0.5,
-    exact_mass=0.75,
+    guidance=Guidance(Candidate(7, 0.6), alpha=0.5, exact_mass=0.75, prefix_mass=0.25),
     base=Candidate(5, 0.3),
 )
-OVERRIDE = replace(OPEN, id=6, alpha=0.25, exact_mass=0.25)
+OVERRIDE = replace(
+    OPEN,
+    id=6,
+    guidance=Guidance(Candidate(7, 0.6), alpha=0.25, exact_mass=0.25, prefix_mass=0.75),
+)
 CHECKED = replace(SHUT, stop_check=True)
 
 
@@ -74,7 +74,7 @@ def test_no_step_at_all_is_no_division_by_zero() -> None:
 
 
 def test_an_alpha_of_0_is_an_intervention() -> None:
-    statistics = made([replace(OPEN, alpha=0.0)])
+    statistics = made([replace(OPEN, guidance=replace(OPEN.guidance, alpha=0.0))])
     assert statistics.interventions == 1
     assert statistics.mean_alpha == 0
 
@@ -116,7 +116,7 @@ def test_the_json_object_has_the_promised_groups() -> None:
         ("nudging", {"tau": 0.0}, {"tau": 0.0, "alpha": None}),
         ("base", {}, {"tau": None, "alpha": None}),
         ("aligned", {}, {"tau": None, "alpha": None}),
-        ("kad", {"threshold": 0.3}, {"tau": None, "alpha": None, "lambda": 0.3}),
+        ("kad", {"lambda_": 0.3}, {"tau": None, "alpha": None, "lambda": 0.3}),
         ("confidence-bet", {}, {"tau": None, "alpha": None, "lambda": 0.2}),
         ("proxy-tuning", {"beta": 0.5}, {"tau": None, "alpha": None, "beta": 0.5}),
     ],

@@ -38,10 +38,10 @@ def test_the_first_of_each_is_what_the_step_says(pair, name):
         assert [c.prob for c in position.base] == sorted(
             (c.prob for c in position.base), reverse=True
         )
-        if step.alpha is not None:
+        if step.guidance is not None:
             assert position.unsure
-            assert position.alpha == pytest.approx(step.alpha, abs=1e-4)
-            assert position.aligned[0].id == step.aligned.id
+            assert position.alpha == pytest.approx(step.guidance.alpha, abs=1e-4)
+            assert position.aligned[0].id == step.guidance.top.id
             assert position.blended[0].id == step.id
 
 

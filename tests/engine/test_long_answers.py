@@ -30,6 +30,7 @@ SMALL_WINDOW = {"sliding_window": 32}
 ONE_HEAD = {"num_attention_heads": 1}  # as wide as what is quantized together
 QUANTIZED = 5e-3
 DEMO_LENGTH = 200
+DEMO_COMPARED = 3  # one position in so many: its vocabulary has 262,144 tokens
 DAY = "On day {} I walked along the coast and counted {} gulls and {} seals, then went home. "
 DIARY = "".join(DAY.format(n, 2 * n, n + 3) for n in range(1, 16)) + "Go on with my diary."
 TWO = ["".join(letters) for letters in product("abcdefghi", repeat=2)]
@@ -191,9 +192,9 @@ def test_a_drawn_answer_was_drawn_from_the_oracles_distributions(
     for n, piece in enumerate(long.pieces):
         expected, step = oracle.step(*long.prompts, long.ids[:n]), piece.step
         assert step.base.prob == pytest.approx(expected.confidence, abs=1e-4)
-        assert (step.alpha is None) == (expected.alpha is None)
+        assert (step.guidance is None) == (expected.alpha is None)
         if expected.alpha is not None:
-            assert step.alpha == pytest.approx(expected.alpha, abs=1e-4)
+            assert step.guidance.alpha == pytest.approx(expected.alpha, abs=1e-4)
         assert step.prob == pytest.approx(expected.probs[step.id], abs=1e-4)
 
 
@@ -233,10 +234,10 @@ def test_quantized_caches_say_what_caches_never_rewound_say(
         assert steps[n].base.prob == pytest.approx(
             fresh_confidence(pair.base, base_prompt, long.ids[:n]), abs=QUANTIZED
         )
-        if steps[n].aligned is not None:
+        if steps[n].guidance is not None:
             written = pair.base.vocabulary.bytes_of(long.ids[:n]).decode(errors="replace")
             followed = pair.aligned.vocabulary.encode(written)
-            assert steps[n].aligned.prob == pytest.approx(
+            assert steps[n].guidance.top.prob == pytest.approx(
                 fresh_confidence(pair.aligned, aligned_prompt, followed), abs=QUANTIZED
             )
     trims = guide.architecture == "llama"
@@ -253,7 +254,10 @@ def fresh_confidence(model: LanguageModel, prompt: list[int], written: list[int]
 
 
 def test_a_long_answer_of_the_demo_pair_follows_without_any_cache(demo_pair: Pair) -> None:
-    """Its window of 512 is full long before the end; every token needs both models."""
+    """Its window of 512 is full long before the end; every token needs both models.
+
+    No tiny model has a published window, quantized weights and a vocabulary of this size at once.
+    """
     long = long_answer(demo_pair, DIARY, max_tokens=DEMO_LENGTH, stop_policy="blend")
     base_prompt, aligned_prompt = long.prompts
     assert len(base_prompt) < 512 < len(base_prompt) + DEMO_LENGTH - 50
@@ -269,9 +273,10 @@ def test_a_long_answer_of_the_demo_pair_follows_without_any_cache(demo_pair: Pai
     assert verify(demo_pair, [run, *steps]) is None
     oracle = Oracle(demo_pair, tau=1.0, stop_policy="blend")
     oracle.read_ahead(base_prompt, aligned_prompt, long.ids)
-    for n, piece in enumerate(long.pieces):
+    for n in range(0, DEMO_LENGTH, DEMO_COMPARED):
+        step = long.pieces[n].step
         said = oracle.distribution(demo_pair.base, base_prompt + long.ids[:n])
-        assert said.max() == pytest.approx(piece.step.base.prob, abs=1e-3)
-        assert said.max() - said[piece.step.base.id] < NEAR_TIE
-        if n % (DEMO_LENGTH // 20) == 0:
-            assert_follows([piece.step], [oracle.step(*long.prompts, long.ids[:n])])
+        assert said.max() == pytest.approx(step.base.prob, abs=1e-3)
+        assert said.max() - said[step.base.id] < NEAR_TIE
+        if n % (DEMO_COMPARED * 4) == 0:
+            assert_follows([step], [oracle.step(*long.prompts, long.ids[:n])])

@@ -13,13 +13,8 @@ from blendin_mlx.prompts import build_prompt
 from blendin_mlx.step import Step
 from oracle import Oracle, assert_follows
 
-QUESTIONS = (
-    "How do I boil an egg?",
-    "Why is the sky blue?",
-    "Give me three tips for sleeping well.",
-    "Schreibe einen Satz über das Meer.",
-    "def add(a, b):\n    # finish this function",
-)
+SHORT = "How do I boil an egg?"
+READ_AHEAD = ("Schreibe einen Satz über das Meer.", "def add(a, b):\n    # finish this function")
 FAMILIES = (("llama3_1", "llama3_1"), ("qwen3", "gemma3"), ("gemma3", "llama3_1"))
 
 
@@ -63,11 +58,11 @@ def test_blendin_on_tiny_models_follows_the_oracle(tiny_pair: Any, base: str, al
         ("aligned", {}),
         ("nudging", {"tau": 0.3}),
         ("fixed", {"tau": 0.6, "alpha": 0.3}),
-        ("blendin", {"tau": 0.9, "bonus": 1.0}),
+        ("blendin", {"tau": 0.9, "lambda_": 1.0}),
         ("ensemble", {}),
         ("kad", {}),
-        ("kad", {"threshold": 0.1}),
-        ("confidence-bet", {"threshold": 0.05}),
+        ("kad", {"lambda_": 0.1}),
+        ("confidence-bet", {"lambda_": 0.05}),
         ("proxy-tuning", {}),
         ("proxy-tuning", {"beta": 0.5}),
     ],
@@ -82,14 +77,17 @@ def test_every_method_follows_the_oracle(
 
 
 def test_the_demo_pair_follows_the_oracle(demo_pair: Pair) -> None:
-    compared = [
-        follow(demo_pair, question, 40, "blendin", ahead=question != QUESTIONS[0])
-        for question in QUESTIONS
-    ]
-    assert sum(compared) >= 0.8 * sum(max(count, 40) for count in compared), compared
+    """Trained models are sure in many places and unsure in some, which random ones never are.
+
+    English, another language and code; the first is read anew for every token, without any cache.
+    """
+    lengths = [follow(demo_pair, SHORT, 16, "blendin")]
+    lengths += [follow(demo_pair, other, 24, "blendin", ahead=True) for other in READ_AHEAD]
+    assert sum(lengths) >= 0.8 * (16 + 2 * 24), lengths
 
 
 def test_guide_passes_are_interventions_and_stop_checks(demo_pair: Pair) -> None:
+    """Stop checks come with line breaks that the base is sure of, which takes a trained base."""
     responses = list(stream_generate(demo_pair, "Why is the sky blue?", max_tokens=40))
     counts = responses[-1].statistics
     assert counts.interventions > 3

@@ -45,6 +45,12 @@ def test_the_smallest_embedding_of_tokens_counts():
     assert token_rows(lambda ids: ids) is None
 
 
+def test_a_vocabulary_is_as_wide_as_the_smallest_embedding():
+    short = model(SIZE + 8, "<more>", "<most>")
+    short.network.model.embed_tokens = nn.Embedding(SIZE, 32)
+    assert (short.logit_size, short.vocabulary.size) == (SIZE + 8, SIZE)
+
+
 def test_positions_are_not_tokens():
     class Network(nn.Module):
         def __init__(self) -> None:

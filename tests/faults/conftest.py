@@ -56,7 +56,7 @@ def here(server: LoopbackHub, place: Place, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers are waited for a moment only."""
+    """Set short timeouts for responses."""
     for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
         monkeypatch.setattr(constants, name, SHORT_S)
 

@@ -1,4 +1,4 @@
-"""Damaged model folders: refused before a weight is read, in one line that names the file."""
+"""Damaged model folders are refused before a weight is read, in one line that names the file."""
 
 from __future__ import annotations
 
@@ -55,18 +55,18 @@ def widened(entry):
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        (lambda good: good[: len(good) // 2], "is cut: "),
+        (lambda good: good[: len(good) // 2], "is truncated: "),
         (lambda good: b"", "is empty"),
         (lambda good: b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"),
         (lambda good: b"\xff" * 8 + good[8:], "its header does not fit"),
-        (lambda good: good[:8] + b"[" + good[9:], "no valid JSON"),
+        (lambda good: good[:8] + b"[" + good[9:], "not valid JSON"),
         (lambda good: good + b"x", "1 bytes after its weights"),
         (lambda good: with_offsets(good, shifted), "overlaps or leaves a gap"),
         (lambda good: with_offsets(good, negative), "wrong entry"),
         (lambda good: with_offsets(good, widened), "wrong entry"),
     ],
 )
-def test_damaged_weights(folder, damage, named):
+def test_damaged_weights_are_named(folder, damage, named):
     file = folder / WEIGHTS
     file.write_bytes(damage(file.read_bytes()))
     line = refusal(folder)
@@ -86,7 +86,7 @@ def test_damaged_weights(folder, damage, named):
         ({"model_type": "nonesuch"}, "'nonesuch'"),
     ],
 )
-def test_config_that_does_not_fit(folder, entries, named):
+def test_a_config_that_does_not_fit_the_weights_is_named(folder, entries, named):
     file = folder / CONFIG
     file.write_text(json.dumps({**json.loads(file.read_text()), **entries}))
     assert named in refusal(folder)
@@ -99,13 +99,13 @@ def test_config_that_does_not_fit(folder, entries, named):
         {"model_type": "llama", "num_experts": 8, "max_window_layers": 500},
     ],
 )
-def test_usual_counts_are_no_obstacle(folder, config):
+def test_usual_counts_are_accepted(folder, config):
     given = {**json.loads((folder / CONFIG).read_text()), **config}
     check_counts(folder / CONFIG, given, read_folder(folder))
 
 
 @pytest.mark.parametrize("key", ["n_embd", "n_head", "n_layer", "n_positions"])
-def test_absurd_counts_of_another_architecture(folder, key):
+def test_absurd_counts_of_any_architecture_are_refused(folder, key):
     sizes = {"n_ctx": 64, "n_embd": 32, "n_head": 2, "n_positions": 64, "n_layer": 2}
     made = {"model_type": "gpt2", "layer_norm_epsilon": 1e-5, "vocab_size": 300}
     (folder / CONFIG).write_text(json.dumps({**made, **sizes, key: 10**12}))
@@ -121,8 +121,8 @@ def test_a_config_of_megabytes_is_not_read(folder):
 @pytest.mark.parametrize(
     ("file", "entries", "named"),
     [
-        (CONFIG, {"text_config": [1]}, "its text_config is no object"),
-        (CONFIG, {"text_config": "x"}, "its text_config is no object"),
+        (CONFIG, {"text_config": [1]}, "its text_config is not an object"),
+        (CONFIG, {"text_config": "x"}, "its text_config is not an object"),
         (CONFIG, {"max_position_embeddings": 0}, "max_position_embeddings is 0"),
         (CONFIG, {"max_position_embeddings": -5}, "max_position_embeddings is -5"),
         (CONFIG, {"text_config": {"max_seq_len": -5}}, "max_seq_len is -5"),
@@ -133,7 +133,7 @@ def test_a_config_of_megabytes_is_not_read(folder):
     ],
 )
 @pytest.mark.parametrize("check", [inspect, open_model])
-def test_config_that_makes_no_sense(folder, check, file, entries, named):
+def test_a_config_with_invalid_values_is_named(folder, check, file, entries, named):
     path = folder / file
     content = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps({**content, **entries}))
@@ -144,7 +144,7 @@ def test_config_that_makes_no_sense(folder, check, file, entries, named):
 
 @pytest.mark.parametrize("file", [CONFIG, GENERATION])
 @pytest.mark.parametrize("content", ["[" * 200_000, "[]", "{", "3"])
-def test_config_that_is_no_config(folder, file, content):
+def test_a_file_that_is_not_a_config_is_refused(folder, file, content):
     (folder / file).write_text(content)
     assert file in refusal(folder)
 
@@ -164,7 +164,7 @@ def test_config_that_is_no_config(folder, file, content):
         ),
     ],
 )
-def test_a_chat_template_is_one_where_the_tokenizer_has_it(tmp_path, file, content, has_one):
+def test_a_chat_template_is_found_where_the_tokenizer_finds_it(tmp_path, file, content, has_one):
     folder = write_model(tmp_path / "model", 1, chat_template=False)
     settings = folder / "tokenizer_config.json"
     given = json.loads(content) if file == settings.name else {}
@@ -176,9 +176,9 @@ def test_a_chat_template_is_one_where_the_tokenizer_has_it(tmp_path, file, conte
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"model": 1}'])
-def test_tokenizer_that_cannot_be_read(folder, content):
+def test_a_tokenizer_that_cannot_be_read_is_named(folder, content):
     (folder / TOKENIZER).write_text(content)
-    assert "tokenizer.json is no valid tokenizer" in refusal(folder)
+    assert "tokenizer.json is not a valid tokenizer" in refusal(folder)
 
 
 @pytest.mark.parametrize(
@@ -186,15 +186,30 @@ def test_tokenizer_that_cannot_be_read(folder, content):
     [
         ({"x": "model-2.safetensors"}, "lacks 'model-2.safetensors'"),
         ({"x": WEIGHTS}, "lacks 'x'"),
-        ([], "no valid index"),
+        ([], "not a valid index"),
     ],
 )
-def test_index_that_promises_more(folder, places, named):
+def test_an_index_that_does_not_match_is_refused(folder, places, named):
     (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": places}))
     assert named in refusal(folder)
 
 
 @pytest.mark.parametrize("other", ["pytorch_model.bin", "weights.npz", "model.gguf"])
-def test_other_kinds_of_weights(folder, other):
+def test_other_kinds_of_weights_are_refused(folder, other):
     (folder / WEIGHTS).rename(folder / other)
     assert "lacks model*.safetensors" in refusal(folder)
+
+
+@pytest.mark.parametrize("file", [CONFIG, "tokenizer_config.json", f"{WEIGHTS}.index.json"])
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"\xef\xbb\xbf{}", "byte-order mark"),
+        (b"[" * 200_000, "nests too deeply"),
+        (b"{\xff}", "is not UTF-8 text: byte 1"),
+    ],
+)
+def test_all_json_files_are_read_by_the_same_rules(folder, file, content, why):
+    (folder / file).write_bytes(content)
+    assert f"{file} is not valid JSON: " in (line := refusal(folder))
+    assert why in line

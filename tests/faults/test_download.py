@@ -19,7 +19,7 @@ from pulling import BASE, BYTES, COMMANDS, GUIDE, JUNK, REQUESTS, WANTED, index,
 WEIGHTS = "model.safetensors"
 
 
-def test_both_models_come_whole_and_nothing_else(server, here):
+def test_both_models_are_fetched_and_nothing_else(server, here):
     folders = pull()
     here.assert_complete()
     assert folders == [client.kept(BASE), client.kept(GUIDE)]
@@ -44,7 +44,7 @@ def test_other_programs_find_what_was_fetched(server, here):
         assert snapshot_download(repo, local_files_only=True) == str(folder)
 
 
-def test_what_is_here_is_not_fetched_again(server, here):
+def test_files_that_are_here_are_not_fetched_again(server, here):
     pull()
     before = len(server.requests)
     told = []
@@ -69,7 +69,7 @@ def test_large_files_are_hashed_once(server, here, monkeypatch):
     assert len(server.requests) == before
 
 
-def test_a_file_that_rotted_is_fetched_again_alone(server, here):
+def test_only_a_corrupted_file_is_fetched_again(server, here):
     pull()
     path = client.kept(BASE) / WEIGHTS
     path.write_bytes(b"X" + path.read_bytes()[1:])
@@ -80,17 +80,17 @@ def test_a_file_that_rotted_is_fetched_again_alone(server, here):
     assert server.asked("GET /org/") == before + 1
 
 
-def test_damage_on_the_way_is_repaired(server, here):
+def test_a_damaged_transfer_is_retried(server, here):
     server.fault("corrupt", of=f"GET /{BASE}/resolve/{server.repos[BASE].commit}/{WEIGHTS}")
     pull()
     here.assert_complete()
     assert server.asked(f"GET /{BASE}/resolve/{server.repos[BASE].commit}/{WEIGHTS}") == 2
 
 
-def test_damage_that_stays_is_named_and_not_kept(server, here):
+def test_persistent_damage_is_named_and_the_file_discarded(server, here):
     server.fault("corrupt", of=f"GET /{GUIDE}/resolve", at=3, for_ever=True)
     message = refused()
-    assert message.startswith(f"{GUIDE}: {WEIGHTS} came twice and was not what the hub has")
+    assert message.startswith(f"{GUIDE}: {WEIGHTS} was downloaded twice with a wrong checksum")
     assert message.endswith(COMMANDS[1])
     assert client.kept(BASE) is not None
     assert client.kept(GUIDE) is None
@@ -145,7 +145,7 @@ def test_without_a_network_missing_files_are_named(server, here, monkeypatch):
     assert message.endswith(COMMANDS[0])
 
 
-def test_revisions_are_found_by_what_was_asked(server, here):
+def test_revisions_are_found_by_the_name_requested(server, here):
     server.repos[BASE].names = ("main", "v1", "refs/pr/1")
     commit = server.repos[BASE].commit
     for revision in ("v1", "refs/pr/1", commit):
@@ -157,7 +157,7 @@ def test_revisions_are_found_by_what_was_asked(server, here):
         client.look_up(BASE, "v2")
 
 
-def test_a_new_commit_that_is_half_here_leaves_the_old_one_usable(server, here):
+def test_an_incomplete_new_commit_leaves_the_old_one_usable(server, here):
     old = pull(BASE)
     server.repos[BASE] = Repo({**WANTED[BASE], WEIGHTS: b"new weights"})
     server.fault("reset", of=f"GET /{BASE}", for_ever=True)
@@ -168,7 +168,7 @@ def test_a_new_commit_that_is_half_here_leaves_the_old_one_usable(server, here):
     assert client.kept(BASE) == new[0] != old[0]
 
 
-def test_what_another_program_fetched_is_judged_by_its_index(server, here):
+def test_a_snapshot_of_another_program_is_checked_against_its_index(server, here):
     shards = {"model-1.safetensors": b"first", "model-2.safetensors": b"second"}
     others = dict.fromkeys(("config.json", "tokenizer_config.json", "tokenizer.json"), b"{}")
     content = {**shards, **others, "model.safetensors.index.json": index(*shards)}
@@ -186,7 +186,7 @@ def test_what_another_program_fetched_is_judged_by_its_index(server, here):
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"files": 1, "revision": 2}', '{"files": [[1]]}'])
-def test_damaged_records_are_as_good_as_none(server, here, content):
+def test_damaged_listings_are_ignored(server, here, content):
     pull()
     for record in [*here.home.glob("hub/*"), here.home / "verified.json"]:
         record.write_text(content)

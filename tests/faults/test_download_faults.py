@@ -1,4 +1,4 @@
-"""Whatever goes wrong with whichever request, once or from then on: whole files or one line."""
+"""Every fault at every request, once or persistent, ends in complete files or a one-line error."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ FILES = ALL[2:]
 KINDS = dict.fromkeys(("500", "429", "reset", "cut", "reset half-way"), ALL)
 KINDS["short"] = FILES
 STALLS = dict.fromkeys(("stall", "stall half-way"), ALL)
-FEW = 24  # three tries of ours, and those that brought something
+FEW = 24  # three tries, and those that made progress
 
 
 def each(kinds: dict[str, range]) -> pytest.MarkDecorator:
-    """Every kind of fault at every request."""
+    """Return every kind of fault at every request."""
     cases = [(kind, at) for kind, places in kinds.items() for at in places]
     return pytest.mark.parametrize(("kind", "at"), cases)
 
 
 @pytest.fixture
 def silent(caplog, capfd):
-    """Nobody is told what is none of their business."""
+    """Assert that no other host is asked, and that stderr stays empty."""
     yield
     assert caplog.text == ""
     assert capfd.readouterr() == ("", "")
@@ -48,22 +48,22 @@ def for_ever(server, here, kind: str, at: int) -> None:
 
 
 @each(KINDS)
-def test_a_fault_once_is_waited_out(server, here, silent, kind, at):
+def test_a_single_fault_is_retried(server, here, silent, kind, at):
     once(server, here, kind, at)
 
 
 @each(STALLS)
-def test_a_stall_once_is_waited_out(server, here, silent, impatient, kind, at):
+def test_a_single_stall_is_retried(server, here, silent, impatient, kind, at):
     once(server, here, kind, at)
 
 
 @each(KINDS)
-def test_a_fault_that_stays_is_one_line_and_later_all_is_well(server, here, silent, kind, at):
+def test_a_persistent_fault_is_one_line_and_a_later_pull_succeeds(server, here, silent, kind, at):
     for_ever(server, here, kind, at)
 
 
 @each(STALLS)
-def test_a_stall_that_stays_is_one_line_and_later_all_is_well(
+def test_a_persistent_stall_is_one_line_and_a_later_pull_succeeds(
     server, here, silent, impatient, kind, at
 ):
     for_ever(server, here, kind, at)

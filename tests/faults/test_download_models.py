@@ -1,4 +1,4 @@
-"""Real models on a loopback hub: refused before their weights, made smaller, found, renewed."""
+"""Real models on a loopback hub: refused before their weights, quantized, found, updated."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WEIGHTS = "model.safetensors"
 
 @pytest.fixture
 def models(server, tmp_path):
-    """Files of a model for each repo of the pair, as the hub has them."""
+    """Put the files of a model into each repo of the pair."""
     for seed, repo in enumerate((BASE, GUIDE), 1):
         folder = write_model(tmp_path / "made" / repo, seed)
         server.repos[repo] = Repo({path.name: path.read_bytes() for path in folder.iterdir()})
@@ -47,7 +47,7 @@ def asked_for_weights(server) -> int:
 
 
 @pytest.mark.parametrize("file", ["tokenizer.json", "config.json"])
-def test_a_repo_without_what_every_model_needs_is_refused_at_once(server, here, models, file):
+def test_a_repo_without_a_required_file_is_refused_at_once(server, here, models, file):
     del models[GUIDE].files[file]
     said = f"{GUIDE} has no {file}, so it cannot be loaded; choose another repo"
     assert refused(BASE, GUIDE) == said
@@ -58,27 +58,27 @@ def test_a_repo_without_what_every_model_needs_is_refused_at_once(server, here, 
     ("file", "fields", "said"),
     [
         ("config.json", {"model_type": "nonesuch"}, "is of a 'nonesuch' model"),
-        ("config.json", {"model_type": 3}, "names no model_type"),
+        ("config.json", {"model_type": 3}, "has no model_type"),
         ("config.json", {"model_file": "evil.py"}, "asks to run the code in evil.py"),
-        ("config.json", {"text_config": [1]}, "its text_config is no object"),
-        ("tokenizer.json", {"model": 1}, "is no valid tokenizer"),
+        ("config.json", {"text_config": [1]}, "its text_config is not an object"),
+        ("tokenizer.json", {"model": 1}, "is not a valid tokenizer"),
     ],
 )
-def test_what_can_never_be_loaded_is_refused_before_any_weight(
+def test_an_unsupported_model_is_refused_before_its_weights_are_fetched(
     server, here, models, file, fields, said
 ):
     content = json.loads(models[GUIDE].files[file])
     models[GUIDE].files[file] = json.dumps({**content, **fields}).encode()
     line = refused(BASE, GUIDE)
     assert said in line
-    assert "repair it" not in line  # what is fetched again is the same again
+    assert "repair it" not in line  # fetching it again gives the same file
     assert asked_for_weights(server) == 0
 
 
-def test_what_is_downloaded_and_what_is_made_of_it_must_fit_together(
+def test_downloads_and_quantized_copies_must_fit_the_disk_together(
     server, here, models, monkeypatch
 ):
-    """Each by itself would; the base is made smaller, the guide is so already."""
+    """Each alone would fit. The base is quantized; the guide already is."""
     config = json.loads(models[GUIDE].files["config.json"])
     guide = {**models[GUIDE].files, "config.json": json.dumps({**config, "quantization": {}})}
     models[GUIDE] = Repo({**guide, "config.json": guide["config.json"].encode()})
@@ -95,13 +95,13 @@ def test_what_is_downloaded_and_what_is_made_of_it_must_fit_together(
     line = refused(BASE, GUIDE)
     assert line.startswith(f"{BASE} and {GUIDE} and quantizing {BASE} need ")
     assert f"more in {here.cache} and {paths.models_folder()}, where " in line
-    assert line.endswith("name another folder with HF_HOME and BLENDIN_HOME")
+    assert line.endswith("set another folder with HF_HOME and BLENDIN_HOME")
     assert asked_for_weights(server) == 0
     usage.free += 1
     assert [one.name for one in locate_all([BASE, GUIDE], update=True)] == [BASE, GUIDE]
 
 
-def test_packaged_models_are_counted_with_those_of_the_hub(server, here, models, monkeypatch):
+def test_disk_space_counts_packaged_models_and_hub_models(server, here, models, monkeypatch):
     size = sum(map(len, models[BASE].files.values()))
     packaged = 3 * entries.models()["gemma-3-270m"].bytes
     free = SimpleNamespace(free=packaged + size // 2)
@@ -114,7 +114,7 @@ def test_packaged_models_are_counted_with_those_of_the_hub(server, here, models,
 
 
 @pytest.mark.parametrize(("bits", "group_size"), [(8, 32), (4, 64), (2, 128), (8, 64)])
-def test_the_room_for_a_copy_suffices(tmp_path, bits, group_size):
+def test_the_estimated_size_of_a_copy_suffices(tmp_path, bits, group_size):
     import mlx.core as mx
     import mlx.nn as nn
     from mlx.utils import tree_flatten
@@ -127,7 +127,7 @@ def test_the_room_for_a_copy_suffices(tmp_path, bits, group_size):
     assert after <= converted_bytes(before, 0, Quantization(bits, group_size)) <= 1.1 * after
 
 
-def test_a_pull_brings_a_newer_commit_and_loading_does_not(server, here, models):
+def test_pull_fetches_a_newer_commit_and_loading_does_not(server, here, models):
     (first,) = locate_all([BASE], update=True)
     assert first.revision == models[BASE].commit
     models[BASE] = Repo({**models[GUIDE].files, "more.json": b"{}"})
@@ -149,26 +149,26 @@ def test_a_choice_of_bits_holds_for_newer_commits(server, here, models):
     assert found.folder.name.endswith("-8bit-g32")
 
 
-def test_a_pull_of_what_is_newest_fetches_nothing(server, here, models):
+def test_pull_of_the_newest_commit_fetches_nothing(server, here, models):
     locate_all([BASE], update=True)
     before = server.asked("/resolve/")
     locate_all([BASE], update=True)
     assert server.asked("/resolve/") == before
 
 
-def test_a_pull_without_a_network_takes_what_is_here(server, here, models, monkeypatch, caplog):
+def test_pull_without_network_uses_the_local_copy(server, here, models, monkeypatch, caplog):
     (first,) = locate_all([BASE], update=True)
     server.fault("503", for_ever=True)
     assert locate_all([BASE], update=True) == [first]
-    assert "is in trouble (503)" in caplog.text
-    assert "what is here is used" in caplog.text
+    assert "answered with an error (503)" in caplog.text
+    assert "the local copy is used" in caplog.text
     caplog.clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert locate_all([BASE], update=True) == [first]
     assert caplog.text == ""
 
 
-def test_a_copy_serves_where_the_hubs_cache_was_cleared(server, here, models, monkeypatch):
+def test_a_quantized_copy_suffices_without_the_hubs_cache(server, here, models, monkeypatch):
     (first,) = locate_all([BASE], update=True)
     shutil.rmtree(here.cache)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -179,7 +179,7 @@ def test_a_copy_serves_where_the_hubs_cache_was_cleared(server, here, models, mo
     assert not here.cache.exists()
 
 
-def test_what_is_used_is_what_is_shown(server, here, models):
+def test_lookup_names_the_copy_that_loading_uses(server, here, models):
     for bits in (4, 8):
         (found,) = locate_all([BASE], quantization=Quantization(bits, 32))
         assert lookup.used(BASE).folder == found.folder != client.kept(BASE)
@@ -188,7 +188,7 @@ def test_what_is_used_is_what_is_shown(server, here, models):
     assert lookup.used(BASE).folder == found.folder == locate(BASE).folder
 
 
-def test_a_damaged_copy_is_made_anew_without_a_download(server, here, models):
+def test_a_damaged_copy_is_quantized_again_without_a_download(server, here, models):
     (found,) = locate_all([BASE], update=True)
     weights = found.folder / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-9])
@@ -204,16 +204,14 @@ def test_a_damaged_copy_is_made_anew_without_a_download(server, here, models):
     assert server.asked("/resolve/") == before
 
 
-def test_what_is_as_the_hub_has_it_is_not_to_be_fetched_again(server, here, models):
+def test_a_fault_of_the_repo_itself_is_not_to_be_repaired(server, here, models):
     config = json.loads(models[BASE].files["config.json"])
     wrong = {**config, "quantization": {"bits": 4, "group_size": 64}, "hidden_size": 64}
     models[BASE].files["config.json"] = json.dumps(wrong).encode()
     (found,) = locate_all([BASE], update=True)
     with pytest.raises(ModelError, match="does not fit the weights") as raised:
         inspect_located(found)
-    assert str(raised.value).endswith(
-        f"; blendin models verify {BASE} tells if it is as the hub has it"
-    )
+    assert str(raised.value).endswith(f"; compare it with the hub: blendin models verify {BASE}")
     verification.require_whole(BASE, verification.verify(BASE))
 
 
@@ -227,7 +225,7 @@ def test_one_repo_by_two_names_is_fetched_once(server, here, models, monkeypatch
     assert {total for what, _, total in told if what == "base"} == {size}
 
 
-def test_a_half_fetched_repo_is_shown_as_what_it_is(server, here, models):
+def test_a_partly_fetched_repo_is_shown_as_incomplete(server, here, models):
     server.fault("404", of=f"GET /{BASE}/resolve/{models[BASE].commit}/{WEIGHTS}", for_ever=True)
     refused(BASE)
     (kept,) = listing.snapshots()
@@ -253,7 +251,7 @@ def test_the_models_of_a_stranger_s_trace_are_fetched_only_with_pull(
     trace.write_text(json.dumps({"type": "run", "models": named}) + "\n")
     code, said = verified(trace, capsys)
     assert (code, server.requests) == (3, [])
-    assert f"needs {BASE} and {GUIDE}, not on this machine" in said
+    assert f"needs {BASE} and {GUIDE}, missing on this machine" in said
     assert "--pull" in said
     _, said = verified(trace, capsys, "--pull")  # it goes on to what the trace lacks
     assert "the trace lacks or garbles a value" in said

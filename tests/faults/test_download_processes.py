@@ -1,4 +1,4 @@
-"""Downloads by real processes: killed, interrupted, two at once, in a cache that is read-only."""
+"""Downloads by real processes: killed, interrupted, two at once, in a read-only cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from blendin_models.hub import cache, client
 from loopback_hub import PATIENCE_S
 from pulling import BASE, COMMANDS, GUIDE, PULL, REQUESTS, pull
 
-NOTICE = "a download was cut off; the file it was at starts again"
+NOTICE = "a download was interrupted; its last file starts again"
 INTERRUPTED = 130
 PROGRESS = "base + guide: 0 MB\n"
 # Writing below HF_HOME fails as it does on a disk that is mounted read-only, for root as well.
@@ -31,7 +31,7 @@ KEPT = "from blendin_models.hub import client\nprint(*map(client.kept, sys.argv[
 
 @pytest.mark.parametrize("kind", ["stall", "stall half-way"])
 @pytest.mark.parametrize("at", range(1, REQUESTS + 1))
-def test_after_a_kill_the_next_pull_is_whole(server, here, start, caplog, kind, at):
+def test_after_a_kill_the_next_pull_completes(server, here, start, caplog, kind, at):
     server.fault(kind, at=at)
     process = start()
     assert server.stalled.wait(PATIENCE_S)
@@ -44,7 +44,7 @@ def test_after_a_kill_the_next_pull_is_whole(server, here, start, caplog, kind, 
     assert (NOTICE in caplog.text) == bool(left) == (at > 2)
 
 
-def test_a_pair_is_whole_after_five_kills(server, here, start):
+def test_a_pair_is_complete_after_five_kills(server, here, start):
     body = "GET /org/"
     faults = [("stall", "/api/", 2), ("stall half-way", body, 1), ("stall half-way", body, 2)]
     faults += [("stall", body, 2), ("stall half-way", body, 2)]  # each time more was there
@@ -105,7 +105,7 @@ def test_two_downloads_of_one_model_at_once(server, here, start):
         assert server.asked(weights) == 1
 
 
-def test_a_read_only_cache_that_is_complete_serves(server, here, start):
+def test_a_complete_read_only_cache_suffices(server, here, start):
     folders = pull()
     before = len(server.requests)
     for name in ("verified.json", "hub/org--base@main.json"):
@@ -116,7 +116,7 @@ def test_a_read_only_cache_that_is_complete_serves(server, here, start):
     assert len(server.requests) == before
 
 
-def test_a_read_only_cache_that_is_not_complete_is_one_line(server, here, start):
+def test_an_incomplete_read_only_cache_is_one_line(server, here, start):
     pull(BASE)
     process = start(READ_ONLY + PULL)
     _, errors = process.communicate(timeout=PATIENCE_S)

@@ -1,4 +1,4 @@
-"""What the hub refuses, and what is refused of a hub: one line, and never the token in it."""
+"""Requests that the hub refuses and responses that are refused: one line, without the token."""
 
 from __future__ import annotations
 
@@ -22,12 +22,21 @@ TOKEN = "hf_secretSECRETsecret"
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("gated", "org/base is gated: ask for access at {url}/org/base"),
-        ("401", "org/base cannot be had (401): it does not exist, or {token}; see {url}/org/base"),
-        ("403", "org/base cannot be had (403): it does not exist, or {token}; see {url}/org/base"),
-        ("404", "org/base cannot be had (404): it does not exist, or {token}; see {url}/org/base"),
-        ("429", "org/base: too many requests from here, says {url} (429); later try again: "),
-        ("503", "org/base: {url} is in trouble (503); later try again: blendin models pull org/"),
+        ("gated", "org/base is gated: request access at {url}/org/base"),
+        (
+            "401",
+            "org/base cannot be fetched (401): it does not exist, or {token}; see {url}/org/base",
+        ),
+        (
+            "403",
+            "org/base cannot be fetched (403): it does not exist, or {token}; see {url}/org/base",
+        ),
+        (
+            "404",
+            "org/base cannot be fetched (404): it does not exist, or {token}; see {url}/org/base",
+        ),
+        ("429", "org/base: too many requests to {url} (429); later try again: "),
+        ("503", "org/base: {url} answered with an error (503); later try again: "),
     ],
 )
 @pytest.mark.parametrize("of", ["/api/", "GET /org/"])
@@ -50,7 +59,7 @@ def test_refusals_say_what_to_do_and_never_the_token(
     assert caplog.text + out + err == ""
 
 
-def test_the_token_is_in_no_traceback_either(server, here, monkeypatch):
+def test_tracebacks_do_not_show_the_token(server, here, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     server.fault("401", for_ever=True)
     with pytest.raises(ModelError) as raised:
@@ -96,7 +105,7 @@ def test_a_token_over_plain_http_is_warned_of(here, monkeypatch, caplog, endpoin
 )
 @pytest.mark.parametrize("kind", ["404", "gated", "503", "reset", "corrupt", "endless"])
 @pytest.mark.parametrize("of", ["/api/", "/resolve/"])
-def test_a_password_in_the_endpoint_is_never_told(
+def test_a_password_in_the_endpoint_is_never_shown(
     server, here, monkeypatch, caplog, capfd, password, kind, of
 ):
     monkeypatch.setattr(client, "LONGEST_LISTING", 5000)
@@ -121,7 +130,7 @@ def test_names_that_leave_the_folder_are_refused(server, here, name):
 
 @pytest.mark.parametrize("repo", ["a--b/c", "a/b/c", "a/..", "a/b.git", "a b/c", "-a/b", ""])
 def test_odd_repo_ids_are_refused(server, here, repo):
-    assert refused(repo).startswith(f"{repo!r} is no hub repo id: ")
+    assert refused(repo).startswith(f"{repo!r} is not a hub repo id: ")
     assert server.requests == []
 
 
@@ -133,17 +142,17 @@ def test_odd_revisions_are_refused(server, here, revision):
     assert server.requests == []
 
 
-def test_a_repo_without_weights_that_are_loaded(server, here):
+def test_a_repo_without_supported_weights_is_refused(server, here):
     server.repos[BASE].files = {"config.json": b"{}", **JUNK}
-    assert refused().startswith(f"{BASE} has no model*.safetensors; no other kind of weights")
+    assert refused().startswith(f"{BASE} has no model*.safetensors, the only weights")
 
 
-def test_an_answer_that_makes_no_sense(server, here):
+def test_an_invalid_response_is_one_line(server, here):
     server.fault("corrupt", for_ever=True)
-    assert "makes no sense" in refused()
+    assert "sent an invalid response" in refused()
 
 
-def test_huggingface_hub_speaks_again_afterwards(server, here):
+def test_the_log_level_of_huggingface_hub_is_restored(server, here):
     before = hub_logging.get_verbosity()
     hub_logging.set_verbosity_info()
     server.fault("404", for_ever=True)
@@ -152,22 +161,25 @@ def test_huggingface_hub_speaks_again_afterwards(server, here):
     hub_logging.set_verbosity(before)
 
 
-def test_a_commit_that_is_none_is_refused(server, here):
+def test_an_invalid_commit_is_refused(server, here):
     server.repos[BASE].commit = "../../x"
-    assert "makes no sense (ValueError: '../../x' is no commit)" in refused()
+    assert "sent an invalid response (ValueError: '../../x' is not a commit)" in refused()
 
 
-def test_a_sha256_that_is_none_is_refused(server, here, monkeypatch):
+def test_an_invalid_sha256_is_refused(server, here, monkeypatch):
     monkeypatch.setattr("hub_repo.sha256", lambda data: "../../x")
-    assert "makes no sense (ValueError: no size or no checksum of model.safetensors" in refused()
+    assert (
+        "sent an invalid response (ValueError: no valid size or checksum of model.safetensors"
+        in refused()
+    )
 
 
-def test_a_disk_that_fills_up_meanwhile(server, here, monkeypatch):
+def test_a_disk_that_fills_up_during_the_download_is_one_line(server, here, monkeypatch):
     full = OSError(errno.ENOSPC, "No space left on device")
     listing = client._listing(BASE, "main")
     monkeypatch.setattr(transfer, "answer", Mock(side_effect=full))
     monkeypatch.setattr(client, "_listing", lambda *asked: listing)
-    assert refused() == f"{BASE}: the disk of {here.cache} is full; free some, or set HF_HOME"
+    assert refused() == f"{BASE}: the disk of {here.cache} is full; free some space, or set HF_HOME"
     assert here.orphans() == []
 
 

@@ -1,4 +1,4 @@
-"""A hub whose answers lie: no path, size or wait follows from them."""
+"""A hub that sends false responses: they decide no path, size or wait."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def test_no_header_decides_a_path(server, here, tmp_path, header, lie):
     assert {path.parts[len(tmp_path.parts)] for path in files_below(tmp_path)} == {"hf", "home"}
 
 
-def test_contents_have_the_names_that_are_on_record(server, here):
+def test_blobs_are_named_by_the_listed_checksums(server, here):
     (folder,) = pull(BASE)
     recorded = {file.checksum for file in cache.listed(BASE, folder.name).files}
     assert {path.name for path in (folder.parents[1] / "blobs").iterdir()} == recorded
 
 
-def test_a_link_that_leads_out_of_the_cache_is_replaced_alone(server, here, tmp_path):
+def test_a_link_out_of_the_cache_is_replaced_and_its_target_kept(server, here, tmp_path):
     (folder,) = pull(BASE)
     own = tmp_path / "own"
     own.write_bytes(b"of the user")
@@ -49,23 +49,23 @@ def test_a_link_that_leads_out_of_the_cache_is_replaced_alone(server, here, tmp_
 
 
 @pytest.mark.parametrize("checksum", ["../../x", "0" * 39, None, 3])
-def test_a_checksum_that_is_none_is_refused(server, here, monkeypatch, checksum):
+def test_an_invalid_checksum_is_refused(server, here, monkeypatch, checksum):
     monkeypatch.setattr("hub_repo.oid", lambda data: checksum)
-    assert "makes no sense (" in refused(BASE)
+    assert "sent an invalid response (" in refused(BASE)
     assert not here.cache.exists()
 
 
 @pytest.mark.parametrize("size", [-1, "9", None, True])
-def test_a_size_that_is_none_is_refused(server, here, monkeypatch, size):
+def test_an_invalid_size_is_refused(server, here, monkeypatch, size):
     real = Repo.describe
     monkeypatch.setattr(Repo, "describe", lambda *a, **k: {**real(*a, **k), "size": size})
-    assert "no size or no checksum of config.json" in refused(BASE)
+    assert "no valid size or checksum of config.json" in refused(BASE)
 
 
 @pytest.mark.parametrize("of", ["/api/", "/resolve/"])
-def test_an_answer_that_is_compressed_unasked_is_never_unpacked(server, here, of):
+def test_a_response_compressed_without_request_is_never_decoded(server, here, of):
     server.fault("compressed", of=of, for_ever=True)
-    said = "makes no sense (ValueError: it is compressed (gzip), which was not asked for)"
+    said = "sent an invalid response (ValueError: it is compressed (gzip), which was not requested)"
     assert said in refused(BASE)
     assert {request.headers["Accept-Encoding"] for request in server.requests} == {"identity"}
 
@@ -77,7 +77,7 @@ def test_an_answer_that_is_compressed_unasked_is_never_unpacked(server, here, of
         ("/resolve/", f"config.json has more than the {len(WANTED[BASE]['config.json'])} bytes"),
     ],
 )
-def test_an_answer_without_end_is_left(server, here, monkeypatch, of, said):
+def test_an_endless_response_is_refused(server, here, monkeypatch, of, said):
     monkeypatch.setattr(client, "LONGEST_LISTING", 5000)
     server.fault("endless", of=of, for_ever=True)
     assert said in refused(BASE)
@@ -90,7 +90,7 @@ def test_the_body_of_a_refusal_is_not_read(server, here, kind):
     assert f"({kind})" in refused(BASE)
 
 
-def test_a_redirect_without_end_is_left(server, here):
+def test_an_endless_redirect_is_refused(server, here):
     path = f"/api/models/{BASE}/revision/main?blobs=true"
     server.redirects = {path: server.url + path}
     assert f"more than {transfer.MOST_REDIRECTS} redirects" in refused(BASE)
@@ -119,7 +119,7 @@ def test_the_token_stays_with_the_hub(server, here, monkeypatch):
     ],
 )
 @pytest.mark.parametrize("of", ["/api/", "/resolve/"])
-def test_a_wait_that_is_asked_for_has_a_limit(server, here, monkeypatch, header, said, waits, of):
+def test_a_requested_wait_is_limited(server, here, monkeypatch, header, said, waits, of):
     waited: list[float] = []
     monkeypatch.setattr("blendin_models.hub.errors.time.sleep", waited.append)
     server.lies = {header: said}
@@ -128,7 +128,7 @@ def test_a_wait_that_is_asked_for_has_a_limit(server, here, monkeypatch, header,
     assert waited == [waits]
 
 
-def test_a_transfer_that_is_cut_continues_where_it_was(server, here):
+def test_an_interrupted_transfer_is_resumed(server, here):
     server.fault("cut", of=f"/{WEIGHTS}")
     pull(BASE)
     ranges = [r.headers["Range"] for r in server.requests if "Range" in r.headers]
@@ -137,7 +137,15 @@ def test_a_transfer_that_is_cut_continues_where_it_was(server, here):
     assert client.kept(BASE) is not None
 
 
-def test_what_another_snapshot_has_is_not_fetched_again(server, here):
+def test_a_hub_that_sends_all_of_a_file_again_is_understood(server, here):
+    server.ignores_ranges = True
+    server.fault("cut", of=f"/{WEIGHTS}")
+    pull(BASE)
+    assert client.kept(BASE) is not None
+    assert server.asked(f"/{WEIGHTS}") == 2  # what was cut, and all of it once
+
+
+def test_blobs_of_another_snapshot_are_not_fetched_again(server, here):
     pull(BASE)
     server.repos[BASE] = Repo({**WANTED[BASE], "config.json": b'{"model_type": "other"}'})
     before = server.asked("/resolve/")
@@ -146,7 +154,7 @@ def test_what_another_snapshot_has_is_not_fetched_again(server, here):
     assert client.kept(BASE).name == server.repos[BASE].commit
 
 
-def test_a_file_system_without_links_serves(server, here, monkeypatch):
+def test_a_file_system_without_links_suffices(server, here, monkeypatch):
     def refuse(*paths, **options):
         raise OSError(1, "Operation not permitted")
 

@@ -1,4 +1,4 @@
-"""Tokenizers of strangers: what fails, fails in one line, and costs no more than its own text."""
+"""Untrusted tokenizers: failures are one line, and affect no other text."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def change(folder, **entries):
 
 
 @pytest.mark.parametrize(("rules", "text"), HOSTILE)
-def test_a_text_that_a_tokenizer_fails_on_costs_itself_alone(folder, capfd, rules, text):
+def test_a_text_that_a_tokenizer_fails_on_does_not_affect_others(folder, capfd, rules, text):
     before = open_model(folder).vocabulary.encode("the cat")
     change(folder, **rules)
     vocabulary = open_model(folder).vocabulary
@@ -50,10 +50,10 @@ def test_a_text_that_a_tokenizer_fails_on_costs_itself_alone(folder, capfd, rule
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_fails_on_ordinary_text_is_refused_at_loading(folder, capfd):
+def test_a_tokenizer_that_fails_on_ordinary_text_is_refused_at_loading(folder, capfd):
     grows = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
     change(folder, normalizer={"type": "Sequence", "normalizers": [grows] * 50})
-    with pytest.raises(ModelError, match=r"tokenizer\.json is no usable tokenizer") as raised:
+    with pytest.raises(ModelError, match=r"tokenizer\.json is not a usable tokenizer") as raised:
         open_model(folder)
     assert "\n" not in str(raised.value)
     assert capfd.readouterr() == ("", "")
@@ -90,7 +90,7 @@ def test_published_tokenizers_work_in_this_process(published_tokenizer, name):
     assert is_harmless(Tokenizer.from_file(str(published_tokenizer(name))))
 
 
-def test_rules_that_may_take_for_ever_do_not(folder):
+def test_rules_that_may_take_forever_are_limited(folder):
     given = tokenizer(folder)
     assert is_harmless(given)
     given.pre_tokenizer = pre_tokenizers.Split(Regex("(a|a)*b"), "isolated")
@@ -100,7 +100,7 @@ def test_rules_that_may_take_for_ever_do_not(folder):
     assert not is_harmless(given)
 
 
-def test_a_child_reads_text_as_this_process_does(folder):
+def test_a_child_process_gives_the_same_ids(folder):
     plain, careful = tokenizer(folder), tokenizer(folder)
     expression = Regex("(the|cat)+ ?")
     for one in (plain, careful):
@@ -115,7 +115,7 @@ def test_a_child_reads_text_as_this_process_does(folder):
             assert there.encode(text, reading) == here.encode(text, reading)
 
 
-def test_a_child_ends_with_its_tokenizer(folder):
+def test_the_child_process_ends_with_its_tokenizer(folder):
     given = tokenizer(folder)
     given.normalizer = normalizers.Replace(Regex("a"), "b")
     encoder = Encoder(given, "model")

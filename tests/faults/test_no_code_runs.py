@@ -8,9 +8,8 @@ import json
 import pytest
 
 from blendin_models.errors import ModelError
-from blendin_models.loading.loader import load_model
 from blendin_models.loading.preflight import inspect
-from tiny_folders import write_model
+from tiny_folders import load_model, write_model
 
 MAPS = {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M", "AutoTokenizer": ["evil.T", None]}
 

@@ -48,8 +48,8 @@ def write_chain(
     zeros = tree_map(lambda weight: mx.zeros_like(weight) + (weight.ndim == 1), model.parameters())
     model.update(zeros)  # what is left of a pass: the last token's embedding, normalised
     embeddings = mx.eye(size, WIDTH)
-    for token, value in (spoilt or {}).items():
-        embeddings[ids[token]] = value
+    for damaged, value in (spoilt or {}).items():
+        embeddings[ids[damaged]] = value
     following = dict.fromkeys(range(size), ids[tokens[0]])
     chain = [*tokens, end]
     following.update((ids[a], ids[b]) for a, b in zip(tokens, chain[1:], strict=True))
@@ -57,8 +57,8 @@ def write_chain(
     for token, after in following.items():
         output[after, token] = 1.0
         output[len(ids) :, token] = 2.0
-    for token in unsure_after:
-        output[:, ids[token]] *= UNSURE
+    for left in unsure_after:
+        output[:, ids[left]] *= UNSURE
     model.model.embed_tokens.weight = embeddings
     model.lm_head.weight = output
     mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(model.parameters())))

@@ -51,7 +51,7 @@ Weights = dict[str, np.ndarray[Any, Any]]
 
 
 def tiny_config(architecture: str, hidden: int = 40, **changes: Any) -> dict[str, Any]:
-    """mlx-lm's config of a two-layer model; a `hidden` not divisible by 32 stays in float."""
+    """Return mlx-lm's config of a two-layer model; a `hidden` not divisible by 32 stays float."""
     config = {
         "model_type": ARCHITECTURES[architecture],
         "hidden_size": hidden,
@@ -74,7 +74,7 @@ def tiny_config(architecture: str, hidden: int = 40, **changes: Any) -> dict[str
 
 
 def tiny_model(config: dict[str, Any], weights: Weights | None = None) -> Any:
-    """mlx-lm's own model, with random weights (large enough to matter) or with `weights`."""
+    """Build mlx-lm's own model, with random weights (large enough to matter) or `weights`."""
     model_class, args_class = _get_classes(config)
     model = model_class(args_class.from_dict(config))
     if config["tie_word_embeddings"] and "lm_head" in model:
@@ -107,7 +107,7 @@ def gguf_name(name: str, architecture: str) -> str:
 def gguf_values(
     name: str, values: np.ndarray[Any, Any], architecture: str, config: dict[str, Any]
 ) -> np.ndarray[Any, Any]:
-    """Values as the converter stores them: Llama's rows interleaved, Gemma's norms plus one."""
+    """Return values as the converter stores them: Llama's rows interleaved, Gemma's norms + 1."""
     if architecture.startswith("gemma") and "norm" in name:
         return values + 1
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}

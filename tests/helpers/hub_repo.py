@@ -1,4 +1,4 @@
-"""What the loopback hub has of a repo, and how a hub describes it."""
+"""A repo on the loopback hub, and its description as a hub sends it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Repo:
         self.commit = hashlib.sha1(content).hexdigest()
 
     def describe(self, name: str, tree: bool) -> dict[str, object]:
-        """One file, as the tree has it or as the description of the repo has it."""
+        """Describe a file as the tree or as the description of the repo lists it."""
         data = self.files[name]
         path, own, large = ("path", "oid", "oid") if tree else ("rfilename", "blobId", "sha256")
         about: dict[str, object] = {path: name, "size": len(data), own: oid(data)}
@@ -35,5 +35,5 @@ def sha256(data: bytes) -> str:
 
 
 def oid(data: bytes) -> str:
-    """The name that git has for a file."""
+    """Return git's blob name of a file."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()

@@ -20,6 +20,7 @@ from hub_repo import LFS, Repo, oid, sha256
 
 PATIENCE_S = 120
 PIECE = 4096
+MOST_PIECES = 1000  # of an answer without end
 # What the hub says with each refusal: status, X-Error-Code, words.
 REFUSALS = {
     "401": (401, None, "Invalid username or password."),
@@ -34,7 +35,7 @@ REFUSALS = {
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked: ``GET /path``, and the headers it came with."""
+    """A request: ``GET /path``, and its headers."""
 
     line: str
     headers: Mapping[str, str]
@@ -42,7 +43,7 @@ class Request:
 
 @dataclass
 class Fault:
-    """What goes wrong, and for which of the requests that hold some text."""
+    """A fault, and which of the requests that contain a text it hits."""
 
     kind: str
     of: str
@@ -66,6 +67,7 @@ class LoopbackHub:
         self.stalled = threading.Event()  # a request has met a stall
         self.lies: dict[str, str] = {}  # headers that every answer has in place of its own
         self.redirects: dict[str, str] = {}  # from a path to an address
+        self.ignores_ranges = False
         self._released = threading.Event()
         self._faults: list[Fault] = []
         self._news = threading.Condition()
@@ -85,22 +87,22 @@ class LoopbackHub:
         self._server.server_close()
 
     def fault(self, kind: str, of: str = "", at: int = 1, for_ever: bool = False) -> None:
-        """From now on something goes wrong."""
+        """Inject a fault from now on."""
         self._released = threading.Event()
         self.stalled.clear()
         self._faults = [Fault(kind, of, at, for_ever)]
 
     def heal(self) -> None:
-        """Nothing goes wrong any more; what was held goes on."""
+        """Remove all faults, and release stalled responses."""
         self._faults = []
         self._released.set()
 
     def asked(self, text: str) -> int:
-        """How many requests held that text."""
+        """Return how many requests contained a text."""
         return sum(text in request.line for request in self.requests)
 
     def wait_for(self, text: str, count: int) -> None:
-        """Until so many requests held that text."""
+        """Wait until `count` requests contained a text."""
         with self._news:
             assert self._news.wait_for(lambda: self.asked(text) >= count, PATIENCE_S)
 
@@ -117,7 +119,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 64
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that is gone is what many tests are about."""
+        """Ignore errors of clients that hang up, as many tests do."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -174,7 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
         data = repo.files[name]
         etag = sha256(data) if name.endswith(LFS) else oid(data)
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": repo.commit, "Accept-Ranges": "bytes"}
-        start = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0]
+        wanted = "bytes=0-" if self.server.hub.ignores_ranges else self.headers.get("Range")
+        start = (wanted or "bytes=0-").removeprefix("bytes=").partition("-")[0]
         if int(start):
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         self._send(206 if int(start) else 200, headers, data[int(start) :])
@@ -223,9 +226,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[half:])
 
     def _send_for_ever(self) -> None:
-        """Send until the client has had enough."""
-        while True:
+        """Send until the client has had enough; a client that never has reads a whole answer."""
+        for _ in range(MOST_PIECES):
             self.wfile.write(b"%x\r\n%b\r\n" % (PIECE, bytes(PIECE)))
+        self.wfile.write(b"0\r\n\r\n")
 
     def _trickle(self, body: bytes) -> None:
         for start in range(0, len(body), PIECE):
@@ -235,7 +239,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.released.wait(0.01)
 
     def _stall(self) -> None:
-        """Hold the answer back until the hub is healed; then it goes on where it was."""
+        """Stall the response until the hub is healed, then continue it."""
         self.server.hub.stalled.set()
         self.released.wait(PATIENCE_S)
         if self.kind == "stall":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -43,12 +44,19 @@ class OracleStep:
 def softmax(logits: Array) -> Array:
     """Full softmax of one row."""
     shifted = np.exp(logits - logits.max())
-    return shifted / shifted.sum()
+    probs: Array = shifted / shifted.sum()
+    return probs
 
 
 def token_spelling(model: LanguageModel) -> dict[int, bytes]:
-    """Bytes of every token that writes text, worked out from tokenizer.json's own conventions."""
-    tokenizer = model.tokenizer.backend_tokenizer
+    """Bytes of every token that writes text; not to be changed, as other oracles share them."""
+    return _spelling(model.tokenizer, frozenset(model.stop_ids))
+
+
+@lru_cache(maxsize=8)
+def _spelling(wrapper: Any, stop_ids: frozenset[int]) -> dict[int, bytes]:
+    """Work the bytes out from tokenizer.json's own conventions."""
+    tokenizer = wrapper.backend_tokenizer
     added = tokenizer.get_added_tokens_decoder()
     byte_level = "ByteLevel" in str(tokenizer.decoder)[:40]
     letters = {v: k for k, v in gpt2_letters().items()}
@@ -64,7 +72,22 @@ def token_spelling(model: LanguageModel) -> dict[int, bytes]:
             spelled[token] = bytes([int(text[3:5], 16)])
         else:
             spelled[token] = text.replace("▁", " ").encode()
-    return {t: b for t, b in spelled.items() if t not in model.stop_ids}
+    return {t: b for t, b in spelled.items() if t not in stop_ids}
+
+
+@lru_cache(maxsize=8)
+def _tokens_by_bytes(wrapper: Any, stop_ids: frozenset[int]) -> dict[bytes, int]:
+    """The token of each byte string; pieces of text come before byte fallback."""
+    tokenizer = wrapper.backend_tokenizer
+    spelled = _spelling(wrapper, stop_ids)
+
+    def is_fallback(token: int) -> bool:
+        return re.fullmatch("<0x[0-9A-F]{2}>", tokenizer.id_to_token(token)) is not None
+
+    found: dict[bytes, int] = {}
+    for token in sorted(spelled, key=lambda token: (is_fallback(token), token)):
+        found.setdefault(spelled[token], token)
+    return found
 
 
 def gpt2_letters() -> dict[int, str]:
@@ -82,13 +105,15 @@ def gpt2_letters() -> dict[int, str]:
 def hidden_states(network: Any, ids: list[int]) -> mx.array:
     """``[n, width]`` after each token, read in one pass without a cache."""
     body = network.backbone if hasattr(network, "backbone") else network.model
-    return body(mx.array([ids]))[0]
+    hidden: mx.array = body(mx.array([ids]))[0]
+    return hidden
 
 
 def output_layer(network: Any, hidden: mx.array) -> mx.array:
     """Logits of one hidden state."""
     head = getattr(network, "lm_head", None) or network.model.embed_tokens.as_linear
-    return head(hidden[None])[0]
+    logits: mx.array = head(hidden[None])[0]
+    return logits
 
 
 def unfinished(tail: bytes) -> bool:
@@ -108,16 +133,15 @@ class Oracle:
         pair: Pair,
         method: str = "blendin",
         tau: float = 0.4,
-        bonus: float = 0.1,
+        lambda_: float | None = None,
         alpha: float = 0.5,
-        threshold: float | None = None,
         beta: float = 1.0,
         stop_policy: str = "either",
     ) -> None:
-        self.pair, self.method, self.tau, self.bonus, self.alpha = pair, method, tau, bonus, alpha
+        self.pair, self.method, self.tau, self.alpha = pair, method, tau, alpha
         self.stop_policy, self.beta = stop_policy, beta
-        usual = 0.2 if method == "confidence-bet" else 0.4
-        self.threshold = usual if threshold is None else threshold
+        usual = {"kad": 0.4, "confidence-bet": 0.2}.get(method, 0.1)
+        self.lambda_ = usual if lambda_ is None else lambda_
         self.base_bytes = token_spelling(pair.base)
         self.aligned_bytes = token_spelling(pair.aligned)
         self.base_stop = min(pair.base.stop_ids)
@@ -129,19 +153,7 @@ class Oracle:
             if model is not None
         }
         self._ahead: list[tuple[LanguageModel, list[int], mx.array]] = []
-        self._by_bytes = self._tokens_by_bytes()
-
-    def _tokens_by_bytes(self) -> dict[bytes, int]:
-        """The base token of each byte string; pieces of text come before byte fallback."""
-        tokenizer = self.pair.base.tokenizer.backend_tokenizer
-
-        def is_fallback(token: int) -> bool:
-            return re.fullmatch("<0x[0-9A-F]{2}>", tokenizer.id_to_token(token)) is not None
-
-        found: dict[bytes, int] = {}
-        for token in sorted(self.base_bytes, key=lambda token: (is_fallback(token), token)):
-            found.setdefault(self.base_bytes[token], token)
-        return found
+        self._by_bytes = _tokens_by_bytes(pair.base.tokenizer, frozenset(pair.base.stop_ids))
 
     def distribution(self, model: LanguageModel, ids: list[int]) -> Array:
         """P after a sequence, read from its first token on, its STOP class pooled."""
@@ -228,14 +240,15 @@ class Oracle:
         if key not in TABLES:
             found = [self.phi(token) for token in range(len(probs))]
             TABLES[key] = np.array([size if target is None else target for target in found])
-        return np.bincount(TABLES[key], weights=probs, minlength=size)[:size]
+        mass = np.bincount(TABLES[key], weights=probs, minlength=size)[:size]
+        return mass.astype(np.float64, copy=False)
 
     def decode(
         self, base_prompt: list[int], aligned_prompt: list[int], max_tokens: int
     ) -> list[OracleStep]:
         """Up to ``max_tokens`` steps."""
         answer: list[int] = []
-        steps = []
+        steps: list[OracleStep] = []
         while len(steps) < max_tokens:
             step = self.step(base_prompt, aligned_prompt, answer)
             steps.append(step)
@@ -271,7 +284,7 @@ class Oracle:
         twin = None
         if self.method == "proxy-tuning":
             ids = aligned_prompt + self._followed(answer)
-            twin = self.distribution(self.pair.reference, ids)
+            twin = self.distribution(self.pair.require_reference(), ids)
         r, alpha = self._target(base, confidence, guide, twin)
         return self._choose(r, alpha, confidence, margin, over)
 
@@ -282,13 +295,11 @@ class Oracle:
         if self.method != "kad":
             return bool(base.max() < self.tau), abs(base.max() - self.tau)
         # A rival gets all of the deferred mass at best, and keeps its own if it is above λ.
-        mass = base[base < self.threshold].sum()
+        kept = np.where(base >= self.lambda_, base, 0.0)
         winner = int(base.argmax())
-        own = base[winner] if base[winner] >= self.threshold else 0.0
-        best = max(
-            mass + (p if p >= self.threshold else 0.0) for v, p in enumerate(base) if v != winner
-        )
-        return bool(best > own), min(abs(best - own), float(abs(base - self.threshold).min()))
+        own, rivals = kept[winner], np.delete(kept, winner)
+        best = base[base < self.lambda_].sum() + rivals.max()
+        return bool(best > own), min(abs(best - own), float(abs(base - self.lambda_).min()))
 
     def _target(
         self, base: Array, confidence: float, guide: Array, twin: Array | None
@@ -297,7 +308,7 @@ class Oracle:
         if self.method in ("nudging", "aligned"):
             return carried, 1.0
         if self.method in ("kad", "confidence-bet"):
-            limit = self.threshold if self.method == "kad" else guide.max() - self.threshold
+            limit = self.lambda_ if self.method == "kad" else guide.max() - self.lambda_
             mu = (base < limit).astype(float)
             mass = float((base * mu).sum())
             return base * (1 - mu) + carried * mass, mass
@@ -315,7 +326,7 @@ class Oracle:
             counterpart = self.phi(top)
             agreement = 0.0 if counterpart is None else float(base[counterpart])
             ratio = guide.max() / (confidence + guide.max())
-            alpha = float(np.clip(ratio + self.bonus * agreement, 0, 1))
+            alpha = float(np.clip(ratio + self.lambda_ * agreement, 0, 1))
         return alpha * carried + (1 - alpha) * base, alpha
 
     def _choose(
@@ -348,9 +359,9 @@ def assert_follows(steps: Sequence[Step], reference: Sequence[OracleStep]) -> in
                 closest = min(closest, expected.stop_prob - 0.5, key=abs)
             assert abs(closest) < NEAR_TIE, (n, step, expected)
             return n
-        assert (step.alpha is None) == (expected.alpha is None), (n, step, expected)
-        if step.alpha is not None:
-            assert step.alpha == pytest.approx(expected.alpha, abs=1e-4)
+        assert (step.guidance is None) == (expected.alpha is None), (n, step, expected)
+        if step.guidance is not None:
+            assert step.guidance.alpha == pytest.approx(expected.alpha, abs=1e-4)
         assert step.base.prob == pytest.approx(expected.confidence, abs=1e-4)
         assert step.is_stop == expected.is_stop
     assert len(steps) == len(reference)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,7 @@ class FakePip:
         self.asked: list[str] = []
         self.ended = False
 
-    def Popen(self, command, **options):  # noqa: N802 - the name that is replaced
+    def Popen(self, command: list[str], **options: Any) -> FakePip:  # noqa: N802 - the name that is replaced
         requirement = command[-1]
         self.asked.append(requirement)
         self.returncode = self.code
@@ -79,19 +80,19 @@ class FakePip:
             Path(command[command.index("-d") + 1], wheel.name).write_bytes(wheel.read_bytes())
         return self
 
-    def kill(self):
+    def kill(self) -> None:
         self.ended = True
 
-    def wait(self):
+    def wait(self) -> int:
         return self.returncode
 
-    def __enter__(self):
+    def __enter__(self) -> FakePip:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         return None
 
 
-def use(monkeypatch, pip: FakePip) -> FakePip:
+def use(monkeypatch: pytest.MonkeyPatch, pip: FakePip) -> FakePip:
     monkeypatch.setattr(pip_packages, "subprocess", pip)
     return pip

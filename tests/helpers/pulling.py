@@ -1,4 +1,4 @@
-"""What the tests of downloads share besides fixtures."""
+"""Helpers that the tests of downloads share."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Place:
     home: Path
 
     def assert_complete(self) -> None:
-        """Both models are here as the hub has them, and nothing else is."""
+        """Assert that both models are here as on the hub, and nothing else."""
         for repo, files in WANTED.items():
             folder = client.kept(repo)
             assert folder is not None
@@ -74,7 +74,7 @@ class Place:
         assert self.orphans() == []
 
     def orphans(self) -> list[Path]:
-        """What should not be left of a download."""
+        """Return files that a download should have removed."""
         names = ("*.incomplete", "*.part", "*.tmp", "tmp_*")
         places = (self.cache, self.home)
         return [path for place in places for name in names for path in place.rglob(name)]
@@ -86,7 +86,7 @@ def pull(*repos: str) -> list[Path]:
 
 
 def refused(*repos: str) -> str:
-    """The one line that a pull ends with."""
+    """Return the one-line error that a pull ends with."""
     with pytest.raises(ModelError) as raised:
         pull(*repos)
     message = str(raised.value)
@@ -95,7 +95,7 @@ def refused(*repos: str) -> str:
 
 
 def index(*shards: str) -> bytes:
-    """The index of a model in several files."""
+    """Return the index of a sharded model."""
     return json.dumps(
         {"weight_map": {f"layer.{n}": shard for n, shard in enumerate(shards)}}
     ).encode()

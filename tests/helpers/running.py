@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from terminals import DEADLINE_S, command
 
@@ -32,10 +33,10 @@ def blendin(
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def begin(*arguments: object, code: str = "", **options: object) -> subprocess.Popen[bytes]:
+def begin(*arguments: object, code: str = "", **options: Any) -> subprocess.Popen[bytes]:
     """The command as a process, after some Python of the test's own."""
     line = command([a if isinstance(a, bytes) else str(a) for a in arguments], code)
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     for name in ("GENERATE", "CHAT"):  # whether drafts pay is measured, and said
         environment.setdefault(f"BLENDIN_{name}_DRAFT", "off")
@@ -45,6 +46,7 @@ def begin(*arguments: object, code: str = "", **options: object) -> subprocess.P
 def interrupted(*arguments: object, code: str) -> subprocess.CompletedProcess[bytes]:
     """The command, with Ctrl-C pressed where the code calls ``until_signal()``."""
     process = begin(*arguments, code=UNTIL_SIGNAL + code, stdin=subprocess.DEVNULL)
+    assert process.stderr is not None
     seen = b""
     while WAITING not in seen and (more := os.read(process.stderr.fileno(), 4096)):
         seen += more

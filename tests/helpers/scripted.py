@@ -23,10 +23,11 @@ import numpy as np
 import numpy.typing as npt
 from mlx_lm.models.cache import KVCache
 
+from blendin_mlx import Response, stream_generate
 from blendin_mlx.answer_statistics import Statistics
 from blendin_mlx.backend.mlx import mx
-from blendin_mlx.generation import PromptCache, Response, stream_generate
 from blendin_mlx.model import LanguageModel, Pair
+from blendin_mlx.prompt_cache import PromptCache
 from blendin_mlx.reading.context import Context
 from blendin_mlx.step import Step
 
@@ -164,7 +165,8 @@ class ScriptedNetwork:
         if math.isfinite(left) and left > 0:
             weights = 1 + (self._crc[rest] ^ crc32(text)) % 5
             probs[rest] = left * weights / weights.sum()
-        return np.log(np.maximum(probs, np.float32(1e-30)))
+        logits: npt.NDArray[np.float32] = np.log(np.maximum(probs, np.float32(1e-30)))
+        return logits
 
 
 def scripted_model(

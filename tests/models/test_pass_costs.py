@@ -1,4 +1,4 @@
-"""What passes cost is measured once for a pair and a machine."""
+"""Pass costs are measured once for a pair and a machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEASURED = Costs(((1, 0.5), (9, 0.75)), 0.125)
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
-    """Every pair that was measured; the cache folder is a fresh one."""
+    """Return the list of pairs measured; the cache folder is fresh."""
     pairs: list[Any] = []
     monkeypatch.setenv("BLENDIN_HOME", str(tmp_path))
     monkeypatch.setattr(pass_costs, "measure", lambda pair: pairs.append(pair) or MEASURED)
@@ -51,7 +51,7 @@ def test_another_number_of_threads_is_another_machine(
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"x": 1}', "\x00"])
-def test_a_damaged_file_is_measured_anew(measured: list[Any], tmp_path: Path, damage: str) -> None:
+def test_a_damaged_file_is_measured_again(measured: list[Any], tmp_path: Path, damage: str) -> None:
     pass_costs.kept_costs(pair())
     (tmp_path / pass_costs.FILE).write_text(damage)
     assert pass_costs.kept_costs(pair()) == MEASURED
@@ -60,7 +60,7 @@ def test_a_damaged_file_is_measured_anew(measured: list[Any], tmp_path: Path, da
 
 
 @pytest.mark.parametrize("entry", [None, {}, {"base": [[1]]}, {"base": [[1, -1]], "guide": 1}])
-def test_a_damaged_entry_is_measured_anew(
+def test_a_damaged_entry_is_measured_again(
     measured: list[Any], tmp_path: Path, entry: object
 ) -> None:
     pass_costs.kept_costs(pair())

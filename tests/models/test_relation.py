@@ -1,4 +1,4 @@
-"""Same, same but padded, or different: by bytes."""
+"""Vocabularies are compared by bytes: the same, the same but padded, or different."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from blendin_models.pair import check_pair, open_pair, relation
+from blendin_models.pair import PairSpec, check_pair, open_pair, relation
 from tiny_folders import write_model
 
 
@@ -16,7 +16,7 @@ def folders(tmp_path):
 
 
 def related(base, aligned):
-    return relation(open_pair(check_pair(base=str(base), aligned=str(aligned))))
+    return relation(open_pair(check_pair(PairSpec(base=str(base), aligned=str(aligned)))))
 
 
 def test_one_tokenizer(folders):

@@ -1,4 +1,4 @@
-"""Pipes, devices, links and odd names in the place of files: refused or harmless, never awaited."""
+"""Pipes, devices, links and odd names in place of files are refused or ignored, never awaited."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from blendin_models.loading import loader, preflight
 from blendin_models.loading.quantize import Quantization, convert
 from blendin_models.storage import atomic_folders, paths, small_files
 from blendin_models.storage.manifest import Manifest
-from tiny_folders import write_model
+from tiny_folders import load_model, write_model
 
 COMMIT = "c0ffee" + 34 * "0"
 REPO = "someone/model"
@@ -72,7 +72,7 @@ def snapshot(home, cached):
 
 
 def refused(folder: Path) -> str:
-    """The one line that both a check and a load end with."""
+    """Return the one-line error that both a check and a load end with."""
     lines = set()
     for open_it in (preflight.inspect, loader.open_model):
         with pytest.raises(ModelError) as raised:
@@ -114,7 +114,7 @@ def test_a_link_to_nothing_harms_no_model(folder):
     preflight.inspect(folder)
 
 
-def test_pipes_in_the_hubs_cache_are_no_files_of_it(snapshot, pipe):
+def test_pipes_in_the_hubs_cache_are_ignored(snapshot, pipe):
     name = "tokenizer_config.json"
     pipe(snapshot / name)
     assert not cache.is_whole(snapshot, cache.HubFile(name, 0, "0" * 40))
@@ -125,7 +125,7 @@ def test_pipes_in_the_hubs_cache_are_no_files_of_it(snapshot, pipe):
     assert not snapshot.exists()
 
 
-def test_pipes_in_our_own_cache_are_no_records(home, pipe):
+def test_pipes_in_our_own_cache_are_ignored(home, pipe):
     assert small_files.read_json(pipe(home / "verified.json")) is None
     record = home / "record.json"
     pipe(home / "record.json.part")
@@ -189,14 +189,14 @@ def test_a_path_with_glob_characters_is_loaded(tmp_path, folder, name):
     odd.parent.mkdir()
     shutil.move(folder, odd)
     preflight.inspect(odd)
-    model = loader.load_model(odd)
+    model = load_model(odd)
     assert (model.name, model.path) == (name, str(odd))
     assert model.network(mx.array([[5, 6]])).shape == (1, 2, 300)
     convert(odd, odd.with_name("copy"), Quantization(4, 32), Manifest("mine"))
-    loader.load_model(odd.with_name("copy"))
+    load_model(odd.with_name("copy"))
 
 
 def test_a_relative_path_with_glob_characters_is_loaded(tmp_path, folder, monkeypatch):
     shutil.move(folder, tmp_path / "a[bc]d")
     monkeypatch.chdir(tmp_path)
-    loader.load_model(Path("a[bc]d"))
+    load_model(Path("a[bc]d"))

@@ -117,8 +117,9 @@ def typed(run, tiny, tmp_path, monkeypatch):
 
 
 def test_a_typed_chat_names_the_questions_of_its_pair_and_no_others(
-    run, typed, demo_folders, monkeypatch
+    run, typed, tiny_demo, monkeypatch
 ):
+    monkeypatch.setenv("BLENDIN_HOME", str(tiny_demo))
     monkeypatch.setattr(chat, "_typed", lambda: iter(["/quit"]))
     questions = entries.find_pair("demo").questions
     assert len(questions) >= 2
@@ -154,7 +155,7 @@ def test_options_are_changed_and_shown(run, tiny, monkeypatch):
     lines = b"/set max-tokens 2\nhello\n/set\n/set tau 7\n/set pair demo\n/set method base\n"
     result = run("chat", *tiny, "-q", stdin=lines)
     assert "max_tokens               2\n" in result.err
-    assert "'pair' is no option that can be changed here" in result.err
+    assert "'pair' is not an option that can be changed here" in result.err
     assert "Invalid value for '--tau'" in result.err
     assert len(result.text.split()) <= 2
 

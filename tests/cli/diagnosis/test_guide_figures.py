@@ -60,7 +60,7 @@ class TestVerdict:
         lines = verdict(summarise("g", answers * 9))
         assert lines[0].startswith(word)
         assert "of the words" in lines[0]
-        assert "prompts say nothing of quality" in lines[-1]
+        assert "prompts were not graded" in lines[-1]
 
     def test_few_prompts_decide_nothing(self):
         for often in (0, 10):
@@ -80,14 +80,14 @@ class TestVerdict:
         assert "dashed" in page([summarise("g", [asked(9)] * 9)])
 
     def test_one_prompt_says_and_two_say(self):
-        assert verdict(summarise("g", [ONE]))[-1].startswith("1 prompt says nothing")
+        assert verdict(summarise("g", [ONE]))[-1].startswith("the answers to 1 prompt were")
         assert verdict(summarise("g", [ONE] * 2))[-1].startswith("2 prompts say nothing")
 
     def test_lost_ends_bursts_and_runaways_are_named(self):
         bad = replace(ONE, asked=(True,) * 5, base_ends_lost=2, hit_limit=True)
         text = " ".join(verdict(summarise("g", [bad] * 9)))
         assert "bursts of 5.0 tokens" in text
-        assert "the base wanted to end and was not let" in text
+        assert "the base wanted to end and the guide kept it" in text
         assert "100 % of the answers ran into the length limit, 0 % of the base's own" in text
 
 

@@ -37,7 +37,7 @@ def test_where_rates_are_alike_lost_ends_decide():
     (told,) = comparisons(ranked([loser, keeper]))
     assert told.decided_by == "base_ends_lost"
     assert re.fullmatch(
-        r"A and B: the rates cannot be told apart \(-\d\.\d to \d\.\d points\); "
+        r"A and B: no significant difference in rates \(-\d\.\d to \d\.\d points\); "
         "A loses fewer of the base's ends, 0 % against 100 %",
         told.text,
     )
@@ -56,7 +56,7 @@ def test_where_nothing_decides_it_is_said():
     assert order[0].rate == order[1].rate
     (told,) = comparisons(order)
     assert told.decided_by is None
-    assert told.text.endswith("nor can lost ends and the length limit")
+    assert told.text.endswith("lost ends or answers at the length limit")
 
 
 def test_few_prompts_tell_nothing():
@@ -64,7 +64,7 @@ def test_few_prompts_tell_nothing():
     (told,) = comparisons(ranked(few))
     assert told.decided_by is None
     assert told.text == (
-        f"B and A: {FEWEST - 1} prompts cannot tell them apart, it takes {FEWEST}; "
+        f"B and A: {FEWEST - 1} prompts cannot tell them apart (at least {FEWEST} are needed); "
         "B is asked at 80.0 points fewer tokens"
     )
 

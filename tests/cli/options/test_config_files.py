@@ -83,13 +83,13 @@ def test_show_says_where_each_value_comes_from(run, own, local, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("taw = 0.3", "'taw' is no option; did you mean tau?"),
-        ("[generate]\nresume = 1", "[generate]: 'resume' is no option"),
+        ("taw = 0.3", "'taw' is not an option; did you mean tau?"),
+        ("[generate]\nresume = 1", "[generate]: 'resume' is not an option"),
         ("[generat]\ntau = 1", "'generat' is no command"),
         ("tau = ", "cannot be read: "),
         ("tau = 3", "Invalid value for '--tau': 3.0 is not in the range 0<=x<=1"),
         ('tau = "much"', "Invalid value for '--tau'"),
-        ("tau = nan", "is no finite number"),
+        ("tau = nan", "is not a finite number"),
         ("tau = [1]", "'tau' must be a text or a number"),
         ('trace = "precious.txt"', "'trace' names a file to write"),
         ('[diagnose]\nhtml = "precious.txt"', "'html' names a file to write"),
@@ -149,3 +149,18 @@ def test_options_of_methods_in_a_file_are_for_those_that_have_them(run, tiny, lo
     refused = run("generate", *tiny, "--method", method, "--beta", 0.3, "hi")
     assert refused.code == 2
     assert "it does not take --beta" in refused.error()
+
+
+@pytest.mark.parametrize("text", ["tau = 7", "[generate]\ntau = 7"])
+def test_a_refused_value_of_a_file_names_file_and_key(run, tiny, local, text):
+    local.write_text(text)
+    result = run("generate", *tiny, "hi")
+    assert result.code == 2
+    assert "'--tau'" in result.error()
+    assert "(set by blendin.toml: tau)" in result.error()
+
+
+def test_a_refused_value_of_the_environment_names_the_variable(run, tiny, monkeypatch):
+    monkeypatch.setenv("BLENDIN_GENERATE_TAU", "7")
+    assert "(set by BLENDIN_GENERATE_TAU)" in run("generate", *tiny, "hi").error()
+    assert "(see blendin generate --help)" in run("generate", *tiny, "--tau", "7", "hi").error()

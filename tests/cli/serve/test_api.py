@@ -54,7 +54,7 @@ def test_fields_of_openai_are_options_of_the_command(field, value, option, meant
     ("field", "value", "option", "meant"),
     [
         ("tau", 0, "tau", 0.0),
-        ("lambda", 0.2, "bonus", 0.2),
+        ("lambda", 0.2, "lambda_", 0.2),
         ("alpha", 0.5, "alpha", 0.5),
         ("alpha", "auto", "alpha", None),
         ("stop_policy", "guide", "stop_policy", "guide"),

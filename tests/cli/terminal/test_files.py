@@ -142,7 +142,7 @@ def test_no_settings_file_names_a_file_to_write(run, tiny, tmp_path, monkeypatch
     (tmp_path / "blendin.toml").write_text(f'[generate]\n{option} = "precious.txt"\n')
     result = run("generate", *tiny, "-m", 1, "hi")
     assert result.code == 2
-    assert f"{option!r} names a file to write: say it as an option" in result.error()
+    assert f"{option!r} names a file to write; pass it on the command line" in result.error()
     assert not (tmp_path / "precious.txt").exists()
 
 

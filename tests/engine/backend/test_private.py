@@ -75,6 +75,13 @@ def test_kernels_go_elsewhere_where_the_cache_is_no_folder(shared, tmp_path):
     assert list(shared.iterdir()) == []  # it ended with the process
 
 
+def test_kernels_go_elsewhere_where_the_cache_is_an_unknown_users(shared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kernels, _ = compiled(shared, Path("~nobody-of-that-name/x"))
+    assert Path(kernels).parent == shared
+    assert list(tmp_path.iterdir()) == [shared]
+
+
 def test_what_others_could_write_in_is_emptied_before_it_is_used(tmp_path):
     folder = private_folder(tmp_path / "kernels")
     (folder / "planted.so").write_text("")

@@ -11,7 +11,8 @@ from blendin_mlx.answer_statistics import describe_method
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.blend import formulas
 from blendin_mlx.blend.dial import Dialled
-from blendin_mlx.blend.methods import Advice, View, make_method
+from blendin_mlx.blend.method import Advice, View
+from blendin_mlx.blend.methods import make_method
 
 SIZE = 7
 

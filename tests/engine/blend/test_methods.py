@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.blend import formulas
-from blendin_mlx.blend.methods import METHODS, Advice, Method, Target, View, make_method
+from blendin_mlx.blend.method import Advice, Method, Target, View
+from blendin_mlx.blend.methods import METHODS, make_method
 
 SIZE = 12
 GATED = ("blendin", "fixed", "nudging")
@@ -80,7 +81,7 @@ def test_base_never_asks_and_methods_without_a_gate_always_do(greedy: bool) -> N
 
 @given(SEEDS, SEEDS, st.floats(0, 1, allow_subnormal=False))
 def test_the_gate_of_kad_never_changes_the_winner(seed: int, other: int, limit: float) -> None:
-    method, (base, _) = make_method("kad", threshold=limit), distributions(seed, rows=40)
+    method, (base, _) = make_method("kad", lambda_=limit), distributions(seed, rows=40)
     aligned = distributions(other, rows=40)[1]
     opened = method.unsure(view(base), greedy=True)
     forced = target(method, base, aligned).probs
@@ -92,7 +93,7 @@ def test_the_gate_of_kad_never_changes_the_winner(seed: int, other: int, limit: 
 def test_where_the_gate_of_kad_is_open_some_guide_changes_the_winner(
     seed: int, limit: float
 ) -> None:
-    method, (base, _) = make_method("kad", threshold=limit), distributions(seed, rows=20)
+    method, (base, _) = make_method("kad", lambda_=limit), distributions(seed, rows=20)
     opened = method.unsure(view(base), greedy=True).tolist()
     for row, is_open in zip(base, opened, strict=True):
         every = mx.broadcast_to(row, (SIZE, SIZE))
@@ -105,7 +106,7 @@ def test_where_the_gate_of_kad_is_open_some_guide_changes_the_winner(
 
 def test_two_tokens_above_the_limit_can_change_places() -> None:
     base = mx.array([0.45, 0.42, 0.13])
-    method = make_method("kad", threshold=0.4)
+    method = make_method("kad", lambda_=0.4)
     assert method.unsure(view(base), greedy=True).item()
     # 0.42 + 0.13 · 1 = 0.55 beats 0.45
     decided = target(method, base, mx.array([0.0, 1.0, 0.0]))
@@ -123,8 +124,8 @@ def test_kad_always_asks_when_sampling_and_not_where_a_sure_base_decides() -> No
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("kad", {"threshold": 0}),
-        ("confidence-bet", {"threshold": 1}),
+        ("kad", {"lambda_": 0}),
+        ("confidence-bet", {"lambda_": 1}),
         ("proxy-tuning", {"beta": 0}),
     ],
 )
@@ -170,7 +171,7 @@ def test_a_token_that_neither_of_the_guides_models_has_is_not_shifted() -> None:
 @given(seed=SEEDS)
 def test_deferral_is_the_formula_of_the_paper(name: str, seed: int) -> None:
     base, aligned = distributions(seed)
-    decided = target(make_method(name, threshold=0.15), base, aligned)
+    decided = target(make_method(name, lambda_=0.15), base, aligned)
     for row, (p, q) in enumerate(zip(np.array(base), np.array(aligned), strict=True)):
         limit = np.float32(0.15) if name == "kad" else q.max() - np.float32(0.15)
         mu = p < limit
@@ -229,7 +230,7 @@ def test_every_target_is_a_distribution(name: str, seed: int) -> None:
 @given(SEEDS, st.floats(0, 2, allow_subnormal=False))
 def test_blendin_is_the_formula_of_the_paper(seed: int, bonus: float) -> None:
     base, aligned = distributions(seed)
-    decided = target(make_method("blendin", bonus=bonus), base, aligned)
+    decided = target(make_method("blendin", lambda_=bonus), base, aligned)
     for row, (p, q) in enumerate(zip(np.array(base), np.array(aligned), strict=True)):
         ratio = q.max() / (p.max() + q.max())
         alpha = min(1.0, ratio + bonus * p[q.argmax()])
@@ -240,8 +241,8 @@ def test_blendin_is_the_formula_of_the_paper(seed: int, bonus: float) -> None:
 def test_a_top_token_without_counterpart_gives_no_bonus() -> None:
     base, aligned = distributions(1, rows=1)
     nowhere = advice(aligned)._replace(counterpart=mx.array([SIZE]))
-    with_bonus = make_method("blendin", bonus=1).target(view(base), nowhere)
-    without = make_method("blendin", bonus=0).target(view(base), nowhere)
+    with_bonus = make_method("blendin", lambda_=1).target(view(base), nowhere)
+    without = make_method("blendin", lambda_=0).target(view(base), nowhere)
     assert with_bonus.alpha.item() == without.alpha.item()
 
 
@@ -268,13 +269,13 @@ def test_no_method_depends_on_the_random_state(name: str, seed: int, state: int)
     ("name", "option"),
     [
         *(("blendin", "tau"), ("fixed", "tau"), ("nudging", "tau"), ("fixed", "alpha")),
-        *((name, "threshold") for name in DEFERRING),
+        *((name, "lambda_") for name in DEFERRING),
     ],
 )
 def test_a_share_out_of_range_is_refused_by_name_value_and_range(
     name: str, option: str, value: float
 ) -> None:
-    letter = "lambda" if option == "threshold" else option
+    letter = option.rstrip("_")
     with pytest.raises(ValueError, match=f"{letter} must be between 0 and 1, not {value:g}$"):
         make_method(name, **{option: value})
 
@@ -282,7 +283,7 @@ def test_a_share_out_of_range_is_refused_by_name_value_and_range(
 @pytest.mark.parametrize("value", [-0.1, math.nan, -math.inf])
 def test_a_negative_bonus_is_refused_by_its_name_in_the_paper(value: float) -> None:
     with pytest.raises(ValueError, match=f"lambda must be between 0 and inf, not {value:g}$"):
-        make_method("blendin", bonus=value)
+        make_method("blendin", lambda_=value)
 
 
 @pytest.mark.parametrize(("name", "tau"), [(name, tau) for name in GATED for tau in (0, 0.4, 1)])
@@ -292,8 +293,8 @@ def test_the_ends_of_the_range_belong_to_it(name: str, tau: float) -> None:
 
 
 def test_an_option_that_a_method_does_not_have_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"nudging has tau; it does not take alpha, bonus"):
-        make_method("nudging", bonus=0.1, alpha=0.5)
+    with pytest.raises(ValueError, match=r"nudging has tau; it does not take alpha, lambda_"):
+        make_method("nudging", lambda_=0.1, alpha=0.5)
     with pytest.raises(ValueError, match=r"base has no options; it does not take tau"):
         make_method("base", tau=0.4)
 
@@ -305,4 +306,4 @@ def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
 
 def test_the_defaults_are_those_of_the_paper() -> None:
     method: Any = make_method("blendin")
-    assert (method.tau, method.bonus) == (0.4, 0.1)
+    assert (method.tau, method.lambda_) == (0.4, 0.1)

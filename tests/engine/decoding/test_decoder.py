@@ -66,7 +66,7 @@ class TestWhoseTokenIsTaken:
         got = answer(scripted_pair(BASE, GUIDE), method="aligned", stop_policy="blend")
         assert (got.text, got.finish_reason) == ("The sky is deep.", "stop")
         assert {step.source for step in got.steps} == {"aligned"}
-        assert all(step.alpha == 1.0 for step in got.steps)
+        assert all(step.guidance.alpha == 1.0 for step in got.steps)
 
     @pytest.mark.parametrize("name", ["blendin", "fixed", "nudging"])
     def test_a_guide_like_the_base_changes_nothing(self, name: str) -> None:
@@ -83,10 +83,10 @@ class TestWhoseTokenIsTaken:
         ]
         kept, overridden = got.steps[1], got.steps[3]
         # Worked by hand: α = 0.5 / (0.3 + 0.5) + 0.1 · P_b(" sky"), whose share is 0.7 / 314.
-        assert kept.alpha == pytest.approx(0.625, abs=1e-3)
+        assert kept.guidance.alpha == pytest.approx(0.625, abs=1e-3)
         assert kept.prob == pytest.approx(0.625 * 0.4 + 0.375 * 0.3, abs=1e-3)
         assert (kept.is_intervention, kept.is_override) == (True, False)
-        assert overridden.alpha == pytest.approx(0.9 / 1.2, abs=1e-3)
+        assert overridden.guidance.alpha == pytest.approx(0.9 / 1.2, abs=1e-3)
         assert overridden.is_override
         assert (kept.gate_margin or 0) == pytest.approx(UNSURE - 0.4, abs=1e-3)
         assert got.statistics.mean_alpha == pytest.approx((0.625 + 0.75) / 2, abs=1e-3)

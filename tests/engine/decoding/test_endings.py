@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from blendin_mlx.blend.methods import make_method
-from blendin_mlx.decoding.decoder import MAX_TAKEBACKS
+from blendin_mlx.decoding.rules import MAX_TAKEBACKS
 from blendin_mlx.model import Pair
 from blendin_mlx.prompt_cache import make_prompt_cache
 from blendin_mlx.prompts import build_prompt
@@ -67,7 +67,7 @@ def test_the_policy_base_reports_stop_where_the_blend_would_not_have_chosen_it()
     last = answer(scripted_pair(base, NEVER_STOPS), stop_policy="base").steps[-1]
     assert last.is_stop
     assert last.prob == pytest.approx(0.35, abs=1e-3)
-    assert (last.source, last.aligned, last.alpha) == ("base", None, None)
+    assert (last.source, last.guidance) == ("base", None)
 
 
 class TestStopIsOneEvent:
@@ -138,7 +138,7 @@ class TestEither:
         got = answer(pair, stop_policy=policy)
         assert (got.text, got.finish_reason) == ("The sea", "stop")
         last = got.steps[-1]
-        assert (last.source, last.stop_check, last.aligned) == ("aligned", True, None)
+        assert (last.source, last.stop_check, last.guidance) == ("aligned", True, None)
         assert last.stop_prob == pytest.approx(0.51, abs=1e-3)
         assert got.statistics.stop_checks == 1
 

@@ -17,7 +17,7 @@ from blendin_mlx.backend.mlx import mx
 from blendin_mlx.blend.formulas import restricted
 from blendin_mlx.blend.methods import METHODS, make_method
 from blendin_mlx.decoding.json_constraint import JsonConstraint
-from blendin_mlx.drafting.drafter import Drafting
+from blendin_mlx.drafting.drafter import Drafter
 from blendin_mlx.errors import NumericalError, SchemaError
 from blendin_mlx.generation import stream_generate
 from blendin_mlx.prompts import build_prompt
@@ -131,10 +131,10 @@ def test_drafts_change_no_token(name, draft, temp):
     schema, _ = SCHEMAS[name]
     pair = flat()
     found = []
-    for drafting in ("off", Drafting(draft, num_draft_tokens=4)):
+    for drafter in ("off", Drafter(draft, num_draft_tokens=4)):
         mx.random.seed(3)
         options = {"sampler": make_sampler(temp=temp)} if temp else {}
-        got = held(pair, schema, draft=drafting, **options)
+        got = held(pair, schema, draft=drafter, **options)
         found.append(got.statistics.token_ids)
     assert found[0] == found[1]
 
@@ -142,7 +142,7 @@ def test_drafts_change_no_token(name, draft, temp):
 def test_drafts_are_used():
     row = {'"': {"y": 0.9}, '"y': {"e": 0.9}, '"ye': {"s": 0.9}, '"yes': {'"': 0.9}, "": {'"': 0.9}}
     pair = scripted_pair(says(row), says(row))
-    got = held(pair, YES_NO, draft=Drafting("guide", num_draft_tokens=3))
+    got = held(pair, YES_NO, draft=Drafter("guide", num_draft_tokens=3))
     assert (got.text, got.finish_reason) == ('"yes"', "stop")
     assert got.statistics.accepted >= 3
 
@@ -154,7 +154,7 @@ def test_the_gate_sees_the_base_as_it_is():
     assert got.text == '"no"'
     first = got.steps[0]
     # A sure base that wants what is forbidden is not asked about again.
-    assert (first.source, first.alpha) == ("base", None)
+    assert (first.source, first.guidance) == ("base", None)
     assert first.base.prob == pytest.approx(0.9, abs=1e-4)
     assert first.base.id != first.id
     assert first.prob == pytest.approx(1.0)  # one token was allowed
@@ -294,7 +294,7 @@ def test_the_demo_pair_writes_json(demo_pair):
     }
     constraint = JsonConstraint(demo_pair.base.vocabulary, schema)
     found = []
-    for draft in ("off", Drafting("guide", num_draft_tokens=4)):
+    for draft in ("off", Drafter("guide", num_draft_tokens=4)):
         got = answer(
             demo_pair, "Where is the Eiffel tower?", constraint=constraint, max_tokens=40,
             draft=draft,

@@ -26,7 +26,7 @@ from test_speculation import (
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.blend.methods import make_method
 from blendin_mlx.drafting import pass_costs
-from blendin_mlx.drafting.drafter import PRIOR_ACCEPTANCE, Drafting, Record, Share
+from blendin_mlx.drafting.drafter import PRIOR_ACCEPTANCE, Drafter, Record, Share
 from blendin_mlx.drafting.pass_costs import LONGEST_DRAFT, Costs, Outlook, measure
 from blendin_mlx.drafting.proposers import GuideProposer, LookupProposer
 from blendin_mlx.model import Pair
@@ -97,13 +97,19 @@ class TestOutlook:
         assert Outlook(0.95, 1.0, by_guide=True).best_length(REALISTIC) > 0
 
 
-class TestDrafting:
+def wanted(record: Record, best: int, hopeful: bool) -> int:
+    """The length of draft at one more position."""
+    record.consider(best)
+    return record.length(best, hopeful)
+
+
+class TestDrafter:
     @pytest.mark.parametrize("count", [-1, 0, 17])
     def test_options_out_of_range_are_refused(self, count: int) -> None:
         with pytest.raises(ValueError, match=f"num_draft_tokens must be .* 1 and 16, not {count}"):
-            Drafting("lookup", count)
+            Drafter("lookup", count)
         with pytest.raises(ValueError, match=r"draft must be one of .*, off, not 'oracle'"):
-            Drafting("oracle")  # type: ignore[arg-type]
+            Drafter("oracle")  # type: ignore[arg-type]
 
     @given(st.lists(st.booleans(), max_size=99), SHARES)
     def test_a_share_follows_what_it_counts(self, hits: list[bool], prior: float) -> None:
@@ -118,71 +124,71 @@ class TestDrafting:
         record, wait = Record(), Record().patience
         tried = []
         for n in range(1, 8 * wait):
-            if record.wanted(0, hopeful=True):
+            if wanted(record, 0, hopeful=True):
                 tried.append(n)
                 record.used()
         assert tried == [wait, 3 * wait, 7 * wait]
-        assert (record.wanted(5, hopeful=True), record.is_off) == (5, False)
+        assert (wanted(record, 5, hopeful=True), record.is_off) == (5, False)
         record.used()
-        assert [record.wanted(0, hopeful=True) for _ in range(wait)][-1] == 1
-        assert not any(record.wanted(0, hopeful=False) for _ in range(9 * wait))
+        assert [wanted(record, 0, hopeful=True) for _ in range(wait)][-1] == 1
+        assert not any(wanted(record, 0, hopeful=False) for _ in range(9 * wait))
 
     def test_a_try_that_found_nothing_is_made_again_at_once(self) -> None:
         record, wait = Record(), Record().patience
-        wanted = [record.wanted(0, hopeful=True) for _ in range(2 * wait)]
-        assert wanted == [0] * (wait - 1) + [1] * (wait + 1)
+        lengths = [wanted(record, 0, hopeful=True) for _ in range(2 * wait)]
+        assert lengths == [0] * (wait - 1) + [1] * (wait + 1)
 
 
 class TestSwitching:
     """Long answers with a proposer whose length follows how it does."""
 
-    def run(self, drafting: Drafting, propose: Propose) -> int:
+    def run(self, drafter: Drafter, propose: Propose) -> int:
         """Passes of an answer of one word over and over, which is the same as without drafts."""
         pair = scripted_pair(always({" sea": 0.9}), always({" sky": 0.9}))
         with pytest.MonkeyPatch.context() as patch:
             put_in(patch, propose)
-            got = answer(pair, max_tokens=LENGTH, draft=drafting)
+            got = answer(pair, max_tokens=LENGTH, draft=drafter)
         assert_same(got, answer(pair, max_tokens=LENGTH))
         return got.statistics.base.passes
 
     def test_one_that_is_never_right_is_switched_off_and_stays_so(self) -> None:
-        drafting = Drafting("lookup", costs=REALISTIC)
-        self.run(drafting, lambda ids, count: count * [THE])
-        assert (drafting.accepted, drafting.records["lookup"].is_off) == (0, True)
-        assert "does not pay (lookup: " in (drafting.off_because or "")
-        assert (before := drafting.proposed) < 40
-        self.run(drafting, lambda ids, count: count * [THE])  # what was learnt is kept
-        assert drafting.proposed - before <= 2
+        drafter = Drafter("lookup", costs=REALISTIC)
+        self.run(drafter, lambda ids, count: count * [THE])
+        assert (drafter.accepted, drafter.records["lookup"].is_off) == (0, True)
+        assert "does not pay (lookup: " in (drafter.off_because or "")
+        assert (before := drafter.proposed) < 40
+        self.run(drafter, lambda ids, count: count * [THE])  # what was learnt is kept
+        assert drafter.proposed - before <= 2
 
     def test_one_that_is_always_right_gets_the_longest_draft(self) -> None:
-        drafting = Drafting("lookup", costs=REALISTIC)
-        assert self.run(drafting, lambda ids, count: count * [SEA]) < LENGTH / LONGEST_DRAFT + 5
-        assert drafting.length("lookup") == LONGEST_DRAFT
-        assert drafting.accepted == drafting.proposed
-        assert (drafting.records["lookup"].is_off, drafting.off_because) == (False, None)
+        drafter = Drafter("lookup", costs=REALISTIC)
+        assert self.run(drafter, lambda ids, count: count * [SEA]) < LENGTH / LONGEST_DRAFT + 5
+        assert drafter.length("lookup") == LONGEST_DRAFT
+        assert drafter.accepted == drafter.proposed
+        assert (drafter.records["lookup"].is_off, drafter.off_because) == (False, None)
 
     def test_after_a_bad_stretch_it_is_tried_again(self) -> None:
-        drafting, tried = Drafting("lookup", costs=REALISTIC), []
+        drafter, tried = Drafter("lookup", costs=REALISTIC), []
 
         def propose(ids: list[int], count: int) -> list[int]:
             tried.append(len(ids))
             return count * [THE if len(ids) < 40 else SEA]
 
-        self.run(drafting, propose)
+        self.run(drafter, propose)
         assert max(after - before for before, after in pairwise(tried)) >= Record().patience
-        assert drafting.length("lookup") == LONGEST_DRAFT
+        assert drafter.length("lookup") == LONGEST_DRAFT
 
     def test_one_that_pays_but_finds_nothing_is_not_called_off(self) -> None:
-        drafting = Drafting("lookup", costs=REALISTIC)
-        drafting.off_because = "it did not pay"
-        self.run(drafting, lambda ids, count: [])
-        assert drafting.off_because is None
+        drafter = Drafter("lookup", costs=REALISTIC)
+        drafter.off_because = "it did not pay"
+        self.run(drafter, lambda ids, count: [])
+        assert drafter.off_because is None
 
     def test_a_guide_as_dear_as_the_base_is_not_asked_to_draft(self) -> None:
-        drafting = Drafting("guide", costs=Costs(REALISTIC.base, guide=1.0))
-        self.run(drafting, lambda ids, count: [])
-        assert drafting.proposed == 0
-        assert "guide: 70% of its tokens would do, at 1.00 passes" in (drafting.off_because or "")
+        drafter = Drafter("guide", costs=Costs(REALISTIC.base, guide=1.0))
+        self.run(drafter, lambda ids, count: [])
+        assert drafter.proposed == 0
+        assert "guide: 70% of its tokens would do, at 1.00 passes" in (drafter.off_because or "")
 
 
 def written(pair: Pair, tokens: Sequence[int]) -> AnswerText:
@@ -289,15 +295,15 @@ class TestGuideProposer:
 
 def test_after_a_take_back_the_draft_is_neither_hit_nor_miss() -> None:
     pair = taking_back()
-    prompt, drafting = build_prompt(pair, "Hi"), Drafting("lookup", 8)
+    prompt, drafter = build_prompt(pair, "Hi"), Drafter("lookup", 8)
     right, hits = pair.base.vocabulary.encode("The sea\n\n# Query:"), Share(PRIOR_ACCEPTANCE)
     with pytest.MonkeyPatch.context() as patch:
         put_in(patch, lambda ids, n: [] if ids else [*right, THE])
-        got = answer(pair, prompt, stop_policy="guide", draft=drafting)
+        got = answer(pair, prompt, stop_policy="guide", draft=drafter)
     assert got.statistics.text.startswith("The sea\n\nY")
     for _ in right:
         hits.add(True)
-    assert (drafting.accepted, drafting.records["lookup"].acceptance) == (len(right), hits)
+    assert (drafter.accepted, drafter.records["lookup"].acceptance) == (len(right), hits)
 
 
 SMALL = {"llama": {}, "mamba2": {}, "lfm2": {"num_attention_heads": 1}}
@@ -313,14 +319,14 @@ def test_where_a_cache_cannot_be_rewound_nothing_is_drafted(
     tokenizer, sharp = scripted_tokenizer(), {"sharpness": 2.0}
     one, other = ({**SMALL[name], **sharp} for name in (base, aligned))
     pair = Pair(tiny_model(tokenizer, base, **one), tiny_model(tokenizer, aligned, seed=1, **other))
-    prompt, drafting = build_prompt(pair, "How wide is the sea?"), Drafting(draft, 4)
+    prompt, drafter = build_prompt(pair, "How wide is the sea?"), Drafter(draft, 4)
     plain = answer(pair, prompt, max_tokens=12)
     put_in(monkeypatch, proposers(pair, prompt, plain.statistics.token_ids)["half"])
-    got = answer(pair, prompt, max_tokens=12, draft=drafting)
+    got = answer(pair, prompt, max_tokens=12, draft=drafter)
     assert got.statistics.token_ids == plain.statistics.token_ids
     assert got.statistics.base.rereads == got.statistics.aligned.rereads == 0
     can_draft = base == "llama" and (draft == "lookup" or aligned == "llama")
-    assert (drafting.proposed > 0, drafting.off_because is None) == (can_draft, can_draft)
+    assert (drafter.proposed > 0, drafter.off_because is None) == (can_draft, can_draft)
 
 
 @pytest.mark.parametrize("who", ["base", "aligned"])
@@ -336,9 +342,9 @@ def test_a_window_is_never_filled_by_a_draft(who: str, room: int) -> None:
         tiny_model(tokenizer, kinds["base"], **sizes["base"]),
         tiny_model(tokenizer, kinds["aligned"], seed=1, **sizes["aligned"]),
     )
-    drafting = Drafting("guide", 4)
-    got = answer(pair, build_prompt(pair, "How wide is the sea?"), max_tokens=16, draft=drafting)
-    assert drafting.proposed > drafting.accepted
+    drafter = Drafter("guide", 4)
+    got = answer(pair, build_prompt(pair, "How wide is the sea?"), max_tokens=16, draft=drafter)
+    assert drafter.proposed > drafter.accepted
     assert got.statistics.base.rereads == got.statistics.aligned.rereads == 0
 
 
@@ -359,13 +365,13 @@ def test_two_drawn_tokens_follow_the_exact_distribution(
     ids = [scripted_tokenizer().encode(text) for text in ("The sea", "Yes sky")]
     guesses = random.Random(5)
     put_in(monkeypatch, lambda done, n: guesses.choice(ids)[len(done) :][:n])
-    drafting, most = Drafting(draft, 3), 400
-    options = {"method": make_method("fixed", tau=1.0), "max_tokens": 2, "draft": drafting}
+    drafter, most = Drafter(draft, 3), 400
+    options = {"method": make_method("fixed", tau=1.0), "max_tokens": 2, "draft": drafter}
     options |= {**DRAWN, "prompt_cache": make_prompt_cache(pair)}
     prompt = build_prompt(pair, "Hi")
     mx.random.seed(7)
     texts = [answer(pair, prompt, **options).text for _ in range(most)]
-    assert min(drafting.accepted, drafting.proposed - drafting.accepted) > most / 10
+    assert min(drafter.accepted, drafter.proposed - drafter.accepted) > most / 10
     apart = []
     for n in (25, 100, most):
         counts = Counter(texts[:n])

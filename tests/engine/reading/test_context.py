@@ -368,10 +368,10 @@ def test_a_cache_that_forgets_its_front_is_never_trimmed() -> None:
     """Llama 4's chunked cache says that it can be trimmed, but may have dropped what is needed."""
     from mlx_lm.models.cache import ChunkedKVCache
 
-    from blendin_mlx.reading.context import _trims_at
+    from blendin_mlx.reading.cache_layers import trims_at
 
     assert ChunkedKVCache(8).is_trimmable()
-    assert not _trims_at(ChunkedKVCache(8), 0)
+    assert not trims_at(ChunkedKVCache(8), 0)
 
 
 @pytest.mark.parametrize("length", [-1, 4])

@@ -120,3 +120,11 @@ def test_an_answer_ends_at_the_end_of_its_turn_and_does_not_show_it() -> None:
     said = ("The", " sea", STOP, "<|user|>", " is")
     pair = Pair(model("base", TEMPLATE, *said), model("guide", TEMPLATE, *said))
     assert generate(pair, "Hi.", max_tokens=9) == "The sea"
+
+
+def test_a_template_from_elsewhere_makes_its_turn_tokens_control_too() -> None:
+    pair = Pair(model("base", None), model("guide", None))
+    pair.use_aligned_template(THINKS)
+    assert pair.aligned.turn_ids == set(ids(pair.aligned, *TURNS))
+    assert pair.base.turn_ids == set(ids(pair.base, *TURNS))
+    assert pair.aligned.stop_ids == set(ids(pair.aligned, STOP, OTHER_STOP))

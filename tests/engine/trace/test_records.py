@@ -16,7 +16,7 @@ from blendin_mlx.decoding.answer_stream import Piece
 from blendin_mlx.errors import TraceError
 from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.prompts import PairPrompt, Prompt
-from blendin_mlx.step import Candidate, Step
+from blendin_mlx.step import Candidate, Guidance, Step
 from blendin_mlx.trace.records import TraceWriter, read_trace, step_record
 from texts import TEXTS
 from tiny import sentencepiece_tokenizer, tiny_model
@@ -27,15 +27,13 @@ STEP = Step(
     id=290,
     source="blend",
     base=Candidate(289, 0.3),
-    aligned=Candidate(2, 0.5),
-    alpha=0.625,
+    guidance=Guidance(Candidate(2, 0.5), alpha=0.625, exact_mass=1.0, prefix_mass=0.0),
     prob=0.4,
-    exact_mass=1.0,
     stop_prob=0.25,
     gate_margin=-0.1,
     gap=0.05,
 )
-ALONE = replace(STEP, index=1, source="base", aligned=None, alpha=None, exact_mass=None)
+ALONE = replace(STEP, index=1, source="base", guidance=None)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from blendin_mlx.model import Pair
 from blendin_mlx.prompts import build_prompt
 from blendin_mlx.trace.records import TraceWriter
 from blendin_mlx.trace.verify import verify
-from scripted import STOP, says, scripted_model
+from scripted import STOP, says, scripted_model, scripted_pair, writes
 
 Records = list[dict[str, Any]]
 
@@ -96,6 +96,22 @@ def test_an_end_that_a_draw_went_against_follows() -> None:
     records = record(pair, "Hi", 9, "base", sampler=lambda scores: mx.argsort(-scores)[..., 1])
     assert [step["id"] for step in records[1:-1]][1:] == [pair.base.vocabulary.stop]
     assert verify(pair, records) is None
+
+
+def test_an_end_that_the_guide_puts_in_place_of_a_turn_follows() -> None:
+    """Under the policy `guide` a turn that the base begins is undone; the guide may end there."""
+    base = writes("The", "\n\n", "# Query:", "\n\n")
+    guide = says({"The\n\n": {STOP: 0.9}}, otherwise={" sea": 0.9})
+    pair = scripted_pair(base, guide)
+    records = record(pair, "Hi", 9, "guide")
+    last = records[-2]
+    assert (last["source"], last["stop_check"], last["base"]["text"]) == (
+        "aligned",
+        True,
+        "# Query:",
+    )
+    assert verify(pair, records) is None
+    assert verify(pair, tampered(records, len(records) - 2, "stop_prob")) is not None
 
 
 @pytest.mark.parametrize("length", [5, 9, 13])

@@ -1,4 +1,4 @@
-"""The pairs and models that are known by name, and files that users add."""
+"""The catalogue of pairs and models, and the files that users add to it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,22 @@ from blendin_cli.options.types import BASE_TEMPLATES
 from blendin_models.catalogue import entries
 from blendin_models.catalogue.entries import HubModel, PackagedModel
 from blendin_models.errors import ModelError
-from blendin_models.fetching.resolve import REPO_ID
 from blendin_models.storage import paths
+from blendin_models.storage.local_model import repo_named
 
 MODEL = """
 [models.mine]
 repo = "me/mine"
+license = "MIT"
+tokenizer = "mine"
+parameters = 10
+bytes = 20
+"""
+PACKAGED = f"""
+[models.packed]
+file = "m.gguf"
+sha256 = "{64 * "0"}"
+packages = ["one==1.0"]
 license = "MIT"
 tokenizer = "mine"
 parameters = 10
@@ -39,7 +49,7 @@ def test_every_model_is_well_formed(model):
     assert model.tokenizer
     assert 0.3 * model.parameters < model.bytes < 4.1 * model.parameters
     if isinstance(model, HubModel):
-        assert REPO_ID.match(model.origin)
+        assert repo_named(model.origin)
         return
     assert isinstance(model, PackagedModel)
     assert model.file.endswith(".gguf")
@@ -65,13 +75,13 @@ def test_every_pair_is_well_formed(pair):
 def test_stop_policies_are_those_of_the_engine():
     from typing import get_args, get_type_hints
 
-    from blendin_mlx.decoding.decoder import StopPolicy
+    from blendin_mlx.decoding.rules import StopPolicy
 
     policy, _ = get_args(get_type_hints(entries.PairEntry)["stop_policy"])
     assert policy == StopPolicy
 
 
-def test_no_two_things_have_one_name():
+def test_names_are_unique():
     assert not entries.pairs().keys() & entries.models().keys()
 
 
@@ -90,12 +100,12 @@ def test_unknown_names_get_a_hint():
         entries.find_models("§")
 
 
-def test_a_model_is_no_pair():
+def test_a_model_is_not_a_pair():
     with pytest.raises(ModelError, match="no pair is called"):
         entries.find_pair(entries.find_pair("demo").base)
 
 
-def test_a_file_of_the_users_own_adds_pairs(add):
+def test_a_user_file_adds_pairs(add):
     add("ours.toml", MODEL + PAIR)
     pair = entries.find_pair("ours")
     assert pair.recommended == {"tau": 0.3, "stop_policy": "guide"}
@@ -107,15 +117,15 @@ def test_a_file_of_the_users_own_adds_pairs(add):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("pairs = 3", "pairs is no table"),
-        ("[models]\nx = 3", r"\[models\.x\] is no table"),
+        ("pairs = 3", "pairs is not a table"),
+        ("[models]\nx = 3", r"\[models\.x\] is not a table"),
         ("[pair.x]", r"\[models\.NAME\] or \[pairs\.NAME\], not 'pair'"),
-        (MODEL + "size = 3", "'size' is no key; known: license, "),
+        (MODEL + "size = 3", "unknown key 'size'; known: license, "),
         (MODEL.replace('license = "MIT"\n', ""), "lacks license"),
         (MODEL.replace("10", '"10"'), "parameters is of the wrong type: '10'"),
         (MODEL.replace("10", "true"), "parameters is of the wrong type: True"),
         (MODEL.replace("mine]", "demo]"), "the name is taken"),
-        (MODEL.replace("mine]", '"a/b"]'), "no model name"),
+        (MODEL.replace("mine]", '"a/b"]'), "taken or invalid"),
         (MODEL + "bits = 7", r"\[models\.mine\]: bits must be one of .*, not 7"),
         (MODEL + PAIR.replace("0.3", "1.3"), r"\[pairs\.ours\]: tau must be from 0 to 1, not 1\.3"),
         (MODEL + PAIR + "alpha = -1", r"alpha must be from 0 to 1, not -1"),
@@ -126,6 +136,16 @@ def test_a_file_of_the_users_own_adds_pairs(add):
         ),
         (MODEL + PAIR.replace('"guide"', "3"), "stop_policy is of the wrong type: 3"),
         (PAIR, "pair ours: no model is called 'mine'"),
+        *(
+            (PACKAGED.replace("one==1.0", package), "packages must be of the form name==version")
+            for package in (
+                *("one", "one>=1", "--pre", "-r x", "./one==1", "one @ file:///one", "one==1;x"),
+                *("one==1 --pre", "https://a.b/c.whl", "one==*", "", "one==1\\n"),
+            )
+        ),
+        (PACKAGED.replace("m.gguf", "../m.gguf"), "file must be a plain file name"),
+        (PACKAGED.replace(64 * "0", 64 * "G"), "sha256 must be 64 hexadecimal digits"),
+        (MODEL.replace("me/mine", "../mine"), "repo and revision must be those of a hub repo"),
         ("a = [", "cannot be read: "),
     ],
 )

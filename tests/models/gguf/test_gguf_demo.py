@@ -101,7 +101,7 @@ class TestGemma:
 
 
 def byte_letters() -> dict[int, str]:
-    """GPT-2's letter for each byte: itself if it can be seen, else the next free one from 256."""
+    """Return GPT-2's character for each byte: itself if printable, else the next one from 256."""
     seen = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in seen]
     letters = {byte: chr(byte) for byte in seen}
@@ -109,7 +109,7 @@ def byte_letters() -> dict[int, str]:
 
 
 class SlowTokenizer:
-    """SmolLM2's tokenizer by the book, from the GGUF file's own fields."""
+    """A direct transcription of SmolLM2's tokenizer that reads the GGUF file's own fields."""
 
     LETTERS = byte_letters()
     # \s of the regex package also takes the separators \x1c to \x1f, which are not White_Space.
@@ -189,7 +189,7 @@ class TestSmolLM:
     def test_it_lacks_six_control_characters_and_bytes_of_unassigned_planes(
         self, slow: SlowTokenizer
     ) -> None:
-        """A fact of the model, not of the import: such characters vanish from what it reads."""
+        """The import is not to blame: the published model drops such characters too."""
         never_in_utf8 = {0xC0, 0xC1, *range(0xF5, 0x100)}
         missing = set(slow.unknown_bytes) - never_in_utf8
         assert missing == {0x04, 0x06, 0x13, 0x14, 0x16, 0x1D, 0xF1, 0xF2}
@@ -206,7 +206,7 @@ PASSAGE = "The capital of France is Paris, and the capital of Germany is Berlin.
 
 
 def dequantized_model(gguf_path: Path, config: dict[str, Any], architecture: str) -> Any:
-    """mlx-lm's model in float32 with the file's own values, put in place without the importer."""
+    """Build mlx-lm's model in float32 from the file's own values, without the importer."""
     model_class, args_class = _get_classes(config)
     model = model_class(args_class.from_dict(config))
     if "lm_head" in model:
@@ -251,7 +251,7 @@ def test_logits_are_those_of_the_dequantized_file(
     # Where the two disagree on the best token, it is a near-tie in the expected logits.
     best = np.take_along_axis(expected, found.argmax(-1)[:, None], -1)[:, 0]
     assert (expected.max(-1) - best <= 2 * tolerance * scale).all()
-    # And both know what they are reading: a wrong import would be near ln(vocabulary) > 10.
+    # And both predict the text well: a wrong import would be near ln(vocabulary) > 10.
     logs = found - np.logaddexp.reduce(found, axis=-1, keepdims=True)
     loss = -np.mean([logs[at, token] for at, token in enumerate(ids[1:])])
     assert loss < 4.5

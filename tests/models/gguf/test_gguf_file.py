@@ -1,4 +1,4 @@
-"""The header reader: it agrees with the gguf package's, and no damage gets past it."""
+"""The header reader agrees with the gguf package's, and detects damage."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ FUZZ = settings(
 def test_a_truncated_file_is_refused(sample: Path, tmp_path: Path, share: float) -> None:
     data = sample.read_bytes()
     path = tmp_path / "short.gguf"
-    # What may be missing without harm is the padding after the last tensor, 32 bytes at most.
+    # Only the padding after the last tensor, 32 bytes at most, may be missing.
     path.write_bytes(data[: int(share * (len(data) - 32))])
     message(path)
 
@@ -153,7 +153,7 @@ def test_changed_bytes_import_or_are_refused(
 def test_a_field_of_another_kind_imports_or_is_refused(
     sample: Path, tmp_path: Path, name: str, data: st.DataObject
 ) -> None:
-    """Every value in turn becomes a number, a text or a list where something else is expected."""
+    """Each value in turn is replaced by a number, a string or a list where another is expected."""
     content = sample.read_bytes()
     prefix = {"settings": "llama.", "tokenizer": "tokenizer."}[name]
     keys = [key for key in read_gguf(sample).fields if key.startswith(prefix)]
@@ -171,8 +171,8 @@ def test_a_field_of_another_kind_imports_or_is_refused(
             ]
         )
     )
-    # The old entry gets a name that nobody asks for; the new one is put before all others, with one
-    # more that makes the header longer by a multiple of the alignment.
+    # The old entry is renamed to an unused key; the new one goes before all others, with another
+    # entry that makes the header longer by a multiple of the alignment.
     renamed = content.replace(text(key), text(b"x" * len(key)), 1)
     added = text(key) + replacement + text(b"fill") + struct.pack("<I", 8)
     added += text(bytes(-(len(added) + 8) % 32))

@@ -1,4 +1,4 @@
-"""What import_gguf promises of a whole model: same logits, clear refusals, all or nothing."""
+"""import_gguf on whole models: same logits, clear refusals, atomic results."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def imported(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def refusal(source: Path, target: Path) -> str:
-    """The message of the ModelError, which is one line and leaves nothing behind."""
+    """Return the message of the ModelError; assert that it is one line and leaves no files."""
     before = sorted(target.parent.iterdir())
     with pytest.raises(ModelError) as error:
         import_gguf(source, target)
@@ -219,7 +219,7 @@ class TestTheTarget:
         assert tokenizer.decode(ids, skip_special_tokens=True) == "the the<whole>"
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-    def test_is_not_there_after_an_interruption(
+    def test_does_not_exist_after_an_interruption(
         self, source: Path, tmp_path: Path, error: type[BaseException]
     ) -> None:
         def interrupt(done: int, total: int) -> None:
@@ -234,10 +234,10 @@ class TestTheTarget:
         taken = tmp_path / "taken"
         taken.mkdir()
         (taken / "mine").write_text("mine")
-        assert "exists already" in refusal(source, taken)
+        assert "already exists" in refusal(source, taken)
         assert (taken / "mine").read_text() == "mine"
 
-    def test_that_cannot_be_written_is_named(self, source: Path, tmp_path: Path) -> None:
+    def test_is_named_if_it_cannot_be_written(self, source: Path, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="deeper: cannot be written"):
             import_gguf(source, source / "deeper")
 

@@ -33,7 +33,7 @@ CONFIG = tiny_config("llama", hidden=64)
 
 
 def write_parts(folder: Path, count: int = 3, total: int | None = None) -> tuple[list[Path], dict]:
-    """A llama model whose tensors go to the parts in turns; the parts, and its weights."""
+    """Write a llama model with its tensors dealt out to parts; return the parts and weights."""
     weights = weights_of(tiny_model(CONFIG))
     names = sorted(weights)
     files = []
@@ -88,10 +88,10 @@ def test_missing_parts_are_named(tmp_path):
     files[2].unlink()
     said = refusal(files[1])
     assert "one of 3 parts" in said
-    assert f"{files[0].name}, {files[2].name} must lie in the same folder" in said
+    assert f"{files[0].name}, {files[2].name} must be in the same folder" in said
 
 
-def test_a_part_by_another_name_says_how_parts_are_called(tmp_path):
+def test_a_renamed_part_is_refused_with_the_names_expected(tmp_path):
     files, _ = write_parts(tmp_path)
     renamed = files[0].rename(tmp_path / "model.gguf")
     assert "one of 3 parts of a GGUF model; their names must end in" in refusal(renamed)
@@ -109,7 +109,7 @@ def test_parts_that_lack_tensors_are_refused(tmp_path):
 
 
 def stored_twice(path: Path, kind: Q, output_kind: Q, change=None) -> Path:
-    """A qwen2 model with its embedding as ``kind``, and once more as the output matrix."""
+    """Write a qwen2 model with its embedding as ``kind``, and again as the output matrix."""
     config = tiny_config("qwen2", hidden=64)
     weights = weights_of(tiny_model(config))
     embedding = weights.pop("model.embed_tokens.weight")

@@ -101,7 +101,7 @@ def test_each_pre_tokenizer_cuts_words_in_its_own_way(pre: str, words: list[str]
 def test_published_vocabularies_come_back_from_gguf_fields(
     pre: str, name: str, published_tokenizer: Callable[[str], Path]
 ) -> None:
-    """The published tokenizer's parts, as a GGUF file stores them, give the published tokenizer."""
+    """A published tokenizer stored as GGUF fields is rebuilt unchanged."""
     path = published_tokenizer(name)
     content = json.loads(path.read_text(encoding="utf-8"))
     tokens = {index: token for token, index in content["model"]["vocab"].items()}
@@ -145,7 +145,7 @@ def test_pieces_merge_by_score_and_runs_of_spaces_by_length() -> None:
 
 
 @pytest.mark.parametrize("prefix", [True, False])
-def test_the_space_prefix_is_added_and_taken_off_again(prefix: bool) -> None:
+def test_the_space_prefix_is_added_and_stripped(prefix: bool) -> None:
     tokenizer = built(pieces(add_space_prefix=prefix, add_bos_token=False))
     assert spelled(tokenizer, "ab") == (["▁ab"] if prefix else ["ab"])
     for text in ("ab", "a b", "  漢 ", "a\n"):
@@ -197,7 +197,7 @@ def test_settings_name_the_special_tokens_and_the_template() -> None:
         (byte_level(model="bert"), "'bert'"),
         (byte_level(model=None), "None"),
         (byte_level(pre="tekken"), "'tekken'"),
-        (byte_level(pre=None), "no tokenizer.ggml.pre says"),
+        (byte_level(pre=None), "no tokenizer.ggml.pre"),
         (byte_level(tokens=[*TOKENS, "x" * 1025], token_type=None), "has 1025 characters"),
         (byte_level(tokens=None), "tokenizer.ggml.tokens"),
         (byte_level(merges=None), "tokenizer.ggml.merges"),
@@ -210,7 +210,7 @@ def test_settings_name_the_special_tokens_and_the_template() -> None:
         (pieces(scores=np.array([1.0])), "scores has a wrong size"),
     ],
 )
-def test_what_cannot_be_used_is_named_in_one_line(file: GgufFile, named: str) -> None:
+def test_an_unusable_vocabulary_is_named_in_one_line(file: GgufFile, named: str) -> None:
     def everything() -> None:
         vocabulary = read_vocabulary(file)
         build_tokenizer(file, vocabulary)

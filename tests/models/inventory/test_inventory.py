@@ -1,4 +1,4 @@
-"""Models that are here: listed, verified, removed; in the program's cache and in the hub's."""
+"""Models in the program's cache and in the hub's are listed, verified and removed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def quantized():
-    """A model of the hub that was quantized here."""
+    """Create a hub model that was quantized here."""
     folder = write_model(paths.model_folder(QUANTIZED), 1)
     manifest.write(folder, Manifest(REPO, COMMIT, {"bits": 4, "group_size": 64}))
     return folder
@@ -37,13 +37,13 @@ def quantized():
 
 @pytest.fixture
 def snapshot(home, cached):
-    """The same model as the hub's cache keeps it."""
+    """Create the same model in the hub's cache."""
     return cached(home / "hub", REPO, COMMIT, write_model(home / "made", 1))
 
 
 @pytest.fixture
 def old(home, snapshot, cached):
-    """An older commit of it, which has the tag v1."""
+    """Create an older commit of it, tagged v1."""
     folder = cached(home / "hub", REPO, OLD, write_model(home / "older", 2), ref="v1")
     made = write_model(paths.model_folder("someone--model-beef0000-4bit-g64"), 1)
     manifest.write(made, Manifest(REPO, OLD, {"bits": 4, "group_size": 64}))
@@ -51,7 +51,7 @@ def old(home, snapshot, cached):
 
 
 def refused(name: str) -> str:
-    """The line in which a verification says what is wrong."""
+    """Return the one-line error of a verification."""
     with pytest.raises(ModelError) as raised:
         verification.require_whole(name, verification.verify(name))
     assert "\n" not in str(raised.value)
@@ -59,7 +59,7 @@ def refused(name: str) -> str:
 
 
 def change_last_byte(path) -> None:
-    """As rot does: the time of the last change stays."""
+    """Corrupt a file without changing its modification time."""
     about = path.stat()
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -67,7 +67,7 @@ def change_last_byte(path) -> None:
     os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
 
 
-def test_what_is_here_is_listed(quantized, snapshot):
+def test_models_on_this_machine_are_listed(quantized, snapshot):
     (paths.models_folder() / "half").mkdir()
     half, whole = listing.imported()
     assert (half.name, half.problem) == (
@@ -79,14 +79,14 @@ def test_what_is_here_is_listed(quantized, snapshot):
     assert whole.bytes > 1000
 
 
-def test_nothing_is_here():
+def test_an_empty_machine_lists_nothing():
     assert (listing.imported(), listing.snapshots()) == ([], [])
     for name in ("demo", REPO, "mine"):
         with pytest.raises(ModelError, match=f"{name} is not installed; see blendin models list"):
             lookup.find(name)
 
 
-def test_what_others_keep_in_the_hubs_cache_is_theirs(home, snapshot):
+def test_other_repos_in_the_hubs_cache_are_not_listed(home, snapshot):
     folder = home / "hub" / "models--other--tokenizer" / "snapshots" / COMMIT
     folder.mkdir(parents=True)
     (folder / "tokenizer.json").write_text("{}")
@@ -97,7 +97,7 @@ def test_what_others_keep_in_the_hubs_cache_is_theirs(home, snapshot):
 @pytest.mark.parametrize(
     ("name", "meant"), [("dem", "demo"), ("gema-3-270m", "gemma-3-270m"), ("someone-model", "")]
 )
-def test_a_name_that_is_nearly_right_is_suggested(name, meant):
+def test_a_similar_name_is_suggested(name, meant):
     with pytest.raises(ModelError) as refused:
         lookup.find(name)
     assert (f"did you mean {meant}?" in str(refused.value)) == bool(meant)
@@ -108,7 +108,7 @@ def test_an_imported_model_is_suggested_too(quantized):
         verification.verify(quantized.name.replace("-c0ffee00", ""))
 
 
-def test_a_repo_is_its_snapshot_and_what_was_made_of_it(quantized, snapshot):
+def test_a_repo_includes_its_snapshot_and_quantized_copies(quantized, snapshot):
     assert {kept.folder for kept in lookup.find(REPO)} == {quantized, snapshot}
     assert [kept.folder for kept in lookup.find(quantized.name)] == [quantized]
     assert lookup.used(REPO).folder == quantized
@@ -143,7 +143,7 @@ def test_a_revision_that_is_not_here_removes_nothing(quantized, snapshot):
     assert len(lookup.find(REPO)) == 2
 
 
-def test_what_is_whole_verifies(quantized, snapshot):
+def test_complete_models_verify(quantized, snapshot):
     seen = []
     found = verification.verify(REPO, lambda *step: seen.append(step))
     assert [one.problems for one in found] == [(), ()]
@@ -154,7 +154,7 @@ def test_what_is_whole_verifies(quantized, snapshot):
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer_config.json"])
 @pytest.mark.parametrize("which", ["quantized", "snapshot"])
 def test_a_changed_byte_is_found_and_the_repair_named(quantized, snapshot, which, file):
-    verification.verify(REPO)  # what was found then is not believed
+    verification.verify(REPO)  # its result must not be reused
     change_last_byte((quantized if which == "quantized" else snapshot) / file)
     line = refused(REPO)
     git = which == "snapshot" and file != "model.safetensors"
@@ -163,7 +163,7 @@ def test_a_changed_byte_is_found_and_the_repair_named(quantized, snapshot, which
     assert line.endswith(f"blendin models remove {removed} && blendin models pull {REPO}")
 
 
-def test_rot_that_was_found_is_not_loaded(snapshot):
+def test_a_file_found_corrupted_is_not_loaded(snapshot):
     assert client.kept(REPO) == snapshot
     change_last_byte(snapshot / "model.safetensors")
     assert client.kept(REPO) == snapshot  # nothing tells
@@ -194,7 +194,7 @@ def test_a_link_to_nothing_is_found_and_can_be_removed(snapshot, file):
     assert not snapshot.parents[1].exists()
 
 
-def test_of_a_damaged_repo_one_revision_can_be_removed(snapshot, old):
+def test_one_revision_of_a_damaged_repo_can_be_removed(snapshot, old):
     shared = (snapshot / "tokenizer.json").resolve()
     (old / "model.safetensors").resolve().unlink()
     list(removal.remove(f"{REPO}@{OLD}"))
@@ -205,7 +205,7 @@ def test_of_a_damaged_repo_one_revision_can_be_removed(snapshot, old):
 
 
 def test_a_blob_in_a_store_that_repos_share_has_its_own_name(home, snapshot):
-    """huggingface_hub keeps some large files there by another hash than their SHA-256."""
+    """huggingface_hub stores some large files there under a hash other than their SHA-256."""
     blob = checksums.blob_of(snapshot / "model.safetensors")
     store_file = home / "hub" / "blobs" / "ab" / ("ab" * 32)
     store_file.parent.mkdir(parents=True)
@@ -217,7 +217,7 @@ def test_a_blob_in_a_store_that_repos_share_has_its_own_name(home, snapshot):
     assert "model.safetensors is damaged" in refused(REPO)
 
 
-def test_of_a_pair_both_models_must_be_here():
+def test_a_pair_needs_both_models():
     base, aligned = (model.name for model in entries.find_pair("demo").models)
     folder = write_model(paths.model_folder(aligned), 1)
     manifest.write(folder, Manifest("x"))
@@ -239,7 +239,7 @@ def test_of_a_pair_both_models_must_be_here():
         ("blendin.json", "[" * 200_000, "blendin.json is damaged: "),
     ],
 )
-def test_a_damaged_model_of_our_own_is_named_and_hinders_no_other(quantized, file, content, said):
+def test_a_damaged_local_model_is_named_and_the_others_are_listed(quantized, file, content, said):
     damaged = write_model(paths.model_folder("mine"), 1)
     manifest.write(damaged, Manifest("mine.gguf"))
     if content is None:

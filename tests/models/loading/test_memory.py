@@ -1,4 +1,4 @@
-"""Both models and both caches against what the device has to give."""
+"""Models and caches are compared with the memory of the device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def report(name: str, size: int) -> Preflight:
 BASE, ALIGNED = report("base", 8_000_000_000), report("aligned", 1_000_000_000)
 
 
-def test_what_a_pair_needs():
+def test_memory_needed_by_a_pair():
     assert memory.need([BASE, ALIGNED], 1000) == memory.Need(9_000_000_000, 2_000_000_000)
     assert memory.need([BASE, BASE], 1000).weights == 8_000_000_000
 
@@ -61,8 +61,8 @@ def test_a_quantized_cache_is_advised_where_it_fits(monkeypatch, room, kv_bits, 
     assert advice in str(raised.value)
 
 
-def test_a_reference_model_counts_too(monkeypatch):
-    """Where it is the base itself, as of a guide that was made from it, it counts once."""
+def test_a_reference_model_is_counted_once(monkeypatch):
+    """The base itself may be the reference, if the guide was trained from it."""
     other = report("reference", 500_000_000)
     assert memory.need([BASE, ALIGNED, other], 1000) == memory.Need(9_500_000_000, 3_000_000_000)
     assert memory.need([BASE, ALIGNED, BASE], 1000) == memory.Need(9_000_000_000, 3_000_000_000)

@@ -1,4 +1,4 @@
-"""The ids of a model folder are those of its tokenizer.json, whatever its settings are called."""
+"""The ids of a model folder are those of its tokenizer.json, whatever class its settings name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ THREES = r"\p{N}{1,3}|[^\p{N}]+"
 
 @pytest.fixture
 def folder(tmp_path):
-    """A model whose tokenizer takes digits by threes."""
+    """Write a model whose tokenizer groups digits by threes."""
     folder = write_model(tmp_path / "model", 1)
     file = folder / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(file))
@@ -38,7 +38,7 @@ def change(folder, file, **entries):
 
 
 def wrong(folder, texts) -> list[str]:
-    """Texts that are read otherwise than the file has it."""
+    """Return the texts that are encoded otherwise than by the file's rules."""
     ours = load_tokenizer(folder).backend_tokenizer
     theirs = Tokenizer.from_file(str(folder / "tokenizer.json"))
     return [text for text in texts if ours.encode(text).ids != theirs.encode(text).ids]
@@ -55,8 +55,8 @@ def test_the_file_decides(folder, model_type, tokenizer_class):
     assert wrong(folder, ["2023", *BATTERY]) == []
 
 
-def test_other_rules_than_the_files_are_what_this_is_about(folder):
-    """If transformers reads the file as it is one day, all of this may go."""
+def test_transformers_alone_replaces_the_rules(folder):
+    """If this fails because transformers reads the file as it is, `restore` may be removed."""
     change(folder, "config.json", model_type="qwen2")
     change(folder, "tokenizer_config.json", tokenizer_class="Qwen2Tokenizer")
     file = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -70,13 +70,13 @@ def test_settings_do_not_change_rules(folder, settings):
 
 
 @pytest.mark.parametrize("model_type", ["llama", "qwen2", "gemma3_text"])
-def test_without_settings_the_file_decides_too(folder, model_type):
+def test_the_file_decides_without_settings_too(folder, model_type):
     (folder / "tokenizer_config.json").unlink()
     change(folder, "config.json", model_type=model_type)
     assert wrong(folder, ["2023", *BATTERY]) == []
 
 
-def test_names_of_tokens_come_from_the_settings(folder):
+def test_special_tokens_come_from_the_settings(folder):
     tokenizer = load_tokenizer(folder, eos_token_ids=[7])
     assert tokenizer.eos_token_id == 1
     assert tokenizer.eos_token_ids == {1, 7}

@@ -1,4 +1,4 @@
-"""What can be known of a model folder before any weight is read."""
+"""A model folder is checked before any weight is read."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def _fits_groups(path, module):
     return hasattr(module, "to_quantized") and module.weight.shape[-1] % 32 == 0
 
 
-def test_what_a_llama_takes(tmp_path):
+def test_memory_of_a_llama_model(tmp_path):
     report = inspect(write_model(tmp_path / "model", 1))
     assert (report.model_type, report.context_limit) == ("llama", 4096)
     assert report.has_chat_template
     # 2 layers, keys and values, 1 head of 32, 4 bytes each
-    # quantized, a scale and a bias of each 32 besides
+    # quantized: plus a scale and a bias for each group of 32
     quantized = ((8, 2 * 2 * (32 + 8)), (4, 2 * 2 * (16 + 8)))
     assert report.cache == CacheCost(per_token=2 * 2 * 32 * 4, quantized=quantized)
     assert not inspect(write_model(tmp_path / "raw", 1, chat_template=False)).has_chat_template
@@ -69,8 +69,8 @@ def test_what_a_llama_takes(tmp_path):
 
 @pytest.mark.parametrize("kv_bits", [None, 8, 4])
 @pytest.mark.parametrize("architecture", sorted(SHAPES))
-def test_a_cache_takes_what_was_told(architecture, kv_bits):
-    """Of so many tokens that no layer has room to spare: a multiple of the step they grow by."""
+def test_a_cache_has_the_predicted_size(architecture, kv_bits):
+    """The number of tokens is a multiple of the step that caches grow by, so no room is spare."""
     made = network(architecture, VOCABULARY, 1, 1.0)
     cost = _cache_cost(made)
     context = Context(LanguageModel(made, None), kv_bits=kv_bits)
@@ -87,7 +87,7 @@ def test_a_window_stops_growing():
 
 
 @given(st.data())
-def test_a_changed_file_is_read_alike_or_refused_in_one_line(tmp_path_factory, data):
+def test_a_changed_file_is_read_the_same_way_or_refused_in_one_line(tmp_path_factory, data):
     file = tmp_path_factory.mktemp("m", numbered=True) / "model.safetensors"
     good = packed(HEADER)
     cut = data.draw(st.integers(0, len(good)))
@@ -100,7 +100,7 @@ def test_a_changed_file_is_read_alike_or_refused_in_one_line(tmp_path_factory, d
 
 
 def _read(file):
-    """What a refusal says and, where there is none, bytes of weights in the file."""
+    """Return the message of a refusal or, if there is none, the bytes of weights in the file."""
     try:
         return "", sum(tensor.end - tensor.begin for tensor in read_header(file).values())
     except ModelError as error:

@@ -1,4 +1,4 @@
-"""An unquantized folder becomes a quantized one: whole or not at all."""
+"""An unquantized model is quantized to a new folder, atomically."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import pytest
 from blendin_mlx.backend.mlx import mx
 from blendin_models.errors import ModelError
 from blendin_models.loading.config_json import is_quantized
-from blendin_models.loading.loader import load_model
 from blendin_models.loading.quantize import Quantization, convert
 from blendin_models.storage import manifest, paths
 from blendin_models.storage.manifest import Manifest
-from tiny_folders import write_model
+from tiny_folders import load_model, write_model
 
 RECORD = Manifest("someone/model", "abc")
 
@@ -34,7 +33,7 @@ def logits(folder):
 
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("group_size", [32])
-def test_a_quantized_copy_says_nearly_the_same(source, tmp_path, bits, group_size):
+def test_a_quantized_copy_has_nearly_the_same_logits(source, tmp_path, bits, group_size):
     target, seen = tmp_path / "out", []
     progress = lambda done, total: seen.append((done, total))  # noqa: E731
     convert(source, target, Quantization(bits, group_size), RECORD, progress)
@@ -50,7 +49,7 @@ def test_a_quantized_copy_says_nearly_the_same(source, tmp_path, bits, group_siz
     assert seen == sorted(seen)
 
 
-def test_the_copy_is_a_model_with_its_record_and_no_code(source, tmp_path):
+def test_the_copy_is_a_model_with_a_manifest_and_no_code(source, tmp_path):
     convert(source, tmp_path / "out", Quantization(4, 32), RECORD)
     assert paths.looks_like_model(tmp_path / "out")
     assert manifest.problems(tmp_path / "out") == []

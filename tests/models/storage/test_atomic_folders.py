@@ -1,4 +1,4 @@
-"""Folders in the making: one process at a time, and nothing left of those that were killed."""
+"""Model folders are created atomically: one process at a time, no leftovers of killed ones."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def slow(*arguments):
     real(*arguments)
 hub_models.convert = slow
 one = HubRepo("someone/model", "someone/model", None, Quantization(4, 32))
-made = hub_models._made_smaller(one, Path(sys.argv[1]), one.quantization, None)
+made = hub_models._quantized(one, Path(sys.argv[1]), one.quantization, None)
 print(made.folder, flush=True)
 """
 
@@ -58,7 +58,7 @@ def left() -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["mine", "other"])
-def test_what_a_kill_left_goes_when_any_model_is_made(name):
+def test_leftovers_of_a_kill_are_removed_when_any_model_is_created(name):
     with begin(BUILDS, "mine") as process:
         folder = Path(process.stdout.readline().strip())
         process.send_signal(signal.SIGKILL)
@@ -67,7 +67,7 @@ def test_what_a_kill_left_goes_when_any_model_is_made(name):
         assert left() == []
 
 
-def test_what_another_process_makes_is_let_be():
+def test_folders_of_other_processes_are_left_alone():
     with begin(BUILDS, "mine") as process:
         folder = Path(process.stdout.readline().strip())
         with working_on("other"):
@@ -75,7 +75,7 @@ def test_what_another_process_makes_is_let_be():
         process.kill()
 
 
-def test_a_name_that_begins_alike_is_another_name(home):
+def test_a_name_with_the_same_beginning_is_another_name(home):
     (home / "models" / ".mine.v2.abcdefgh").mkdir(parents=True)
     (home / "models" / ".mine").mkdir()  # somebody else's
     with working_on("mine"):
@@ -95,7 +95,7 @@ def test_two_processes_that_quantize_one_model_do_it_once(tmp_path):
     assert left() == [os.path.basename(told[0][-1])]
 
 
-def test_a_killed_import_is_cleared_away_by_the_next_one(tmp_path, monkeypatch):
+def test_leftovers_of_a_killed_import_are_removed_by_the_next_one(tmp_path, monkeypatch):
     (paths.models_folder() / ".gone.abcdefgh").mkdir(parents=True)
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
     monkeypatch.setattr(

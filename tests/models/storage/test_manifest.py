@@ -1,4 +1,4 @@
-"""What was recorded of a folder, and what is not so any more."""
+"""The manifest of a folder, and the changes that a verification finds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_what_was_written_is_read(folder):
+def test_a_record_is_read_as_written(folder):
     read = manifest.read(folder)
     assert (read.source, read.revision, read.quantization) == (
         "someone/model",
@@ -45,7 +45,7 @@ def test_progress_reaches_the_end(folder):
     assert seen == [(2, 7), (7, 7)]
 
 
-def test_a_folder_without_a_record(tmp_path):
+def test_a_folder_without_a_record_cannot_be_verified(tmp_path):
     assert manifest.read(tmp_path) is None
     with pytest.raises(ModelError, match="has no record"):
         manifest.problems(tmp_path)

@@ -1,4 +1,4 @@
-"""Where models are kept."""
+"""The folders that models are stored in."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ def test_home_follows_the_environment(monkeypatch):
     assert paths.home().name == "blendin"
 
 
+def test_a_relative_home_is_one_folder_wherever_the_program_goes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BLENDIN_HOME", f"cache of {tmp_path.name}")
+    assert paths.home() == tmp_path / f"cache of {tmp_path.name}"
+    monkeypatch.chdir("/")
+    assert paths.home() == tmp_path / f"cache of {tmp_path.name}"
+
+
 def test_a_model_needs_all_its_files(kept):
     assert paths.is_installed("m")
     for file in (*paths.REQUIRED, "model.safetensors"):
@@ -48,7 +56,7 @@ def test_remove_counts_what_it_frees(kept):
         paths.remove("m")
 
 
-def test_what_is_half_removed_is_no_model(kept, monkeypatch):
+def test_a_partly_removed_folder_is_not_a_model(kept, monkeypatch):
     def interrupted(folder):
         raise KeyboardInterrupt
 
@@ -62,7 +70,7 @@ def test_what_is_half_removed_is_no_model(kept, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../m", "m/..", "/m", "m\n", "-m", "m\0", "é"])
-def test_names_that_could_leave_the_folder(kept, name):
-    with pytest.raises(ModelError, match="is no model name"):
+def test_names_that_could_leave_the_folder_are_refused(kept, name):
+    with pytest.raises(ModelError, match="is not a model name"):
         paths.remove(name)
     assert kept.is_dir()

@@ -1,0 +1,66 @@
+"""What a method is: a gate and a target distribution, and what both look at.
+
+The *gate* looks at the base alone and says whether the guide must be asked at a position. The
+*target* is the distribution over the base's vocabulary from which the next token is taken: its
+top token in greedy decoding, a draw when sampling.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple, Protocol
+
+from ..backend.mlx import mx
+
+
+class View(NamedTuple):
+    """What the base says at ``[...]`` positions."""
+
+    probs: mx.array  # [..., V], the STOP class pooled
+    confidence: mx.array  # [...], p̂_b
+    token: mx.array  # [...], the base's top token
+
+
+class Advice(NamedTuple):
+    """What the guide says at the same positions, carried to the base's vocabulary."""
+
+    probs: mx.array  # [..., V] over the base's vocabulary
+    confidence: mx.array  # [...], p̂_g, over the guide's own vocabulary
+    token: mx.array  # [...], t_g, an id of the guide
+    counterpart: mx.array  # [...], φ(t_g), an id of the base, or V where t_g has none
+    exact_mass: mx.array  # [...], mass that went by exact match
+    prefix_mass: mx.array  # [...], mass that went by the longest prefix
+    stop_prob: mx.array  # [...], P_g(STOP)
+    reference_probs: mx.array | None = None  # [..., V], P_a, where a method needs it
+    own_probs: mx.array | None = None  # [..., V_g], P_g over the guide's own vocabulary
+
+
+class Target(NamedTuple):
+    """The distribution that decides, and the guide's weight in it."""
+
+    probs: mx.array  # [..., V]
+    alpha: mx.array  # [...]
+
+
+class Method(Protocol):
+    """A gate and a target distribution (see the module's first lines)."""
+
+    name: ClassVar[str]
+
+    @property
+    def needs_reference(self) -> bool:
+        """True if the target needs the guide's unaligned twin."""
+
+    @property
+    def asks(self) -> bool:
+        """True if the guide can be asked at all with these options."""
+
+    def unsure(self, view: View, greedy: bool) -> mx.array:
+        """Return the gate, ``[...]`` booleans from what the base says.
+
+        Args:
+            view: the base's distribution.
+            greedy: whether the target's top token is taken, not a draw from it.
+        """
+
+    def target(self, base: View, aligned: Advice) -> Target:
+        """Return the distribution that decides where the gate is open."""

@@ -1,0 +1,54 @@
+"""Caches of single layers, as mlx-lm makes them: which can forget tokens, and how far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..backend.mlx import mx
+
+
+def leaves(cache: Sequence[Any]) -> list[Any]:
+    """Return the caches of all layers; a layer may have several in a list."""
+    return [leaf for layer in cache for leaf in getattr(layer, "caches", (layer,))]
+
+
+def holds(layer: Any, count: int) -> bool:
+    """Return whether a layer's cache was filled with so many tokens, as far as it counts them."""
+    if type(layer).__name__ not in ("KVCache", "QuantizedKVCache", "RotatingKVCache"):
+        return True
+    parts = [p[0] if isinstance(p, tuple | list) else p for p in (layer.keys, layer.values)]
+    kept = min(count, getattr(layer, "max_size", count))
+    return bool(layer.offset == count and all(part.shape[2] >= kept for part in parts))
+
+
+def always_trims(layer: Any) -> bool:
+    """Return whether a layer's cache can forget its last tokens at any length."""
+    return type(layer).__name__ in ("KVCache", "QuantizedKVCache")
+
+
+def trims_at(layer: Any, length: int) -> bool:
+    """Return whether the cache, grown to ``length`` tokens, can forget its last ones.
+
+    A sliding window can until it is full. A chunked cache says so always, but may have dropped
+    what an earlier position attends to.
+    """
+    return always_trims(layer) or (
+        type(layer).__name__ == "RotatingKVCache" and max(length, layer.offset) < layer.max_size
+    )
+
+
+def copied(state: Any) -> Any:
+    """Return a cache state that later in-place writes do not reach."""
+    if isinstance(state, mx.array):
+        return mx.array(state)
+    if isinstance(state, list | tuple):
+        return type(state)(copied(part) for part in state)
+    return state
+
+
+def nbytes(state: Any) -> int:
+    """Return the bytes of all arrays in a cache state."""
+    if isinstance(state, mx.array):
+        return state.nbytes
+    return sum(map(nbytes, state)) if isinstance(state, list | tuple) else 0

@@ -1,0 +1,234 @@
+"""A recorded run computed again, step by step.
+
+The base reads the finished answer again, many positions per pass; the guide is asked again wherever
+the trace says that it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..backend.mlx import mx
+from ..blend import formulas
+from ..blend.method import Advice, Method, View
+from ..blend.methods import make_method, option_names
+from ..decoding import rules
+from ..decoding.json_constraint import JsonConstraint
+from ..decoding.top_tokens import likeliest
+from ..model import LanguageModel, Pair
+from ..reading.context import HEAD_ROWS, Context
+from ..reading.guide import Guide, Reference
+from ..tokens.answer_text import AnswerText
+from ..tokens.projection import ProjectionRule
+from .records import Record, candidate_record
+
+# Keys and values that were rounded before they were read: what they say hangs on when that was.
+QUANTIZED_TOLERANCE = 0.05
+# Two tokens that close may change places from one summation order to another.
+_NEAR_TIE = 1e-4
+
+
+class Replay:
+    """A recorded run computed again: its settings, and what the base says at every position.
+
+    Args:
+        pair: the models of the run.
+        run: its first record.
+        steps: its steps.
+        ended: whether the run came to its end, so that nothing was withheld.
+    """
+
+    def __init__(self, pair: Pair, run: Record, steps: Sequence[Record], ended: bool) -> None:
+        self.pair = pair
+        self.kv_bits: int | None = run.get("kv_bits")
+        self.near_tie = _NEAR_TIE if self.kv_bits is None else QUANTIZED_TOLERANCE
+        pair.limit_context(run.get("context"))
+        self.method = _method(run)
+        self.constraint: JsonConstraint | None = None
+        if run.get("json_schema") is not None:
+            self.constraint = JsonConstraint(pair.base.vocabulary, run["json_schema"])
+        self.policy = rules.policy_in_force(run["stop_policy"], self.constraint is not None)
+        self.greedy = run.get("temp", 0) == 0 and not run.get("repetition_penalty")
+        self.vocabulary = pair.base.vocabulary
+        self.answer = AnswerText(self.vocabulary)
+        ids = [step["id"] for step in steps]
+        # Bytes of a character that was never completed are shown with the last token that writes.
+        writing = [n for n, token in enumerate(ids) if token != self.vocabulary.stop]
+        self.last = writing[-1] if ended and writing else None
+        self.views = self._read_base(run["base_prompt"]["ids"], ids)
+        self.guide: Guide | None = None
+        if self.method.asks:
+            self.guide = self._make_guide(run["aligned_prompt"]["ids"], run.get("projection"))
+
+    def _after_prompt(self, model: LanguageModel, prompt: Sequence[int]) -> Context:
+        """Return a context that has read a prompt in the passes in which the run did.
+
+        A quantized cache is rounded between passes, so that it matters which they were.
+        """
+        context = Context(model, kv_bits=self.kv_bits)
+        context.prefill(prompt[:-1])
+        return context
+
+    def _make_guide(self, prompt: list[int], rule: ProjectionRule | None) -> Guide:
+        rule = rule or "prefix"
+        reference = None
+        if self.method.needs_reference:
+            twin = self._after_prompt(self.pair.require_reference(), prompt)
+            reference = Reference(twin, self.pair.reference_projection(rule))
+        context = self._after_prompt(self.pair.aligned, prompt)
+        return Guide(context, self.pair.projection(rule), prompt, reference)
+
+    def _read_base(self, prompt: list[int], ids: list[int]) -> Iterator[View]:
+        context = self._after_prompt(self.pair.base, prompt)
+        unread = [prompt[-1], *ids[:-1]]
+        for start in range(0, len(unread), HEAD_ROWS):
+            part = unread[start : start + HEAD_ROWS]
+            logits = context.read(part, rows=len(part))
+            for row in range(len(part)):
+                probs = self.vocabulary.distribution(logits[row : row + 1])
+                yield View(probs, *formulas.top(probs))
+
+    def _permitted(self, probs: mx.array, banned: int | None = None) -> mx.array:
+        allowed = None if self.constraint is None else self.constraint.allowed(self.answer.ids)
+        return rules.permitted(probs, banned, allowed)
+
+    def _unsure(self, view: View, step: Record) -> bool:
+        """Return whether the gate was open; as recorded where rounding may have decided that."""
+        margin = rules.gate_margin(self.method, _item(view.confidence))
+        if margin is not None and self.method.asks and abs(margin) < self.near_tie:
+            return step["alpha"] is not None
+        takes_top = self.greedy and self.constraint is None
+        return bool(_item(self.method.unsure(view, takes_top)))
+
+    def expect(self, index: int, step: Record) -> Record:
+        """Return what the record should say, given the token that it says was chosen."""
+        view = next(self.views)
+        token = step["id"]
+        asked = step["alpha"] is not None or step["stop_check"]
+        advice = self.guide.advise(self.answer) if self.guide and asked else None
+        expected = self._decided(view, advice, step)
+        if "candidates" in step:
+            expected["candidates"] = self._candidates(view, advice, step)
+        before = len(self.answer.text)
+        if token != self.vocabulary.stop:
+            self.answer.append(token)
+        if index == self.last:
+            self.answer.finish()
+        base = candidate_record(_item(view.token), _item(view.confidence), self.pair.base)
+        expected |= {"index": index, "base": base, "text": self.answer.text[before:]}
+        expected["gate_margin"] = rules.gate_margin(self.method, base["prob"])
+        return expected
+
+    def _candidates(self, view: View, advice: Advice | None, step: Record) -> Record:
+        """Return the likeliest tokens of each known distribution, as many as are recorded."""
+        recorded, pair = step.get("candidates", {}), self.pair
+        lists: Record = {"base": self._ranked(view.probs, recorded.get("base"), pair.base)}
+        lists |= {"aligned": [], "blend": []}
+        if advice is not None and advice.own_probs is not None:
+            lists["aligned"] = self._ranked(advice.own_probs, recorded.get("aligned"), pair.aligned)
+            if step["alpha"] is not None:
+                target = self.method.target(view, advice)
+                probs = self._permitted(target.probs, step["instead_of"])
+                lists["blend"] = self._ranked(probs, recorded.get("blend"), pair.base)
+        return lists
+
+    def _ranked(self, probs: mx.array, recorded: Any, model: LanguageModel) -> list[Record]:
+        """Return the likeliest tokens; of two that are as likely, the recorded one."""
+        given = recorded or [{"id": -1}]
+        ranked = []
+        for one, other in zip(likeliest(probs, len(given)), given, strict=False):
+            token = other["id"]
+            known = 0 <= token < probs.shape[-1]
+            alike = known and abs(_item(probs[0, token]) - one.prob) < self.near_tie
+            ranked.append(candidate_record(token if alike else one.id, one.prob, model))
+        return ranked
+
+    def _decided(self, view: View, advice: Advice | None, step: Record) -> Record:
+        if step["alpha"] is not None and advice is not None:
+            return self._blended(view, advice, step)
+        forced = rules.is_forced_end(self.policy, _item(view.token), self.vocabulary.stop)
+        asked = self._question(view, step, forced)
+        over = None if advice is None else _item(advice.stop_prob)
+        verdict = rules.verdict(asked, over is not None and self._is_over(over, step))
+        nothing = ("aligned", "exact_mass", "prefix_mass", "instead_of")
+        expected: Record = dict.fromkeys(nothing)
+        expected["alpha"] = "a weight" if verdict == "blend" else None
+        expected["stop_check"] = asked not in ("nothing", "next")
+        if verdict == "stop" and over is not None:
+            ended = {"id": self.vocabulary.stop, "source": "aligned", "prob": over}
+            return {**expected, **ended, "stop_prob": over, "gap": 2 * over - 1}
+        stop = self.vocabulary.stop if forced else None
+        chosen = self._choice(self._permitted(view.probs), step["id"], stop)
+        if expected["stop_check"] and over is not None:
+            chosen["stop_prob"] = over
+        return {**expected, **chosen, "source": "base"}
+
+    def _question(self, view: View, step: Record, forced: bool) -> rules.Question:
+        """Return what the guide was asked where no weight is recorded.
+
+        A trace does not keep what the base drew where the guide ended the answer, how many ends
+        had been taken back, and that one was undone where the guide then ended the answer.
+        """
+        if self.guide is None or not self.guide.can_read(self.answer):
+            return "nothing"
+        stop, by_guide = self.vocabulary.stop, step["source"] == "aligned"
+        unknown = by_guide and not self.greedy
+        token = _item(view.token) if self.greedy else step["id"]
+        takes_back = rules.may_take_back(self.policy, 0) and step["stop_check"]
+        return rules.question(
+            self.policy,
+            forced=forced,
+            ends=token == stop and not unknown,
+            opens_line=unknown or self.vocabulary.breaks_line(token),
+            unsure=self._unsure(view, step),
+            takes_back=takes_back,
+            undone=takes_back and by_guide,
+        )
+
+    def _is_over(self, over: float, step: Record) -> bool:
+        """Return whether the guide found the answer over; as recorded where rounding decides."""
+        if abs(over - rules.SURE_OF_STOP) < self.near_tie:
+            return bool(step["id"] == self.vocabulary.stop)
+        return rules.is_over(over)
+
+    def _blended(self, view: View, advice: Advice, step: Record) -> Record:
+        target = self.method.target(view, advice)
+        opened = self._unsure(view, step) or step["instead_of"] is not None
+        token = _item(advice.token)
+        return {
+            **self._choice(self._permitted(target.probs, step["instead_of"]), step["id"]),
+            "source": rules.source(self.method),
+            "aligned": candidate_record(token, _item(advice.confidence), self.pair.aligned),
+            "alpha": _item(target.alpha) if opened else None,
+            "exact_mass": _item(advice.exact_mass),
+            "prefix_mass": _item(advice.prefix_mass),
+            "stop_check": False,
+        }
+
+    def _choice(self, probs: mx.array, token: int, forced: int | None = None) -> Record:
+        """Return the facts about the recorded choice, and the choice that follows."""
+        best = _item(probs.argmax())
+        facts = rules.choice_facts(probs, mx.array([token]), self.vocabulary.stop)
+        choice = rules.Choice(*map(_item, facts))
+        follows = token if not self.greedy and choice.prob > 0 else best
+        if forced is not None:
+            follows = forced
+        elif _item(probs[0, best]) - choice.prob < self.near_tie:
+            follows = token
+        return {**choice._asdict(), "id": follows}
+
+
+def _item(value: mx.array) -> Any:
+    return value.item()
+
+
+def _method(run: Record) -> Method:
+    recorded: Record = {
+        "tau": run.get("tau"),
+        "alpha": run.get("alpha"),
+        "lambda_": run.get("lambda"),
+        "beta": run.get("beta"),
+    }
+    taken = option_names(run["method"])
+    return make_method(run["method"], **{name: recorded[name] for name in taken})

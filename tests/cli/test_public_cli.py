@@ -1,0 +1,9 @@
+"""``blendin_cli`` is a program: it exports nothing, so that all of it may change."""
+
+from __future__ import annotations
+
+import blendin_cli
+
+
+def test_nothing_is_public() -> None:
+    assert blendin_cli.__all__ == []
