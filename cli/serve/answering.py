@@ -92,6 +92,12 @@ class Answers:
             else:
                 yield index, event.value
 
+    async def all(self) -> AsyncGenerator[tuple[int, Any], None]:
+        """Yield the results however long they take; see :meth:`results`."""
+        async for result in self.results():
+            if result is not None:
+                yield result
+
     async def _next(self, pause: float | None) -> tuple[int, Event]:
         if self._early:
             return self._early.popleft()
@@ -126,7 +132,7 @@ class Reply:
         """Return the reply as one object."""
         parts: dict[int, list[Part]] = {}
         writers: dict[int, ChoiceWriter] = {}
-        async for index, value in _pairs(self._answers.results()):
+        async for index, value in self._answers.all():
             if isinstance(value, Start):
                 writers[index] = self._form.choice(index, value)
             else:
@@ -174,14 +180,6 @@ class Reply:
         asked = sum(part.blend.get("interventions", 0) for part in lasts)
         ends = ", ".join(sorted({str(part.finish) for part in lasts}))
         return f"{tokens} tokens, {asked} interventions, end: {ends}"
-
-
-async def _pairs(
-    results: AsyncGenerator[tuple[int, Any] | None, None],
-) -> AsyncGenerator[tuple[int, Any], None]:
-    async for result in results:
-        if result is not None:
-            yield result
 
 
 def event(value: dict[str, Any]) -> bytes:

@@ -94,6 +94,20 @@ class CompletionRequest(AnswerRequest):
     echo: bool
 
 
+@dataclass(frozen=True)
+class TokenizeRequest:
+    """A text to cut into tokens of the base.
+
+    Attributes:
+        whole: with what the tokenizer puts around a text.
+        spelled: with each token as text.
+    """
+
+    prompt: str
+    whole: bool
+    spelled: bool
+
+
 class RequestReader:
     """Reads requests for a pair.
 
@@ -145,6 +159,36 @@ class RequestReader:
             raise refused("prompt", f"and n ask for more than {self._most} answers at once")
         common["logprobs"] = None if top < 0 else top
         return CompletionRequest(**common, prompts=prompts, echo=echo)
+
+    def tokenize(self, body: Any) -> TokenizeRequest:
+        """Return a request to cut a text into tokens.
+
+        Raises:
+            ApiError: 400 naming a field, or 404 for the model.
+        """
+        fields = Fields(body)
+        self._names.method(fields.text("model") or self._names.name)
+        prompt = fields.text("prompt")
+        if prompt is None:
+            raise refused("prompt", "must be a string")
+        whole = fields.boolean("add_special_tokens", default=True)
+        spelled = fields.boolean("return_token_strs")
+        fields.finish()
+        return TokenizeRequest(prompt, whole, spelled)
+
+    def detokenize(self, body: Any) -> tuple[int, ...]:
+        """Return the tokens of a request to write them as text.
+
+        Raises:
+            ApiError: 400 naming a field, or 404 for the model.
+        """
+        fields = Fields(body)
+        self._names.method(fields.text("model") or self._names.name)
+        tokens = fields.take("tokens")
+        if not isinstance(tokens, list) or not all(map(is_id, tokens)):
+            raise refused("tokens", "must be a list of token ids")
+        fields.finish()
+        return tuple(tokens)
 
     def _common(self, fields: Fields) -> dict[str, Any]:
         """Return the attributes that all requests for answers have."""

@@ -13,7 +13,7 @@ from .answering import Answers, Form, Reply, as_bytes
 from .api import AnswerRequest, RequestReader
 from .connection import HttpReply, HttpRequest, Limits
 from .decoding import Decoding
-from .engine import Engine
+from .engine import Engine, Work
 from .errors import ApiError, Headers, as_api_error, unavailable
 from .guard import Guard
 from .naming import ModelNames
@@ -74,6 +74,9 @@ class Routes:
             MODEL: ("GET", self._model),
             "/v1/chat/completions": (WITH_BODY, self._chat),
             "/v1/completions": (WITH_BODY, self._completion),
+            "/tokenize": (WITH_BODY, self._tokenize),
+            "/detokenize": (WITH_BODY, self._detokenize),
+            "/tokenizer_info": ("GET", self._tokenizer_info),
         }
 
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> None:
@@ -174,6 +177,28 @@ class Routes:
         head = Head("text_completion", asked.model)
         form = Form(head, choice, len(asked.prompts), asked.include_usage)
         return await self._answer(asked, works, form)
+
+    async def _tokenize(self, request: HttpRequest) -> HttpReply:
+        service = self._loaded()
+        asked = service.reader.tokenize(parsed(request))
+        return await self._one(partial(service.decoding.tokenize, asked))
+
+    async def _detokenize(self, request: HttpRequest) -> HttpReply:
+        service = self._loaded()
+        tokens = service.reader.detokenize(parsed(request))
+        return await self._one(partial(service.decoding.detokenize, tokens))
+
+    async def _tokenizer_info(self, request: HttpRequest) -> HttpReply:
+        return await self._one(self._loaded().decoding.tokenizer_info)
+
+    async def _one(self, work: Work) -> HttpReply:
+        """Answer with the one result of work that takes no time."""
+        answers = Answers(self._engine, [work], quick=True)
+        try:
+            values = [value async for _, value in answers.all()]
+        finally:
+            answers.cancel()
+        return _as_json(values[0])
 
     async def _answer(
         self, asked: AnswerRequest, works: list[partial[Iterator[Any]]], form: Form

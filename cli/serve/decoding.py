@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..session import Session
-from .api import AnswerRequest, ChatRequest, CompletionRequest
+from .api import AnswerRequest, ChatRequest, CompletionRequest, TokenizeRequest
 from .caches import CachePool
 from .errors import refused
 from .parts import Part, PartMaker, Start
@@ -63,6 +63,44 @@ class Decoding:
         yield Start()
         yield from self._answer(prompt, request, should_stop)
 
+    def tokenize(self, request: TokenizeRequest, should_stop: ShouldStop) -> Iterator[Any]:
+        """Cut a text into tokens of the base; control tokens that it spells are recognised."""
+        base = self._session.pair.base
+        beginning = base.beginning if request.whole else ()
+        tokens = [*beginning, *base.vocabulary.encode_marked(request.prompt)]
+        yield {
+            "count": len(tokens),
+            "max_model_len": base.context_limit,
+            "tokens": tokens,
+            "token_strs": self._spelled(tokens) if request.spelled else None,
+        }
+
+    def detokenize(self, tokens: Sequence[int], should_stop: ShouldStop) -> Iterator[Any]:
+        """Write tokens of the base as text; control tokens write nothing."""
+        vocabulary = self._session.pair.base.vocabulary
+        self._check_ids(tokens, "tokens")
+        yield {"prompt": vocabulary.bytes_of(tokens).decode(errors="replace")}
+
+    def tokenizer_info(self, should_stop: ShouldStop) -> Iterator[Any]:
+        """Describe the base's tokenizer."""
+        base = self._session.pair.base
+        special = ("bos_token", "eos_token", "pad_token", "unk_token")
+        yield {
+            "tokenizer_class": type(base.tokenizer).__name__,
+            **{name: getattr(base.tokenizer, name, None) for name in special},
+            "chat_template": base.chat_template,
+            "vocab_size": base.vocabulary.size,
+            "model_max_length": base.context_limit,
+        }
+
+    def _spelled(self, tokens: Sequence[int]) -> list[str]:
+        names: list[str] = self._session.pair.base.tokenizer.convert_ids_to_tokens(list(tokens))
+        return names
+
+    def _check_ids(self, tokens: Sequence[int], field: str) -> None:
+        if max(tokens, default=0) >= self._session.pair.base.vocabulary.size:
+            raise refused(field, "has an id beyond the vocabulary of the base")
+
     def _configure(self, request: AnswerRequest, index: int) -> None:
         settings, seed = request.settings, request.settings.seed
         if seed is not None:
@@ -95,9 +133,8 @@ class Decoding:
         if isinstance(prompt, str):
             ids = pair.base.vocabulary.encode(prompt)
         else:
+            self._check_ids(prompt, "prompt")
             ids = list(prompt)
-            if max(ids, default=0) >= pair.base.vocabulary.size:
-                raise refused("prompt", "has an id beyond the vocabulary of the base")
             ids = ids[len(opening) :] if tuple(ids[: len(opening)]) == opening else ids
         empty = PairPrompt(Prompt("", opening), Prompt("", pair.aligned.beginning))
         return begun(pair, empty, ids)

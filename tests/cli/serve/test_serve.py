@@ -169,6 +169,42 @@ def test_what_both_models_read_of_a_text_is_that_text(pair_server):
     assert (beyond.status, beyond.error["param"]) == (400, "prompt")
 
 
+def test_texts_are_cut_into_the_tokens_that_the_base_reads(pair_server):
+    post = pair_server.address.post
+    cut = post("/tokenize", {"prompt": "the cat", "add_special_tokens": False}).json
+    assert cut["count"] == len(cut["tokens"])
+    assert (cut["max_model_len"], cut["token_strs"]) == (4096, None)
+    assert post("/detokenize", {"tokens": cut["tokens"]}).json == {"prompt": "the cat"}
+    spelled = post("/tokenize", {"prompt": "the cat", "return_token_strs": True}).json
+    assert spelled["tokens"][-len(cut["tokens"]) :] == cut["tokens"]
+    assert "".join(spelled["token_strs"]).replace("Ġ", " ").endswith("the cat")
+    asked = {"prompt": "the cat", "max_tokens": 3}
+    assert post(TEXT, asked).json["choices"] == post(
+        TEXT, {**asked, "prompt": cut["tokens"]}
+    ).json["choices"]  # fmt: skip
+    info = pair_server.address.ask("GET", "/tokenizer_info").json
+    assert (info["eos_token"], info["bos_token"]) == ("<|end|>", "<|begin|>")
+    assert post("/tokenize", {"prompt": info["eos_token"], "add_special_tokens": False}).json[
+        "count"
+    ] == 1  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/tokenize", {}, "prompt"),
+        ("/tokenize", {"prompt": ["a"]}, "prompt"),
+        ("/tokenize", {"prompt": "a", "messages": []}, "messages"),
+        ("/detokenize", {"tokens": "a"}, "tokens"),
+        ("/detokenize", {"tokens": [1.5]}, "tokens"),
+        ("/detokenize", {"tokens": [10**6]}, "tokens"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused(pair_server, path, body, param):
+    reply = pair_server.address.post(path, body)
+    assert (reply.status, reply.error["param"]) == (400, param)
+
+
 def test_clients_that_come_and_go_cost_nothing(pair_server):
     """32 clients, most of which leave: those that stay get what they would get alone."""
     expected = content(chat(pair_server))
