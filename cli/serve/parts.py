@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blendin_mlx.decoding.answer_stream import Piece, Response
     from blendin_mlx.model import Pair
-    from blendin_mlx.step import Candidate
+    from blendin_mlx.step import Candidate, Step
     from blendin_mlx.tokens.vocabulary import Vocabulary
 
 LEAST = -9999.0  # the logarithm of no probability at all, as OpenAI writes it
@@ -52,7 +52,7 @@ class Part:
     Attributes:
         text: what follows in the text.
         shown: the tokens of it, the end and what a stop string took away left out.
-        decisions: who decided, for every token.
+        decisions: who decided, for every token; their texts together are the text.
         finish: why it ended, in OpenAI's words; in the last part only.
         usage: tokens of the prompt and of the answer; in the last part only.
         blend: what the answer was, as a whole; in the last part only.
@@ -82,12 +82,14 @@ class PartMaker:
     def part(self, response: Response) -> Part:
         """Return a response as a part."""
         self._written += len(response.text)
-        shown = []
+        shown, decisions = list[ShownToken](), list[dict[str, Any]]()
         for piece in response.pieces:
             if self._is_shown(piece, last=response.finish_reason is not None):
                 shown.append(self._shown(piece))
+            room = max(0, self._written - self._settled)  # a stop string takes the rest away
+            decisions.append(self._decision(piece.step, piece.text[:room]))
             self._settled += len(piece.text)
-        part = Part(response.text, tuple(shown), tuple(map(self._decision, response.pieces)))
+        part = Part(response.text, tuple(shown), tuple(decisions))
         finish = FINISH.get(response.finish_reason or "")
         return part if finish is None else self._last(part, finish, response)
 
@@ -105,10 +107,10 @@ class PartMaker:
     def _token(self, candidate: Candidate, vocabulary: Vocabulary) -> TokenProb:
         return TokenProb(vocabulary.bytes_of([candidate.id]), log_of(candidate.prob))
 
-    def _decision(self, piece: Piece) -> dict[str, Any]:
+    def _decision(self, step: Step, text: str) -> dict[str, Any]:
         from blendin_mlx.trace.records import step_record
 
-        record = step_record(piece.step, piece.text, self._pair)
+        record = step_record(step, text, self._pair)
         return record if self._detailed else {name: record[name] for name in BRIEF}
 
     def _last(self, part: Part, finish: str, response: Response) -> Part:

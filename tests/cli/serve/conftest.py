@@ -12,5 +12,5 @@ from served_pair import ServedPair, served_pair
 @pytest.fixture(scope="session")
 def pair_server(tiny: tuple[str, ...]) -> Iterator[ServedPair]:
     """A server that runs."""
-    with served_pair(*tiny) as server:
+    with served_pair(*tiny, "--max-tokens", 40) as server:
         yield server

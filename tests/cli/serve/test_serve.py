@@ -55,6 +55,7 @@ def test_an_answer_is_that_of_generate(pair_server, run, tiny, fields, options):
     (choice,) = served["choices"]
     assert choice["finish_reason"] == {"stop_string": "stop"}.get(alone["finish_reason"], "length")
     assert [token["id"] for token in choice["blendin"]["tokens"]] == alone["token_ids"]
+    assert "".join(token["text"] for token in choice["blendin"]["tokens"]) == alone["text"]
     for name in ("method", "tau", "alpha", "interventions", "overrides"):
         assert choice["blendin"][name] == alone["blend"][name]
     assert served["usage"]["prompt_tokens"] == alone["usage"]["base_prompt_tokens"]
