@@ -141,7 +141,7 @@ def test_a_key_is_asked_for_where_there_is_one(tmp_path):
         browser(tmp_path / "profile") as page,
     ):
         page.open(server.address.url)
-        page.until("!document.getElementById('locked').hidden")
+        page.until("document.getElementById('locked').offsetParent !== null")
         page.value("document.getElementById('key').value = 'sesame'; loadModels()")
         page.until("document.getElementById('method').length > 3")
         assert page.value("document.getElementById('alert').textContent") == ""
@@ -157,6 +157,7 @@ def test_the_page_fits_and_is_legible(pair_server, tmp_path, width, dark):
         ask(page, "hi")
         page.value("document.querySelectorAll('.text')[1].firstElementChild.focus()")
         assert page.value("document.documentElement.scrollWidth") <= width
+        assert page.value("document.getElementById('locked').offsetParent") is None
         assert page.value("document.getElementById('send').getBoundingClientRect().bottom") <= 600
         for shown in (".text > .kept, .text > .override", ".hint", "label", "dt", "dd", "button"):
             assert page.contrast(shown) >= 4.5, shown
