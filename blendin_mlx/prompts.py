@@ -198,7 +198,7 @@ def check_messages(prompt: str | Sequence[Message]) -> list[dict[str, str]]:
     if not messages or messages[-1]["role"] != "user":
         raise PromptError("a conversation must end with a user message")
     if not messages[-1]["content"].strip():
-        raise PromptError("the prompt is empty; give it as an argument or on standard input")
+        raise PromptError("the prompt is empty: there is nothing to answer")
     return messages
 
 

@@ -42,7 +42,7 @@ def show(ctx: click.Context, everything: bool, as_json: bool) -> None:
     """
     group = ctx.find_root().command
     assert isinstance(group, click.Group)
-    rows = [row for row in _rows(group) if everything or row["source"] != "default"]
+    rows = [row for row in _rows(ctx, group) if everything or row["source"] != "default"]
     if as_json:
         tell(json.dumps(rows, ensure_ascii=False, default=str))
         return
@@ -52,13 +52,32 @@ def show(ctx: click.Context, everything: bool, as_json: bool) -> None:
         tell(f"nothing is set; the settings files are {' and '.join(map(str, files()))}")
 
 
-def _rows(group: click.Group) -> Iterator[dict[str, Any]]:
+def _rows(ctx: click.Context, group: click.Group) -> Iterator[dict[str, Any]]:
     for command, settings in settings_of(group).items():
         for parameter in group.commands[command].params:
             if isinstance(parameter, click.Option) and parameter.name:
                 value, source = _in_force(command, parameter, settings.get(parameter.name))
+                _check(ctx, parameter, value, source)
                 row = {"command": command, "option": max(parameter.opts, key=len)}
                 yield {**row, "value": value, "source": source}
+
+
+def _check(ctx: click.Context, option: click.Option, value: Any, source: str) -> None:
+    """Refuse a value that its command would refuse, naming where it comes from.
+
+    Raises:
+        click.UsageError: the option does not take the value.
+    """
+    try:
+        option.type_cast_value(
+            ctx, option.type.split_envvar_value(value) if _several(option, value) else value
+        )
+    except click.BadParameter as error:
+        raise click.UsageError(f"{source}: {max(option.opts, key=len)} {error.message}") from None
+
+
+def _several(option: click.Option, value: Any) -> bool:
+    return option.multiple and isinstance(value, str)
 
 
 def _in_force(command: str, option: click.Option, setting: Setting | None) -> tuple[Any, str]:

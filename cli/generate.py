@@ -16,11 +16,11 @@ from .options.groups import blend_options
 from .options.settings import Settings
 from .prompting import joined
 from .session import Session
-from .terminal.answer_view import Shown, make_shown, show_options
+from .terminal.answer_view import View, make_shown, show_options
 from .terminal.files import FileToWrite, Target
 from .terminal.interrupts import interruptible
-from .terminal.output import Output, figures, say
-from .terminal.quiet import quiet_option
+from .terminal.output import Output, say
+from .whole_answers import whole_answer
 
 if TYPE_CHECKING:
     from blendin_mlx.decoding.answer_stream import Response
@@ -36,16 +36,8 @@ if TYPE_CHECKING:
     help="Write every decision to this file, as JSON lines.",
 )
 @show_options
-@quiet_option
 def generate(
-    prompt: str | None,
-    settings: Settings,
-    as_json: bool,
-    trace: Path | None,
-    show: str,
-    marks: bool,
-    think: str,
-    quiet: bool,
+    prompt: str | None, settings: Settings, as_json: bool, trace: Path | None, view: View
 ) -> int:
     """Answer one PROMPT: standard input, then the argument, joined.
 
@@ -61,14 +53,13 @@ def generate(
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(Target(trace, "--trace")) if trace else None
         if as_json:
-            return _answer_as_json(parts, settings, file, quiet)
-        return _answer(parts, settings, file, make_shown(show, marks, quiet, think), quiet)
+            return _answer_as_json(parts, settings, file, view)
+        return _answer(parts, settings, file, view)
 
 
-def _answer(
-    parts: list[str], settings: Settings, trace: Target | None, shown: Shown, quiet: bool
-) -> int:
-    session, messages = _session(parts, settings, quiet)
+def _answer(parts: list[str], settings: Settings, trace: Target | None, view: View) -> int:
+    session, messages = _session(parts, settings, view.quiet)
+    shown = make_shown(view)
     with interruptible() as interrupt:
         try:
             for response in session.answer(messages, interrupt, trace):
@@ -79,12 +70,12 @@ def _answer(
     return _code(session, response)
 
 
-def _answer_as_json(parts: list[str], settings: Settings, trace: Target | None, quiet: bool) -> int:
-    session, messages = _session(parts, settings, quiet)
+def _answer_as_json(parts: list[str], settings: Settings, trace: Target | None, view: View) -> int:
+    session, messages = _session(parts, settings, view.quiet)
     with interruptible() as interrupt:
-        *_, last = session.answer(messages, interrupt, trace)
+        last = whole_answer(session, messages, interrupt, trace=trace)[-1]
     Output().write(json.dumps(session.result(last), ensure_ascii=False) + "\n")
-    say(figures(last.statistics), quiet)
+    say(view.figures(last.statistics), view.quiet)
     return _code(session, last)
 
 

@@ -19,6 +19,7 @@ from .diagnosis.command import diagnose
 from .doctor import doctor
 from .errors import INTERRUPTED, USAGE, explain
 from .generate import generate
+from .habits import clearer, completion, refuse_command, show_help, version
 from .models.commands import models
 from .options.config_files import configured, default_map, origin
 from .options.plain import add_plain
@@ -26,6 +27,7 @@ from .reference_docs import reference
 from .run import run
 from .serve.command import serve
 from .terminal.output import Context, complain
+from .terminal.status import STATUS
 from .trace.commands import trace
 
 _HELP = f"{__name__}.help"  # whether help is asked for
@@ -34,7 +36,13 @@ _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 class Commands(click.Group):
-    """Click group that handles Ctrl-C and broken pipes itself."""
+    """Click group that handles Ctrl-C and closed pipes itself, and says what to use instead."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Return the command that the arguments name."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            refuse_command(args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Return the exit code of a command, or what it returned."""
@@ -43,6 +51,8 @@ class Commands(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result
+        except click.UsageError as error:
+            raise clearer(error) from error
         except KeyboardInterrupt:
             return INTERRUPTED
         except BrokenPipeError:
@@ -85,6 +95,9 @@ cli.add_command(trace)
 cli.add_command(doctor)
 cli.add_command(config)
 cli.add_command(reference)
+cli.add_command(completion)
+cli.add_command(show_help)
+cli.add_command(version)
 for command in add_plain(cli):
     command.context_class = Context
 
@@ -106,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if debug and not isinstance(error, click.ClickException):
             complain(traceback.format_exc())
         code = _report(error)
+    STATUS.clear()
     sys.exit(code)
 
 

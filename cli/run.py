@@ -12,6 +12,7 @@ from typing import IO, Any
 import click
 
 from .errors import FAILURE, INTERRUPTED
+from .options.extra import hint
 from .options.groups import blend_options
 from .options.override import overridden
 from .options.settings import Settings
@@ -19,10 +20,26 @@ from .session import Session
 from .terminal.interrupts import interruptible
 from .terminal.output import Output, counted, say
 from .terminal.quiet import quiet_option
+from .whole_answers import whole_answer
+
+
+class PromptFile(click.File):
+    """A file of prompts; where there is none, the name of a pair is recognised."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> IO[bytes]:
+        """Return the open file."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            if instead := hint("blendin chat", str(value)):
+                self.fail(f"{instead}; run takes a file of prompts", param, ctx)
+            raise
 
 
 @click.command()
-@click.argument("file", type=click.File("rb"), metavar="IN.jsonl")
+@click.argument("file", type=PromptFile("rb"), metavar="IN.jsonl")
 @blend_options
 @click.option(
     "--resume-from",
@@ -56,7 +73,7 @@ def run(file: IO[bytes], settings: Settings, resume_from: Path | None, quiet: bo
         if number in answered:
             continue
         with interruptible() as interrupt:
-            result = _answer(session, settings, line, interrupt)
+            result = _answer(session, settings, line, interrupt, f"line {number}")
         done, failed = done + 1, failed + ("error" in result)
         if "error" in result:
             say(f"line {number}: {result['error']}")
@@ -64,7 +81,7 @@ def run(file: IO[bytes], settings: Settings, resume_from: Path | None, quiet: bo
         if interrupt.pressed:
             return INTERRUPTED
     skipped = f", {len(answered)} answered before" if answered else ""
-    say(f"{counted(done, 'line')}, {failed} of them bad{skipped}", quiet)
+    say(f"{counted(done, 'line')}, {failed} failed{skipped}", quiet)
     return FAILURE if failed else 0
 
 
@@ -102,6 +119,7 @@ def _answer(
     settings: Settings,
     line: bytes,
     should_stop: Callable[[], bool],
+    what: str,
 ) -> dict[str, Any]:
     """Return the result object of a line, or an object with its error."""
     from blendin_mlx.errors import BlendinError
@@ -112,7 +130,7 @@ def _answer(
         kept = {"id": given.pop("id")} if "id" in given else {}
         messages = _messages(given)
         session.configure(overridden(settings, given))
-        *_, last = session.answer(messages, should_stop)
+        last = whole_answer(session, messages, should_stop, what)[-1]
     except (ValueError, BlendinError) as error:
         return {**kept, "error": str(error)}
     except click.ClickException as error:

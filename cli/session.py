@@ -13,11 +13,13 @@ import click
 
 from .options.checks import check_usable, read_schema
 from .options.method import make_method, with_reference
+from .options.sampling import sampling
 from .options.settings import Settings
 from .pair_loading import keep_resident, load_pair, spec_of
 from .prompting import joined, notices, prompt_of
 from .terminal.interrupts import unswallowed_interrupt
 from .terminal.output import say
+from .terminal.status import STATUS, show_reading
 
 if TYPE_CHECKING:
     from blendin_mlx.decoding.answer_stream import Response
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from .terminal.files import Target
 
 
-_COLDEST = 1e-6  # lower temperatures overflow float32 in 1 / temp, and mlx-lm draws any token
-_MILDEST = 1e-6  # smaller penalties make logits infinite
 _CANDIDATES = 5  # of each distribution, in a trace
 
 
@@ -57,6 +57,7 @@ class Session:
         self._dial = 1.0
         self.cut_json = False
         self.opened = False
+        STATUS.show("importing MLX")
         with unswallowed_interrupt():
             self._load(quiet)
 
@@ -114,7 +115,7 @@ class Session:
         read_beginning(self.cache, prompts)
         if not made:
             save_prompt_cache(path, self.cache)
-            say(f"{path} keeps {len(self.cache.base.tokens)} tokens of the prompt", self._quiet)
+            say(f"{path}: saved {len(self.cache.base.tokens)} tokens of the prompt", self._quiet)
         elif before != self._read_tokens():
             say(f"{path} holds another prefix; remove it to create it again", self._quiet)
 
@@ -187,8 +188,7 @@ class Session:
             begun: ids of the base's tokens that the answer begins with; they are not yielded.
             candidates: how many of the likeliest tokens each step names; with a trace, always 5.
         """
-        from blendin_mlx.generation import stream_generate
-
+        show_reading()
         prompt = self.prompt(messages) if isinstance(messages, list) else messages
         self.opened = prompt.opens_thinking
         if begun:
@@ -196,21 +196,8 @@ class Session:
 
             prompt = with_beginning(self.pair, prompt, begun)
         constraint = self._constraint(begun)
-        responses = stream_generate(
-            self.pair,
-            prompt,
-            method=self.method,
-            max_tokens=self.settings.max_tokens,
-            stop=self.settings.stop,
-            stop_policy=self.settings.stop_policy,
-            projection=self.settings.projection,
-            draft=self.drafter,
-            prompt_cache=self.cache,
-            should_stop=should_stop,
-            constraint=constraint,
-            candidates=_CANDIDATES if trace else candidates,
-            **self._sampling(),
-        )
+        count = _CANDIDATES if trace else candidates
+        responses = self._stream(prompt, should_stop, constraint, count)
         for response in self._traced(responses, prompt, trace) if trace else responses:
             yield response
         self._remark(response, constraint)
@@ -239,6 +226,32 @@ class Session:
             say("the answer ended before its JSON was complete; a larger --max-tokens may help")
         if why := last.statistics.draft_off:
             self._say_once(f"drafting is off: {why}")
+
+    def _stream(
+        self,
+        prompt: PairPrompt,
+        should_stop: Callable[[], bool],
+        constraint: JsonConstraint | None,
+        candidates: int,
+    ) -> Iterator[Response]:
+        from blendin_mlx.generation import stream_generate
+
+        return stream_generate(
+            self.pair,
+            prompt,
+            method=self.method,
+            max_tokens=self.settings.max_tokens,
+            stop=self.settings.stop,
+            stop_policy=self.settings.stop_policy,
+            projection=self.settings.projection,
+            draft=self.drafter,
+            prompt_cache=self.cache,
+            prompt_progress_callback=show_reading,
+            should_stop=should_stop,
+            constraint=constraint,
+            candidates=candidates,
+            **sampling(self.settings, self.pair.base.vocabulary.size),
+        )
 
     def _constraint(self, begun: Sequence[int]) -> JsonConstraint | None:
         from blendin_mlx.decoding.json_constraint import JsonConstraint
@@ -270,19 +283,6 @@ class Session:
         for line in notices(self.pair, prompt):
             self._say_once(line)
         return prompt
-
-    def _sampling(self) -> dict[str, Any]:
-        from mlx_lm.sample_utils import make_logits_processors, make_sampler
-
-        s = self.settings
-        top_k = s.top_k if s.top_k < self.pair.base.vocabulary.size else 0  # all: no limit
-        temp = max(s.temp, _COLDEST)
-        sampler = make_sampler(temp, s.top_p, s.min_p, top_k=top_k) if s.temp > 0 else None
-        processors = make_logits_processors(
-            repetition_penalty=s.repetition_penalty and max(s.repetition_penalty, _MILDEST),
-            repetition_context_size=s.repetition_context_size,
-        )
-        return {"sampler": sampler, "logits_processors": processors}
 
     def _recorded(self) -> dict[str, Any]:
         """Return the settings for the trace, with the method's defaults filled in."""

@@ -107,7 +107,11 @@ def check_pair(spec: PairSpec, progress: Progress | None = None) -> CheckedPair:
         with repair_named(one):
             check_folder(one.folder)
     # Tokenizers are checked when they are opened, right after this.
-    reports = [inspect_located(one, tokenizer=False) for one in located]
+    reports = []
+    for one in located:
+        if progress:
+            progress(f"checking {one.name}", 0, 0)
+        reports.append(inspect_located(one, tokenizer=False))
     check_memory(reports, spec.tokens, spec.force, spec.kv_bits)
     if spec.needs_chat_template and not reports[1].has_chat_template:
         raise no_chat_template(located[1].name)
@@ -133,13 +137,15 @@ def require_usable(checked: CheckedPair, opened: Pair, tokens: int) -> None:
     check_memory(checked.reports, tokens, kv_bits=checked.spec.kv_bits)
 
 
-def open_pair(checked: CheckedPair) -> Pair:
+def open_pair(checked: CheckedPair, progress: Progress | None = None) -> Pair:
     """Open the models with their tokenizers; weights are loaded lazily."""
     from blendin_mlx.model import Pair
 
     opened: dict[Path, LanguageModel] = {}
     for one in checked.models:
         folder = one.folder.resolve()
+        if progress:
+            progress(f"reading the tokenizer of {one.name}", 0, 0)
         opened[folder] = opened.get(folder) or _open(one)  # a folder is opened once
     base, aligned, *twin = (opened[one.folder.resolve()] for one in checked.models)
     return Pair(base, aligned, twin[0] if twin else None)
@@ -187,7 +193,7 @@ def load_spec(spec: PairSpec, progress: Progress | None = None) -> Pair:
     """
     from .loading.loader import read_weights
 
-    opened = open_pair(check_pair(spec, progress))
+    opened = open_pair(check_pair(spec, progress), progress)
     for model in filter(None, (opened.base, opened.aligned, opened.reference)):
         read_weights(model, progress)
     return opened

@@ -26,8 +26,8 @@ ORDER = {
         *("inventory", "fetching", "pass_costs", "pair"),
     ),
     "blendin_cli": (
-        *("errors", "terminal", "options", "pair_loading", "prompting", "session"),
-        *("generate", "compare", "run", "bench", "doctor", "config", "reference_docs"),
+        *("errors", "terminal", "options", "pair_loading", "prompting", "session", "whole_answers"),
+        *("habits", "generate", "compare", "run", "bench", "doctor", "config", "reference_docs"),
         *("chat", "diagnosis", "models", "trace", "serve", "main", "__main__"),
     ),
 }

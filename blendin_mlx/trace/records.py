@@ -169,7 +169,7 @@ def read_run(path: Path) -> RecordedRun:
     except TraceError:
         first = None
     if first is None or not is_run(first):
-        raise TraceError(f"{path} is no trace: it does not begin with a run record")
+        raise TraceError(f"{path} is not a trace: it does not begin with a run record")
     recorded = RecordedRun(first)
     if first.get("version") != version("blendin-mlx"):
         recorded.notes.append(

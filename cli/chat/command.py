@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import INTERRUPTED, explain
+from ..options.extra import refuse_extra
 from ..options.groups import blend_options
 from ..options.settings import Settings
 from ..pair_loading import named_pair
 from ..session import Session
-from ..terminal.answer_view import show_options
+from ..terminal.answer_view import View, show_options
 from ..terminal.output import say
-from ..terminal.quiet import quiet_option
 from . import conversation_files
+from .completion import make_completer
 from .conversation import Conversation
-from .slash_commands import COMMANDS, SHORT_HELP, Leave, handle
+from .slash_commands import SHORT_HELP, Leave, handle
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -28,20 +29,18 @@ if TYPE_CHECKING:
 LAST = "last"
 
 
-@click.command()
+@click.command(context_settings={"allow_extra_args": True})
 @blend_options
 @click.option(
     "--resume",
     is_flag=False,
     flag_value=LAST,
     metavar="[FILE]",
-    help="Go on with the last conversation, or with one kept by /save.",
+    help="Go on with the last conversation, or with one saved by /save.",
 )
 @show_options
-@quiet_option
-def chat(
-    settings: Settings, resume: str | None, show: str, marks: bool, think: str, quiet: bool
-) -> int:
+@click.pass_context
+def chat(ctx: click.Context, settings: Settings, resume: str | None, view: View) -> int:
     """Talk with a pair of models. Ctrl-C stops an answer; /help lists the commands.
 
     \b
@@ -55,7 +54,8 @@ def chat(
     """
     from blendin_models.storage import paths
 
-    typed = sys.stdin.isatty()
+    refuse_extra(ctx, "messages are typed after the start")
+    typed, quiet = sys.stdin.isatty(), view.quiet
     folder = paths.home() / "conversations"
     resumed = None
     if resume is not None:  # what is wrong with it is said before the models are loaded
@@ -67,7 +67,7 @@ def chat(
     say(f"{names}.  {SHORT_HELP}", quiet)
     if typed and resumed is None:
         _suggest_questions(settings, quiet)
-    talk = Conversation(session, quiet, folder if typed else None, show, marks, think)
+    talk = Conversation(session, view, folder if typed else None, ends_loops=typed)
     if resumed is not None:
         talk.read(resumed, keep_system=settings.system is not None)
     return _converse(talk, _typed()) if typed else _answer_lines(talk)
@@ -93,7 +93,9 @@ def _converse(talk: Conversation, lines: Iterator[str]) -> int:
         except Leave:
             break
         except RenderingInterrupt:
-            say("stopped before the models read the message")
+            say("stopped before the models read the message; it was dropped")
+        except click.Abort:  # Ctrl-C at a question
+            say("nothing was changed")
         except BrokenPipeError:  # nobody reads the answers any more
             raise
         except (click.ClickException, BlendinError, ValueError, OSError, RuntimeError) as error:
@@ -115,13 +117,13 @@ def _answer_lines(talk: Conversation) -> int:
         except (click.ClickException, BlendinError, ValueError) as error:
             said, code = explain(error)
             say(said)
-        if talk.turns and talk.turns[-1].finish_reason == "interrupted":
+        if talk.interrupted:
             return INTERRUPTED
     return code
 
 
 def _typed() -> Iterator[str]:
-    """Messages typed on a terminal; Ctrl-C twice on an empty line leaves, as Ctrl-D does."""
+    """Messages typed on a terminal; Ctrl-C twice on an empty line quits, as Ctrl-D does."""
     prompt = _prompt_session()
     pressed = False
     while True:
@@ -131,7 +133,7 @@ def _typed() -> Iterator[str]:
             if pressed and not prompt.default_buffer.text:
                 return
             pressed = True
-            say("Ctrl-C again leaves")
+            say("press Ctrl-C again to quit")
         except EOFError:
             return
         else:
@@ -141,7 +143,6 @@ def _typed() -> Iterator[str]:
 
 def _prompt_session() -> PromptSession[str]:
     from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.history import FileHistory
     from prompt_toolkit.key_binding import KeyBindings
     from prompt_toolkit.output import create_output
@@ -172,7 +173,7 @@ def _prompt_session() -> PromptSession[str]:
         paths.home().mkdir(parents=True, exist_ok=True)
     return PromptSession(
         history=KeptWhereItCan(str(paths.home() / "history")),
-        completer=WordCompleter([f"/{name}" for name in COMMANDS], sentence=True),
+        completer=make_completer(),
         complete_while_typing=False,
         key_bindings=bindings,
         # Where stdout goes into a pipe, the prompt is shown on stderr. A dumb terminal gets a plain

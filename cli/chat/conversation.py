@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..session import Session
-from ..terminal.answer_view import make_shown
-from ..terminal.interrupts import interruptible
+from ..terminal.answer_view import View, make_shown
+from ..terminal.interrupts import interruptible, without_echo
 from ..terminal.output import counted, say
 from . import conversation_files
 from .conversation_files import Message
+from .loops import is_looping
 
 if TYPE_CHECKING:
     from blendin_mlx.answer_statistics import Statistics
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
     from blendin_mlx.inspection import Position
 
     from ..options.settings import Settings
+
+LOOPS = (
+    "the answer repeated itself and was ended; /undo forgets it, and /set temp 0.7 or "
+    "/set repetition-penalty 1.1 before /retry may help"
+)
+LONGEST_NAMED = 60  # characters of a message that is named
 
 
 @dataclass
@@ -40,12 +48,13 @@ class Conversation:
 
     Args:
         session: the models and the settings.
-        quiet: no closing lines.
+        view: how answers are shown.
         autosave: the folder where each turn is kept, None to keep none.
-        show, marks: the text alone, or the blend (see :mod:`.answer_view`).
-        think: what becomes of thinking in the text.
+        ends_loops: end an answer that repeats itself.
 
     Attributes:
+        interrupted: Ctrl-C ended the last answer.
+        saved: files that hold this conversation by the user's wish.
         messages: of the user and the assistant, in turns.
         last: the last answer, None where it was taken back or came from a file.
         turns: the figures of all answers.
@@ -54,22 +63,20 @@ class Conversation:
     def __init__(
         self,
         session: Session,
-        quiet: bool = False,
+        view: View,
         autosave: Path | None = None,
-        show: str = "text",
-        marks: bool = False,
-        think: str = "dim",
+        ends_loops: bool = False,
     ) -> None:
         self.session = session
-        self.show = show
-        self.think = think
+        self.view = view
+        self.interrupted = False
+        self.saved: set[Path] = set()
         self.messages: list[Message] = []
         self.last: Answered | None = None
         self.turns: list[Statistics] = []
-        self._quiet = quiet
+        self._ends_loops = ends_loops
         self._folder = autosave
         self._file: Path | None = None
-        self._marks = marks
 
     @property
     def steps(self) -> list[Piece]:
@@ -83,7 +90,9 @@ class Conversation:
         return self.last.steps
 
     def ask(self, text: str, instead: bool = False) -> None:
-        """Say something, and show what is answered; an interrupted answer is kept as it is.
+        """Say something, and show what is answered.
+
+        An interrupted answer is kept as it is; before its first token, the turn is dropped.
 
         Args:
             instead: in place of the last message.
@@ -124,19 +133,26 @@ class Conversation:
 
     def _answer(self, asked: list[Message], begun: Sequence[Piece] = ()) -> None:
         """Show what is answered; where that fails, the conversation is as it was."""
-        session = self.session
-        shown = make_shown(self.show, self._marks, self._quiet, self.think)
-        answered = Answered(asked, session.settings, session.method, list(begun))
+        shown = make_shown(self.view)
+        answered = Answered(asked, self.session.settings, self.session.method, list(begun))
         try:
             shown.begin(begun)
-            with interruptible() as interrupt:
+            with interruptible() as interrupt, without_echo():
+                watch = _Watch(interrupt, self._ends_loops)
                 ids = [piece.step.id for piece in begun]
-                for response in session.answer(asked, interrupt, begun=ids):
-                    shown.show(response, session.opened)
+                for response in self.session.answer(asked, watch, begun=ids):
+                    shown.show(response, self.session.opened)
                     answered.steps += response.pieces
+                    watch.read(response.text)
         finally:
             shown.end()
-        shown.close(response)
+        self.interrupted = interrupt.pressed
+        if interrupt.pressed and not answered.steps:
+            say("stopped before the answer began; the message was dropped")
+            return
+        shown.close(response, "ended in a loop" if watch.looping else None)
+        if watch.looping:
+            say(LOOPS)
         text = "".join(piece.text for piece in begun) + response.statistics.text
         self.last = answered
         self.turns.append(response.statistics)
@@ -153,15 +169,16 @@ class Conversation:
         return [*kept, Piece(replace(last.step, id=begun[-1], is_stop=False), whole[len(before) :])]
 
     def take_back(self) -> str:
-        """Forget the last message and its answer; the message."""
-        message = self.last_message()
+        """Forget the last message and its answer; return which turn it was, in a line."""
+        message = shorten(self.last_message(), LONGEST_NAMED, placeholder=" …")
+        number = len(self.messages) // 2
         self.messages, self.last = self.messages[:-2], None
         self._keep()
-        return message
+        return f"turn {number} taken back: {message}"
 
     def clear(self) -> None:
         """Begin another conversation; what was kept of this one stays."""
-        self.messages, self.last, self._file = [], None, None
+        self.messages, self.last, self._file, self.saved = [], None, None, set()
 
     def _keep(self) -> None:
         """Keep the conversation for ``--resume``; said once where that cannot be done."""
@@ -169,20 +186,24 @@ class Conversation:
             return
         self._file = self._file or conversation_files.new_file(self._folder)
         try:
-            self.write(self._file)
+            self.write(self._file, make_folder=True)
         except click.UsageError as error:
             self._folder = None
             say(f"{error.format_message()}; this conversation is not kept for --resume")
 
-    def write(self, file: Path) -> None:
+    def write(self, file: Path, make_folder: bool = False) -> None:
         """Keep the conversation in a file.
+
+        Args:
+            make_folder: make its folder, where there is none.
 
         Raises:
             click.UsageError: it cannot be written.
         """
         pair = self.session.pair
         models = {"base": pair.base.name, "aligned": pair.aligned.name}
-        conversation_files.write(file, self.messages, self.session.settings.system, models)
+        system = self.session.settings.system
+        conversation_files.write(file, self.messages, system, models, make_folder)
 
     def read(self, file: Path, keep_system: bool = False) -> None:
         """Go on with a conversation that was kept; one of the chat's own is kept there again.
@@ -196,9 +217,10 @@ class Conversation:
         kept = conversation_files.read(file)
         self.messages, self.last = list(kept.messages), None
         self._file = file if file.parent == self._folder else None
+        self.saved = {file}
         if not keep_system:
             self.session.configure(replace(self.session.settings, system=kept.system))
-        say(f"{counted(len(kept.messages) // 2, 'turn')} from {file}", self._quiet)
+        say(f"{counted(len(kept.messages) // 2, 'turn')} from {file}", self.view.quiet)
 
     def figures(self) -> dict[str, Any]:
         """Sums over all answers: answers, tokens, seconds, interventions."""
@@ -208,3 +230,21 @@ class Conversation:
             "seconds": sum(turn.decode_s for turn in self.turns),
             "interventions": sum(turn.interventions for turn in self.turns),
         }
+
+
+class _Watch:
+    """Says when an answer shall end: Ctrl-C was pressed, or it loops."""
+
+    def __init__(self, interrupt: Callable[[], bool], ends_loops: bool) -> None:
+        self.looping = False
+        self._interrupt = interrupt
+        self._ends_loops = ends_loops
+        self._text = ""
+
+    def __call__(self) -> bool:
+        return self._interrupt() or self.looping
+
+    def read(self, text: str) -> None:
+        """Look at the next part of the answer."""
+        self._text += text
+        self.looping = self._ends_loops and is_looping(self._text)

@@ -49,8 +49,17 @@ def last_file(folder: Path) -> Path:
     return max(kept, key=lambda file: file.stat().st_mtime_ns)
 
 
-def write(file: Path, messages: Sequence[Message], system: str | None, models: Any) -> None:
+def write(
+    file: Path,
+    messages: Sequence[Message],
+    system: str | None,
+    models: Any,
+    make_folder: bool = False,
+) -> None:
     """Keep a conversation, whole or not at all.
+
+    Args:
+        make_folder: make its folder, where there is none.
 
     Raises:
         click.UsageError: the file cannot be written.
@@ -64,7 +73,10 @@ def write(file: Path, messages: Sequence[Message], system: str | None, models: A
     }
     try:
         _refuse_odd(file)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        if make_folder:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        elif not file.parent.is_dir():
+            raise click.UsageError(f"{file} cannot be written: there is no folder {file.parent}")
         write_whole(file, json.dumps(content, ensure_ascii=False, indent=1), "conversation")
     except OSError as error:
         raise click.UsageError(f"{file} cannot be written: {error.strerror}") from None
@@ -83,21 +95,21 @@ def read(file: Path) -> Saved:
     """The conversation of a file.
 
     Raises:
-        click.UsageError: the file is missing, or holds no conversation of this version.
+        click.UsageError: the file is missing, or is not a conversation of this version.
     """
     content = _read_json(file)
     if content.get("type") != "blendin conversation":
-        raise click.UsageError(f"{file} holds no conversation")
+        raise click.UsageError(f"{file} is not a conversation")
     if content.get("version") != VERSION:
         found = content.get("version")
         raise click.UsageError(f"{file} is of version {found!r}; this program reads {VERSION}")
     messages, system = content.get("messages"), content.get("system")
     if not isinstance(messages, list) or not _in_turns(messages):
         raise click.UsageError(
-            f"{file} is damaged: its messages are no turns of user and assistant"
+            f"{file} is damaged: its messages are not turns of user and assistant"
         )
     if not isinstance(system, str | None):
-        raise click.UsageError(f"{file} is damaged: its system prompt is no text")
+        raise click.UsageError(f"{file} is damaged: its system prompt is not text")
     return Saved(tuple(messages), system)
 
 
@@ -109,7 +121,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise click.UsageError(f"{file} cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise click.UsageError(f"{file} holds no conversation: {error}") from None
+        raise click.UsageError(f"{file} is not a conversation: {error}") from None
     return content if isinstance(content, dict) else {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,7 @@ from ..options.method import SPELLED, with_method
 from ..options.settings import METHODS
 from ..terminal.answer_view import SHOW
 from ..terminal.blend_view import visible
+from ..terminal.layout import WIDEST, columns, fitted
 from ..terminal.output import say
 from ..terminal.thinking_view import THINK
 
@@ -19,11 +21,11 @@ if TYPE_CHECKING:
 
     from .conversation import Conversation
 
-WIDTH = 30
+NARROW = 55  # columns below which tables stand below each other
 
 
 def why(chat: Conversation, argument: str) -> None:
-    """who wanted what at token N of the last answer, or where TEXT begins; alone: list them"""
+    """show the candidates at token N of the answer, or where TEXT begins; alone: list tokens"""
     if not argument:
         _list_tokens(chat)
         return
@@ -33,19 +35,35 @@ def why(chat: Conversation, argument: str) -> None:
     assert chat.last is not None
     decided = _decided(piece.step, position, chat.last.method.asks)
     say(f"token {index}: {visible(piece.text)}, {decided}")
-    columns = {
+    table = {
         "base": [_shown(chat, one, "base") for one in position.base],
-        "aligned": [_shown(chat, one, "aligned") for one in position.aligned],
-        "blended": [_shown(chat, one, "base") for one in position.blended],
+        "guide": [_shown(chat, one, "aligned") for one in position.aligned],
+        "blend": [_shown(chat, one, "base") for one in position.blended],
     }
-    say(("   " + "".join(f"{name:<{WIDTH}}" for name in columns)).rstrip())
-    for row in range(len(position.base)):
-        cells = (column[row] if row < len(column) else "" for column in columns.values())
-        say((f"{row + 1}  " + "".join(f"{cell:<{WIDTH}}" for cell in cells)).rstrip())
+    for line in _table(table, min(columns(), WIDEST)):
+        say(line)
+
+
+def _table(table: dict[str, list[str]], width: int) -> list[str]:
+    """Return the lines of columns side by side, or below each other in a narrow terminal."""
+    ranks = range(max(map(len, table.values())))
+    if width < NARROW:
+        return [
+            line
+            for name, cells in table.items()
+            for line in (name, *(f"{rank + 1}  {cell}" for rank, cell in enumerate(cells)))
+        ]
+    cells = (width - 3) // len(table)
+    rows = [["", *table]]
+    rows += [[f"{n + 1}", *(c[n] if n < len(c) else "" for c in table.values())] for n in ranks]
+    return [
+        (f"{rank:<3}" + "".join(fitted(cell, cells) for cell in row)).rstrip()
+        for rank, *row in rows
+    ]
 
 
 def alt(chat: Conversation, argument: str) -> None:
-    """/alt N K takes candidate K of the blend at token N, and goes on from there"""
+    """take candidate K of the blend at token N, and go on from there"""
     numbers = argument.split()
     if len(numbers) != 2 or not all(map(_is_index, numbers)):
         raise click.UsageError("say which token and which candidate: /alt 3 2")
@@ -75,7 +93,7 @@ def _is_text(written: bytes) -> bool:
 def dial(chat: Conversation, argument: str) -> None:
     """weigh the guide less from now on: 0 is the base alone, 1 as the method says"""
     if not argument:
-        say(f"the dial is at {chat.session.dial:g}")
+        say(f"the dial is at {chat.session.dial:g}; it goes from 0 to 1")
         return
     try:
         value = float(argument)
@@ -85,32 +103,41 @@ def dial(chat: Conversation, argument: str) -> None:
         chat.session.turn_dial(value)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    say(f"the dial is at {value:g}", chat.view.quiet)
 
 
 def method(chat: Conversation, argument: str) -> None:
     """change the method from now on"""
+    if not argument:
+        say(f"the method is {chat.session.settings.method}, one of {', '.join(METHODS)}")
+        return
     if argument not in METHODS:
         raise click.UsageError(f"a method is one of {', '.join(METHODS)}")
     before = chat.session.settings
     chat.session.configure(with_method(before, argument))
     now = chat.session.settings
     lost = [name[2:] for n, name in SPELLED.items() if getattr(before, n) != getattr(now, n)]
-    if lost:
-        say(f"{argument} goes without {' and '.join(lost)}, set for {before.method}")
+    without = f", without {' and '.join(lost)}, set for {before.method}" if lost else ""
+    say(f"the method is {argument}{without}", chat.view.quiet and not lost)
 
 
 def show(chat: Conversation, argument: str) -> None:
     """show the text alone, or the blend"""
-    if argument not in SHOW:
-        raise click.UsageError(f"what is shown is one of {', '.join(SHOW)}")
-    chat.show = argument
+    if argument and argument not in SHOW:
+        raise click.UsageError(f"/show takes one of {', '.join(SHOW)}")
+    if argument:
+        chat.view = replace(chat.view, show=argument)
+    say(f"answers are shown as {chat.view.show}", chat.view.quiet and bool(argument))
 
 
 def think(chat: Conversation, argument: str) -> None:
-    """show thinking as the rest of the text, dim it, or hide it"""
-    if argument not in THINK:
+    """show thinking like the rest of the text, dim it, or hide it"""
+    if argument and argument not in THINK:
         raise click.UsageError(f"/think takes one of {', '.join(THINK)}")
-    chat.think = argument
+    if argument:
+        chat.view = replace(chat.view, think=argument)
+    now = {"show": "shown", "dim": "dimmed", "hide": "hidden"}[chat.view.think]
+    say(f"thinking is {now}", chat.view.quiet and bool(argument))
 
 
 def _list_tokens(chat: Conversation) -> None:
@@ -133,8 +160,9 @@ def _token_index(chat: Conversation, argument: str) -> int:
         end += len(piece.text)
         if 0 <= start < end:
             return index
+    last = len(chat.steps) - 1
     raise click.UsageError(
-        f"{argument!r} is no token of the last answer; they go from 0 to {len(chat.steps) - 1}"
+        f"{argument!r} is not a token of the last answer; they go from 0 to {last}"
     )
 
 

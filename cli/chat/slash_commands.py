@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from ..options.override import overridden
+from ..terminal.figures import all_figures
+from ..terminal.layout import WIDEST, columns, two_columns
 from ..terminal.output import counted, say
-from . import inspect_commands
+from . import inspect_commands, settings_view
 from .conversation import Conversation
 
 NAME_AND_REST = re.compile(r'(?:"([^"]+)"|(\S+))\s*(.*)', re.DOTALL)
+COMMAND = re.compile(r"/([\w?!.-]*)(?:\s+(.*))?\Z", re.DOTALL)  # a path has another slash
+LEAVING = ("exit", "quit", "bye")  # on a line of their own, on a terminal
 
 
 class Leave(Exception):  # noqa: N818 - no error: the user wants it
@@ -25,32 +30,41 @@ class Leave(Exception):  # noqa: N818 - no error: the user wants it
 def handle(chat: Conversation, line: str) -> None:
     """Answer a message, or carry out a command.
 
+    A line whose first word is ``/name`` is a command. ``//text`` is the message ``/text``, and a
+    path with another slash in it (``/etc/hosts is …``) begins a message.
+
     Raises:
         Leave: after ``/quit``.
         click.UsageError: a command that cannot be carried out.
     """
     text = line.strip()
-    if not text.startswith("/"):
+    if text in LEAVING and sys.stdin.isatty():
+        raise Leave
+    command = COMMAND.match(text)
+    if command is None:
         if text:
-            chat.ask(text)
+            chat.ask(text[1:] if text.startswith("//") else text)
         return
-    name, _, argument = text[1:].partition(" ")
+    name, argument = command[1], command[2] or ""
+    name = ALIASES.get(name, name)
     if name not in COMMANDS:
-        raise click.UsageError(f"/{name} is no command. {SHORT_HELP}")
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean /{near[0]}?" if near else SHORT_HELP
+        raise click.UsageError(f"/{name} is not a command; {hint} (//{name} sends it as a message)")
     COMMANDS[name](chat, argument.strip())
 
 
 def _help(chat: Conversation, argument: str) -> None:
-    """this list"""
-    width = max(map(len, USAGE.values())) + 2
-    for name, usage in USAGE.items():
-        say(f"{usage:<{width}}{COMMANDS[name].__doc__}")
-    say("Ctrl-C stops an answer, Alt-Enter begins a new line, Ctrl-D leaves.")
+    """show this list"""
+    rows = [(usage, COMMANDS[name].__doc__ or "") for name, usage in USAGE.items()]
+    for line in two_columns([*rows, *KEYS], min(columns(), WIDEST)):
+        say(line)
 
 
 def _clear(chat: Conversation, argument: str) -> None:
     """begin another conversation"""
     chat.clear()
+    say("a new conversation begins", chat.view.quiet)
 
 
 def _retry(chat: Conversation, argument: str) -> None:
@@ -60,7 +74,7 @@ def _retry(chat: Conversation, argument: str) -> None:
 
 def _undo(chat: Conversation, argument: str) -> None:
     """take back the last message and its answer"""
-    say(f"taken back: {chat.take_back()}")
+    say(chat.take_back())
 
 
 def _edit(chat: Conversation, argument: str) -> None:
@@ -74,42 +88,57 @@ def _edit(chat: Conversation, argument: str) -> None:
 
 
 def _system(chat: Conversation, argument: str) -> None:
-    """set the system prompt, or show it; /set system clears it"""
-    if argument:
-        chat.session.configure(replace(chat.session.settings, system=argument))
-    else:
-        say(chat.session.settings.system or "no system prompt")
+    """set the system prompt, or show it; /system "" clears it"""
+    session = chat.session
+    if not argument:
+        say(session.settings.system or "there is no system prompt")
+        return
+    text = argument[1:-1] if argument[0] == argument[-1] == '"' != argument else argument
+    session.configure(replace(session.settings, system=text.strip() or None))
+    say("the system prompt is " + ("set" if text.strip() else "cleared"), chat.view.quiet)
 
 
 def _set(chat: Conversation, argument: str) -> None:
-    """change an option, as /set tau 0.3; /set tau makes it as it was, /set shows them all"""
-    name, _, value = argument.partition(" ")
+    """change an option, as /set tau 0.3; /set tau resets it, /set lists what holds"""
+    session = chat.session
+    name, _, given = argument.partition(" ")
     if not name:
-        for key, current in asdict(chat.session.settings).items():
-            say(f"{key.rstrip('_'):<24} {current}")
+        rows = [(key, f"{held} ({source})") for key, held, source in settings_view.rows(session)]
+        for line in two_columns(rows, min(columns(), WIDEST)):
+            say(line)
         return
     try:
-        given = {name: value.strip() or None}
-        session = chat.session
-        session.configure(overridden(session.settings, given, session.began))
+        changes = {name: given.strip() or None}
+        session.configure(overridden(session.settings, changes, session.began))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    key = name.replace("-", "_")
+    held = settings_view.value(session, {"lambda": "lambda_"}.get(key, key))
+    say(f"{name} is {'' if given.strip() else 'again '}{held}", chat.view.quiet)
 
 
 def _save(chat: Conversation, argument: str) -> None:
-    """keep the conversation in a file"""
+    """save the conversation to a file"""
     file = _path(argument, "/save talk.json")
+    if file.is_file() and not file.is_symlink() and file not in chat.saved:
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"{file} exists; name another file")
+        if not click.confirm(f"{file} exists. Overwrite it?", err=True):
+            raise click.UsageError("nothing was saved")
     chat.write(file)
-    say(f"kept in {file}")
+    chat.saved.add(file)
+    say(f"saved to {file}")
 
 
 def _load(chat: Conversation, argument: str) -> None:
-    """go on with a conversation that was kept"""
+    """go on with a saved conversation"""
     chat.read(_path(argument, "/load talk.json"))
 
 
 def _stats(chat: Conversation, argument: str) -> None:
-    """figures of all answers so far"""
+    """show the figures of the last answer, and of all so far"""
+    if chat.last is not None and chat.turns:
+        say(f"last answer: {all_figures(chat.turns[-1])}")
     sums = chat.figures()
     tokens, seconds, asked = sums["tokens"], sums["seconds"], sums["interventions"]
     rate = asked / tokens if tokens else 0.0
@@ -121,7 +150,7 @@ def _stats(chat: Conversation, argument: str) -> None:
 
 
 def _read(chat: Conversation, argument: str) -> None:
-    """say what is in a file, with a question after it: /read notes.txt Summarise this."""
+    """send the text of a file, with a question after it: /read notes.txt Summarise this."""
     from blendin_mlx.input_text import read_text
 
     name, question = _name_and_rest(argument)
@@ -151,7 +180,7 @@ def _path(name: str, example: str) -> Path:
 
 
 def _quit(chat: Conversation, argument: str) -> None:
-    """leave (or Ctrl-D)"""
+    """quit; /bye, /exit and Ctrl-D do too"""
     raise Leave
 
 
@@ -175,13 +204,14 @@ COMMANDS: dict[str, Callable[[Conversation, str], None]] = {
     "read": _read,
     "quit": _quit,
 }
+ALIASES = {"?": "help", "bye": "quit", "exit": "quit", "q": "quit", "new": "clear"}
 ARGUMENTS = {
     "system": "[TEXT]",
-    "set": "[OPTION VALUE]",
-    "method": "NAME",
-    "dial": "0..1",
-    "show": "text|blend",
-    "think": "show|dim|hide",
+    "set": "[OPTION [VALUE]]",
+    "method": "[NAME]",
+    "dial": "[0..1]",
+    "show": "[text|blend]",
+    "think": "[show|dim|hide]",
     "why": "[N|TEXT]",
     "alt": "N K",
     "save": "FILE",
@@ -189,4 +219,10 @@ ARGUMENTS = {
     "read": "FILE [QUESTION]",
 }
 USAGE = {name: f"/{name} {ARGUMENTS.get(name, '')}".strip() for name in COMMANDS}
-SHORT_HELP = "/help lists the commands; /quit leaves."
+KEYS = [
+    ("//TEXT", "send a message that begins with a slash"),
+    ("Ctrl-C", "stop an answer"),
+    ("Alt-Enter", "begin a new line"),
+    ("Ctrl-D", "quit"),
+]
+SHORT_HELP = "/help lists the commands, /quit quits"

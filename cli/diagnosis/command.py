@@ -11,7 +11,9 @@ from typing import Any
 import click
 
 from ..errors import INTERRUPTED
+from ..options.extra import refuse_extra
 from ..options.groups import blend_options
+from ..options.names import model_names
 from ..options.settings import Settings
 from ..terminal.files import FileToWrite, Target, write_whole
 from ..terminal.interrupts import interruptible
@@ -28,10 +30,15 @@ from .verdict import rows, verdict
 _NAMED = 5  # bad lines of a prompt file that a message lists
 
 
-@click.command()
+@click.command(context_settings={"allow_extra_args": True})
 @blend_options
 @click.option(
-    "--guide", "guides", metavar="MODEL", multiple=True, help="Another guide; may be repeated."
+    "--guide",
+    "guides",
+    metavar="MODEL",
+    multiple=True,
+    shell_complete=model_names,
+    help="Another guide; may be repeated.",
 )
 @click.option(
     "--prompts",
@@ -45,7 +52,9 @@ _NAMED = 5  # bad lines of a prompt file that a message lists
 @click.option("--html", type=FileToWrite(), help="Also write a web page.")
 @click.option("--png", type=FileToWrite(), help="Also draw a plot; needs the plot extra.")
 @quiet_option
+@click.pass_context
 def diagnose(
+    ctx: click.Context,
     settings: Settings,
     guides: tuple[str, ...],
     prompts: Path | None,
@@ -64,6 +73,7 @@ def diagnose(
       blendin diagnose --html guide.html --png guide.png
       blendin diagnose --prompts mine.txt --json | jq '.[0].verdict'
     """
+    refuse_extra(ctx, "prompts are given in a file: --prompts FILE")
     asked = read_prompts(prompts)
     if png is not None:
         require_matplotlib()
@@ -109,7 +119,7 @@ def read_prompts(file: Path | None) -> list[str]:
 def _prompts(file: Path, lines: Sequence[tuple[int, str]]) -> list[str]:
     found = [(number, _prompt(line)) for number, line in lines]
     if bad := [number for number, prompt in found if prompt is None]:
-        raise click.UsageError(f'{file}, {_numbered(bad)}: no object with a "prompt"')
+        raise click.UsageError(f'{file}, {_numbered(bad)}: not an object with a "prompt"')
     return [prompt for _, prompt in found if prompt is not None]
 
 
@@ -154,7 +164,7 @@ def _tell(
 
 
 def _text(report: Report) -> str:
-    figures = [f"  {name:<14}{value}" for name, value in rows(report).items()]
+    figures = [f"  {name:<16}{value}" for name, value in rows(report).items()]
     remarks = [f"  - {line}" for line in verdict(report)]
     return "\n".join([report.guide, *figures, *remarks, ""])
 

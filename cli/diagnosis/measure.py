@@ -12,6 +12,7 @@ from ..options.settings import Settings
 from ..session import Session
 from ..terminal.interrupts import Interrupt
 from ..terminal.output import say
+from ..whole_answers import whole_answer
 from .guides import Candidate
 from .report import Alone, Blended, Report, is_stable, summarise
 
@@ -85,7 +86,7 @@ def _alone(
 
 
 def _answer(session: Session, prompt: str, should_stop: Callable[[], bool]) -> list[Response]:
-    return list(session.answer([{"role": "user", "content": prompt}], should_stop))
+    return whole_answer(session, [{"role": "user", "content": prompt}], should_stop)
 
 
 def counted(session: Session, responses: Sequence[Response]) -> Blended:

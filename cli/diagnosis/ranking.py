@@ -25,12 +25,12 @@ _CRITERIA: Mapping[str, Callable[[Count], Part]] = {
     "hit_limit": lambda one: (one.hit_limit, 1),
 }
 _WON = {
-    "base_ends_lost": "loses fewer of the base's ends",
+    "base_ends_lost": "misses fewer endings of the base",
     "hit_limit": "runs into the length limit less often",
 }
 ORDER = (
-    "fewer interventions first; if the rates tie, fewer lost ends of the base, then fewer answers "
-    "at the length limit"
+    "fewer interventions first; if the rates tie, fewer missed endings of the base, then fewer "
+    "answers at the length limit"
 )
 
 

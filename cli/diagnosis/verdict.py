@@ -6,6 +6,7 @@ are a warning, not a verdict; it counts words where tokens are counted here.
 
 from __future__ import annotations
 
+from ..terminal.layout import in_bytes
 from ..terminal.output import counted
 from .report import FEWEST, PAPER_TAU, Report
 
@@ -28,14 +29,14 @@ def rows(report: Report) -> dict[str, str]:
         "bursts": f"{report.mean_cascade:.1f} tokens, the longest {report.longest_cascade}",
         "length limit": f"{percent(report.hit_limit)} of the answers; base alone "
         f"{percent(report.base_hit_limit)}, guide alone {percent(report.guide_hit_limit)}",
-        "ends lost": f"the base's in {percent(report.base_ends_lost)} of the answers, the guide's "
-        f"in {percent(report.guide_ends_lost)} (by STOP; by turn marker if taken back)",
-        "ends made": f"the guide ended {percent(report.guide_ended)} of the answers",
+        "missed endings": f"the base's in {percent(report.base_ends_lost)} of the answers, the "
+        f"guide's in {percent(report.guide_ends_lost)} (by STOP; by turn marker if taken back)",
+        "made endings": f"the guide ended {percent(report.guide_ended)} of the answers",
         "confidence": f"base {report.base_confidence:.2f}, guide {guide}",
         "exact mass": exact,
         "speed": f"{report.tokens_per_s:.1f} tokens/s; base alone {report.base_tokens_per_s:.1f}, "
         f"guide alone {report.guide_tokens_per_s:.1f}",
-        "memory": f"{report.peak_bytes / 1e9:.2f} GB at most",
+        "memory": f"{in_bytes(report.peak_bytes)} at most",
     }
 
 
@@ -69,7 +70,7 @@ def _of_rate(report: Report) -> str:
     line = f"the paper's {percent(WARNING_RATE)} of the words"
     if not report.threshold_applies:
         why = f"and {report.method} has no tau" if report.tau is None else f"not for {report.tau:g}"
-        return f"unjudged: {measured}; {line} hold for tau {PAPER_TAU:g}, {why}"
+        return f"not judged: {measured}; {line} hold for tau {PAPER_TAU:g}, {why}"
     if report.prompts < FEWEST:
         return f"undecided: too few prompts (at least {FEWEST} are needed); {measured}"
     if report.low > WARNING_RATE:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
+from ..options.names import any_names
 from ..options.types import Whole
+from ..terminal.layout import in_bytes
 from ..terminal.output import say, tell
 from ..terminal.progress import progress
 from ..terminal.quiet import quiet_option
@@ -66,7 +68,7 @@ def list_models(as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=any_names)
 @_AS_JSON
 def show(name: str, as_json: bool) -> None:
     """Show a pair or a model: its folder, source, licence and size.
@@ -113,7 +115,9 @@ def suggest(as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("names", nargs=-1, required=True, metavar="PAIR | BASE ALIGNED")
+@click.argument(
+    "names", nargs=-1, shell_complete=any_names, required=True, metavar="PAIR | BASE ALIGNED"
+)
 @click.option(
     "--tokens",
     type=Whole(min=1),
@@ -158,16 +162,16 @@ def check(names: tuple[str, ...], tokens: int | None, kv_bits: str | None, as_js
             force=True,
         )
         checked = check_pair(spec, report)
+        opened = open_pair(checked, report)
     if tokens is None:
         tokens = min([TOKENS, *(r.context_limit for r in checked.reports if r.context_limit)])
-    opened = open_pair(checked)
     needed = need(checked.reports, tokens, bits)
     echo(about_check(checked, needed, relation(opened), tokens, recommended()), as_json)
     require_usable(checked, opened, tokens)
 
 
 @models.command()
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, shell_complete=any_names, required=True)
 @click.option(
     "--bits",
     type=click.Choice(["2", "3", "4", "5", "6", "8"]),
@@ -209,7 +213,7 @@ def pull(
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=any_names)
 @_AS_JSON
 @quiet_option
 def remove(name: str, as_json: bool, quiet: bool) -> None:
@@ -218,18 +222,17 @@ def remove(name: str, as_json: bool, quiet: bool) -> None:
     Try it:  blendin models remove smollm2
     """
     from blendin_models.inventory import removal
-    from blendin_models.storage.disk_space import readable
 
     removed = []
     for model, freed in removal.remove(name):
-        say(f"{model} removed, {readable(freed)} freed", quiet)
+        say(f"{model} removed, {in_bytes(freed)} freed", quiet)
         removed.append({"name": model, "freed_bytes": freed})
     if as_json:
         echo_json(removed)
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=any_names)
 @_AS_JSON
 @quiet_option
 def verify(name: str, as_json: bool, quiet: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ..terminal.layout import in_bytes
 from ..terminal.output import tell
 
 _BYTES_OF_A_WEIGHT = {"cpu": 4.0, "gpu": 0.6}  # float32; 4 bits with their scales
@@ -115,18 +116,18 @@ def about_kept(kept: Any) -> dict[str, Any]:
 def kept_line(model: dict[str, Any]) -> str:
     """Return the line of a model that is not in the catalogue."""
     damaged = f"  (damaged: {model['problem']})" if model["problem"] else ""
-    return f"{model['name']}  {model['bytes'] / 1e6:.0f} MB  {model['source']}{damaged}"
+    return f"{model['name']}  {in_bytes(model['bytes'])} on disk  {model['source']}{damaged}"
 
 
 def model_line(model: dict[str, Any]) -> str:
     """Return the line of a model of a pair."""
     if model["installed"]:
-        state = f"here, {model['bytes'] / 1e6:.0f} MB"
+        state = f"here, {in_bytes(model['bytes'])} on disk"
     else:
         damaged = "damaged" if model["problem"] else "not here"
-        state = f"{damaged}, {model['download_bytes'] / 1e6:.0f} MB to fetch"
+        state = f"{damaged}, {in_bytes(model['download_bytes'])} to download"
     gated = "; gated" if model["gated"] else ""
-    return f"{model['name']:<28} {state:<27} {model['license']}{gated}"
+    return f"{model['name']:<28} {state:<31} {model['license']}{gated}"
 
 
 def about_located(located: Any) -> dict[str, Any]:
@@ -140,15 +141,14 @@ def about_located(located: Any) -> dict[str, Any]:
 
 def pair_line(pair: dict[str, Any]) -> str:
     """Return the line of a pair."""
-    much = f"  (needs about {pair['memory_bytes'] / 1e9:.0f} GB of memory, more than is free)"
-    return f"{pair['name']}  {pair['description']}{'' if pair['fits'] else much}"
+    large = "" if pair["fits"] else ": too large for this machine"
+    memory = f"(about {in_bytes(pair['memory_bytes'])} of memory{large})"
+    return f"{pair['name']}  {pair['description']}  {memory}"
 
 
 def suggestion(pair: dict[str, Any]) -> str:
     """Return the lines of a suggested pair."""
-    from blendin_models.storage.disk_space import readable
-
-    state = "here" if pair["installed"] else f"{readable(pair['download_bytes'])} to fetch"
+    state = "here" if pair["installed"] else f"{in_bytes(pair['download_bytes'])} to download"
     tokenizer = "one tokenizer" if pair["one_tokenizer"] else "two tokenizers"
     line = f"{pair['name']:<16} {state:<16} {tokenizer:<15} {pair['description']}"
     return f"{line}\n{'':<16} {pair['note']}" if pair["note"] else line

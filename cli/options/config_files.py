@@ -61,7 +61,7 @@ def settings_of(group: click.Group) -> dict[str, dict[str, Setting]]:
 
 def configured(group: click.Group) -> list[str]:
     """Return the commands that take settings from files."""
-    own = {"doctor", "reference"}
+    own = {"doctor", "reference", "completion", "help", "version"}
     return [
         name
         for name, one in group.commands.items()

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from ..terminal.files import FileToWrite
+from .names import model_names, pair_names, template_names
 from .precedence import as_meant, with_recommended
 from .settings import DEFAULT_PAIR, DRAFTS, METHODS, PROJECTIONS, STOP_POLICIES, Settings
 from .types import Alpha, DraftTokens, Number, Template, Whole
@@ -22,10 +23,23 @@ def pair_options(command: Command) -> Command:
     return _apply(
         command,
         click.option(
-            "--pair", metavar="NAME", help=f"A pair of the catalogue.  [default: {DEFAULT_PAIR}]"
+            "--pair",
+            metavar="NAME",
+            shell_complete=pair_names,
+            help=f"A pair of the catalogue.  [default: {DEFAULT_PAIR}]",
         ),
-        click.option("--base", metavar="MODEL", help="Base model: a name, folder or hub repo id."),
-        click.option("--aligned", metavar="MODEL", help="Aligned model that guides it."),
+        click.option(
+            "--base",
+            metavar="MODEL",
+            shell_complete=model_names,
+            help="Base model: a name, folder or hub repo id.",
+        ),
+        click.option(
+            "--aligned",
+            metavar="MODEL",
+            shell_complete=model_names,
+            help="Aligned model that guides it.",
+        ),
     )
 
 
@@ -67,6 +81,7 @@ def method_options(command: Command) -> Command:
         click.option(
             "--reference",
             metavar="MODEL",
+            shell_complete=model_names,
             help="The aligned model's unaligned twin, for --method proxy-tuning.",
         ),
     )
@@ -101,6 +116,7 @@ def prompt_options(command: Command) -> Command:
         click.option(
             "--base-template",
             type=Template(),
+            shell_complete=template_names,
             default="query",
             show_default=True,
             help="Prompt template of the base: query, examples, transcript, plain, chat, or a "

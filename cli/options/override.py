@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -20,10 +21,7 @@ _FIXED = (
 
 
 def overridden(
-    settings: Settings,
-    given: Mapping[str, Any],
-    began: Settings | None = None,
-    ctx: click.Context | None = None,
+    settings: Settings, given: Mapping[str, Any], began: Settings | None = None
 ) -> Settings:
     """Return the settings with some options changed.
 
@@ -31,25 +29,19 @@ def overridden(
         settings: the current settings.
         given: values by long option name; None resets an option to its value at the start.
         began: the settings at the start, if they differ from `settings`.
-        ctx: the command's context; the current one, which is that of a thread, unless given.
 
     Raises:
         ValueError: a name is not an option that can be changed, or a value has the wrong type.
         click.ClickException: the option refuses a value.
     """
-    ctx = ctx or click.get_current_context()
-    options = {
-        spelled.lstrip("-").replace("-", "_"): parameter
-        for parameter in ctx.command.params
-        for spelled in parameter.opts
-    }
+    ctx = click.get_current_context()
+    options = changeable()
     values: dict[str, Any] = {}
     for key, value in given.items():
         option = options.get(key.replace("-", "_"))
-        name = {"lambda": "lambda_"}.get(key, option.name) if option else None
-        if name is None or name in _FIXED or name not in Settings.__dataclass_fields__:
-            raise ValueError(f"{key!r} is not an option that can be changed here")
-        assert option is not None
+        if option is None:
+            raise ValueError(f"{key!r} is not an option that can be changed here{_near(key)}")
+        name = _field(option)
         if name == "json_schema" and isinstance(value, dict):  # the schema itself
             values[name] = value
         elif value is None:
@@ -57,6 +49,31 @@ def overridden(
         else:
             values[name] = option.process_value(ctx, as_given(option, key, value))
     return replace(settings, **values)
+
+
+def changeable() -> dict[str, click.Parameter]:
+    """Return the options of this command that may change after the start, by their long names."""
+    return {
+        spelled[2:].replace("-", "_"): parameter
+        for parameter in click.get_current_context().command.params
+        for spelled in parameter.opts
+        if spelled.startswith("--")
+        and _field(parameter) in Settings.__dataclass_fields__
+        and _field(parameter) not in _FIXED
+    }
+
+
+def _field(option: click.Parameter) -> str:
+    name = option.name or ""
+    return {"lambda": "lambda_"}.get(name, name)
+
+
+def _near(key: str) -> str:
+    """Return a hint at the option that may be meant: one that it begins with, or is near."""
+    key = key.replace("-", "_")
+    near = [known for known in changeable() if key.startswith(known)]
+    near = near or difflib.get_close_matches(key, changeable(), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def as_given(option: click.Parameter, key: str, value: Any) -> Any:

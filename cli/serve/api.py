@@ -255,7 +255,8 @@ class RequestReader:
         if value is None:
             return settings
         try:
-            return overridden(settings, {option: value}, ctx=self._ctx)
+            with self._ctx.scope(cleanup=False):  # each thread has a current context of its own
+                return overridden(settings, {option: value})
         except (ValueError, click.ClickException) as error:
             raise _about(field, error) from None
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..session import Session
+from ..terminal.status import STATUS
 from .api import AnswerRequest, ChatRequest, CompletionRequest, TokenizeRequest
 from .caches import CachePool
 from .errors import refused
@@ -118,6 +119,7 @@ class Decoding:
         candidates = max(top, request.candidates)
         try:
             for response in session.answer(prompt, should_stop, candidates=candidates):
+                STATUS.clear()
                 yield maker.part(response)
             self._pool.put(session.cache)  # not after an error: it may have spoilt it
         finally:

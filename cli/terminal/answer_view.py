@@ -2,33 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .blend_view import BlendView, closing_line, decision, wants_marks
-from .output import Output, figures, say, say_styled
+from .figures import all_figures, short_figures
+from .output import Output, say, say_styled
+from .quiet import quiet_option
+from .status import STATUS
 from .thinking_view import THINK, ThinkingView
 
 if TYPE_CHECKING:
+    from blendin_mlx.answer_statistics import Statistics
     from blendin_mlx.decoding.answer_stream import Piece, Response
 
 SHOW = ("text", "blend")
 
 
-class Shown:
-    """The text of an answer, and the closing line.
+@dataclass(frozen=True)
+class View:
+    """How answers are shown.
 
-    Args:
-        quiet: no closing line.
+    Attributes:
+        show, marks: the text alone, or the blend, perhaps with marks in place of colours.
         think: what becomes of thinking (see :mod:`.thinking_view`).
+        verbose: all figures below an answer.
+        quiet: none of them.
     """
 
-    def __init__(self, quiet: bool = False, think: str = "show") -> None:
+    show: str = "text"
+    marks: bool = False
+    think: str = "dim"
+    verbose: bool = False
+    quiet: bool = False
+
+    def figures(self, statistics: Statistics, end: str | None = None) -> str:
+        """Return the closing line.
+
+        Args:
+            end: why the answer ended, if not by itself.
+        """
+        figures = all_figures if self.verbose else short_figures
+        return figures(statistics, end)
+
+
+class Shown:
+    """The text of an answer, and the closing line."""
+
+    def __init__(self, view: View) -> None:
         self._output = Output()
-        self._quiet = quiet
-        self._text_view = ThinkingView(self._output, think, quiet)
+        self._how = view
+        self._text_view = ThinkingView(self._output, view.think, view.quiet)
 
     def begin(self, pieces: Sequence[Piece]) -> None:
         """What the answer begins with by the user's wish."""
@@ -46,21 +74,26 @@ class Shown:
 
     def end(self) -> None:
         """End the last line."""
+        STATUS.clear()
         self._text_view.end()
         self._output.end()
 
-    def close(self, response: Response) -> None:
-        """What there is to say about the whole answer."""
+    def close(self, response: Response, end: str | None = None) -> None:
+        """Say what there is to say about the whole answer.
+
+        Args:
+            end: why it ended, if not by itself.
+        """
         self.end()
-        say(figures(response.statistics), self._quiet)
+        say(self._how.figures(response.statistics, end), self._how.quiet)
 
 
 class ShownBlend(Shown):
     """Coloured by who decided, or marked where there are no colours."""
 
-    def __init__(self, quiet: bool = False, marks: bool = False) -> None:
-        super().__init__(quiet)
-        self._view = BlendView(marks or wants_marks())
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        self._view = BlendView(view.marks or wants_marks())
         self._alphas: list[float | None] = []
         self._overrides = 0
         self._text = ""
@@ -89,36 +122,47 @@ class ShownBlend(Shown):
             text = self._text[start : self._settled]
             self._output.write_styled(self._view.piece(who, alpha, text), text)
 
-    def close(self, response: Response) -> None:
+    def close(self, response: Response, end: str | None = None) -> None:
         """The legend, α over the answer, and the figures."""
         self.end()
-        if not self._quiet:
+        if not self._how.quiet:
             say_styled(self._view.legend())
-        say(closing_line(self._alphas, self._overrides), self._quiet)
-        say(figures(response.statistics), self._quiet)
+        say(closing_line(self._alphas, self._overrides), self._how.quiet)
+        say(self._how.figures(response.statistics, end), self._how.quiet)
 
 
-def make_shown(show: str, marks: bool, quiet: bool, think: str) -> Shown:
-    """The way of showing that the options ask for."""
-    return ShownBlend(quiet, marks) if show == "blend" or marks else Shown(quiet, think)
+def make_shown(view: View) -> Shown:
+    """Return what shows one answer."""
+    return ShownBlend(view) if view.show == "blend" or view.marks else Shown(view)
 
 
-def show_options(command: Any) -> Any:
-    """How an answer is shown."""
-    command = click.option(
+def show_options(command: Callable[..., Any]) -> Any:
+    """Give a command the options of :class:`View`; it gets them as ``view``, and no ``quiet``."""
+
+    @wraps(command)
+    def gathered(
+        show: str, marks: bool, think: str, verbose: bool, quiet: bool, **values: Any
+    ) -> Any:
+        return command(view=View(show, marks, think, verbose, quiet), **values)
+
+    decorated = quiet_option(gathered)
+    decorated = click.option(
+        "--verbose", "-v", is_flag=True, help="All figures below an answer: rate, α, drafts, end."
+    )(decorated)
+    decorated = click.option(
         "--think",
         type=click.Choice(THINK),
         default="dim",
         show_default=True,
         help="What becomes of thinking in the text: shown, dimmed on a terminal, or hidden.",
-    )(command)
-    command = click.option(
+    )(decorated)
+    decorated = click.option(
         "--marks", is_flag=True, help="Show the blend with marks in place of colours."
-    )(command)
+    )(decorated)
     return click.option(
         "--show",
         type=click.Choice(SHOW),
         default="text",
         show_default=True,
         help="The text alone, or coloured by who decided each token, deeper for a larger α.",
-    )(command)
+    )(decorated)

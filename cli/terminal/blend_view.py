@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 import click
 
-from .output import counted, harmless, is_plain
+from .output import counted
+from .safe_text import SafeText, harmless
+from .status import is_plain
 
 # "end": the base was sure, and the guide found the answer over.
 Decision = Literal["base", "kept", "override", "end"]
@@ -60,10 +62,11 @@ class BlendView:
 
     def __init__(self, marks: bool) -> None:
         self.marks = marks
+        self._safe = SafeText()
 
     def piece(self, decided: Decision, alpha: float | None, text: str) -> str:
         """The text of one token, made harmless and styled; ``alpha`` None counts as 1."""
-        shown = harmless(text).encode(errors="replace").decode()
+        shown = self._safe.feed(text).encode(errors="replace").decode()
         if decided in ("base", "end") or not shown:
             return shown
         if self.marks:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import signal
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+LOCAL_MODES = 3  # where in the attributes of a terminal
 
 
 class Interrupt:
@@ -41,6 +45,24 @@ def _on_interrupt(notice: Callable[[int, FrameType | None], None]) -> Iterator[N
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def without_echo() -> Iterator[None]:
+    """Context manager: what is typed meanwhile is not shown, and waits for the next prompt."""
+    try:
+        terminal = sys.stdin.fileno()
+        before = termios.tcgetattr(terminal)
+    except (OSError, ValueError, termios.error):  # not a terminal
+        yield
+        return
+    silent = [*before]
+    silent[LOCAL_MODES] &= ~termios.ECHO
+    termios.tcsetattr(terminal, termios.TCSANOW, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSANOW, before)
 
 
 @contextmanager

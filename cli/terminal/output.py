@@ -1,39 +1,41 @@
-"""What a person sees: text made harmless, one line of figures."""
+"""What a person sees: text made harmless, in lines that fit the terminal."""
 
 from __future__ import annotations
 
-import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import click
 
-if TYPE_CHECKING:
-    from blendin_mlx.answer_statistics import Statistics
-
-# Control characters but tab and line feed, and what reorders or hides text, shown as U+FFFD.
-_HARMFUL = [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0), 0xAD]
-_HARMFUL += [0x034F, 0x061C, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810)]
-_HARMFUL += [*range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070)]
-_HARMFUL += [0x3164, 0xFEFF, 0xFFA0, *range(0xFFF0, 0xFFFC), *range(0x1BCA0, 0x1BCA4)]
-_HARMFUL += [*range(0x1D173, 0x1D17B), *range(0xE0000, 0xE1000)]
-_HARMLESS = dict.fromkeys(_HARMFUL, "\ufffd")
+from .layout import WIDEST, columns, wrapped
+from .safe_text import SafeText, harmless
+from .status import STATUS, is_plain
 
 # Half of a surrogate pair has no bytes: it is written \\udXXX, which JSON reads as such.
 UNWRITABLE = "backslashreplace"
-
-
-def harmless(text: str) -> str:
-    """Text that can only be read: each character is judged alone, so any split looks the same."""
-    return text.translate(_HARMLESS)
+NARROWEST = 24  # columns that help needs
+WIDE_HELP = 70  # columns from which on options and what they do stand side by side
 
 
 class HarmlessHelp(click.HelpFormatter):
-    """Help whose defaults, which may come from a file, are made harmless."""
+    """Help as wide as the terminal; its defaults, which may come from a file, are harmless."""
+
+    def __init__(self, indent_increment: int = 2, width: int | None = None, max_width: int = 0):
+        width = width or max(min(columns(sys.stdout), WIDEST), NARROWEST)
+        super().__init__(indent_increment, width, max_width or width)
+
+    def write_dl(
+        self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
+    ) -> None:
+        """Write options and what they do, below each other where there is no room beside."""
+        if self.width < WIDE_HELP:
+            col_max = self.width // 5
+        fits = [(n.replace("|", "| ") if len(n) + 2 > self.width else n, s) for n, s in rows]
+        super().write_dl(fits, col_max, col_spacing)
 
     def getvalue(self) -> str:
         """Return the help so far."""
-        return harmless(super().getvalue())
+        return wrapped(harmless(super().getvalue()), self.width)
 
 
 class Context(click.Context):
@@ -48,11 +50,16 @@ class Output:
     def __init__(self) -> None:
         self._terminal = sys.stdout.isatty()
         self._line_open = False
+        self._safe = SafeText()
+
+    def shown(self, text: str) -> str:
+        """Return the next part of a text as it may be shown here; styles may be added then."""
+        return self._safe.feed(text) if self._terminal else text
 
     def write(self, text: str) -> None:
         """Write and flush."""
         if text:
-            self.write_styled(harmless(text) if self._terminal else text, text)
+            self.write_styled(self.shown(text), text)
 
     def write_styled(self, styled: str, text: str | None = None) -> None:
         """Write what was made harmless and styled already.
@@ -61,6 +68,7 @@ class Output:
             text: the same without styles, if it differs.
         """
         if styled:
+            STATUS.clear()
             sys.stdout.buffer.write(styled.encode(errors=UNWRITABLE))
             sys.stdout.buffer.flush()
             self._line_open = not (text or styled).endswith("\n")
@@ -71,50 +79,36 @@ class Output:
             self.write("\n")
 
 
-def is_plain() -> bool:
-    """Whether neither colours nor anything that moves is wanted."""
-    return "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
-
-
 def tell(text: str) -> None:
     """Print a result on stdout, with a line end: harmless on a terminal, as it is in a pipe."""
-    Output().write(f"{text}\n")
+    output = Output()
+    fits = wrapped(text, columns(sys.stdout)) if sys.stdout.isatty() else text
+    output.write(f"{fits}\n")
 
 
 def complain(line: str) -> None:
     """Print what went wrong on stderr, made harmless."""
+    STATUS.clear()
     click.echo(harmless(line), err=True)
 
 
 def say(line: str, quiet: bool = False) -> None:
     """Print a line for a person on stderr, made harmless."""
     if not quiet:
-        shown = harmless(line)
+        shown = _fitting(harmless(line))
         say_styled(shown if is_plain() else click.style(shown, dim=True))
 
 
 def say_styled(line: str) -> None:
     """Print on stderr what was made harmless and styled already."""
+    STATUS.erase()
     click.echo(line, err=True)
+
+
+def _fitting(line: str) -> str:
+    return wrapped(line, columns()) if sys.stderr.isatty() else line
 
 
 def counted(number: int, what: str) -> str:
     """A number of things: ``1 token``, ``2 tokens``."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def figures(statistics: Statistics) -> str:
-    """The closing line: tokens, speed, interventions, weight, why it ended."""
-    parts = [
-        counted(statistics.completion_tokens, "token"),
-        f"{statistics.tokens_per_s:.1f} tokens/s",
-        f"{counted(statistics.interventions, 'intervention')} ({statistics.intervention_rate:.1%})",
-    ]
-    if statistics.mean_alpha is not None:
-        parts.append(f"mean α {statistics.mean_alpha:.2f}")
-    if statistics.drafted:
-        parts.append(f"{statistics.accepted} of {statistics.drafted} drafted tokens taken")
-    for model, use in (("base", statistics.base), ("guide", statistics.aligned)):
-        if use.rereads:  # its cache could not be rewound, or text was split anew
-            parts.append(f"{counted(use.rereads, 'token')} read again by the {model}")
-    return ", ".join([*parts, f"end: {statistics.finish_reason}"])

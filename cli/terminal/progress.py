@@ -1,26 +1,29 @@
-"""Progress of what takes long: bars on a terminal, else a line."""
+"""Progress of what takes long: the status line on a terminal, else a line."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from .output import harmless, is_plain, say
+from .layout import in_bytes
+from .output import say
+from .status import PATIENCE_S, STATUS, is_plain
 
-PATIENCE_S = 2.0
+Report = Callable[[str, int, int], None]  # what is going on, bytes done, bytes in all
 
 
 @contextmanager
-def progress(quiet: bool = False) -> Iterator[Any]:
-    """A callback ``(what, done, total)``: bars on a terminal, else a line for what takes long."""
+def progress(quiet: bool = False) -> Iterator[Report]:
+    """Context manager: a callback that reports progress; on a terminal nothing of it stays."""
     if quiet:
         yield lambda what, done, total: None
     elif sys.stderr.isatty() and not is_plain():
-        with _bars() as report:
-            yield report
+        try:
+            yield STATUS.show
+        finally:
+            STATUS.clear()
     else:
         yield _Patient()
 
@@ -37,26 +40,4 @@ class _Patient:
         waited = now - self._since.setdefault(what, now)
         if waited >= PATIENCE_S and done < total and what not in self._said:
             self._said.add(what)
-            say(f"{what}: {total / 1e6:.0f} MB")
-
-
-@contextmanager
-def _bars() -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = [
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-    ]
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(harmless(what), total=total)
-            bars.update(tasks[what], completed=done)
-
-        yield report
+            say(f"{what}: {in_bytes(total)}")

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from .status import STATUS
+
 
 def quiet_option(command: Any) -> Any:
     """Give a command ``-q``; it gets the value as ``quiet``."""
@@ -20,14 +22,14 @@ def quiet_option(command: Any) -> Any:
 
 def _hush(ctx: click.Context, option: click.Parameter, value: bool) -> bool:
     if value:
-        ctx.with_resource(_silent_libraries())
+        ctx.with_resource(_silence())
     return value
 
 
 @contextmanager
-def _silent_libraries() -> Iterator[None]:
-    """Context manager: libraries neither log nor warn, whenever they are imported."""
-    before = logging.root.manager.disable
+def _silence() -> Iterator[None]:
+    """Context manager: no status line; libraries neither log nor warn, imported later or not."""
+    before, STATUS.silent = logging.root.manager.disable, True
     logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
@@ -35,3 +37,4 @@ def _silent_libraries() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+        STATUS.silent = False

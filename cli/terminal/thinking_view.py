@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .output import Output, harmless, is_plain, say
+from .output import Output, say
+from .status import is_plain
 
 if TYPE_CHECKING:
     from blendin_mlx.chat_template.reasoning import ReasoningSplitter
@@ -67,7 +68,7 @@ class ThinkingView:
                 say("thinking …", self._quiet)
             self._after_hidden = True
         elif thinking:
-            self._output.write_styled(click.style(harmless(text), dim=True), text)
+            self._output.write_styled(click.style(self._output.shown(text), dim=True), text)
         else:
             text = text.lstrip() if self._after_hidden else text
             self._output.write(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Any
 
-from .output import harmless
+from .safe_text import harmless
 
 
 def render(package: str, template: str, **values: Any) -> str:

@@ -9,9 +9,10 @@ import click
 
 from ..options.types import Number
 from ..terminal.files import FileToWrite, write_whole
-from ..terminal.output import Output, complain, harmless, say
+from ..terminal.output import Output, complain, say
 from ..terminal.progress import progress
 from ..terminal.quiet import quiet_option
+from ..terminal.safe_text import harmless
 
 if TYPE_CHECKING:
     from blendin_mlx.trace.records import RecordedRun
@@ -75,7 +76,7 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
         return 1
     steps = sum(record["type"] == "step" for record in records)
     rounded = "" if records[0].get("kv_bits") is None else ", within the rounding of its caches"
-    say(f"{file}: all {steps} steps are confirmed{rounded}", quiet)
+    say(f"{file}: all {steps} steps reproduced{rounded}", quiet)
     return 0
 
 

@@ -246,6 +246,8 @@ def find_pair(name: str) -> PairEntry:
     Raises:
         ModelError: there is none; the message suggests a similar name.
     """
+    if name not in pairs() and name in models():
+        raise ModelError(f"{name!r} is a model, not a pair; name both with --base and --aligned")
     if name not in pairs():
         raise ModelError(f"no pair is called {name!r}{hint(name, pairs())}")
     return pairs()[name]

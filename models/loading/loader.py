@@ -51,7 +51,7 @@ def open_model(folder: Path, name: str | None = None, revision: str | None = Non
 
 def read_weights(model: LanguageModel, progress: Progress | None = None) -> None:
     """Read all weights of an opened model into memory."""
-    evaluate_weights(model.network, progress and partial(progress, f"{model.name}, load"))
+    evaluate_weights(model.network, progress and partial(progress, f"loading {model.name}"))
 
 
 @contextmanager

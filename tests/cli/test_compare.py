@@ -7,6 +7,8 @@ import json
 import pytest
 
 from blendin_cli import session
+from chains import write_chain
+from running import pair
 
 
 def test_answers_are_those_of_generate(run, tiny, monkeypatch):
@@ -36,6 +38,23 @@ def test_texts_come_with_their_method(run, tiny):
         "blendin",
     ]
     assert run("compare", *tiny, "-q", "-m", 4, "hi").err == ""
+
+
+def test_a_model_alone_is_not_said_to_ask_a_guide(run, tiny):
+    base, aligned, blend = run("compare", *tiny, "-m", 4, "hi").err.splitlines()
+    assert "guide asked" in blend
+    assert "guide asked" not in base + aligned
+    verbose = run("compare", *tiny, "-vm", 4, "hi").err.splitlines()
+    assert ["intervention" in line for line in verbose] == [False, False, True]
+
+
+def test_the_opening_that_the_plain_template_leaves_to_the_base_is_not_shown(run, tmp_path):
+    for name in ("base", "guide"):
+        write_chain(tmp_path / name, [b"Answer", b":", b" Boil", b" it."])
+    models = pair(tmp_path / "base", tmp_path / "guide")
+    told = run("compare", *models, "--base-template", "plain", "hi").text
+    assert "base:\nBoil it.\n" in told
+    assert "base:\nAnswer: Boil it.\n" in run("compare", *models, "hi").text
 
 
 @pytest.mark.parametrize("arguments", [("--with", "nope", "hi"), ("",)])

@@ -60,8 +60,10 @@ def test_stdout_is_the_answer_and_stderr_the_figures(run, tiny):
     assert result.code == 0
     assert result.text.endswith("\n")
     assert result.text.strip().isascii()
-    figures = r"12 tokens, [\d.]+ tokens/s, \d+ interventions \([\d.]+%\), mean α [\d.]+, end: "
-    assert re.fullmatch(figures + "length\n", result.err)
+    figures = r"12 tokens · [\d.]+/s · guide asked \d+× · cut at --max-tokens\n"
+    assert re.fullmatch(figures, result.err)
+    every = r"12 tokens, [\d.]+ tokens/s, \d+ interventions \([\d.]+%\), mean α [\d.]+, end: "
+    assert re.fullmatch(every + "length\n", run("generate", *tiny, "-vm", 12, "hi").err)
 
 
 def test_quiet(run, tiny):
@@ -84,8 +86,8 @@ def test_drafts_of_a_fixed_length_need_no_measurement_and_are_counted(
 ):
     monkeypatch.setenv("BLENDIN_HOME", str(tmp_path))
     options = ("--draft", "guide", "--num-draft-tokens", 3)
-    result = run("generate", *tiny, "-m", 24, *options, "hi")
-    taken, proposed = re.search(r"(\d+) of (\d+) drafted tokens taken", result.err).groups()
+    result = run("generate", *tiny, "-vm", 24, *options, "hi")
+    taken, proposed = re.search(r"(\d+) of (\d+) drafted tokens accepted", result.err).groups()
     assert 0 <= int(taken) <= int(proposed)
     assert int(proposed) > 3
     assert not (tmp_path / "costs.json").exists()

@@ -32,7 +32,7 @@ def lines(run, tiny):
 
 def test_each_line_is_answered_as_generate_does_in_order(run, tiny, lines):
     found, code, err = lines(*({"prompt": p, "max_tokens": 9} for p in ("hi", "ho", "he")))
-    assert (code, err) == (0, "3 lines, 0 of them bad\n")
+    assert (code, err) == (0, "3 lines, 0 failed\n")
     for prompt, answer in zip(("hi", "ho", "he"), found, strict=True):
         alone = json.loads(run("generate", *tiny, "--json", "-m", 9, prompt).text)
         assert answer["text"] == alone["text"]
@@ -104,7 +104,10 @@ def said(key, value):
         ({"messages": "a"}, "must be a list"),
         ({"messages": [{"role": "user"}]}, "must be a list"),
         ({"messages": []}, "must end with a user message"),
-        ({"prompt": "a", "taus": 1}, "'taus' is not an option"),
+        (
+            {"prompt": "a", "taus": 1},
+            "'taus' is not an option that can be changed here; did you mean 'tau'?",
+        ),
         ({"prompt": "a", "pair": "demo"}, "'pair' is not an option"),
         ({"prompt": "a", "tau": 2}, "--tau"),
         ({"prompt": "a", "max_tokens": "many"}, "--max-tokens"),
@@ -223,7 +226,7 @@ def test_lines_that_were_answered_are_skipped(run, tiny, tmp_path):
     assert [json.loads(line)["text"] for line in rest.text.splitlines()] == [
         json.loads(line)["text"] for line in whole[1:]
     ]
-    assert "2 lines, 0 of them bad, 1 answered before" in rest.err
+    assert "2 lines, 0 failed, 1 answered before" in rest.err
 
 
 def test_a_stop_string_may_stand_alone_and_a_schema_in_the_line(lines):

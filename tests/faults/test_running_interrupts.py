@@ -11,7 +11,7 @@ import json
 import pytest
 
 from running import UNTIL_SIGNAL, WAITING, blendin, interrupted, pair
-from terminals import PROMPT, Terminal
+from terminals import LOOPING, PROMPT, Terminal
 from tiny_folders import write_model
 
 IMPORTING = """
@@ -80,7 +80,7 @@ def typed(models, tmp_path):
 
     def start(code=""):
         arguments = ["chat", *models, "-m", "3000", "--tau", ".9", "--draft", "off"]
-        opened.append(Terminal(arguments, str(tmp_path / "home"), code=code))
+        opened.append(Terminal(arguments, str(tmp_path / "home"), code=LOOPING + code))
         return opened[-1]
 
     yield start
@@ -126,7 +126,7 @@ def test_a_chat_goes_on_where_a_template_is_stopped(typed, tmp_path):
     for line in ("/set aligned-template", "/set max-tokens 9", "hello"):
         terminal.until(PROMPT)
         terminal.type(f"{line}\r")
-    terminal.until("end: length")
+    terminal.until("cut at --max-tokens")
     terminal.until(PROMPT)
     terminal.type("\x04")
     assert terminal.leave() == 0
@@ -147,7 +147,7 @@ def test_a_chat_stops_reading_a_long_message_and_goes_on(typed, models, tmp_path
     terminal.type(f"/read {tmp_path}/long.txt\r")
     terminal.until(r"\[waiting\]")
     terminal.type("\x03")
-    assert "[step]" not in terminal.until("end: interrupted")
+    assert "[step]" not in terminal.until("the message was dropped")
     assert_in_step(terminal, models, tmp_path)
 
 
@@ -158,7 +158,7 @@ def test_a_chat_stops_answering_and_goes_on(typed, models, tmp_path):
     terminal.until("hello")
     terminal.until("[a-zA-Z ]{30}")  # the answer streams
     terminal.type("\x03")
-    terminal.until("end: interrupted")
+    terminal.until("interrupted")
     assert_in_step(terminal, models, tmp_path)
 
 
@@ -167,7 +167,9 @@ def assert_in_step(terminal, models, tmp_path):
     files = [tmp_path / name for name in ("stopped.json", "went on.json", "anew.json")]
     stopped, went_on, anew = files
     commands = (f"/save {stopped}", "/set max-tokens 40", "second", f"/save {went_on}")
-    for line, end in zip(commands, ("kept in", "", "end: length", "kept in"), strict=True):
+    for line, end in zip(
+        commands, ("saved to", "", "cut at --max-tokens", "saved to"), strict=True
+    ):
         terminal.until(PROMPT)
         terminal.type(f"{line}\r")
         terminal.until(end)

@@ -15,6 +15,8 @@ import time
 from collections.abc import Sequence
 
 DEADLINE_S = 300
+# A chat that lets its answers loop, as those of tiny models do.
+LOOPING = "from blendin_cli.chat import loops; loops.FEWEST = 10**9\n"
 PROMPT = r">[ \x08]"  # prompt_toolkit moves the cursor in place of writing the space
 
 

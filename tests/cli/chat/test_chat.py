@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import signal
 
 import click
@@ -16,7 +17,7 @@ from blendin_mlx.errors import NumericalError
 from blendin_mlx.prompts import build_prompt
 from blendin_models.catalogue import entries
 from commands import DEADLINE_S
-from terminals import PROMPT, Terminal
+from terminals import LOOPING, PROMPT, Terminal
 
 chat = importlib.import_module("blendin_cli.chat.command")
 
@@ -69,14 +70,15 @@ def test_quit_leaves(run, tiny, asked):
 
 def test_every_command_is_in_the_help(run, tiny, asked):
     result = run("chat", *tiny, "-q", stdin=b"/help\n")
-    listed = [line.split()[0] for line in result.err.splitlines()[:-1]]
-    assert listed == [f"/{name}" for name in COMMANDS]
+    listed = [line.split()[0] for line in result.err.splitlines() if line[0] == "/"]
+    assert listed == [*(f"/{name}" for name in COMMANDS), "//TEXT"]
     assert (result.code, result.out, asked) == (0, b"", [])
 
 
 def test_an_unknown_command_is_said_and_the_rest_goes_on(run, tiny, asked):
     result = run("chat", *tiny, "-q", "-m", 2, stdin=b"/nope now\nhello\n")
-    assert result.err == f"/nope is no command. {SHORT_HELP}\n"
+    assert result.err.startswith(f"/nope is not a command; {SHORT_HELP}")
+    assert len(result.err.splitlines()) == 1
     assert [len(messages) for messages in asked] == [1]
     assert result.code == 2
 
@@ -138,7 +140,7 @@ def test_conversation_longer_than_the_context_goes_on_when_typed(typed, asked):
 
 def told(result):
     """What a chat said on stderr besides its closing lines."""
-    return [line for line in result.err.splitlines() if "tokens/s" not in line]
+    return [line for line in result.err.splitlines() if "/s ·" not in line]
 
 
 def test_retry_undo_and_clear(run, tiny, asked):
@@ -147,14 +149,14 @@ def test_retry_undo_and_clear(run, tiny, asked):
     said = [[m["content"] for m in messages if m["role"] == "user"] for messages in asked]
     assert said == [["first"], ["first"], ["first", "second"], ["first", "third"]]
     assert result.text.splitlines()[0] == result.text.splitlines()[1]
-    assert result.err.splitlines() == ["taken back: second", "nothing was said yet"]
+    assert result.err.splitlines() == ["turn 2 taken back: second", "nothing was said yet"]
     assert result.code == 2
 
 
 def test_options_are_changed_and_shown(run, tiny, monkeypatch):
     lines = b"/set max-tokens 2\nhello\n/set\n/set tau 7\n/set pair demo\n/set method base\n"
     result = run("chat", *tiny, "-q", stdin=lines)
-    assert "max_tokens               2\n" in result.err
+    assert re.search(r"^max-tokens +2 \(set in this chat\)$", result.err, re.M)
     assert "'pair' is not an option that can be changed here" in result.err
     assert "Invalid value for '--tau'" in result.err
     assert len(result.text.split()) <= 2
@@ -166,7 +168,11 @@ def test_the_system_prompt_is_set_shown_and_cleared(run, tiny, asked, monkeypatc
         read.append(messages) or build_prompt(pair, messages, **options)))  # fmt: skip
     lines = b"/system\n/system Be kind.\n/system\nhi\n/set system\n/system\nho\n"
     result = run("chat", *tiny, "-qm", 2, stdin=lines)
-    assert result.err.splitlines() == ["no system prompt", "Be kind.", "no system prompt"]
+    assert result.err.splitlines() == [
+        "there is no system prompt",
+        "Be kind.",
+        "there is no system prompt",
+    ]
     assert read[0][0] == {"role": "system", "content": "Be kind."}
     assert [message["role"] for message in read[-1]] == ["user", "assistant", "user"]
 
@@ -174,22 +180,23 @@ def test_the_system_prompt_is_set_shown_and_cleared(run, tiny, asked, monkeypatc
 def test_an_option_goes_back_to_where_it_was(run, tiny):
     lines = b"/set max-tokens 3\n/set stop e\n/set max-tokens\n/set tau 0.3\n/set tau\n/set\n"
     result = run("chat", *tiny, "-q", "-m", 7, stdin=lines)
-    assert "max_tokens               7\n" in result.err
-    assert "tau                      None\n" in result.err
-    assert "stop                     ('e',)\n" in result.err
+    assert re.search(r"^max-tokens +7 \(command line\)$", result.err, re.M)
+    assert re.search(r"^tau +0\.4 \(default\)$", result.err, re.M)
+    assert re.search(r"^stop +'e' \(set in this chat\)$", result.err, re.M)
+    assert "None" not in result.err
 
 
 def test_a_conversation_is_kept_and_taken_up(run, tiny, asked, tmp_path):
-    file = tmp_path / "talks" / "one.json"
+    file = tmp_path / "one.json"
     first = run("chat", *tiny, "-qm", 3, stdin=f"first\n/save {file}\n".encode())
-    assert first.err == f"kept in {file}\n"
+    assert first.err == f"saved to {file}\n"
     result = run("chat", *tiny, "-m", 3, "--resume", file, stdin=b"second\n")
     assert [m["content"] for m in asked[-1]] == ["first", first.text.strip("\n"), "second"]
     assert f"1 turn from {file}" in told(result)
     again = run("chat", *tiny, "-qm", 3, stdin=f"/load {file}\nsecond\n".encode())
     assert asked[-1] == asked[-2]
     assert again.text == result.text
-    assert not list(file.parent.glob(".*"))
+    assert not list(file.parent.glob(".*.part"))
 
 
 USER = {"role": "user", "content": "hi"}
@@ -205,15 +212,15 @@ def kept(messages, system=None):
     ("content", "said"),
     [
         (None, "cannot be read: No such file"),
-        ("{", "holds no conversation: "),
-        ("[1]", "holds no conversation"),
+        ("{", "is not a conversation: "),
+        ("[1]", "is not a conversation"),
         ('{"type": "blendin conversation", "version": 9}', "is of version 9; this program reads 1"),
         ('{"type": "blendin conversation", "version": 1, "messages": [3]}', "is damaged"),
         ('{"type": "blendin conversation", "version": 1}', "is damaged"),
-        ("[" * 100_000, "holds no conversation: "),
-        (kept([USER]), "is damaged: its messages are no turns"),
-        (kept([USER, {"role": "bot", "content": "x"}]), "is damaged: its messages are no turns"),
-        (kept([USER, USER]), "is damaged: its messages are no turns"),
+        ("[" * 100_000, "is not a conversation: "),
+        (kept([USER]), "is damaged: its messages are not turns"),
+        (kept([USER, {"role": "bot", "content": "x"}]), "is damaged: its messages are not turns"),
+        (kept([USER, USER]), "is damaged: its messages are not turns"),
         (kept([USER, ASSISTANT], system=5), "is damaged: its system prompt"),
     ],
 )
@@ -343,7 +350,7 @@ def terminals(tiny, tmp_path):
 
     def start(*options):
         arguments = ["chat", *tiny, "-m", "3000", *options]
-        opened.append(Terminal(arguments, str(tmp_path / "home")))
+        opened.append(Terminal(arguments, str(tmp_path / "home"), code=LOOPING))
         return opened[-1]
 
     yield start
@@ -360,18 +367,18 @@ def test_terminal_session(terminals):
     terminal.until("hello")
     terminal.until("[a-z ]{30}")  # the answer streams
     terminal.type("\x03")
-    terminal.until("end: interrupted")
+    terminal.until("interrupted")
     terminal.until(PROMPT)
     terminal.type("half a line\x03")
     terminal.until(PROMPT)
     terminal.type("/nope\r")
-    terminal.until("/nope is no command")
+    terminal.until("/nope is not a command")
     terminal.until(PROMPT)
     terminal.type("more\r")
     terminal.until("more")
     terminal.until("[a-z ]{30}")
     terminal.type("\x03")
-    terminal.until("end: interrupted")
+    terminal.until("interrupted")
     terminal.until(PROMPT)
     terminal.type("\x04")
     assert terminal.leave() == 0
@@ -381,7 +388,7 @@ def test_history_and_the_last_conversation_outlive_the_session(terminals):
     first = terminals("-m", "3")
     first.until(PROMPT)
     first.type("remember me\r")
-    first.until("end: length")
+    first.until("cut at --max-tokens")
     first.until(PROMPT)
     first.type("\x04")
     assert first.leave() == 0
@@ -391,12 +398,12 @@ def test_history_and_the_last_conversation_outlive_the_session(terminals):
     second.type("\x1b[A")  # the arrow up
     second.until("remember me")
     second.type("\r")
-    second.until("end: length")
+    second.until("cut at --max-tokens")
     second.until(PROMPT)
     second.type("/se\t")
     second.until("/set")
     second.type("\x03")
-    second.until("Ctrl-C again leaves")
+    second.until("press Ctrl-C again to quit")
     second.until(PROMPT)
     second.type("\x03")
     assert second.leave() == 0
@@ -407,7 +414,7 @@ def test_a_history_that_cannot_be_read_is_none(terminals, tmp_path):
     terminal = terminals("-m", "3")
     terminal.until(PROMPT)
     terminal.type("hello\r")
-    terminal.until("end: length")
+    terminal.until("cut at --max-tokens")
     terminal.until(PROMPT)
     terminal.type("\x04")
     assert terminal.leave() == 0
@@ -434,11 +441,11 @@ def test_a_home_that_cannot_be_written_costs_the_history_alone(terminals, tmp_pa
     terminal = terminals("-m", "3")
     terminal.until(PROMPT)
     terminal.type("hello\r")
-    terminal.until("end: length")
+    terminal.until("cut at --max-tokens")
     terminal.until("cannot be written.{1,60}is not kept for --resume")
     terminal.until(PROMPT)
     terminal.type("more\r")
-    terminal.until("end: length")
+    terminal.until("cut at --max-tokens")
     assert "kept" not in terminal.until(PROMPT)  # it was said once
     terminal.type("/undo\r")
     terminal.until("taken back: more")
@@ -472,7 +479,7 @@ def test_a_message_may_have_many_lines(terminals):
     terminal.until(PROMPT)
     terminal.type("first line\x1b\rsecond line\r")
     terminal.until("second line")
-    terminal.until("end: length")
+    terminal.until("cut at --max-tokens")
     terminal.until(PROMPT)
     terminal.type("/undo\r")
     terminal.until("taken back: first line.{1,12}second line")

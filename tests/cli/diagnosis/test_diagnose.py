@@ -68,7 +68,7 @@ def test_figures_for_a_person(run, models, tmp_path):
     file = tmp_path / "mine.txt"
     file.write_text("one\n")
     text = run("diagnose", *pair(models), "--prompts", file, "-q").text
-    assert text.startswith("one\n  prompts       1\n  interventions")
+    assert text.startswith("one\n  prompts         1\n  interventions")
     assert "- the answers to 1 prompt were not graded" in text
     assert "ranking" not in text
 
@@ -190,7 +190,7 @@ def test_a_method_without_the_paper_s_gate_is_not_held_to_its_line(run, models, 
         (["--tau", 0.9], "hold for tau 0.4, not for 0.9"),
     ):
         text = run("diagnose", *options, *given).text
-        assert "- unjudged: " in text
+        assert "- not judged: " in text
         assert why in text
         assert "warning" not in text
 

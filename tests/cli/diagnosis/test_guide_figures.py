@@ -74,21 +74,23 @@ class TestVerdict:
     def test_the_line_is_not_drawn_where_it_does_not_hold(self, method, tau, why):
         report = summarise("g", [asked(9)] * 9, method=method, tau=tau)
         (first, *_) = verdict(report)
-        assert first.startswith("unjudged: ")
+        assert first.startswith("not judged: ")
         assert why in first
         assert "dashed" not in page([report])
         assert "dashed" in page([summarise("g", [asked(9)] * 9)])
 
     def test_one_prompt_says_and_two_say(self):
         assert verdict(summarise("g", [ONE]))[-1].startswith("the answers to 1 prompt were")
-        assert verdict(summarise("g", [ONE] * 2))[-1].startswith("2 prompts say nothing")
+        assert verdict(summarise("g", [ONE] * 2))[-1].startswith("the answers to 2 prompts were")
 
     def test_lost_ends_bursts_and_runaways_are_named(self):
         bad = replace(ONE, asked=(True,) * 5, base_ends_lost=2, hit_limit=True)
         text = " ".join(verdict(summarise("g", [bad] * 9)))
         assert "bursts of 5.0 tokens" in text
         assert "the base wanted to end and the guide kept it" in text
-        assert "100 % of the answers ran into the length limit, 0 % of the base's own" in text
+        assert (
+            "100 % of the answers ran into the length limit, against 0 % of the base's own" in text
+        )
 
 
 class TestEnds:
@@ -137,7 +139,7 @@ class TestEnds:
 
     def test_they_are_shown(self):
         ended = summarise("g", [replace(ONE, guide_ended=True), ONE])
-        assert rows(ended)["ends made"] == "the guide ended 50 % of the answers"
+        assert rows(ended)["made endings"] == "the guide ended 50 % of the answers"
 
 
 REPORTS = [

@@ -48,7 +48,7 @@ def test_list_as_json(run):
 
 def test_list_is_aligned(run):
     _, base, aligned = run("models", "list").text.splitlines()[:3]
-    assert "not here, 253 MB to fetch" in base
+    assert "not here, 253 MB to download" in base
     assert "here, 3 MB" in aligned
     assert base.index("not here") == aligned.index("here")
     assert base.index("Gemma terms") == aligned.index("Apache")
@@ -95,7 +95,7 @@ def test_suggestions_are_what_fits_one_tokenizer_first(run, monkeypatch):
 def test_what_does_not_fit_says_so_in_the_list(run, monkeypatch):
     monkeypatch.setattr("blendin_models.loading.memory.recommended", lambda: 10**9)
     (line,) = [row for row in run("models", "list").text.splitlines() if row.startswith("demo ")]
-    assert "needs about 2 GB of memory, more than is free" in line
+    assert "GB of memory: too large for this machine" in line
 
 
 def test_verify_says_what_is_wrong_and_how_to_repair_it(run, home):
@@ -152,7 +152,7 @@ def test_show_a_pair(run, home):
 def test_remove_frees_once(run, home):
     first = run("models", "remove", NAMES[1])
     assert (first.code, first.out) == (0, b"")
-    assert first.err == f"{NAMES[1]} removed, 3.0 MB freed\n"
+    assert first.err == f"{NAMES[1]} removed, 3 MB freed\n"
     assert not (home / "models" / NAMES[1]).exists()
     second = run("models", "remove", NAMES[1])
     assert second.code == 3

@@ -85,7 +85,7 @@ def test_show_says_where_each_value_comes_from(run, own, local, monkeypatch):
     [
         ("taw = 0.3", "'taw' is not an option; did you mean tau?"),
         ("[generate]\nresume = 1", "[generate]: 'resume' is not an option"),
-        ("[generat]\ntau = 1", "'generat' is no command"),
+        ("[generat]\ntau = 1", "'generat' is not a command"),
         ("tau = ", "cannot be read: "),
         ("tau = 3", "Invalid value for '--tau': 3.0 is not in the range 0<=x<=1"),
         ('tau = "much"', "Invalid value for '--tau'"),

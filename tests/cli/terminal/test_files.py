@@ -130,7 +130,7 @@ def test_a_conversation_replaces_no_device_and_follows_no_link(run, tiny, old, t
     first, second, third = result.err.splitlines()
     assert f"{fifo} cannot be written: it is a device or pipe" in first
     assert f"{link} cannot be written: it is a link" in second
-    assert "kept in" in third
+    assert "saved to" in third
     assert old.read_text() == OLD
     assert stat.S_ISFIFO(fifo.stat().st_mode)
     assert link.is_symlink()

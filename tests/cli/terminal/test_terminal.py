@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blendin_cli.terminal.interrupts import interruptible, unswallowed_interrupt
-from blendin_cli.terminal.output import Output, harmless
+from blendin_cli.terminal.output import Output
 from blendin_cli.terminal.progress import progress
+from blendin_cli.terminal.safe_text import SafeText, harmless
 
 HOSTILE = {
     "clipboard": "\x1b]52;c;aGk=\x07",
@@ -53,6 +54,35 @@ def test_nothing_but_text_newline_and_tab_survives():
             assert shown in (chr(code), "\ufffd"), hex(code)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "👩🏽‍🚀 👨‍👩‍👧 ❤️‍🔥 1️⃣",
+        "می‌خواهم",  # Persian, with a joiner that parts
+        "क्‍ष श्री‌मान",
+        "ᠮᠣᠩᠭᠣᠯ᠋",
+        "葛󠄀城",
+        "שלום!\u200f (hello)",
+        "مرحبا\u200e 5",
+    ],
+)
+def test_marks_that_writing_needs_are_shown_as_written(text):
+    assert harmless(text) == text
+    safe = SafeText()
+    assert "".join(map(safe.feed, text)) == text
+
+
+@given(st.text("ab.", min_size=1), st.sampled_from("\u200c\u200d\u200e\u200f\u061c\ufe0f"))
+def test_the_same_marks_in_latin_words_are_made_visible(text, mark):
+    shown = harmless(f"{text}{mark}com")
+    assert shown == f"{text}\ufffdcom" or (mark == "\ufe0f" and text.endswith("."))
+
+
+def test_marks_that_follow_each_other_cannot_hide_data():
+    assert harmless("م\u200c\u200d\u200c") == "م\u200c\ufffd\ufffd"
+    assert harmless("א\u200f\u200e\u200f") == "א\u200f\ufffd\ufffd"
+
+
 @pytest.mark.parametrize("text", ["plain\n\ttext", "naïve 日本語 العربية", "emoji 🥚", "a\u0301"])
 def test_ordinary_text_stays(text):
     assert harmless(text) == text
@@ -62,7 +92,8 @@ def test_ordinary_text_stays(text):
 def test_any_split_looks_the_same(text, cuts):
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     parts = [text[a:b] for a, b in pairwise(places)]
-    assert "".join(map(harmless, parts)) == harmless(text)
+    safe = SafeText()
+    assert "".join(map(safe.feed, parts)) == harmless(text)
 
 
 class Screen(io.TextIOWrapper):
@@ -140,7 +171,7 @@ def test_progress_bars_on_a_terminal_leave_nothing_behind(monkeypatch):
         report("big", 1, 2)
     screen.flush()
     assert b"big" in screen.bytes
-    assert screen.bytes.rstrip().endswith(b"\x1b[2K")  # the bar is erased
+    assert screen.bytes.rstrip().endswith(b"\r\x1b[K")  # the line is erased
 
 
 def test_an_interrupt_that_a_library_swallows_is_not_lost() -> None:

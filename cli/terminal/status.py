@@ -1,0 +1,153 @@
+"""The line on a terminal that says what is going on, until there is something to read."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import click
+
+from .layout import columns, in_bytes
+from .safe_text import harmless
+
+TICK_S = 0.5  # how often the line is drawn again
+PATIENCE_S = 2.0  # from then on it says how long it has been
+BAR = 16  # cells
+NARROW = 60  # columns below which there is no bar
+
+
+def is_plain() -> bool:
+    """Return True if neither colours nor anything that moves is wanted."""
+    return "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+
+
+def in_tokens(count: float) -> str:
+    """Return a number of tokens."""
+    return f"{count:,.0f} tokens"
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something that takes time.
+
+    Attributes:
+        what: in a few words, as ``loading gemma-3-270m``.
+        began: when, in seconds of a monotonic clock.
+        done, total: how much of it, in the unit that ``amount`` writes; 0 where that is not known.
+    """
+
+    what: str
+    began: float
+    done: float = 0
+    total: float = 0
+    amount: Callable[[float], str] = in_bytes
+
+    def line(self, now: float, columns: int) -> str:
+        """Return the line that says how far it is, at most so many characters."""
+        waited = now - self.began
+        parts = [self.what]
+        if self.total:
+            share = min(self.done / self.total, 1)
+            full = round(share * BAR)
+            bar = f"{'█' * full}{'░' * (BAR - full)} " if columns >= NARROW else ""
+            parts = [f"{self.what}  {bar}{share:.0%}"]
+            done, total = self.amount(self.done), self.amount(self.total)
+            same = done.split()[-1] == total.split()[-1]
+            parts.append(f"{done.split()[0] if same else done} of {total}")
+            if waited >= PATIENCE_S and 0 < share < 1:
+                parts.append(f"{in_time(waited / share - waited)} left")
+        else:
+            parts += [self.amount(self.done)] if self.done else []
+            parts += [in_time(waited)] if waited >= PATIENCE_S else []
+        return " · ".join(parts)[: max(0, columns - 1)]
+
+
+def in_time(seconds: float) -> str:
+    """Return seconds as ``7 s`` or ``2 min``."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+class StatusLine:
+    """One line on stderr, drawn again in place; nothing of it stays.
+
+    It shows on a terminal only, and not where ``silent`` is set (``--quiet``).
+    """
+
+    def __init__(self) -> None:
+        self.silent = False
+        self._work: Work | None = None
+        self._drawn = False
+        self._lock = threading.RLock()
+        self._thread: threading.Thread | None = None
+
+    def show(
+        self,
+        what: str,
+        done: float = 0,
+        total: float = 0,
+        amount: Callable[[float], str] = in_bytes,
+    ) -> None:
+        """Say what is going on from now on, and how far it is."""
+        if self.silent or is_plain() or not sys.stderr.isatty():
+            return
+        with self._lock:
+            before, now = self._work, time.monotonic()
+            goes_on = before is not None and before.what == what
+            began = before.began if before and goes_on else now
+            self._work = Work(what, began, done, total, amount)
+            if not goes_on:
+                self._draw()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._tick, daemon=True)
+                self._thread.start()
+
+    def erase(self) -> None:
+        """Take the line off the screen, so that another may be written; the next tick draws it."""
+        with self._lock:
+            if self._drawn:
+                self._drawn = False
+                self._write("\r\x1b[K")
+
+    def clear(self) -> None:
+        """Take the line away: nothing is going on any more."""
+        with self._lock:
+            self._work = None
+            self.erase()
+
+    def _tick(self) -> None:
+        while True:
+            time.sleep(TICK_S)
+            with self._lock:
+                if self._work is None:
+                    self._thread = None
+                    return
+                self._draw()
+
+    def _draw(self) -> None:
+        if self._work is None:
+            return
+        line = harmless(self._work.line(time.monotonic(), columns()))
+        self._drawn = True
+        self._write(f"\r{click.style(line, dim=True)}\x1b[K")
+
+    def _write(self, text: str) -> None:
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except (OSError, ValueError):  # the terminal is gone, or closed
+            self._work = None
+
+
+STATUS = StatusLine()  # of this process: there is one terminal
+
+
+def show_reading(done: int = 0, total: int = 0) -> None:
+    """Say that the prompt is read, and how many of its tokens were."""
+    if done and done == total:
+        STATUS.show("waiting for the first token")
+    else:
+        STATUS.show("reading the prompt", done, total, in_tokens)

@@ -1,0 +1,146 @@
+"""The status line: what is going on, on a terminal alone, gone when there is something to read."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blendin_cli.terminal.layout import fitted, in_bytes, two_columns, wrapped
+from blendin_cli.terminal.output import Output, say
+from blendin_cli.terminal.status import StatusLine, Work, in_tokens
+
+
+class Screen(io.StringIO):
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self.isatty = lambda: terminal
+
+
+@pytest.fixture
+def on_terminal(monkeypatch):
+    """``on_terminal()``: standard error as a terminal, with a status line of its own."""
+
+    def opened():
+        monkeypatch.setattr(sys, "stderr", screen := Screen(True))
+        return screen
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("blendin_cli.terminal.output.STATUS", StatusLine())
+    yield opened
+    status().clear()
+
+
+def status():
+    from blendin_cli.terminal import output
+
+    return output.STATUS
+
+
+def left(screen):
+    """What is still on the line that the cursor is in."""
+    return re.split(r"\r\x1b\[K", screen.getvalue().replace("\x1b[0m\x1b[K", "\x1b[0m"))[-1]
+
+
+def test_it_is_drawn_at_once_and_erased(on_terminal):
+    screen = on_terminal()
+    status().show("checking a model")
+    assert "checking a model" in left(screen)
+    status().clear()
+    assert left(screen) == ""
+
+
+def test_it_is_gone_when_the_answer_begins(on_terminal, monkeypatch):
+    screen = on_terminal()
+    monkeypatch.setattr(sys, "stdout", out := Screen(True))
+    out.buffer = io.BytesIO()
+    status().show("reading the prompt", 1, 2, in_tokens)
+    Output().write("The sea")
+    status()._draw()  # as the next tick would
+    assert left(screen) == ""
+
+
+def test_a_line_for_a_person_takes_its_place(on_terminal):
+    screen = on_terminal()
+    status().show("reading the prompt")
+    say("by the way")
+    assert re.sub(r"\x1b\[\d*m", "", left(screen)) == "by the way\n"
+    status()._draw()
+    assert "reading the prompt" in left(screen)
+
+
+@pytest.mark.parametrize("hidden", ["pipe", "quiet", "plain"])
+def test_it_shows_on_a_terminal_alone(on_terminal, monkeypatch, hidden):
+    screen = on_terminal()
+    if hidden == "pipe":
+        screen.isatty = lambda: False
+    if hidden == "plain":
+        monkeypatch.setenv("NO_COLOR", "1")
+    status().silent = hidden == "quiet"
+    status().show("checking a model")
+    status().clear()
+    assert screen.getvalue() == ""
+
+
+def test_names_on_it_are_made_harmless(on_terminal):
+    screen = on_terminal()
+    status().show("checking \x1b]52;c;aGk=\x07")
+    assert "\x1b]52" not in screen.getvalue()
+
+
+def test_it_tells_tokens_of_tokens_and_the_time_left():
+    work = Work("reading the prompt", 0, 1000, 4000, in_tokens)
+    assert work.line(0, 50) == "reading the prompt  25% · 1,000 of 4,000 tokens"
+    assert work.line(14, 200).endswith("25% · 1,000 of 4,000 tokens · 42 s left")
+    assert Work("checking", 0).line(7, 80) == "checking · 7 s"
+    assert " 600 MB of 1.20 GB" in Work("loading", 0, 600e6, 1.2e9).line(0, 80)
+
+
+@given(st.integers(1, 120), st.floats(0, 1e4), st.integers(0, 10**10), st.integers(0, 10**10))
+def test_it_never_wraps(columns, now, done, total):
+    assert len(Work("loading a model of a long name", 0, done, total).line(now, columns)) < columns
+
+
+@pytest.mark.parametrize(
+    ("count", "written"),
+    [(0, "0 MB"), (253e6, "253 MB"), (999.6e6, "1.00 GB"), (1.07e9, "1.07 GB")],
+)
+def test_sizes_are_in_mb_and_gb(count, written):
+    assert in_bytes(count) == written
+
+
+words = st.lists(st.text("abc", min_size=1, max_size=12), min_size=1, max_size=30)
+
+
+@given(words, st.integers(16, 100))
+def test_lines_are_broken_between_words_alone(parts, width):
+    lines = wrapped(" ".join(parts), width).split("\n")
+    assert " ".join(lines).split() == parts
+    assert max(map(len, lines)) <= width
+
+
+@given(st.lists(words, min_size=1, max_size=4), st.integers(20, 100))
+def test_lists_fit_their_terminal_and_lose_no_word(rows, width):
+    lines = two_columns([(row[0], " ".join(row)) for row in rows], width)
+    assert " ".join(lines).split() == [word for row in rows for word in (row[0], *row)]
+    assert max(map(len, lines)) <= width
+
+
+@given(st.text("ab 日本🥚", max_size=30), st.integers(1, 20))
+def test_cells_of_tables_are_as_wide_as_they_say(text, cells):
+    from rich.cells import cell_len
+
+    assert cell_len(fitted(text, cells)) == cells
+
+
+@pytest.mark.parametrize("width", [40, 60, 100])
+@pytest.mark.parametrize("command", ["generate", "chat", "run", "diagnose"])
+def test_help_fits_its_terminal_and_uses_it(run, monkeypatch, command, width):
+    monkeypatch.setattr("blendin_cli.terminal.output.columns", lambda stream=None: width)
+    longest = max(map(len, run(command, "--help").text.splitlines()))
+    assert 0.8 * width < longest <= width
