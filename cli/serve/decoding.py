@@ -60,8 +60,11 @@ class Decoding:
     ) -> Iterator[Start | Part]:
         """Go on from a text that both models read as it is."""
         self._configure(request, index)
-        prompt = self._raw_prompt(request.prompts[index // request.n])
+        ids = self._ids(request.prompts[index // request.n])
+        prompt = self._raw_prompt(ids)
         yield Start()
+        if request.echo:
+            yield self._echo(ids)
         yield from self._answer(prompt, request, should_stop)
 
     def tokenize(self, request: TokenizeRequest, should_stop: ShouldStop) -> Iterator[Any]:
@@ -125,18 +128,25 @@ class Decoding:
         finally:
             session.cache = self._make()  # the pool alone keeps what is kept
 
-    def _raw_prompt(self, prompt: str | Sequence[int]) -> PairPrompt:
-        """Return a text, or ids of the base, as both models read it."""
+    def _ids(self, prompt: str | Sequence[int]) -> list[int]:
+        """Return the tokens of a text, or those that were given."""
+        if isinstance(prompt, str):
+            return self._session.pair.base.vocabulary.encode(prompt)
+        self._check_ids(prompt, "prompt")
+        return list(prompt)
+
+    def _raw_prompt(self, ids: Sequence[int]) -> PairPrompt:
+        """Return tokens of the base as both models read them, after their beginning-of-text."""
         from blendin_mlx.inspection import begun
         from blendin_mlx.prompts import PairPrompt, Prompt
 
         pair = self._session.pair
         opening = pair.base.beginning
-        if isinstance(prompt, str):
-            ids = pair.base.vocabulary.encode(prompt)
-        else:
-            self._check_ids(prompt, "prompt")
-            ids = list(prompt)
-            ids = ids[len(opening) :] if tuple(ids[: len(opening)]) == opening else ids
+        own = ids[len(opening) :] if tuple(ids[: len(opening)]) == opening else ids
         empty = PairPrompt(Prompt("", opening), Prompt("", pair.aligned.beginning))
-        return begun(pair, empty, ids)
+        return begun(pair, empty, own)
+
+    def _echo(self, ids: Sequence[int]) -> Part:
+        """Return a prompt as the first part of what follows it."""
+        written = self._session.pair.base.vocabulary.bytes_of(ids)
+        return Part(written.decode(errors="replace"), (), ())

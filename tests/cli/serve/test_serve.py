@@ -166,6 +166,8 @@ def test_what_both_models_read_of_a_text_is_that_text(pair_server):
     assert text["usage"]["prompt_tokens"] < 8  # no template is around it
     again = pair_server.address.post(TEXT, {"prompt": ["the cat", "the cat"], "max_tokens": 4}).json
     assert [one["text"] for one in again["choices"]] == [choice["text"]] * 2
+    echoed = pair_server.address.post(TEXT, {"prompt": "the cat", "max_tokens": 4, "echo": True})
+    assert echoed.json["choices"][0]["text"] == f"the cat{choice['text']}"
     beyond = pair_server.address.post(TEXT, {"prompt": [10**6]})
     assert (beyond.status, beyond.error["param"]) == (400, "prompt")
 
