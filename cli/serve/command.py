@@ -38,6 +38,7 @@ MB = 2**20
 @click.option(
     "--api-key",
     metavar="KEY",
+    hide_input=True,
     help="Answer only who sends this key; needed where other machines reach the host. Better "
     "set as BLENDIN_SERVE_API_KEY: a command line can be read by others.",
 )
