@@ -50,9 +50,8 @@ def words(*texts: str, finish: str = "stop") -> list[Part]:
 
 def _word(text: str, index: int) -> Part:
     token = TokenProb(text.encode(), -0.5)
-    decision = {"text": text, "source": "base" if index else "blend", "alpha": None}
-    if not index:
-        decision["alpha"] = 0.5
+    source, alpha = ("base", None) if index else ("blend", 0.5)
+    decision: dict[str, Any] = {"text": text, "source": source, "alpha": alpha}
     return Part(text, (ShownToken(token, (token,)),), (decision,))
 
 
