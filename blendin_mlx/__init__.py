@@ -4,7 +4,7 @@
     >>> from blendin_models import load_pair
     >>> print(generate(load_pair("demo"), "How do I boil an egg?"))
 
-Names are loaded when first used, so that importing the package costs nothing.
+Names are loaded lazily, so that importing the package is fast.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .answer_statistics import FinishReason, ModelUse, Statistics
+    from .backend.mlx import mx
     from .blend.method import Advice, Method, Target, View
     from .blend.methods import METHODS, make_method
     from .blend.sampling import LogitsProcessor, Sampler
@@ -30,19 +31,27 @@ if TYPE_CHECKING:
         PromptCacheError,
         PromptError,
         SchemaError,
+        TraceError,
     )
     from .generation import generate, read_beginning, stream_generate
     from .model import LanguageModel, Pair, Role
     from .prompt_cache import PromptCache, load_prompt_cache, make_prompt_cache, save_prompt_cache
     from .prompts import BASE_TEMPLATES, BaseTemplate, Message, PairPrompt, Prompt, build_prompt
     from .reading.context import Context, Progress
+    from .scoring.calibration import Bin, Calibration, Reliability, calibration, fit_temperature
+    from .scoring.dial_map import Dial, DialMap, dial_map
+    from .scoring.readings import Flags, Numbers, Reading, read_example
+    from .scoring.score import Score, score
     from .step import Candidate, Candidates, Guidance, Source, Step
     from .tokens.answer_text import AnswerText
     from .tokens.projection import Carried, Projection, ProjectionRule
     from .tokens.vocabulary import Vocabulary
+    from .trace.records import Record, TraceFile, TraceWriter, read_trace
+    from .trace.verify import Mismatch, verify_trace
 
 _HOMES = {
     "answer_statistics": ("FinishReason", "ModelUse", "Statistics"),
+    "backend.mlx": ("mx",),
     "blend.method": ("Advice", "Method", "Target", "View"),
     "blend.methods": ("METHODS", "make_method"),
     "blend.sampling": ("LogitsProcessor", "Sampler"),
@@ -54,7 +63,7 @@ _HOMES = {
     "drafting.proposers": ("Proposer", "ProposerName"),
     "errors": (
         *("BlendinError", "NumericalError", "PairError", "PromptCacheError", "PromptError"),
-        "SchemaError",
+        *("SchemaError", "TraceError"),
     ),
     "generation": ("generate", "read_beginning", "stream_generate"),
     "model": ("LanguageModel", "Pair", "Role"),
@@ -64,10 +73,18 @@ _HOMES = {
         "build_prompt",
     ),
     "reading.context": ("Context", "Progress"),
+    "scoring.calibration": (
+        *("Bin", "Calibration", "Reliability", "calibration", "fit_temperature"),
+    ),
+    "scoring.dial_map": ("Dial", "DialMap", "dial_map"),
+    "scoring.readings": ("Flags", "Numbers", "Reading", "read_example"),
+    "scoring.score": ("Score", "score"),
     "step": ("Candidate", "Candidates", "Guidance", "Source", "Step"),
     "tokens.answer_text": ("AnswerText",),
     "tokens.projection": ("Carried", "Projection", "ProjectionRule"),
     "tokens.vocabulary": ("Vocabulary",),
+    "trace.records": ("Record", "TraceFile", "TraceWriter", "read_trace"),
+    "trace.verify": ("Mismatch", "verify_trace"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -77,22 +94,29 @@ __all__ = [
     "Advice",
     "AnswerText",
     "BaseTemplate",
+    "Bin",
     "BlendinError",
+    "Calibration",
     "Candidate",
     "Candidates",
     "Carried",
     "Context",
     "Costs",
+    "Dial",
+    "DialMap",
     "Draft",
     "Drafter",
     "FinishReason",
+    "Flags",
     "Guidance",
     "JsonConstraint",
     "LanguageModel",
     "LogitsProcessor",
     "Message",
     "Method",
+    "Mismatch",
     "ModelUse",
+    "Numbers",
     "NumericalError",
     "Pair",
     "PairError",
@@ -107,26 +131,41 @@ __all__ = [
     "PromptError",
     "Proposer",
     "ProposerName",
+    "Reading",
+    "Record",
+    "Reliability",
     "Response",
     "Role",
     "Sampler",
     "SchemaError",
+    "Score",
     "Source",
     "Statistics",
     "Step",
     "StopPolicy",
     "Target",
+    "TraceError",
+    "TraceFile",
+    "TraceWriter",
     "View",
     "Vocabulary",
     "build_prompt",
+    "calibration",
+    "dial_map",
+    "fit_temperature",
     "generate",
     "load_prompt_cache",
     "make_method",
     "make_prompt_cache",
     "measure",
+    "mx",
     "read_beginning",
+    "read_example",
+    "read_trace",
     "save_prompt_cache",
+    "score",
     "stream_generate",
+    "verify_trace",
 ]
 
 

@@ -1,4 +1,4 @@
-"""What a run cost and how it was decided, counted step by step."""
+"""Statistics of one answer: cost and decisions, counted step by step."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ FinishReason = Literal["stop", "stop_string", "length", "context", "interrupted"
 
 @dataclass(frozen=True)
 class ModelUse:
-    """What one model did.
+    """The work of one model.
 
     Attributes:
-        passes: how often it was run with its output layer; the steps of a prefill are none.
-        rereads: tokens read a second time, where a cache could not be rewound.
+        passes: forward passes with the output layer; the steps of a prefill do not count.
+        rereads: tokens read a second time because a cache could not be rewound.
         rewinds_by: see :attr:`.context.Context.rewinds_by`.
     """
 
@@ -27,17 +27,17 @@ class ModelUse:
     rewinds_by: Literal["trim", "snapshot"] = "trim"
 
     def since(self, before: ModelUse) -> ModelUse:
-        """What was done since an earlier look."""
+        """Return the work since an earlier state."""
         passes, rereads = self.passes - before.passes, self.rereads - before.rereads
         return ModelUse(passes, rereads, self.rewinds_by)
 
     def as_json(self) -> dict[str, Any]:
-        """The cache's part of the ``--json`` object."""
+        """Return the cache's part of the ``--json`` object."""
         return {"rewinds_by": self.rewinds_by, "reread_tokens": self.rereads}
 
 
 def use_of(context: Context) -> ModelUse:
-    """What the model of a context has done so far."""
+    """Return the work that the model of a context has done so far."""
     return ModelUse(context.passes, context.rereads, context.rewinds_by)
 
 
@@ -45,8 +45,7 @@ def use_of(context: Context) -> ModelUse:
 class Statistics:
     """Counts of one answer; :meth:`as_json` gives the groups of the ``--json`` object.
 
-    Times are in seconds, memory in bytes. ``exact_mass`` and ``alpha`` are sums over
-    interventions until they are read as means.
+    Times are in seconds, memory in bytes; ``drafted`` and ``accepted`` are tokens.
     """
 
     method: dict[str, Any]
@@ -88,7 +87,7 @@ class Statistics:
 
     @property
     def intervention_rate(self) -> float:
-        """Interventions / tokens produced; 0 where none was."""
+        """Interventions / tokens produced; 0 without any token."""
         return self.interventions / self.completion_tokens if self.token_ids else 0.0
 
     @property
@@ -98,7 +97,7 @@ class Statistics:
 
     @property
     def exact_mass(self) -> float | None:
-        """Mean share of the guide's mass that went over by exact match, None without any."""
+        """Mean share of the guide's mass carried over by exact match, None without any."""
         return self._exact_mass / self.interventions if self.interventions else None
 
     @property
@@ -107,7 +106,7 @@ class Statistics:
         return self.completion_tokens / self.decode_s if self.decode_s else 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """The groups of the ``--json`` object that the engine knows."""
+        """Return the groups of the ``--json`` object that the engine knows."""
         return {
             "text": self.text,
             "finish_reason": self.finish_reason,
@@ -143,19 +142,23 @@ class Statistics:
         }
 
     def _uses(self) -> dict[str, ModelUse]:
-        """What each model did; the reference model only where there is one."""
+        """Return the work of each model by role; the reference model only if there is one."""
         uses = {"base": self.base, "aligned": self.aligned}
         return uses if self.reference is None else {**uses, "reference": self.reference}
 
 
 def describe_method(method: Any) -> dict[str, Any]:
-    """A method's name and options, by their letters in the papers.
+    """Return a method's name and options, by their letters in the papers.
 
     ``tau`` and ``alpha`` always, None or "auto" where not set; ``lambda`` and ``beta`` where the
-    method has them; ``dial`` where it is turned down.
+    method has them; ``dial`` and ``guide_temp`` where either is not 1.
     """
     if isinstance(method, Dialled):
-        return {**describe_method(method.method), "dial": method.dial}
+        return {
+            **describe_method(method.method),
+            "dial": method.dial,
+            "guide_temp": method.guide_temp,
+        }
     options = asdict(method)
     alpha = "auto" if method.name == "blendin" else options.get("alpha")
     described = {"method": method.name, "tau": options.get("tau"), "alpha": alpha}

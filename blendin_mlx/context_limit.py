@@ -1,4 +1,4 @@
-"""How many tokens a model reads, as its config says."""
+"""The context limit of a model, from its config."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-# Where configs keep the longest sequence a model was made for.
+# Keys of the longest sequence that a model was trained for.
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-# Of these the config gives the length before it was stretched; of all others, the one after.
+# For these kinds of RoPE scaling the config gives the length before scaling; for others, after.
 _STRETCHED = ("linear", "dynamic", "ntk", "yarn", "deepseek_yarn")
 
 
 def context_limit(config: Mapping[str, Any], wanted: int | None = None) -> int | None:
-    """Return the longest sequence in tokens that a model reads, None where nothing says.
+    """Return the longest sequence in tokens that a model reads, None if it is not known.
 
-    Rotary positions that are stretched (RoPE scaling) reach farther. A config gives that length
-    itself for Llama 3's and LongRoPE's rule, and for Gemma 3; for the others it follows from the
-    factor. Learned positions end where they end, whatever is wanted.
+    RoPE scaling makes it longer. The config gives the scaled length for Llama 3's and LongRoPE's
+    rule, and for Gemma 3; for other rules it follows from the factor. Learned positions
+    (``n_positions``) cannot be exceeded, whatever is wanted.
 
     Args:
-        wanted: a limit to have instead.
+        config: the content of config.json.
+        wanted: a limit to use instead.
 
     Example:
         >>> context_limit({"max_position_embeddings": 4096,
@@ -44,7 +45,7 @@ def _stretched(limit: int, part: Mapping[str, Any]) -> int:
     if kind not in _STRETCHED or not _is_factor(factor):
         return limit
     original: Any = scaling.get("original_max_position_embeddings")
-    if _is_count(original):  # the limit may be that of the stretched positions already
+    if _is_count(original):  # the limit may be the scaled one already
         return max(limit, int(original * factor))
     return int(limit * factor)
 

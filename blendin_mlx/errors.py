@@ -1,10 +1,10 @@
-"""The errors this library raises on purpose. Only the command line turns them into exit codes."""
+"""The errors that this library raises on purpose; the command turns them into exit codes."""
 
 from __future__ import annotations
 
 
 class BlendinError(Exception):
-    """Something went wrong that a user can act upon; the message says what, where and what next."""
+    """An error that a user can act upon; the message says what, where and what to do."""
 
 
 class PromptError(BlendinError):
@@ -16,16 +16,16 @@ class PairError(BlendinError):
 
 
 class PromptCacheError(BlendinError):
-    """A file that keeps a prompt cache is damaged, or does not belong to this pair."""
+    """A prompt cache file is damaged, or does not belong to this pair."""
 
 
 class SchemaError(BlendinError):
-    """Answers cannot be held to this JSON schema."""
+    """Answers cannot be constrained to this JSON schema."""
 
 
 class NumericalError(BlendinError):
-    """A model produced logits that are not finite, or all alike."""
+    """A model produced logits that are not finite, or all equal."""
 
 
 class TraceError(BlendinError):
-    """A trace cannot be read, or is none."""
+    """A trace cannot be read, or is not a trace."""

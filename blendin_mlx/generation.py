@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .answer_statistics import Statistics, describe_method
+from .blend.dial import guide_temperature
 from .blend.method import Method
 from .blend.methods import make_method
 from .blend.sampling import Chooser, LogitsProcessor, Sampler
@@ -35,7 +36,11 @@ from .tokens.projection import ProjectionRule
 def read_beginning(cache: PromptCache, prompts: Sequence[PairPrompt]) -> None:
     """Read the common prefix of these prompts into a cache, to continue with any of them.
 
-    A cache that cannot be rewound can be used again only if it ends before prompts differ.
+    A cache that cannot be rewound can be reused only if it ends before the prompts differ.
+
+    Args:
+        cache: gets the prefix.
+        prompts: at least two.
 
     Raises:
         PromptError: the prefix is longer than a context.
@@ -80,27 +85,28 @@ def stream_generate(
         prompt: a user message, a conversation, or a prompt made with :func:`.build_prompt`.
         method: a name of :data:`.methods.METHODS`, or a method with its options.
         max_tokens: most tokens to produce, at least 1.
-        sampler, logits_processors: from ``mlx_lm.sample_utils``; applied to the distribution
-            that decides. Greedy where there is no sampler.
-        stop: strings that end the answer and are not shown.
+        sampler: from ``mlx_lm.sample_utils``, applied to the distribution that decides; greedy if
+            None.
+        logits_processors: from ``mlx_lm.sample_utils``, applied to the distribution that decides.
+        stop: strings that end the answer; they are not shown.
         stop_policy: see :data:`.rules.StopPolicy`.
         projection: see :class:`.projection.Projection`.
-        draft: who may propose tokens to score ahead; changes the time, never the text. Give a
+        draft: who may propose tokens to score ahead; changes the time, never the text. Pass a
             :class:`.drafter.Drafter` to set its length, or to keep what it learns.
         prompt_cache: contexts of an earlier call; the common prefix is not read again.
         kv_bits: quantize new caches to 4 or 8 bits.
         prompt_progress_callback: called with tokens read and tokens to read.
-        should_stop: asked before each token and each step of the prefill.
-        constraint: the JSON schema that the answer has to satisfy. It ends where that allows an
-            end, or at a limit: no stop string, turn or stop policy ends it before.
+        should_stop: called before each token and each step of the prefill.
+        constraint: the JSON schema that the answer must satisfy. The answer ends where the schema
+            allows it, or at a limit: stop strings, turns and the stop policy do not end it.
         candidates: how many of the likeliest tokens of each distribution each step names (see
-            :class:`.step.Candidates`); it costs a few milliseconds a token.
+            :class:`.step.Candidates`); it costs a few milliseconds per token.
 
     Raises:
         PromptError: an empty prompt, or one longer than a context.
         PairError: these models cannot be blended.
-        NumericalError: logits that are not finite, or all alike.
-        SchemaError: the base's tokens cannot write what the constraint wants.
+        NumericalError: logits that are not finite, or all equal.
+        SchemaError: the base's tokens cannot write what the constraint requires.
         ValueError: an option out of range.
 
     Example:
@@ -163,7 +169,7 @@ def _check_options(
 def _prepared(
     pair: Pair, prompt: str | Sequence[Message] | PairPrompt, method: Method
 ) -> PairPrompt:
-    """Return what the models read, once each model that reads it has room for it."""
+    """Return what the models read, after checking that each of them has room for it."""
     if not isinstance(prompt, PairPrompt):
         check_fits(pair.base, prompt)
         prompt = build_prompt(pair, prompt)
@@ -187,19 +193,21 @@ def _statistics(method: Method, policy: StopPolicy, prompt: PairPrompt) -> Stati
 def make_guide(
     pair: Pair, cache: PromptCache, method: Method, rule: ProjectionRule, prompt: Sequence[int]
 ) -> Guide:
-    """Return the guide of an answer, with the reference model where the method needs it."""
+    """Return the guide of an answer, with the reference model if the method needs it."""
     reference = None
     if method.needs_reference:
+        pair.require_reference()
         if cache.reference is None:
             raise PairError("the prompt cache was made for a pair without a reference model")
         reference = Reference(cache.reference, pair.reference_projection(rule))
-    return Guide(cache.aligned, pair.projection(rule), prompt, reference)
+    temperature = guide_temperature(method)
+    return Guide(cache.aligned, pair.projection(rule), prompt, reference, temperature)
 
 
 def _begin_drafts(
     drafter: Drafter, pair: Pair, base: Context, prompt: Sequence[int], guide: Guide | None
 ) -> None:
-    """Tell a drafter who may propose in an answer; measure the passes if it has to know."""
+    """Set the proposers of a drafter for an answer; measure the cost of passes if it needs that."""
     proposers: list[Proposer] = []
     if drafter.allows("lookup"):
         proposers.append(LookupProposer(prompt))

@@ -1,7 +1,7 @@
-"""Text from outside, read in one way wherever it comes from.
+"""Text from outside, decoded and parsed by one set of rules.
 
-It is UTF-8. A byte-order mark is taken off and CRLF is a line end; any other encoding is refused.
-JSON is what the standard says: finite numbers, and text that has bytes.
+Text is UTF-8. A byte-order mark is removed and CRLF is a line end; other encodings are refused.
+JSON follows the standard: finite numbers, and strings without lone surrogates.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ def decoded(data: bytes, where: str, start: int = 0) -> str:
     """Return the text of some bytes.
 
     Args:
-        where: what they are, for a message.
-        start: how many bytes came before them.
+        data: the bytes.
+        where: the name of their source, for a message.
+        start: the number of bytes before them in that source.
 
     Raises:
         ValueError: they are not UTF-8.
@@ -56,11 +57,11 @@ def read_text(path: Path) -> str:
 
 
 def parsed_json(text: str) -> Any:
-    """Return what a JSON text says.
+    """Return the value of a JSON text.
 
     Raises:
-        ValueError: it is not JSON, nests too deeply, or holds a number or a text that nothing
-            can be done with.
+        ValueError: it is not JSON, nests too deeply, or holds an infinite or enormous number or a
+            lone surrogate.
     """
     try:
         value = json.loads(
@@ -76,7 +77,7 @@ def parsed_json(text: str) -> Any:
 
 
 def parsed_toml(text: str) -> dict[str, Any]:
-    """Return what a TOML text says.
+    """Return the table of a TOML text.
 
     Raises:
         ValueError: it is not TOML, nests too deeply, or holds a number that is too large.

@@ -1,4 +1,4 @@
-"""What was in question at one position of an answer: both models' favourites, and the blend's."""
+"""Inspection of one position of an answer: the likeliest tokens of both models and the blend."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Position:
 
     Attributes:
         base, blended: ids of the base.
-        aligned: ids of the aligned model; empty where it cannot be asked.
-        alpha: the guide's weight had it been asked; None where it cannot be.
+        aligned: ids of the aligned model; empty if it cannot be asked.
+        alpha: the guide's weight if it had been asked; None if it cannot be.
         unsure: whether the gate was open.
     """
 
@@ -51,11 +51,14 @@ def look_at(
     projection: ProjectionRule = "prefix",
     count: int = _COUNT,
 ) -> Position:
-    """What both models and the blend say after the answer ``ids``; both prompts are read anew.
+    """Return what both models and the blend say after the answer ``ids``, in new contexts.
 
     Args:
+        pair: the models.
+        prompt: what they read before the answer.
         ids: the answer before the position, in ids of the base.
-        method: its gate and its target; where the gate is shut, the target is shown all the same.
+        method: gate and target; the target is computed even where the gate is shut.
+        projection: see :class:`.projection.Projection`.
         count: how many tokens of each.
 
     Example:
@@ -85,7 +88,7 @@ def look_at(
 
 
 def begun(pair: Pair, prompt: PairPrompt, ids: Sequence[int]) -> PairPrompt:
-    """The prompt with an answer begun: what follows goes on from there."""
+    """Return a prompt that ends with the beginning ``ids`` of an answer."""
     text = pair.base.vocabulary.bytes_of(ids).decode(errors="ignore")
     own = [token for token in ids if token < pair.aligned.vocabulary.size]
     if not pair.projection().identity:

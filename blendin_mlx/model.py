@@ -19,17 +19,17 @@ Role = Literal["base", "aligned", "reference"]
 
 @dataclass
 class LanguageModel:
-    """What ``mlx_lm.load(..., return_config=True)`` returns, with a name.
+    """A network, its tokenizer and its config, as ``mlx_lm.load`` returns them, with a name.
 
     Args:
         network: an mlx-lm model: ``network(ids[1, n], cache=...)`` gives logits ``[1, n, V']``.
         tokenizer: its tokenizer, mlx-lm's wrapper or a fast Hugging Face one.
         config: the model's config.json, for its stop tokens and context limit.
         name, path, revision: where it came from, for messages and traces.
-        context: most tokens to read, in place of what the config says.
-        turn_template: where it has no chat template, that of the model it is paired with: what
-            that one writes around messages is not text here either.
-        template: a chat template to use in place of the tokenizer's own.
+        context: most tokens to read, instead of the config's limit.
+        turn_template: if it has no chat template, that of the model it is paired with; the turn
+            tokens of that template are control tokens here, too.
+        template: a chat template to use instead of the tokenizer's own.
 
     Example:
         >>> LanguageModel(*mlx_lm.load("some/folder", return_config=True), name="base")
@@ -62,21 +62,21 @@ class LanguageModel:
 
     @cached_property
     def logit_size(self) -> int:
-        """How many logits the network gives, padding included."""
+        """The number of logits that the network gives, padding included."""
         # Asking for the shape builds the graph and computes nothing.
         size: int = self.network(mx.array([[0]])).shape[-1]
         return size
 
     @cached_property
     def rows(self) -> int:
-        """How many ids have a row in every embedding of tokens; no other id can be read."""
+        """The number of ids that have a row in every token embedding; no other id can be read."""
         from .tokens.embeddings import token_rows
 
         return token_rows(self.network) or self.logit_size
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
-        """The STOP class by role: configured end tokens, and what ends the template's turns."""
+        """The STOP class: the configured end tokens, and the one that ends the template's turns."""
         found = set(_as_ids(self.config.get("eos_token_id")))
         found |= set(_as_ids(getattr(self.tokenizer, "eos_token_id", None)))
         found |= set(_as_ids(getattr(self.tokenizer, "eos_token_ids", None)))
@@ -87,12 +87,12 @@ class LanguageModel:
 
     @cached_property
     def turn_ids(self) -> frozenset[int]:
-        """Tokens that the chat template writes around messages though they are not special."""
+        """Tokens that the chat template writes around messages, though not marked special."""
         return unmarked_turn_tokens(self.tokenizer, self.chat_template or self.turn_template)
 
     @property
     def chat_template(self) -> str | None:
-        """The Jinja source of the model's chat template, None where it has none."""
+        """The Jinja source of the model's chat template, None if it has none."""
         template = self.template or getattr(self.tokenizer, "chat_template", None)
         if isinstance(template, dict):
             template = template.get("default")
@@ -105,13 +105,13 @@ class LanguageModel:
 
     @cached_property
     def beginning(self) -> tuple[int, ...]:
-        """Tokens that the model expects before any text: its beginning-of-text, or nothing."""
+        """The tokens that the model expects before any text: beginning-of-text, or none."""
         ids = tuple(self.vocabulary.surrounding())
         special = set(self.tokenizer.all_special_ids)
         return ids[:1] if ids and ids[0] in special and ids[0] not in self.stop_ids else ()
 
     def make_cache(self) -> list[Any]:
-        """An empty cache for this model."""
+        """Return an empty cache for this model."""
         from mlx_lm.models.cache import make_prompt_cache
 
         cache: list[Any] = make_prompt_cache(self.network)
@@ -122,7 +122,7 @@ class LanguageModel:
 class Pair:
     """A base model and the aligned model that guides it.
 
-    ``reference`` is the aligned model's unaligned twin, which proxy-tuning alone needs.
+    ``reference`` is the aligned model's unaligned twin, which only proxy-tuning needs.
 
     Example:
         >>> pair = Pair(base=LanguageModel(...), aligned=LanguageModel(...))
@@ -149,20 +149,20 @@ class Pair:
         self.__post_init__()
 
     def models(self) -> dict[Role, LanguageModel]:
-        """Return the models by role; the reference model only where there is one."""
+        """Return the models by role; the reference model only if there is one."""
         models: dict[Role, LanguageModel] = {"base": self.base, "aligned": self.aligned}
         return models if self.reference is None else {**models, "reference": self.reference}
 
     def limit_context(self, tokens: int | None) -> None:
-        """Set the most tokens that the models read; None leaves what their configs say."""
+        """Set the most tokens that the models read; None restores the limits of their configs."""
         for model in self.models().values():
             model.context = tokens
 
     def projection(self, rule: ProjectionRule = "prefix") -> Projection:
-        """φ from the aligned model's vocabulary to the base's; made once.
+        """Return φ from the aligned model's vocabulary to the base's; made once.
 
         Raises:
-            PairError: a tokenizer whose tokens have no known bytes, or no stop token.
+            PairError: the bytes of a tokenizer's tokens, or a stop token, are not known.
         """
         if rule not in self._projections:
             self._projections[rule] = Projection(
@@ -171,7 +171,7 @@ class Pair:
         return self._projections[rule]
 
     def reference_projection(self, rule: ProjectionRule = "prefix") -> Projection:
-        """φ from the reference model's vocabulary to the base's; made once.
+        """Return φ from the reference model's vocabulary to the base's; made once.
 
         Raises:
             PairError: there is no reference model, or its tokenizer is not the aligned model's.
@@ -189,7 +189,11 @@ class Pair:
         return self._projections[key]
 
     def require_reference(self) -> LanguageModel:
-        """The reference model; refuse a pair without one."""
+        """Return the reference model.
+
+        Raises:
+            PairError: there is none.
+        """
         if self.reference is None:
             raise PairError(
                 f"this method needs a reference model, the unaligned twin of {self.aligned.name}; "
@@ -198,15 +202,19 @@ class Pair:
         return self.reference
 
     def require_chat_template(self) -> None:
-        """Refuse a pair whose aligned model would read its prompt raw."""
+        """Refuse a pair whose aligned model has no chat template.
+
+        Raises:
+            PairError: it has none.
+        """
         if self.aligned.chat_template is None:
             raise no_chat_template(self.aligned.name)
 
 
 def no_chat_template(name: str) -> PairError:
-    """That a model cannot be an aligned one, with what to do about it."""
+    """Return the error for a model that cannot be an aligned one without a chat template."""
     return PairError(
-        f"{name} has no chat template, so it is no aligned model as it is; "
+        f"{name} has no chat template, so it cannot be the aligned model; "
         "pass one with --aligned-template FILE, or choose an instruct model"
     )
 

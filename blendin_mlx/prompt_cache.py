@@ -1,9 +1,9 @@
-"""What the models of a pair have read, kept between answers, or in a file for the next run.
+"""Prompt caches: what the models of a pair have read, kept between answers or in a file.
 
 The file is one safetensors file: the tokens that each model has read, the state of every layer's
-cache, and as metadata who they belong to and a digest of it all. Nothing in a file chooses what is
-built: the caches are the models' own, filled with arrays that were found to be of their kind and
-size.
+cache, and as metadata fingerprints of the models and a digest of the content. A file never decides
+what is built: the caches are the models' own, filled with arrays after their types and shapes were
+checked.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ Arrays = dict[str, mx.array]
 
 @dataclass
 class PromptCache:
-    """What the models of a pair have read; give it again to go on from there."""
+    """The contexts of a pair's models; pass it again to continue from what they have read."""
 
     base: Context
     aligned: Context
     reference: Context | None = None
 
     def contexts(self) -> dict[Role, Context]:
-        """Return the contexts by role; the reference model's only where there is one."""
+        """Return the contexts by role; the reference model's only if there is one."""
         contexts: dict[Role, Context] = {"base": self.base, "aligned": self.aligned}
         return contexts if self.reference is None else {**contexts, "reference": self.reference}
 
@@ -50,7 +50,13 @@ class PromptCache:
 def make_prompt_cache(
     pair: Pair, *, kv_bits: int | None = None, prefill_step_size: int | None = None
 ) -> PromptCache:
-    """Empty contexts for the models (see :class:`.context.Context` for the options)."""
+    """Return empty contexts for the models.
+
+    Args:
+        pair: the models.
+        kv_bits: see :class:`.context.Context`.
+        prefill_step_size: see :class:`.context.Context`.
+    """
     contexts = {
         role: Context(model, kv_bits=kv_bits, prefill_step_size=prefill_step_size)
         for role, model in pair.models().items()
@@ -59,11 +65,11 @@ def make_prompt_cache(
 
 
 def save_prompt_cache(path: Path, cache: PromptCache) -> None:
-    """Write what the models have read to a file, whole or not at all.
+    """Write what the models have read to a file, atomically.
 
     Raises:
-        PromptCacheError: there is no room for it.
-        OSError: it cannot be written.
+        PromptCacheError: the disk has too little room.
+        OSError: the file cannot be written.
 
     Example:
         >>> save_prompt_cache(Path("manual.safetensors"), cache)
@@ -82,54 +88,61 @@ def save_prompt_cache(path: Path, cache: PromptCache) -> None:
 
 
 def load_prompt_cache(path: Path, pair: Pair, *, kv_bits: int | None = None) -> PromptCache:
-    """What a file keeps, as contexts to go on from.
+    """Return the contexts that a file holds.
+
+    Args:
+        path: the file.
+        pair: the models that it was made with.
+        kv_bits: the quantization of the caches that it was made with.
 
     Raises:
-        PromptCacheError: the file is damaged, was changed, or is of another pair, version or
+        PromptCacheError: the file is damaged, was changed, or belongs to another pair, version or
             ``kv_bits``.
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
 
     Example:
         >>> cache = load_prompt_cache(Path("manual.safetensors"), pair)
     """
     arrays, metadata = _read(path)
     if metadata.pop("digest", None) != _digest(arrays, metadata):
-        raise PromptCacheError(f"{path} was changed or damaged; remove it to have it made anew")
+        raise PromptCacheError(f"{path} was changed or damaged; remove it to have it made again")
     cache = make_prompt_cache(pair, kv_bits=kv_bits)
     for role, context in cache.contexts().items():
         try:
             _restore(role, context, arrays, metadata)
         except (KeyError, TypeError, ValueError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise PromptCacheError(f"{path} is of no use to the {role} model: {reason}") from None
+            raise PromptCacheError(
+                f"{path} cannot be used for the {role} model: {reason}"
+            ) from None
     return cache
 
 
 def check_prompt_cache(path: Path) -> None:
-    """Look at a file's header alone: is it a prompt cache that this version can read?
+    """Check by a file's header that it is a prompt cache of this version.
 
     Raises:
-        PromptCacheError: it is none, or of another version.
-        OSError: it cannot be read.
+        PromptCacheError: it is not.
+        OSError: the file cannot be read.
     """
     _header(path)
 
 
 def _restore(role: str, context: Context, arrays: Arrays, metadata: Mapping[str, str]) -> None:
-    """Fill a context with what is kept for its role, found to be such as its own cache holds.
+    """Fill a context with the state saved for its role, after checking it against its own cache.
 
     Raises:
-        KeyError, TypeError, ValueError: it is not.
+        KeyError, TypeError, ValueError: the state does not fit.
     """
     model = context.model
     described = json.loads(metadata[role])
     if described["model"] != fingerprint(model):
-        raise ValueError(f"it was made with another one than {model.name}")
+        raise ValueError(f"it was made with another model than {model.name}")
     tokens = arrays[f"{role}.tokens"]
     ids: list[int] = tokens.tolist()  # type: ignore[assignment]
     if tokens.ndim != 1 or not all(0 <= token < model.vocabulary.size for token in ids):
-        raise ValueError("its tokens are none of this model's")
-    context.prefill([0])  # the model's own cache after one token says what belongs where
+        raise ValueError("it has tokens that this model lacks")
+    context.prefill([0])  # the model's own cache after one token shows the expected parts
     _, own = context.kept()
     known = {
         place: _part(place, part, arrays.get(f"{role}.{place}"), described["counts"], len(ids))
@@ -139,7 +152,7 @@ def _restore(role: str, context: Context, arrays: Arrays, metadata: Mapping[str,
 
 
 def _part(place: str, own: Any, array: mx.array | None, counts: Any, read: int) -> Any:
-    """One part of a layer's state: an array of the own one's kind, or a number."""
+    """Return one part of a layer's state, after checking it against the part ``own``."""
     if isinstance(own, mx.array):
         if array is None or not _alike(array, own):
             raise ValueError(f"{place} is another array, as with another --kv-bits")
@@ -152,7 +165,7 @@ def _part(place: str, own: Any, array: mx.array | None, counts: Any, read: int) 
 
 
 def _alike(array: mx.array, own: mx.array) -> bool:
-    """Whether two are of one kind and size, but for the length of keys and values."""
+    """Return whether two arrays have one type and shape, but for the length of keys and values."""
     if array.dtype != own.dtype or array.ndim != own.ndim:
         return False
     sizes, others = list(array.shape), list(own.shape)
@@ -162,7 +175,7 @@ def _alike(array: mx.array, own: mx.array) -> bool:
 
 
 def _flat(state: Any, place: str = "") -> dict[str, Any]:
-    """The parts of a nested state by their places: ``"0.1"`` is the second of the first."""
+    """Return the parts of a nested state by place: ``"0.1"`` is the second of the first."""
     if not isinstance(state, list | tuple):
         return {place: state}
     parts: dict[str, Any] = {}
@@ -172,7 +185,7 @@ def _flat(state: Any, place: str = "") -> dict[str, Any]:
 
 
 def _filled(state: Any, parts: Mapping[str, Any], place: str = "") -> Any:
-    """A state of the same nesting with these parts."""
+    """Return a state of the same nesting with these parts."""
     if not isinstance(state, list | tuple):
         return parts[place]
     filled = (_filled(p, parts, f"{place}.{n}" if place else str(n)) for n, p in enumerate(state))
@@ -180,9 +193,9 @@ def _filled(state: Any, parts: Mapping[str, Any], place: str = "") -> Any:
 
 
 def fingerprint(model: LanguageModel) -> str:
-    """A digest of a model's config, its tokens' bytes, and the first values of its weights.
+    """Return a digest of a model's config, its tokens' bytes, and the first values of its weights.
 
-    Fine-tunes of one model differ in it, and so do quantizations.
+    It differs between fine-tunes and between quantizations of one model.
     """
     from mlx.utils import tree_flatten
 
@@ -227,7 +240,7 @@ def _write(path: Path, arrays: Arrays, metadata: dict[str, str]) -> None:
 
 
 def _save(path: Path, name: str, arrays: Arrays, metadata: dict[str, str]) -> None:
-    """Write the arrays to ``name``; mlx says neither which file it could not write nor why."""
+    """Write the arrays to ``name``; mlx's own error says neither the file nor the reason."""
     try:
         mx.save_safetensors(name, arrays, metadata)
     except RuntimeError:
@@ -240,32 +253,32 @@ def _save(path: Path, name: str, arrays: Arrays, metadata: dict[str, str]) -> No
 
 
 def _read(path: Path) -> tuple[Arrays, dict[str, str]]:
-    """Arrays and metadata, once the header was found to describe the file that it heads."""
+    """Return arrays and metadata, after checking the header."""
     metadata = _header(path)
     try:
         arrays: Any = mx.load(str(path), format="safetensors")
         mx.eval(arrays)
     except (RuntimeError, ValueError) as error:
-        raise PromptCacheError(f"{path} is no prompt cache: {error}") from None
+        raise PromptCacheError(f"{path} is not a prompt cache: {error}") from None
     return dict(arrays), metadata
 
 
 def _header(path: Path) -> dict[str, str]:
-    """The metadata of a prompt cache of this version."""
+    """Return the metadata of a prompt cache of this version."""
     from safetensors import SafetensorError, safe_open
 
-    with path.open("rb"):  # what is missing or locked says so as any file does
+    with path.open("rb"):  # a missing or unreadable file raises the usual OSError
         pass
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
     except SafetensorError as error:
-        raise PromptCacheError(f"{path} is no prompt cache: {error}") from None
+        raise PromptCacheError(f"{path} is not a prompt cache: {error}") from None
     if metadata.get("format") != _FORMAT:
-        raise PromptCacheError(f"{path} is no prompt cache")
+        raise PromptCacheError(f"{path} is not a prompt cache")
     if metadata.get("version") != VERSION:
         raise PromptCacheError(
             f"{path} is a prompt cache of version {metadata.get('version')}, this is {VERSION}; "
-            "remove it to have it made anew"
+            "remove it to have it made again"
         )
     return metadata

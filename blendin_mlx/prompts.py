@@ -1,7 +1,7 @@
-"""Chat messages → what each of the two models reads.
+"""Prompts: chat messages rendered for each of the two models.
 
-The aligned model reads its own chat template. The base, which was never shown a chat template,
-reads a plain text form. Each form knows the markers that begin the next turn; they end an answer.
+The aligned model reads its own chat template. The base, which was not trained on one, reads a plain
+text form. Each form knows the markers that begin the next turn; they end an answer.
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ PLAIN = """\
 class BaseTemplate:
     """A text form of a conversation: a Jinja source and the markers of its turns.
 
-    The source sees ``system`` (a string, maybe empty), ``messages`` (the other turns, each with
-    ``role`` and ``content``), ``intro``, a sentence to begin with where there is no system
-    prompt, and ``examples``, a few turns that are always the same.
+    The variables of the source: ``system`` (a string, maybe empty), ``messages`` (the other turns,
+    each with ``role`` and ``content``), ``intro`` (a first sentence if there is no system prompt),
+    and ``examples`` (a few constant turns).
     """
 
     source: str
@@ -107,10 +107,10 @@ BASE_TEMPLATES: Mapping[str, BaseTemplate] = {
 
 @dataclass(frozen=True)
 class Prompt:
-    """What one model reads before the answer.
+    """The prompt of one model.
 
-    ``system_moved``: its template has no system role, so the system text is in the first user
-    message.
+    ``system_moved``: true if its template has no system role, so that the system text is in the
+    first user message.
     """
 
     text: str
@@ -120,7 +120,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PairPrompt:
-    """What both models read, and the strings that end the answer."""
+    """The prompts of both models, and the strings that end the answer."""
 
     base: Prompt
     aligned: Prompt
@@ -142,14 +142,15 @@ def build_prompt(
 ) -> PairPrompt:
     """Render a conversation for both models of a pair.
 
-    Thinking in earlier answers is left out for both, as templates of thinking models do.
+    Thinking in earlier answers is left out for both, as the templates of thinking models do.
 
     Args:
+        pair: the models.
         prompt: one user message as a string, or messages with ``role`` and ``content``.
         base_template: a key of :data:`BASE_TEMPLATES`, ``chat`` for the base's own chat template,
             or a template.
-        aligned_template: Jinja source to use in place of the aligned model's own chat template.
-        thinking: whether a thinking model shall think first; passed to its chat template as
+        aligned_template: Jinja source to use instead of the aligned model's own chat template.
+        thinking: whether a thinking model may think first; passed to its chat template as
             ``enable_thinking``. A guide that thinks pulls the base into its thoughts.
 
     Raises:
@@ -182,7 +183,11 @@ def build_prompt(
 
 
 def check_messages(prompt: str | Sequence[Message]) -> list[dict[str, str]]:
-    """Messages as plain dictionaries, after checking that a model can answer them."""
+    """Return messages as plain dictionaries, after checking that a model can answer them.
+
+    Raises:
+        PromptError: names the message and what is wrong.
+    """
     if isinstance(prompt, str):
         prompt = [{"role": "user", "content": prompt}]
     messages = [dict(message) for message in prompt]
@@ -207,7 +212,7 @@ def _check_text(content: str, n: int) -> None:
         content.encode()
     except UnicodeEncodeError as error:
         raise PromptError(
-            f"message {n + 1} is no valid text: a lone surrogate at character {error.start}"
+            f"message {n + 1} is not valid text: a lone surrogate at character {error.start}"
         ) from None
 
 
@@ -271,7 +276,7 @@ def _chat_prompt(
 
 
 def _unused_noncharacter(messages: Sequence[Message]) -> str:
-    """One of Unicode's noncharacters that no message contains."""
+    """Return a noncharacter of Unicode that no message contains."""
     used = {char for message in messages for char in message["content"]}
     known = (*range(0xFDD0, 0xFDF0), *(plane + 0xFFFF for plane in range(0, 0x110000, 0x10000)))
     unused = (char for char in map(chr, known) if char not in used)
@@ -281,7 +286,7 @@ def _unused_noncharacter(messages: Sequence[Message]) -> str:
 
 
 def _shield(content: str, vocabulary: Vocabulary, shield: str) -> str:
-    """Break each control token spelled in a message in two, so that it stays text."""
+    """Split each control token spelled in a message, so that it stays text."""
     for spelling in vocabulary.special_spellings:
         content = content.replace(spelling, spelling[0] + shield + spelling[1:])
     return content

@@ -67,7 +67,7 @@ class Step:
         is_stop: the answer ends here.
         stop_check: the guide was asked only whether the answer is over.
         instead_of: token banned here because an end that began with it was taken back.
-        candidates: the likeliest tokens of each distribution, where they were asked for.
+        candidates: the likeliest tokens of each distribution, if they were asked for.
     """
 
     index: int

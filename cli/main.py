@@ -25,10 +25,12 @@ from .options.config_files import configured, default_map, origin
 from .options.plain import add_plain
 from .reference_docs import reference
 from .run import run
+from .score import score
 from .serve.command import serve
 from .terminal.output import Context, complain
 from .terminal.status import STATUS
 from .trace.commands import trace
+from .tune.command import tune
 
 _HELP = f"{__name__}.help"  # whether help is asked for
 # Older releases of click show the help themselves.
@@ -86,9 +88,11 @@ def cli(ctx: click.Context, debug: bool) -> None:
 cli.add_command(chat)
 cli.add_command(generate)
 cli.add_command(run)
+cli.add_command(score)
 cli.add_command(compare)
 cli.add_command(diagnose)
 cli.add_command(serve)
+cli.add_command(tune)
 cli.add_command(models)
 cli.add_command(bench)
 cli.add_command(trace)

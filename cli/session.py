@@ -20,6 +20,7 @@ from .prompting import joined, notices, prompt_of
 from .terminal.interrupts import unswallowed_interrupt
 from .terminal.output import say
 from .terminal.status import STATUS, show_reading
+from .tuned import without_stale_tuning
 
 if TYPE_CHECKING:
     from blendin_mlx.decoding.answer_stream import Response
@@ -54,7 +55,6 @@ class Session:
         self.settings = settings
         self._quiet = quiet
         self._said: set[str] = set()
-        self._dial = 1.0
         self.cut_json = False
         self.opened = False
         STATUS.show("importing MLX")
@@ -73,6 +73,7 @@ class Session:
         check_usable(settings)
         started = time.perf_counter()
         self.pair = load_pair(spec, quiet)
+        self._drop_stale_tuning()
         self.pair.limit_context(settings.context)
         if settings.aligned_template is not None:
             self.pair.use_aligned_template(read_text(settings.aligned_template))
@@ -82,6 +83,14 @@ class Session:
         self.seed = self._seed()
         self.cache = self._kept_cache() or make_prompt_cache(self.pair, kv_bits=settings.kv_bits)
         self.drafter = self._make_drafter()
+
+    def _drop_stale_tuning(self) -> None:
+        """Drop the settings that the pair was tuned to with other weights than were loaded."""
+        settings, said = without_stale_tuning(self.settings, self.pair)
+        if said:
+            say(said, self._quiet)
+            self.settings = self.began = settings
+            self.method = make_method(settings)
 
     def _kept_cache(self) -> PromptCache | None:
         """Load the file of ``--prompt-cache``; return None if it does not exist yet."""
@@ -134,25 +143,7 @@ class Session:
         if settings.json_schema != self.settings.json_schema:  # a pipe can be read only once
             self.schema = read_schema(settings.json_schema)
         self.method, self.settings = method, settings
-        self.turn_dial(self._dial)
         self.seed = self._seed()
-
-    @property
-    def dial(self) -> float:
-        """The share of the guide's weight that counts, from 0 to 1."""
-        return self._dial
-
-    def turn_dial(self, value: float) -> None:
-        """Scale the guide's weight from now on.
-
-        Raises:
-            ValueError: it is not from 0 to 1.
-        """
-        from blendin_mlx.blend.dial import Dialled
-
-        turned = Dialled(make_method(self.settings), value)
-        self.method = turned.method if value == 1 else turned
-        self._dial = value
 
     def _make_drafter(self) -> Drafter:
         from blendin_mlx.drafting.drafter import Drafter

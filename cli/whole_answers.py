@@ -1,4 +1,4 @@
-"""Answers that are shown when they are whole; meanwhile the status line says how far they are."""
+"""Answers that are shown when complete; meanwhile the status line shows their progress."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ def whole_answer(
     """Return all parts of the answer to a conversation.
 
     Args:
-        what: what the status line says of it.
+        session: the models and the settings.
+        messages: the conversation.
+        should_stop: called before each token.
+        what: the operation, for the status line.
+        trace: where to write a trace, if anywhere.
     """
     responses = []
     for response in session.answer(messages, should_stop, trace):

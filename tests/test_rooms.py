@@ -16,19 +16,20 @@ FOLDERS = {"blendin_mlx": "blendin_mlx", "blendin_models": "models", "blendin_cl
 # before it in its own list, and of the packages before its own whatever it likes.
 ORDER = {
     "blendin_mlx": (
-        *("errors", "step", "input_text"),
+        *("errors", "step", "input_text", "limited_process"),
         *("backend", "chat_template", "blend", "tokens", "context_limit", "model"),
         *("reading", "answer_statistics", "prompts", "prompt_cache"),
-        *("drafting", "decoding", "generation", "inspection", "trace"),
+        *("drafting", "decoding", "generation", "inspection", "scoring", "trace"),
     ),
     "blendin_models": (
         *("errors", "progress", "storage", "gguf", "loading", "hub", "catalogue"),
         *("inventory", "fetching", "pass_costs", "pair"),
     ),
     "blendin_cli": (
-        *("errors", "terminal", "options", "pair_loading", "prompting", "session", "whole_answers"),
-        *("habits", "generate", "compare", "run", "bench", "doctor", "config", "reference_docs"),
-        *("chat", "diagnosis", "models", "trace", "serve", "main", "__main__"),
+        *("errors", "terminal", "options", "pair_loading", "prompting", "tuned"),
+        *("session", "whole_answers", "habits", "json_lines"),
+        *("generate", "compare", "run", "score", "bench", "doctor", "config", "reference_docs"),
+        *("chat", "diagnosis", "tune", "models", "trace", "serve", "main", "__main__"),
     ),
 }
 PACKAGES = list(ORDER)

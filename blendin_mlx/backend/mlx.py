@@ -1,4 +1,4 @@
-"""The one place where the engine gets mlx from: its BLAS is chosen, its kernels are kept private.
+"""The only import of ``mlx.core``: first the BLAS is chosen and kernels are kept private.
 
 from .backend.mlx import mx
 """
@@ -17,5 +17,5 @@ __all__ = ["BLAS", "is_cpu", "mx"]
 
 
 def is_cpu() -> bool:
-    """Whether MLX computes on the CPU by default, where quantized products are slow."""
+    """Return whether MLX computes on the CPU by default, where quantized products are slow."""
     return bool(mx.default_device().type == mx.cpu)

@@ -1,8 +1,8 @@
-"""Files that are loaded as code lie only where nobody but the user can put them.
+"""Private folders: files that are loaded as code lie only where no other user can write.
 
 MLX compiles kernels for the CPU (and CUDA) into a folder with a predictable name under the
-temporary directory, and loads what it finds there. On a shared machine that directory belongs to
-everyone.
+temporary directory, and loads the files it finds there. On a shared machine every user can write in
+that directory.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ __all__ = [
     "private_folder",
 ]
 
-_KERNELS = "kernels"  # in the cache folder; MLX makes a folder of each of its versions there
+_KERNELS = "kernels"  # in the cache folder; MLX makes a subfolder per version
 
 
 def home() -> Path:
-    """Return the cache folder: ``BLENDIN_HOME``, else the platform's own place for caches.
+    """Return the cache folder: ``BLENDIN_HOME``, else the platform's.
 
     Raises:
         ValueError: as :func:`named_folder`.
@@ -42,7 +42,11 @@ def home() -> Path:
 def named_folder(variable: str, default: str) -> Path:
     """Return the folder that an environment variable names, as an absolute path.
 
-    A relative one is taken from the working directory at the start, wherever the program goes.
+    A relative path is resolved once, against the working directory at the first call.
+
+    Args:
+        variable: the environment variable.
+        default: the folder if the variable is unset or empty.
 
     Raises:
         ValueError: it is in the home folder of an unknown user.
@@ -60,12 +64,12 @@ def _absolute(folder: str) -> Path:
 
 
 def others_can_change(path: Path) -> bool:
-    """Return whether another user (but the system's own) can write or replace a file or folder.
+    """Return whether a user other than this one and root can write or replace a file or folder.
 
-    A folder with the sticky bit protects what others have in it, not what it does not have yet.
+    The sticky bit of a folder protects files that exist in it, not names that do not exist yet.
 
     Raises:
-        OSError: it is not there.
+        OSError: it does not exist.
     """
     found = path.lstat()
     trusted = found.st_uid in (0, os.geteuid()) and not stat.S_ISLNK(found.st_mode)
@@ -73,10 +77,10 @@ def others_can_change(path: Path) -> bool:
 
 
 def keep_kernels_private() -> None:
-    """Set ``TMPDIR`` to a private folder of the cache, for MLX, where others can write in it now.
+    """Set ``TMPDIR`` to a private folder for MLX if other users can write in the present one.
 
-    Python's own temporary files stay where they were. Where the cache cannot be written, the folder
-    is a temporary one that ends with the process.
+    Python's own temporary files stay where they were. If the cache folder cannot be written, the
+    private folder is a temporary one, removed when the process ends.
     """
     before = Path(tempfile.gettempdir())  # Python keeps this answer
     if not others_can_change(before):
@@ -85,10 +89,10 @@ def keep_kernels_private() -> None:
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder that only the user can write in; empty it if others could until now.
+    """Make a folder that only the user can write in; empty it if others could so far.
 
     Raises:
-        OSError: it cannot be made, or it is another user's.
+        OSError: it cannot be made, or belongs to another user.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if others_can_change(path) and path.lstat().st_uid == os.geteuid():
@@ -100,7 +104,9 @@ def private_folder(path: Path) -> Path:
 
 
 def _kernel_folder() -> Path:
-    with suppress(OSError, ValueError):  # an unusable cache is named where models are looked for
+    with suppress(
+        OSError, ValueError
+    ):  # an unusable cache folder is reported when models are looked up
         folder = private_folder(home() / _KERNELS)
         if os.access(folder, os.W_OK):
             return folder

@@ -19,8 +19,8 @@ _ROW = 512
 _TERMS = (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0)
 # ln 2 in two parts; the first has so few bits that n times it is exact.
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
-_SMALLEST = -87.0  # below this exp(x) is no normal float32; it is cut there
-_FLOOR = 1e-37  # a probability below this counts as this where its logarithm is taken
+_SMALLEST = -87.0  # below this exp(x) is not a normal float32; x is clipped here
+FLOOR = 1e-37  # probabilities are clipped to this before the logarithm
 
 
 class Top(NamedTuple):
@@ -31,14 +31,14 @@ class Top(NamedTuple):
 
 
 def probabilities(logits: mx.array, size: int) -> mx.array:
-    """Full softmax at temperature 1 over the first ``size`` logits, in float32.
+    """Return the full softmax at temperature 1 over the first ``size`` logits, in float32.
 
-    Rows of the output layer beyond the tokenizer's real vocabulary are padding: they are cut
-    before the softmax, so they never take mass.
+    Rows of the output layer beyond the tokenizer's vocabulary are padding: they are cut before the
+    softmax, so they never take mass.
 
     Args:
         logits: ``[..., V']`` unscaled, ``V' >= size``.
-        size: how many of them are tokens.
+        size: the size of the vocabulary.
 
     Returns:
         ``[..., size]``, summing to 1.
@@ -56,11 +56,11 @@ def level(logits: mx.array, size: int) -> mx.array:
 
 
 def exponential(values: mx.array) -> mx.array:
-    """``exp`` of float32 values up to 0, to about one unit in the last place.
+    """Return ``exp`` of float32 values up to 0, to about one unit in the last place.
 
-    MLX on an x86-64 CPU calls the scalar function of the C library for each element; these few
-    operations on whole arrays take less than half of that time, over a large vocabulary several
-    milliseconds of every token.
+    MLX on an x86-64 CPU calls the scalar function of the C library for each element. These few
+    operations on whole arrays take less than half of that time: over a large vocabulary they save
+    several milliseconds per token.
     """
     if not is_cpu():
         return mx.exp(values)
@@ -75,10 +75,10 @@ def exponential(values: mx.array) -> mx.array:
 
 
 def total(values: mx.array) -> mx.array:
-    """Sum over the last axis ``[..., V]`` → ``[...]``, exact to a few units of float32.
+    """Return the sum over the last axis ``[..., V]`` → ``[...]``, to a few units of float32.
 
-    MLX on a CPU adds one after the other: over a vocabulary of 262,144 its softmax is off by a
-    thousandth. Adding rows first, then their sums, keeps the small terms.
+    MLX on a CPU adds sequentially: over a vocabulary of 262,144 its softmax is off by a thousandth.
+    Adding rows first, then their sums, keeps the small terms.
     """
     missing = -values.shape[-1] % _ROW
     padded = mx.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)]) if missing else values
@@ -86,16 +86,16 @@ def total(values: mx.array) -> mx.array:
 
 
 def top(probs: mx.array) -> Top:
-    """The top token of ``[..., V]``; its probability is the model's *confidence* ``p̂``."""
+    """Return the top token of ``[..., V]``; its probability is the *confidence* ``p̂``."""
     token = mx.argmax(probs, axis=-1)
     return Top(mx.take_along_axis(probs, token[..., None], axis=-1)[..., 0], token)
 
 
 def gap(probs: mx.array, winner: mx.array) -> mx.array:
-    """How far ``winner`` ``[...]`` stands above the best other token of ``[..., V]``.
+    """Return the lead of ``winner`` ``[...]`` over the best other token of ``[..., V]``.
 
-    A gap near zero marks a near-tie, which another summation order may decide otherwise.
-    Negative where a sampler drew a token that is not the top one.
+    A gap near zero marks a near-tie, which another summation order may decide otherwise. It is
+    negative if a sampler drew a token that is not the top one.
     """
     chosen = mx.take_along_axis(probs, winner[..., None], axis=-1)
     rest = mx.put_along_axis(probs, winner[..., None], mx.array(-1.0), axis=-1)
@@ -103,14 +103,14 @@ def gap(probs: mx.array, winner: mx.array) -> mx.array:
 
 
 def without(probs: mx.array, token: int) -> mx.array:
-    """``[..., V]`` with no mass on ``token``, not renormalised."""
+    """Return ``[..., V]`` with no mass on ``token``, not renormalised."""
     return mx.where(mx.arange(probs.shape[-1]) == token, 0.0, probs)
 
 
 def restricted(probs: mx.array, allowed: mx.array) -> mx.array:
-    """Return ``[..., V]`` with the mass of the tokens ``allowed`` ``[..., V]`` alone, scaled to 1.
+    """Return ``[..., V]`` restricted to the tokens ``allowed`` ``[..., V]`` and renormalised.
 
-    Where they have no mass at all, they share it evenly.
+    If they have no mass at all, the result is uniform over them.
     """
     kept = mx.where(allowed, probs, 0.0)
     total = kept.sum(axis=-1, keepdims=True)
@@ -121,10 +121,10 @@ def restricted(probs: mx.array, allowed: mx.array) -> mx.array:
 def blend_weight(
     base_confidence: mx.array, aligned_confidence: mx.array, agreement: mx.array, lambda_: float
 ) -> mx.array:
-    """The guide's weight ``α = clip(p̂_g / (p̂_b + p̂_g) + λ · P_b(t_g), 0, 1)``.
+    """Return the guide's weight ``α = clip(p̂_g / (p̂_b + p̂_g) + λ · P_b(t_g), 0, 1)``.
 
-    The share of the confidence that is the guide's, plus a bonus where the base itself finds
-    the guide's top token likely.
+    It is the guide's share of the confidence, plus a bonus where the base itself finds the guide's
+    top token likely.
 
     Args:
         base_confidence: ``p̂_b`` ``[...]``.
@@ -141,19 +141,20 @@ def blend_weight(
 
 
 def blend(base: mx.array, aligned: mx.array, alpha: mx.array) -> mx.array:
-    """``α · P_g + (1 − α) · P_b`` for distributions ``[..., V]`` and weights ``[...]``."""
+    """Return ``α · P_g + (1 − α) · P_b`` for distributions ``[..., V]``, weights ``[...]``."""
     weight = alpha[..., None]
     return weight * aligned + (1.0 - weight) * base
 
 
 def defer(base: mx.array, aligned: mx.array, limit: mx.array) -> tuple[mx.array, mx.array]:
-    """Token-wise deferral: ``r(v) = P_b(v)(1 − μ_v) + P_g(v) Σ_w P_b(w) μ_w``.
+    """Return the token-wise deferral ``r(v) = P_b(v)(1 − μ_v) + P_g(v) Σ_w P_b(w) μ_w``.
 
-    ``μ_v = 1`` where ``P_b(v)`` is below the limit: what the base puts there the guide draws anew.
+    ``μ_v = 1`` where ``P_b(v)`` is below the limit: the guide redistributes the base's mass there.
 
     Args:
-        base, aligned: ``P_b`` and ``P_g`` ``[..., V]``.
-        limit: ``[...]``.
+        base: ``P_b`` ``[..., V]``.
+        aligned: ``P_g`` ``[..., V]``.
+        limit: the threshold on ``P_b`` ``[...]``.
 
     Returns:
         ``r`` ``[..., V]`` and the deferred mass ``Σ_w P_b(w) μ_w`` ``[...]``, the guide's weight.
@@ -170,14 +171,15 @@ def defer(base: mx.array, aligned: mx.array, limit: mx.array) -> tuple[mx.array,
 def deferral_matters(
     base: mx.array, confidence: mx.array, token: mx.array, limit: float
 ) -> mx.array:
-    """Where some ``P_g`` could change the top token of :func:`defer`, ``[...]`` booleans.
+    """Return whether some ``P_g`` could change the top token of :func:`defer`, ``[...]`` booleans.
 
-    The deferred mass may all go to one other token: one below the limit, which has nothing else,
-    or the best of the others above it. Only with more than ``p̂_b`` in all does that one win.
+    At most, all deferred mass goes to one other token: one below the limit, which has no other
+    mass, or the best of the others above it. That token wins only with more than ``p̂_b``.
 
     Args:
         base: ``P_b`` ``[..., V]``.
-        confidence, token: its top token ``[...]``.
+        confidence: ``p̂_b`` ``[...]``.
+        token: the base's top token ``[...]``.
         limit: ``λ``, the same at all positions.
     """
     deferred = base < limit
@@ -188,15 +190,15 @@ def deferral_matters(
 
 
 def shift(base: mx.array, aligned: mx.array, reference: mx.array, beta: float) -> mx.array:
-    """``softmax(ℓ_b + β (ℓ_g − ℓ_a))`` of three distributions ``[..., V]``.
+    """Return ``softmax(ℓ_b + β (ℓ_g − ℓ_a))`` for three distributions ``[..., V]``.
 
-    Log-probabilities stand for the logits: they differ by a constant, which a softmax forgets.
-    A token without mass in both of the guide's models is not shifted.
+    Log-probabilities replace the logits: they differ by a constant, which a softmax ignores. A
+    token without mass in both the guide and its twin is not shifted.
     """
-    own, guide, twin = (mx.log(mx.maximum(probs, _FLOOR)) for probs in (base, aligned, reference))
+    own, guide, twin = (mx.log(mx.maximum(probs, FLOOR)) for probs in (base, aligned, reference))
     return probabilities(own + beta * (guide - twin), base.shape[-1])
 
 
 def moved(base: mx.array, probs: mx.array) -> mx.array:
-    """The share of the mass that lies elsewhere: half of ``Σ |r − P_b|``, ``[...]``."""
+    """Return the total variation distance ``½ Σ |r − P_b|``: the share of mass moved, ``[...]``."""
     return 0.5 * total(mx.abs(probs - base))

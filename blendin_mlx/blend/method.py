@@ -1,6 +1,6 @@
-"""What a method is: a gate and a target distribution, and what both look at.
+"""The interface of a method, a gate and a target distribution, and the inputs of both.
 
-The *gate* looks at the base alone and says whether the guide must be asked at a position. The
+The *gate* depends on the base alone and decides whether the guide is asked at a position. The
 *target* is the distribution over the base's vocabulary from which the next token is taken: its
 top token in greedy decoding, a draw when sampling.
 """
@@ -13,7 +13,7 @@ from ..backend.mlx import mx
 
 
 class View(NamedTuple):
-    """What the base says at ``[...]`` positions."""
+    """The base's distribution at ``[...]`` positions."""
 
     probs: mx.array  # [..., V], the STOP class pooled
     confidence: mx.array  # [...], p̂_b
@@ -21,7 +21,7 @@ class View(NamedTuple):
 
 
 class Advice(NamedTuple):
-    """What the guide says at the same positions, carried to the base's vocabulary."""
+    """The guide's distribution at the same positions, carried to the base's vocabulary."""
 
     probs: mx.array  # [..., V] over the base's vocabulary
     confidence: mx.array  # [...], p̂_g, over the guide's own vocabulary
@@ -42,7 +42,7 @@ class Target(NamedTuple):
 
 
 class Method(Protocol):
-    """A gate and a target distribution (see the module's first lines)."""
+    """A gate and a target distribution (see the module's docstring)."""
 
     name: ClassVar[str]
 
@@ -55,12 +55,17 @@ class Method(Protocol):
         """True if the guide can be asked at all with these options."""
 
     def unsure(self, view: View, greedy: bool) -> mx.array:
-        """Return the gate, ``[...]`` booleans from what the base says.
+        """Return the gate: ``[...]`` booleans, true where the guide must be asked.
 
         Args:
             view: the base's distribution.
-            greedy: whether the target's top token is taken, not a draw from it.
+            greedy: true if the target's top token is taken, not a draw from it.
         """
 
     def target(self, base: View, aligned: Advice) -> Target:
-        """Return the distribution that decides where the gate is open."""
+        """Return the distribution that decides where the gate is open.
+
+        Args:
+            base: the base's distribution.
+            aligned: the guide's distribution.
+        """

@@ -1,4 +1,4 @@
-"""The registry of methods: each is a gate and a target distribution, and nothing else.
+"""The registry of methods: each is a gate and a target distribution.
 
 Sources: BlendIn (arXiv 2606.11201) for ``blendin`` and ``fixed``, Nudging (arXiv 2410.09300) for
 ``nudging``, Hammal et al. (arXiv 2604.16146) for ``kad`` and ``confidence-bet``, Liu et al. (2024)
@@ -41,7 +41,7 @@ class Base:
 
 @dataclass(frozen=True)
 class _Always:
-    """Methods that ask at every position."""
+    """A method that asks at every position."""
 
     needs_reference: ClassVar[bool] = False
 
@@ -65,7 +65,7 @@ class Aligned(_Always):
 
 @dataclass(frozen=True)
 class _Gated:
-    """Methods that ask where ``p̂_b < τ``. ``tau`` 0 never asks."""
+    """A method that asks where ``p̂_b < τ``. With ``tau`` 0 it never asks."""
 
     needs_reference: ClassVar[bool] = False
     tau: float = 0.4
@@ -83,10 +83,10 @@ class _Gated:
 
 @dataclass(frozen=True)
 class BlendIn(_Gated):
-    """Both distributions mixed in proportion to how reliable each looks at this position.
+    """Both distributions mixed in proportion to their confidence at this position.
 
-    ``lambda_`` is the agreement bonus ``λ`` of :func:`.formulas.blend_weight`, and nothing that
-    another method calls so.
+    ``lambda_`` is the agreement bonus ``λ`` of :func:`.formulas.blend_weight`; other methods use
+    the letter for something else.
     """
 
     name: ClassVar[str] = "blendin"
@@ -105,7 +105,7 @@ class BlendIn(_Gated):
 
 @dataclass(frozen=True)
 class Fixed(_Gated):
-    """The blend with one weight everywhere."""
+    """The blend with a constant weight."""
 
     name: ClassVar[str] = "fixed"
     alpha: float = 0.5
@@ -142,10 +142,10 @@ class Ensemble(_Always):
 
 @dataclass(frozen=True)
 class Kad:
-    """Base tokens less probable than ``λ`` are not believed: the guide draws in their place.
+    """Token-wise deferral: the guide redistributes the mass of base tokens below ``λ``.
 
-    Its weight is the mass of those tokens. ``lambda_`` is that threshold on ``P_b``, which is not
-    the ``λ`` of another method; 0 never asks.
+    Its weight is that mass. ``lambda_`` is the threshold on ``P_b``, not the ``λ`` of another
+    method; with 0 it never asks.
     """
 
     name: ClassVar[str] = "kad"
@@ -160,7 +160,7 @@ class Kad:
         return self.lambda_ > 0.0
 
     def unsure(self, view: View, greedy: bool) -> mx.array:
-        """In greedy decoding, open only where some guide could change the winner."""
+        """Return the gate; if greedy, open only where some guide could change the winner."""
         if not greedy:
             return mx.full(view.confidence.shape, self.asks)
         return formulas.deferral_matters(view.probs, view.confidence, view.token, self.lambda_)
@@ -174,8 +174,8 @@ class Kad:
 class ConfidenceBet(_Always):
     """Like ``kad``, with a threshold that follows the guide's confidence: ``p̂_g − λ``.
 
-    ``lambda_`` is that margin, which is not the ``λ`` of another method; at 1 no threshold is
-    above 0, so the guide is never asked.
+    ``lambda_`` is that margin, not the ``λ`` of another method; with 1 no threshold is above 0, so
+    the guide is never asked.
     """
 
     name: ClassVar[str] = "confidence-bet"
@@ -195,9 +195,9 @@ class ConfidenceBet(_Always):
 
 @dataclass(frozen=True)
 class ProxyTuning(_Always):
-    """The base, shifted by what alignment changed in the guide. ``beta`` 0 never asks.
+    """The base, shifted by what alignment changed in the guide. With ``beta`` 0 it never asks.
 
-    It is no mixture; as the guide's weight stands the share of the mass that it moved.
+    This is not a mixture; ``alpha`` reports the share of probability mass moved.
     """
 
     name: ClassVar[str] = "proxy-tuning"
@@ -219,7 +219,7 @@ class ProxyTuning(_Always):
 
 
 def _agreement(base: View, aligned: Advice) -> mx.array:
-    """``P_b(t_g)``: 0 where the guide's top token has no counterpart in the base."""
+    """Return ``P_b(t_g)``; 0 where the guide's top token has no counterpart in the base."""
     size = base.probs.shape[-1]
     index = mx.minimum(aligned.counterpart, size - 1)
     prob = mx.take_along_axis(base.probs, index[..., None], axis=-1)[..., 0]
@@ -233,14 +233,14 @@ METHODS: Mapping[str, type[Method]] = {method.name: method for method in _ALL}
 
 
 def make_method(name: str, **options: float) -> Method:
-    """The method of that name, with those of its options that are given.
+    """Return the method of a name, with defaults for the options that are not given.
 
     Args:
         name: a key of :data:`METHODS`.
         options: ``tau``, ``alpha``, ``lambda_``, ``beta``, as the method has them.
 
     Raises:
-        ValueError: an unknown method, an option that it does not have, a value out of range.
+        ValueError: an unknown method, an unknown option, or a value out of range.
 
     Example:
         >>> make_method("blendin", tau=0.3)
@@ -256,7 +256,7 @@ def make_method(name: str, **options: float) -> Method:
 
 
 def option_names(name: str) -> set[str]:
-    """The options that a method takes.
+    """Return the names of the options that a method takes.
 
     Raises:
         ValueError: an unknown method.

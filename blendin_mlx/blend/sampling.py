@@ -1,4 +1,4 @@
-"""From a distribution to a token: its top one, or a draw."""
+"""The choice of a token from a distribution: the top one, or a draw."""
 
 from __future__ import annotations
 
@@ -8,21 +8,38 @@ from ..backend.mlx import mx
 
 Sampler = Callable[[mx.array], mx.array]
 LogitsProcessor = Callable[[mx.array, mx.array], mx.array]
+_MILDEST_PENALTY = 1e-6  # smaller ones make logits infinite
+
+
+def repetition_penalty(penalty: float | None, context_size: int) -> list[LogitsProcessor]:
+    """Return mlx-lm's repetition penalty as processors; none if ``penalty`` is None or 0.
+
+    Args:
+        penalty: divides the logit of a repeated token if it is above 0, else multiplies it.
+        context_size: how many of the last tokens count as said.
+    """
+    from mlx_lm.sample_utils import make_logits_processors
+
+    made: list[LogitsProcessor] = make_logits_processors(
+        repetition_penalty=penalty and max(penalty, _MILDEST_PENALTY),
+        repetition_context_size=context_size,
+    )
+    return made
 
 
 class Chooser:
-    """Takes the next token from the distribution that decides.
+    """The choice of the next token from the distribution that decides.
 
     Args:
         sampler: log-probabilities ``[1, V]`` → ids ``[1]``, as from
             ``mlx_lm.sample_utils.make_sampler``; None for greedy decoding.
-        processors: as from ``mlx_lm.sample_utils.make_logits_processors``; they see the tokens so
+        processors: as from ``mlx_lm.sample_utils.make_logits_processors``; they get the tokens so
             far and the logits of the distribution.
 
-    A penalty means something else for a logit above 0 than for one below, so processors need
-    logits. Those of a distribution ``r`` are ``log r + log Σ exp(ℓ_b)`` with the base's logits
-    ``ℓ_b``: where the base decides, or the guide's weight is 0, they are ``ℓ_b`` itself, and
-    processors do what they do in mlx-lm. A blend is on the same scale.
+    A penalty treats logits above 0 and below 0 differently, so processors need logits. Those of a
+    distribution ``r`` are ``log r + log Σ exp(ℓ_b)`` with the base's logits ``ℓ_b``: where the base
+    decides, or the guide's weight is 0, they are ``ℓ_b`` itself, and processors work as in mlx-lm.
+    The logits of a blend are on the same scale.
 
     Example:
         >>> Chooser(make_sampler(temp=0.7, top_p=0.9))
@@ -36,7 +53,7 @@ class Chooser:
 
     @property
     def is_greedy(self) -> bool:
-        """Whether the choice is always the top token."""
+        """True if the choice is always the top token."""
         return self._sampler is None and not self._processors
 
     def choose(
@@ -45,12 +62,26 @@ class Chooser:
         """Return ids ``[1]`` from a distribution ``[1, V]`` after ``tokens``, lazily.
 
         Args:
-            level: ``log Σ exp`` of the base's logits, ``[1, 1]``; only processors look at it.
+            probs: the distribution that decides.
+            tokens: prompt and answer so far, in ids of the base.
+            level: ``log Σ exp`` of the base's logits, ``[1, 1]``; only processors need it.
         """
         if self.is_greedy:
             return mx.argmax(probs, axis=-1)
+        scores = self.scores(probs, tokens, level)
+        return mx.argmax(scores, axis=-1) if self._sampler is None else self._sampler(scores)
+
+    def scores(
+        self, probs: mx.array, tokens: Sequence[int], level: mx.array | float = 0.0
+    ) -> mx.array:
+        """Return the log-probabilities ``[1, V]`` of a distribution after the processors.
+
+        Args:
+            probs: ``[1, V]``.
+            tokens: as for :meth:`choose`.
+            level: as for :meth:`choose`.
+        """
         scores = mx.log(probs) + level
         for processor in self._processors:
             scores = processor(mx.array(list(tokens), dtype=mx.int32), scores)
-        scores = scores - mx.logsumexp(scores, axis=-1, keepdims=True)
-        return mx.argmax(scores, axis=-1) if self._sampler is None else self._sampler(scores)
+        return scores - mx.logsumexp(scores, axis=-1, keepdims=True)

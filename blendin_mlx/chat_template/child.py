@@ -1,10 +1,10 @@
-"""Render templates that strangers wrote: the program of the child process.
+"""Render untrusted templates: the program of the child process.
 
 It is started by its path in an isolated interpreter, with the folders of jinja2 as arguments, and
 imports nothing else of this project. Each line of standard input is a request in JSON, each line
 of standard output its answer: ``{"text": …}``, ``{"error": …}`` or ``{"limit": …}``. Jinja's
 sandbox keeps a template from files and from Python's insides; the system's limits on this process
-keep it from running for ever or filling the memory. It ends when standard input does.
+keep it from looping forever or filling the memory. It ends when standard input does.
 """
 
 from __future__ import annotations
@@ -35,16 +35,20 @@ _LONGEST_MESSAGE = 300
 
 
 class OutputLimitError(Exception):
-    """A template writes more than is allowed."""
+    """A template writes more than its limit."""
 
 
 class Generation(Extension):
-    """``{% generation %}…{% endgeneration %}``, which marks an answer for training: its content."""
+    """The block ``{% generation %}…{% endgeneration %}``, which marks an answer: its content."""
 
-    tags = {"generation"}  # noqa: RUF012 - as its base class has it
+    tags = {"generation"}  # noqa: RUF012 - as in its base class
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """Return the content as a call block, which has a scope of its own."""
+        """Return the content as a call block, which has its own scope.
+
+        Args:
+            parser: positioned at the opening tag.
+        """
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.CallBlock(self.call_method("_content"), [], [], body).set_lineno(line)
@@ -54,13 +58,14 @@ class Generation(Extension):
 
 
 class PlainDict:
-    """``dict`` for templates: it can be called, and has nothing of the class."""
+    """``dict`` for templates: it can be called, and exposes nothing of the class."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        """Return what ``dict`` returns."""
         return dict(*args, **kwargs)
 
     def fromkeys(self, *args: Any) -> dict[Any, Any]:
-        """Return what ``dict.fromkeys`` does."""
+        """Return what ``dict.fromkeys`` returns."""
         return dict.fromkeys(*args)
 
 
@@ -132,10 +137,10 @@ def _compiled(source: str, keep_trailing_newline: bool) -> jinja2.Template:
 
 
 def render(request: dict[str, Any]) -> str:
-    """Return what a template writes.
+    """Return the output of a template.
 
     Raises:
-        OutputLimitError: it writes too much.
+        OutputLimitError: the output is too long.
         Exception: whatever the template raises.
     """
     template = _compiled(request["source"], request["keep_trailing_newline"])
@@ -149,7 +154,7 @@ def render(request: dict[str, Any]) -> str:
 
 
 def answer(request: dict[str, Any]) -> dict[str, str]:
-    """Return the text of a template, or why there is none."""
+    """Return the output of a template, or the reason why there is none."""
     try:
         try:
             return {"text": render(request)}
@@ -173,7 +178,12 @@ def _message(error: Exception) -> str:
 
 
 def limit(cpu_s: float, memory: int) -> None:
-    """Limit the processor time from now on, and the memory besides the interpreter's own."""
+    """Limit the processor time from now on, and the memory beyond the interpreter's own.
+
+    Args:
+        cpu_s: seconds.
+        memory: bytes.
+    """
     _limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + cpu_s))
     _limit(resource.RLIMIT_AS, _own_size() + memory)
 
@@ -189,13 +199,13 @@ def _own_size() -> int:
 
 
 def _limit(which: int, value: int) -> None:
-    with suppress(ValueError, OSError):  # a system may not know it; the parent watches, too
+    with suppress(ValueError, OSError):  # a system may lack it; the parent watches, too
         hard = resource.getrlimit(which)[1]
         resource.setrlimit(which, (value if hard < 0 else min(value, hard), hard))
 
 
 def encoded(response: dict[str, str]) -> bytes:
-    """Return a line that holds the response."""
+    """Return the response as a line."""
     return json.dumps(response, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
 
 

@@ -1,16 +1,16 @@
-"""Thinking in an answer: ``<think>…</think>``, which is not part of the conversation."""
+"""Thinking blocks, ``<think>…</think>``, which are not part of the conversation."""
 
 from __future__ import annotations
 
 import re
 
 OPENING, CLOSING = "<think>", "</think>"
-# A template may write the opening itself: then an answer has the closing alone.
+# A template may write the opening tag itself: then an answer has only the closing tag.
 _BLOCK = re.compile(r"(?:\A|<think>)(?:(?!<think>).)*?</think>\s*", re.DOTALL)
 
 
 def without_reasoning(text: str) -> str:
-    """Return an answer without its thinking; an unfinished block is all there is, and stays.
+    """Return an answer without its thinking; an unfinished block is kept.
 
     Example:
         >>> without_reasoning("<think>\\nHm.\\n</think>\\n\\nYes.")
@@ -20,10 +20,10 @@ def without_reasoning(text: str) -> str:
 
 
 class ReasoningSplitter:
-    """Divides an answer that streams into thinking and the rest; tags belong to the thinking.
+    """A splitter of streamed text into thinking and the rest; tags belong to the thinking.
 
     Args:
-        thinking: the prompt has opened a block already.
+        thinking: true if the prompt has opened a block already.
 
     Example:
         >>> splitter = ReasoningSplitter()
@@ -36,7 +36,7 @@ class ReasoningSplitter:
         self._held = ""
 
     def feed(self, text: str) -> list[tuple[str, bool]]:
-        """Return what is settled by now, each part with whether it is thinking."""
+        """Return the parts that are certain by now, each with True if it is thinking."""
         rest, parts = self._held + text, list[tuple[str, bool]]()
         while (tag := CLOSING if self._thinking else OPENING) in rest:
             before, _, rest = rest.partition(tag)
@@ -47,7 +47,7 @@ class ReasoningSplitter:
         return _joined([*parts, (rest[:kept], self._thinking)])
 
     def end(self) -> list[tuple[str, bool]]:
-        """Return what was held back because it could have begun a tag."""
+        """Return the text withheld because it could have begun a tag."""
         held, self._held = self._held, ""
         return _joined([(held, self._thinking)])
 
@@ -58,7 +58,7 @@ def _begun(text: str, tag: str) -> int:
 
 
 def _joined(parts: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
-    """Return the parts that are not empty, neighbours of one kind together."""
+    """Return the parts that are not empty, with adjacent parts of one kind merged."""
     joined: list[tuple[str, bool]] = []
     for text, thinking in parts:
         if joined and joined[-1][1] == thinking:

@@ -1,8 +1,8 @@
-"""Render templates in a child process: what is asked, within which limits, what went wrong.
+"""Rendering of templates in a child process, with limits and errors in one line.
 
-Templates are programs that strangers wrote. Jinja's sandbox keeps them from files and from
-Python's insides, but not from looping for ever or filling the memory; so they run in a process of
-their own (:mod:`.child`), which is kept for the session and replaced where it was killed.
+Templates are untrusted programs. Jinja's sandbox keeps them from files and from Python's internals,
+but not from looping forever or filling the memory; so they run in a child process
+(:mod:`.child`), which is kept for the session and replaced after it was killed.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .limited_process import LimitedProcess, ProcessDiedError, ProcessLimitError
+from ..limited_process import LimitedProcess, ProcessDiedError, ProcessLimitError
 
 CHILD = Path(__file__).with_name("child.py")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What rendering one template may take.
+    """Limits for rendering one template.
 
-    Processor time is what stops a template that never ends: on a busy machine it grows no faster
-    than on an idle one. The clock is the last resort.
+    Processor time stops a template that never ends: it does not depend on what else the machine
+    runs. Wall-clock time is the last resort.
     """
 
     cpu_s: float = 5.0
@@ -38,11 +38,11 @@ class Limits:
 
 
 LIMITS = Limits()
-_LONGEST_REFUSAL = 4096  # bytes of an answer without text
+_LONGEST_REFUSAL = 4096  # bytes of a reply without text
 
 
 class TemplateError(ValueError):
-    """A template cannot be rendered: it is wrong, or refuses what it is given."""
+    """A template cannot be rendered: it is wrong, or refuses its input."""
 
 
 class TemplateLimitError(TemplateError):
@@ -50,7 +50,7 @@ class TemplateLimitError(TemplateError):
 
 
 class RenderingInterrupt(KeyboardInterrupt):
-    """Ctrl-C while a template was rendered."""
+    """Ctrl-C was pressed while a template was rendered."""
 
 
 def render_chat(
@@ -61,18 +61,20 @@ def render_chat(
     add_generation_prompt: bool = False,
     **options: Any,
 ) -> str:
-    """Return the text that a chat template makes of a conversation.
+    """Return a conversation rendered with a chat template.
 
-    It is what ``tokenizer.apply_chat_template(tokenize=False)`` of transformers or mlx-lm returns.
+    The text is that of ``tokenizer.apply_chat_template(tokenize=False)`` of transformers or mlx-lm.
 
     Args:
-        tokenizer: for the names of its special tokens (``bos_token`` …), and whether it can think.
+        tokenizer: gives the special tokens (``bos_token`` …), and whether the model can think.
         source: the template, in Jinja.
-        options: further variables, as ``enable_thinking``.
+        messages: the conversation, each message with ``role`` and ``content``.
+        add_generation_prompt: whether the text ends with the beginning of an answer.
+        options: further variables, such as ``enable_thinking``.
 
     Raises:
         TemplateError: the template is wrong or refuses the messages.
-        TemplateLimitError: it takes too long, too much memory, or writes too much.
+        TemplateLimitError: it takes too much time or memory, or its output is too long.
 
     Example:
         >>> render_chat(tokenizer, source, [{"role": "user", "content": "Hi"}])
@@ -91,7 +93,11 @@ def render_chat(
 
 
 def render_text(source: str, **variables: Any) -> str:
-    """Return what a base template makes of its variables; its last line break is kept.
+    """Return a base template rendered with its variables; its last line break is kept.
+
+    Args:
+        source: the template, in Jinja.
+        variables: what it may use.
 
     Raises:
         TemplateError: as :func:`render_chat`.
@@ -100,13 +106,13 @@ def render_text(source: str, **variables: Any) -> str:
 
 
 def start() -> None:
-    """Start the child process, so that it is ready when the first template comes."""
+    """Start the child process early, so that it is ready for the first template."""
     _process().start()
 
 
 @cache
 def _process() -> LimitedProcess:
-    """The one child process of this program; it is started when it is needed."""
+    """Return the child process of this program; it starts lazily."""
     found = [find_spec(name) for name in ("jinja2", "markupsafe")]
     folders = {str(Path(spec.origin).parents[1]): None for spec in found if spec and spec.origin}
     process = LimitedProcess([sys.executable, "-I", "-S", str(CHILD), *folders], CHILD.parent)

@@ -11,17 +11,18 @@ Render = Callable[[Messages], str]
 
 
 def render_with_system(render: Render, messages: Messages) -> tuple[str, bool]:
-    """Render a conversation whose system text must be read.
+    """Render a conversation so that its system text is not lost.
 
     Args:
         render: renders messages with the model's template.
+        messages: the conversation; a system message may come first.
 
     Returns:
         The text, and whether the system text was moved to the first user message, because the
         template refuses a system message or drops it.
 
     Raises:
-        TemplateError: it cannot be rendered in either way.
+        TemplateError: neither form can be rendered.
 
     Example:
         >>> render_with_system(render, [{"role": "system", "content": "Be brief."}, question])
@@ -55,5 +56,5 @@ def moved(messages: Messages) -> list[dict[str, str]]:
 
 
 def _changed(system: dict[str, str]) -> dict[str, str]:
-    """Return another system message: where it makes no difference, it is not read."""
+    """Return a different system message; if the output stays the same, the template drops it."""
     return {**system, "content": f".{system['content']}."}

@@ -1,4 +1,4 @@
-"""The answer as a stream of text: withheld bytes, stop strings, limits, statistics."""
+"""The answer as a stream of text, with withheld bytes, stop strings, limits and statistics."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Response:
 
     Attributes:
         text: what can be shown now; empty while bytes or a possible stop string are withheld.
-        pieces: the steps that were settled. Their text is that of ``text``, but for what a stop
-            string, or a turn marker that a limit cut off, takes away.
+        pieces: the steps that became final. Their texts add up to ``text``, except for what a stop
+            string, or a turn marker that a limit cut off, removes.
         finish_reason: set in the last response only.
         statistics: counts so far; complete in the last response.
     """
@@ -43,24 +43,24 @@ class Response:
     finish_reason: FinishReason | None = None
 
 
-class _StopRequested(Exception):  # noqa: N818 - no error: the caller wants it
-    """The caller asked for an end while the prompt was read."""
+class _StopRequested(Exception):  # noqa: N818 - not an error: the caller wants it
+    """The caller asked to stop while the prompt was read."""
 
 
 @dataclass
 class AnswerStream:
-    """One answer being written: what is decided, settled and shown.
+    """One answer while it is written: its steps are decided, then final, then shown.
 
     Args:
         decoder: decides the tokens.
-        answer: what the decoder has written so far; it is read here, and completed at the end.
+        answer: the decoder's output so far; it is read here, and completed at the end.
         cache: the contexts of the models.
-        statistics: counts to keep.
+        statistics: the counts to update.
         stops: strings that end the answer.
         max_tokens: most tokens to produce.
-        drafter: what it drafts is counted.
-        should_stop: asked before each token and each step of the prefill.
-        progress: told about the prefill.
+        drafter: its drafts are counted.
+        should_stop: called before each token and each step of the prefill.
+        progress: called with the progress of the prefill.
     """
 
     decoder: Decoder
@@ -81,7 +81,7 @@ class AnswerStream:
         self._drafted = self.drafter.proposed, self.drafter.accepted
 
     def responses(self, prompts: Sequence[tuple[Context, list[int]]]) -> Iterator[Response]:
-        """Read the prompts, then decode; yield what is settled after each token."""
+        """Read the prompts, then decode; yield what became final after each token."""
         mx.reset_peak_memory()
         started = time.perf_counter()
         try:
@@ -159,10 +159,10 @@ class AnswerStream:
         return "interrupted" if self.should_stop() else None
 
     def _settle(self, end: int) -> Response:
-        """Show the text up to ``end``; settle the steps that lie within it."""
+        """Show the text up to ``end``; return it with the steps that lie within it."""
         text = self.answer.text[self._shown : end]
         self._shown = max(self._shown, end)
-        # A character that is not complete yet is left to the token that will complete it.
+        # An incomplete character is left to the token that will complete it.
         settled = end - 1 if self.answer.pending else end
         pieces = []
         while self._held and self._held[0][1] <= settled:
@@ -176,7 +176,7 @@ class AnswerStream:
         return Piece(step, text)
 
     def _finish(self, reason: FinishReason, shown: int | None = None) -> Response:
-        """Return the last response: what was withheld, and the complete statistics."""
+        """Return the last response, with the withheld text and the complete statistics."""
         answer = self.answer
         if answer.finish():  # it belongs to the last token that writes
             last = max(n for n, (step, _) in enumerate(self._held) if not step.is_stop)

@@ -37,19 +37,18 @@ class Decoder:
         base: the base's context; it must hold ``prompt`` but for the last token before the first
             step.
         prompt: what the base reads before the answer.
-        answer: where the tokens are written.
-        guide: the aligned model; None only where the method never asks.
+        answer: gets the tokens.
+        guide: the aligned model; None only if the method never asks.
         method: gate and target.
         chooser: greedy unless given.
         stop_policy: one of :data:`StopPolicy`.
         drafter: drafts tokens that the base scores in one pass; None scores one at a time.
         max_tokens: no token beyond so many is drafted.
-        overlap: without drafts, start the base's next pass before this token is read back,
-            and throw it away where the guide decides otherwise. For a GPU, which waits for
-            neither; by default just there.
+        overlap: without drafts, start the base's next pass before this token is read back, and
+            discard it if the guide decides otherwise. The default is True on a GPU only.
         candidates: how many of the likeliest tokens of each distribution a step names.
-        constraint: which tokens may be taken, from whatever distribution decides. The gate looks
-            at the base as it is. Nothing but STOP ends such an answer: the policy is ``blend``.
+        constraint: restricts the tokens of the distribution that decides; the gate sees the
+            unrestricted base. Only STOP ends such an answer: the policy is ``blend``.
 
     Raises:
         ValueError: an unknown stop policy.
@@ -93,7 +92,7 @@ class Decoder:
         """Decide the next token, and write it to the answer unless it is STOP.
 
         Raises:
-            NumericalError: a model's logits are not finite, or all alike.
+            NumericalError: a model's logits are not finite, or all equal.
         """
         step = self._shortlist.added_to(self._decide())
         self._drafter.learn(step)
@@ -104,10 +103,10 @@ class Decoder:
     def take_back(self, length: int) -> bool:
         """Undo the answer from token ``length`` on; the guide decides there, without that token.
 
-        Called where the base began the next turn itself.
+        It is called when the base began the next turn itself.
 
         Returns:
-            Whether it was done: only under the policy ``guide``, and not too often.
+            True if it was done: only under the policy ``guide``, and a bounded number of times.
         """
         if self._guide is None or not self._takes_back():
             return False
@@ -124,7 +123,7 @@ class Decoder:
         return self._guide is not None and self._guide.is_full(self._answer)
 
     def settle(self) -> None:
-        """Leave nothing behind in the contexts that is not in the answer."""
+        """Rewind the contexts to the end of the answer."""
         self._base.move_to(self._tokens())
         if self._drafter.can_draft and self._guide is not None:
             self._guide.settle(self._answer)
@@ -261,7 +260,7 @@ class Decoder:
         return self._step(base, choice, "aligned", checked=over)
 
     def _stop_prob(self, advice: Advice) -> float:
-        """Return P_g(STOP): whether the guide finds the answer so far over."""
+        """Return P_g(STOP), the guide's probability that the answer so far is over."""
         assert self._guide is not None
         confidence, over = _read_back([advice.confidence, advice.stop_prob])
         self._check_sound(confidence, self._guide.context)
@@ -277,7 +276,7 @@ class Decoder:
         return rules.may_take_back(self._stop_policy, self._takebacks)
 
     def _undo(self, token: int) -> int:
-        """Count an end taken back; return the token that it began with, to ban it."""
+        """Count an end taken back; return the token that began it, to ban it."""
         self._takebacks += 1
         return token
 

@@ -1,8 +1,8 @@
-"""Answers held to a JSON schema: which tokens may come next, as llguidance (an extra) sees it.
+"""Answers that satisfy a JSON schema: the tokens that may come next, computed by llguidance.
 
-The mask lies on the distribution that decides, the base's or the blend's; the gate never sees it.
-What may come next follows from the answer's tokens alone, so drafts and rewinds change nothing.
-Where the schema leaves no choice, the tokens are those of the base's own tokenizer.
+The mask applies to the distribution that decides, the base's or the blend's; the gate never sees
+it. It depends on the answer's tokens alone, so drafts and rewinds change nothing. Where the schema
+leaves no choice, the tokens are those of the base's own tokenizer. llguidance is an extra.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from llguidance import LLTokenizer
 
 MISSING = 'holding answers to a JSON schema needs llguidance: pip install "blendin-mlx[json]"'
-# On one line: a model that may write white space between any two tokens may do so for ever.
+# On one line: a model that may write white space between any two tokens may never stop doing so.
 _LAYOUT: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 def check_schema(schema: Any) -> str:
-    """The grammar of a JSON schema, as llguidance takes it.
+    """Return the grammar of a JSON schema in llguidance's form.
 
     Raises:
-        SchemaError: it is none, nothing can satisfy it, it uses what is not supported, or
+        SchemaError: it is not a schema, nothing satisfies it, it uses an unsupported feature, or
             llguidance is not installed.
     """
     if importlib.util.find_spec("llguidance") is None:
@@ -40,20 +40,20 @@ def check_schema(schema: Any) -> str:
     from llguidance import LLMatcher
 
     if not isinstance(schema, dict | bool):
-        raise SchemaError("no JSON schema: that is an object")
+        raise SchemaError("not a JSON schema: a schema is an object")
     try:
         written = json.dumps({} if schema is True else schema, allow_nan=False)
         grammar = LLMatcher.grammar_from_json_schema(written, defaults=_LAYOUT)
     except (ValueError, TypeError, RecursionError) as error:
-        raise SchemaError(f"no JSON schema: {error}") from None
+        raise SchemaError(f"not a JSON schema: {error}") from None
     wrong, reasons = LLMatcher.validate_grammar_with_warnings(grammar)
     if wrong:
-        raise SchemaError(f"no JSON schema that can be used: {reasons[0]}")
+        raise SchemaError(f"not a usable JSON schema: {reasons[0]}")
     return grammar
 
 
 class JsonConstraint:
-    """Which tokens may come next in an answer that has to satisfy a JSON schema.
+    """The tokens that may come next in an answer that must satisfy a JSON schema.
 
     STOP may come where the JSON is complete, and only there. One object serves any number of
     answers, one at a time.
@@ -61,10 +61,10 @@ class JsonConstraint:
     Args:
         vocabulary: the base's.
         schema: a JSON schema as ``json.loads`` gives it.
-        begun: tokens that the answer began with, before those it will be asked about.
+        begun: tokens of the answer that precede those passed to :meth:`allowed`.
 
     Raises:
-        SchemaError: see :func:`check_schema`; or no answer that satisfies it begins so.
+        SchemaError: see :func:`check_schema`; or no valid answer begins with ``begun``.
 
     Example:
         >>> held = JsonConstraint(pair.base.vocabulary, {"enum": ["yes", "no"]})
@@ -84,10 +84,10 @@ class JsonConstraint:
         self.allowed([])
 
     def allowed(self, ids: Sequence[int]) -> mx.array:
-        """``[V]``, whether each token may follow the answer ``ids``.
+        """Return ``[V]`` booleans, true for each token that may follow the answer ``ids``.
 
         Raises:
-            SchemaError: none may, or this answer does not satisfy the schema already.
+            SchemaError: no token may, or this answer already violates the schema.
         """
         tokens = [*self._begun, *ids]
         if self._allowed is None or tokens != self._read:
@@ -95,7 +95,7 @@ class JsonConstraint:
         return self._allowed
 
     def is_complete(self, ids: Sequence[int]) -> bool:
-        """Whether the answer may end here."""
+        """Return whether the answer may end here."""
         return bool(self.allowed(ids)[self._vocabulary.stop].item())
 
     def _after(self, tokens: list[int]) -> mx.array:
@@ -119,7 +119,7 @@ _TOKENIZERS: WeakKeyDictionary[Vocabulary, LLTokenizer] = WeakKeyDictionary()
 
 
 def _tokenizer(vocabulary: Vocabulary) -> LLTokenizer:
-    """The vocabulary as llguidance takes it; made once."""
+    """Return the vocabulary in llguidance's form; made once."""
     from llguidance import LLTokenizer, TokenizerWrapper
 
     if vocabulary not in _TOKENIZERS:
@@ -129,7 +129,7 @@ def _tokenizer(vocabulary: Vocabulary) -> LLTokenizer:
 
 
 class _Spelled:
-    """What llguidance asks of a tokenizer. A token without bytes is one that no text has."""
+    """A tokenizer as llguidance needs it; tokens without bytes occur in no text."""
 
     bos_token_id = None
 
@@ -142,7 +142,7 @@ class _Spelled:
         self._longest = max(map(len, self.tokens))
 
     def __call__(self, text: str) -> list[int]:
-        """Tokens that write just this: the tokenizer's own, unless it rewrites or loses some."""
+        """Return tokens that write exactly this text: the tokenizer's own unless it alters it."""
         ids = self._encode(text)
         data = text.encode()
         return ids if self._bytes_of(ids) == data else self._longest_first(data)

@@ -26,7 +26,7 @@ StopPolicy = Literal["blend", "base", "either", "guide"]
 SURE_OF_STOP = 0.5
 # Under the policy `guide`, how many ends of one answer may be taken back.
 MAX_TAKEBACKS = 8
-# How near a top token's probability is to that of all tokens where they are alike.
+# Relative tolerance when a top probability is compared with that of a uniform distribution.
 _LEVEL = 1e-5
 
 # What the guide is asked at a position:
@@ -50,7 +50,7 @@ _VERDICTS: dict[Question, tuple[Verdict, Verdict]] = {
 
 
 class Choice(NamedTuple):
-    """A token taken from a distribution: its probability, its lead, and P(STOP) there."""
+    """A token taken from a distribution, with its probability, its lead, and P(STOP) there."""
 
     id: int
     prob: float
@@ -88,8 +88,9 @@ def permitted(
     """Return ``[..., V]`` without mass on tokens that may not be taken.
 
     Args:
-        banned: the token that an end taken back began with.
-        allowed: booleans ``[..., V]``, the tokens that a constraint leaves.
+        probs: the distribution that decides, ``[..., V]``.
+        banned: the token that began an end taken back.
+        allowed: booleans ``[..., V]``, the tokens that a constraint allows.
     """
     if banned is not None:
         probs = formulas.without(probs, banned)
@@ -142,7 +143,8 @@ def question(
     Args:
         policy: the one in force.
         forced: whether the base's end is forced, see :func:`is_forced_end`.
-        ends, opens_line: whether the base's choice is STOP, or breaks the line.
+        ends: whether the base's choice is STOP.
+        opens_line: whether the base's choice breaks the line.
         unsure: whether the method's gate is open.
         takes_back: whether an end may be taken back here, see :func:`may_take_back`.
         undone: whether an end that began here was taken back.
@@ -164,7 +166,7 @@ def verdict(asked: Question, over: bool) -> Verdict:
 
 
 def check_sound(confidence: float, model: LanguageModel, index: int) -> None:
-    """Refuse a distribution that is not finite, or level, as damaged weights give it.
+    """Refuse a distribution that is not finite, or uniform, as damaged weights give it.
 
     Args:
         confidence: probability of its top token.
@@ -172,7 +174,7 @@ def check_sound(confidence: float, model: LanguageModel, index: int) -> None:
         index: the position in the answer, for the message.
 
     Raises:
-        NumericalError: naming the model and the position.
+        NumericalError: names the model and the position.
     """
     vocabulary = model.vocabulary
     if not math.isfinite(confidence):

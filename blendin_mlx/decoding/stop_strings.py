@@ -1,4 +1,4 @@
-"""Strings that end an answer, matched across token boundaries and never shown, not even in part."""
+"""Stop strings, matched across token boundaries and never shown, not even in part."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_WIDEST = 24  # characters that the ``*`` of a marker stands for at most
+_WIDEST = 24  # most characters that the ``*`` of a marker stands for
 
 
 @dataclass(frozen=True)
 class Match:
-    """Where a stop string begins in a text, where the text to show ends, and its kind."""
+    """A stop string found: where it begins, where the text to show ends, and its kind."""
 
     start: int
     shown: int
@@ -19,12 +19,12 @@ class Match:
 
 
 class StopStrings:
-    """Finds the first stop string of a growing text.
+    """A matcher of stop strings in a growing text.
 
     Args:
-        stops: strings given by the user, cut exactly where they begin.
-        markers: what begins the next turn of a template, at the start of a line; line breaks
-            before one belong to it. A ``*`` stands for a few words: ``# *:`` is any heading.
+        stops: strings given by the user; the text is cut exactly where one begins.
+        markers: strings that begin the next turn of a template, at the start of a line; line
+            breaks before one belong to it. A ``*`` stands for a few words: ``# *:`` is any heading.
 
     Raises:
         ValueError: an empty stop string or marker.
@@ -41,7 +41,7 @@ class StopStrings:
             raise ValueError("a stop string must not be empty")
 
     def find(self, text: str, since: int = 0) -> Match | None:
-        """The first stop string that begins at ``since`` or later."""
+        """Return the first stop string that begins at ``since`` or later."""
         found = [
             Match(start, start, is_marker=False)
             for stop in self._stops
@@ -55,18 +55,18 @@ class StopStrings:
         return min(found, key=lambda match: match.shown, default=None)
 
     def showable(self, text: str) -> int:
-        """How much of ``text`` can be shown, whatever follows."""
+        """Return how many characters of ``text`` can be shown, whatever follows."""
         held = max((_overlap(text, stop) for stop in self._stops), default=0)
         end = min(len(text) - held, self._line_begun(text))
         return _without_breaks(text, end) if self._markers else end
 
     def end_of(self, text: str) -> int:
-        """Where to end a text that nothing will follow: before a marker that it only began."""
+        """Return the end of a complete text: before an unfinished marker at its end, if any."""
         line = self._line_begun(text)
         return _without_breaks(text, line) if line < len(text) else line
 
     def _line_begun(self, text: str) -> int:
-        """Where the last line starts if a marker may begin with it, else the end of the text."""
+        """Return the start of the last line if it may begin a marker, else the end of the text."""
         line = text.rfind("\n") + 1
         begun = any(marker.may_begin_with(text[line:]) for marker in self._markers)
         return line if begun else len(text)
@@ -78,7 +78,7 @@ class StopStrings:
 
 
 class _Marker:
-    """What begins a turn, at the start of a line."""
+    """A string that begins a turn, at the start of a line."""
 
     def __init__(self, form: str) -> None:
         self.form = form
@@ -89,25 +89,25 @@ class _Marker:
         self.longest = len(form) + (_WIDEST if wild else 0)
 
     def find(self, text: str, since: int) -> int:
-        """Where it begins first, at ``since`` or later; -1 where it does not."""
+        """Return where it first begins, at ``since`` or later; -1 if nowhere."""
         match = self._whole.search(text, since)
         return match.start() if match else -1
 
     def may_begin_with(self, line: str) -> bool:
-        """Whether a last line is the beginning of this marker and not all of it."""
+        """Return whether a last line is an incomplete beginning of this marker."""
         if self._begun is not None and self._begun.fullmatch(line):
             return True
         return len(line) < len(self.form) and self._before.startswith(line)
 
 
 def _without_breaks(text: str, end: int) -> int:
-    """``end`` moved to before the line breaks that precede it."""
+    """Return ``end`` moved to before the line breaks that precede it."""
     while end and text[end - 1] == "\n":
         end -= 1
     return end
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of ``text`` that begins ``stop`` and is not all of it."""
+    """Return the length of the longest suffix of ``text`` that is a proper prefix of ``stop``."""
     longest = min(len(stop) - 1, len(text))
     return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)

@@ -1,4 +1,4 @@
-"""The likeliest tokens of the distributions at a position, for people who look at an answer."""
+"""The likeliest tokens of the distributions at a position, for inspection of an answer."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def likeliest(probs: mx.array, count: int) -> tuple[Candidate, ...]:
 
 
 class Shortlist:
-    """What was seen at one position, and its likeliest tokens.
+    """The distributions of one position, to be ranked.
 
     Args:
-        count: how many of each distribution; 0 keeps nothing.
+        count: how many tokens of each distribution; 0 keeps nothing.
 
     Example:
         >>> shortlist = Shortlist(5)
@@ -38,12 +38,12 @@ class Shortlist:
         self._seen: dict[_Decider, mx.array] = {}
 
     def see(self, role: _Decider, probs: mx.array | None) -> None:
-        """Keep a distribution ``[1, V]``; a later one of the same role takes its place."""
+        """Keep a distribution ``[1, V]``; a later one of the same role replaces it."""
         if self.count and probs is not None:
             self._seen[role] = probs
 
     def added_to(self, step: Step) -> Step:
-        """Return the step with what was seen since the last one."""
+        """Return the step with the likeliest tokens seen since the last call."""
         if not self.count:
             return step
         seen, self._seen = self._seen, {}

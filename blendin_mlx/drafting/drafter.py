@@ -1,10 +1,10 @@
-"""Drafts of what comes next, so that the base scores many positions in one pass.
+"""Drafts of the next tokens, so that the base scores many positions in one pass.
 
 A draft is never believed. The decoder decides every position by its method, from the same
 distributions as without a draft; where it decides as drafted, the base's distribution for the
-next position is at hand already. So any proposer gives the same text, drawn the same way, and
-only the time differs. Drawing from the distribution that decides and comparing is speculative
-sampling with a proposer that is certain: the draft ``d`` is accepted with probability ``r(d)``.
+next position is already known. So any proposer gives the same text, drawn the same way, and only
+the time differs. Drawing from the distribution that decides and comparing is speculative sampling
+with a deterministic proposer: the draft ``d`` is accepted with probability ``r(d)``.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ..tokens.answer_text import AnswerText
 from .pass_costs import Costs, Outlook
 from .proposers import Proposer, ProposerName, cannot_rewind
 
-# Who may propose: auto  whoever pays; guide, lookup  only that one; off  nobody.
+# Who may propose: auto  the one that pays most; guide, lookup  only that one; off  none.
 Draft = Literal["auto", "guide", "lookup", "off"]
 _MEMORY = 0.95  # how much of the past a running mean keeps with each new token
-# Before anything is known: so many tokens of such a mean.
+# The prior of a running mean: its weight in tokens, and its values.
 _PRIOR_WEIGHT, PRIOR_ACCEPTANCE, _PRIOR_ASKED = 4.0, 0.7, 0.15
 _MOST_DRAFTED = 16
 _HOPEFUL = 0.95  # a proposer that would not pay even at this acceptance is never tried
-_PATIENCE = 32  # tokens until one that does not pay is tried again; doubled each time
+_PATIENCE = 32  # tokens until a proposer that does not pay is tried again; doubled each time
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Share:
     weight: float = _PRIOR_WEIGHT
 
     def add(self, hit: bool) -> None:
-        """Count one more."""
+        """Add a hit or a miss."""
         kept = self.weight * _MEMORY
         self.value = (self.value * kept + hit) / (kept + 1)
         self.weight = kept + 1
@@ -45,7 +45,7 @@ class Share:
 
 @dataclass
 class Record:
-    """The success of a proposer, and how long it has been left alone where it does not pay."""
+    """The success of a proposer, and how long it has been off because it does not pay."""
 
     acceptance: Share = field(default_factory=lambda: Share(PRIOR_ACCEPTANCE))
     patience: int = _PATIENCE
@@ -53,7 +53,7 @@ class Record:
     is_off: bool = False
 
     def consider(self, best: int) -> None:
-        """Note the length of draft that pays at this position, 0 where none does."""
+        """Note the draft length that pays at this position, 0 if none does."""
         self.is_off = best == 0
         if best:
             self.patience, self.waited = _PATIENCE, 0
@@ -61,17 +61,17 @@ class Record:
             self.waited += 1
 
     def length(self, best: int, hopeful: bool) -> int:
-        """Return ``best``, or 1 where that is 0, a try is due and a better time may have come."""
+        """Return ``best``; if that is 0, return 1 when a trial is due and may succeed."""
         return best or int(hopeful and self.waited >= self.patience)
 
     def used(self) -> None:
-        """Note that a draft was made; if it was only a try, the next one comes later."""
+        """Note that a draft was made; if it was only a trial, double the wait for the next."""
         if self.is_off:
             self.patience, self.waited = 2 * self.patience, 0
 
 
 class Drafter:
-    """Drafts tokens, and learns how long a draft should be.
+    """A source of drafts that learns how long they should be.
 
     It serves one answer at a time; give it again to the next one to keep what it has learned.
 
@@ -122,7 +122,7 @@ class Drafter:
 
     @property
     def needs_costs(self) -> bool:
-        """True if the length of a draft cannot be chosen without knowing what passes cost."""
+        """True if the draft length depends on the cost of passes, and that is unknown."""
         return self._fixed_length is None and self.costs is None
 
     @property
@@ -131,10 +131,10 @@ class Drafter:
         return bool(self._proposers)
 
     def begin(self, proposers: Sequence[Proposer], base: Context) -> None:
-        """Begin another answer.
+        """Start a new answer.
 
         Args:
-            proposers: who may propose.
+            proposers: the proposers that may be used.
             base: the context that will read the drafts.
         """
         self._proposers = list(proposers)
@@ -175,11 +175,11 @@ class Drafter:
             self._pending = []
 
     def forget(self) -> None:
-        """Drop the draft: the answer goes on elsewhere, so it is neither hit nor miss."""
+        """Drop the draft without counting it as hit or miss."""
         self._pending = []
 
     def length(self, name: ProposerName) -> int:
-        """Return how long a draft of this proposer should be now, 0 for none."""
+        """Return the draft length for this proposer now, 0 for none."""
         if self.costs is None or self._fixed_length is not None:
             return self._fixed_length or 0
         outlook = self._outlook(name)
@@ -201,7 +201,7 @@ class Drafter:
         return outlook.speed(self.costs, outlook.best_length(self.costs))
 
     def _obstacle(self) -> str | None:
-        """Return why nothing was drafted, None where the proposers just found nothing."""
+        """Return why nothing was drafted, None if the proposers just found nothing."""
         obstacles = [proposer.obstacle for proposer in self._proposers]
         if all(obstacles):
             return obstacles[0]
@@ -211,7 +211,7 @@ class Drafter:
         return None
 
     def _describe(self, name: ProposerName) -> str:
-        """Return a proposer and its prospects, in words."""
+        """Describe a proposer and its expected success."""
         share = f"{self.records[name].acceptance.value:.0%} of its tokens would do"
         if name == "guide" and self.costs is not None:
             return f"guide: {share}, at {self.costs.ask:.2f} passes of the base each"

@@ -1,4 +1,4 @@
-"""What passes cost on this machine, and how long a draft pays for itself.
+"""The cost of passes on this machine, and the draft length that pays.
 
 Source: the expected speed-up of speculative decoding, ``E[accepted + 1] / (v(k) + k · c)``, with
 ``v(k)`` the time of a pass over ``k + 1`` tokens and ``c`` that of a pass of the guide, both as
@@ -25,7 +25,7 @@ class Costs:
     """Times of one pass, in seconds.
 
     Attributes:
-        base: pairs of tokens read at once and time, from one token on.
+        base: pairs (tokens read at once, time), from one token on.
         guide: time of a one-token pass of the aligned model.
 
     Example:
@@ -43,7 +43,7 @@ class Costs:
             raise ValueError("costs are times above 0, those of the base from one token on")
 
     def verify(self, count: int) -> float:
-        """``v(k)``: a pass over ``count`` drafted tokens and one more, in one-token passes."""
+        """Return ``v(k)``: the cost of a pass over ``count + 1`` tokens, in one-token passes."""
         tokens = count + 1
         lines = list(pairwise(self.base)) or [(self.base[0], (2, 2 * self.base[0][1]))]
         line = next((line for line in lines if tokens <= line[1][0]), lines[-1])
@@ -53,18 +53,18 @@ class Costs:
 
     @property
     def ask(self) -> float:
-        """``c``: a one-token pass of the guide, as a multiple of one of the base."""
+        """``c``: the cost of a one-token pass of the guide, in one-token passes of the base."""
         return self.guide / self.base[0][1]
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is expected of the positions to come.
+    """Expectations for the next positions.
 
     Attributes:
-        acceptance: share of drafted tokens that the method decides alike.
+        acceptance: share of drafted tokens that the method accepts.
         asked: share of positions where the guide is asked.
-        by_guide: the guide makes the draft; then it has been asked at each drafted position.
+        by_guide: true if the guide drafts; then it has been asked at each drafted position.
     """
 
     acceptance: float
@@ -72,7 +72,7 @@ class Outlook:
     by_guide: bool
 
     def speed(self, costs: Costs, count: int) -> float:
-        """Tokens per one-token pass of the base, with drafts of ``count`` tokens."""
+        """Return the tokens per one-token pass of the base, with drafts of ``count`` tokens."""
         produced = sum(self.acceptance**n for n in range(count + 1))
         asking = self.asked * costs.ask
         if self.by_guide:
@@ -82,14 +82,14 @@ class Outlook:
         return produced / (costs.verify(count) + guide)
 
     def best_length(self, costs: Costs, longest: int = LONGEST_DRAFT) -> int:
-        """The length of draft with the highest expected speed; 0 where none pays."""
+        """Return the draft length with the highest expected speed; 0 if none pays."""
         return max(range(longest + 1), key=lambda count: self.speed(costs, count))
 
 
 def measure(pair: Pair) -> Costs:
-    """Time passes of both models, over and over until :data:`BUDGET_S` is used up.
+    """Time passes of both models repeatedly until :data:`BUDGET_S` is used up.
 
-    Each is timed once at least, so slow models take longer.
+    Each is timed at least once, so slow models take longer.
     """
     schedule = [(pair.base, 1), (pair.base, LONGEST_DRAFT + 1), (pair.aligned, 1)]
     best: dict[tuple[bool, int], float] = {}

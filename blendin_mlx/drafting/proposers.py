@@ -1,4 +1,4 @@
-"""Who proposes tokens: the guide's own continuation, or what followed the same tokens before."""
+"""Proposers of tokens: the guide's own continuation, and prompt lookup."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from ..tokens.answer_text import AnswerText, common_prefix, decode_complete
 from ..tokens.vocabulary import Vocabulary
 
 ProposerName = Literal["guide", "lookup"]
-_NGRAMS = (3, 2)  # how many of the last tokens must have been seen earlier, longest first
+_NGRAMS = (3, 2)  # lengths of the n-gram, longest first
 
 
 def cannot_rewind(context: Context) -> str:
-    """That a cache cannot forget a draft, in words."""
+    """Return the message that a cache cannot forget a draft."""
     return f"the cache of {context.model.name} cannot be rewound"
 
 
 class Proposer(Protocol):
-    """Guesses how an answer goes on."""
+    """A guesser of the next tokens of an answer."""
 
     name: ClassVar[ProposerName]
 
     @property
     def obstacle(self) -> str | None:
-        """Why it can propose nothing now, None where it can."""
+        """The reason why it can propose nothing now, None if it can."""
 
     def propose(self, answer: AnswerText, count: int) -> list[int]:
-        """Up to ``count`` ids of the base that may follow the answer so far."""
+        """Return up to ``count`` ids of the base that may follow the answer so far."""
 
 
 class GuideProposer:
     """The guide's own greedy continuation.
 
-    Its distributions at the drafted positions stay at hand for the method. With a tokenizer of
-    its own it proposes the tokens that the base would write its text with.
+    Its distributions at the drafted positions are kept for the method. With another tokenizer, it
+    proposes the base's tokenization of the guide's text.
     """
 
     name: ClassVar[ProposerName] = "guide"
@@ -61,7 +61,7 @@ class GuideProposer:
 
 
 class LookupProposer:
-    """What followed the last few tokens where they were seen before, in prompt or answer.
+    """The tokens that followed the last n-gram where it occurred before, in prompt or answer.
 
     Source: prompt lookup decoding (Saxena 2023).
     """
@@ -85,7 +85,7 @@ class LookupProposer:
 
     def _index(self, tokens: list[int]) -> None:
         known = common_prefix(self._indexed, tokens)
-        if known < len(self._indexed):  # some was taken back since then
+        if known < len(self._indexed):  # a part was taken back since then
             self._seen, known = {}, 0
         for end in range(known, len(tokens)):
             for length in _NGRAMS:

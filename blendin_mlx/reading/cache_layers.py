@@ -1,4 +1,4 @@
-"""Caches of single layers, as mlx-lm makes them: which can forget tokens, and how far."""
+"""Caches of single layers, as mlx-lm makes them: which of them can be trimmed, and how far."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def leaves(cache: Sequence[Any]) -> list[Any]:
 
 
 def holds(layer: Any, count: int) -> bool:
-    """Return whether a layer's cache was filled with so many tokens, as far as it counts them."""
+    """Return whether a layer's cache holds ``count`` tokens; True if it does not count them."""
     if type(layer).__name__ not in ("KVCache", "QuantizedKVCache", "RotatingKVCache"):
         return True
     parts = [p[0] if isinstance(p, tuple | list) else p for p in (layer.keys, layer.values)]

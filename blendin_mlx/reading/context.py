@@ -1,9 +1,9 @@
-"""One model, the tokens it has read, and its cache.
+"""A context: one model, the tokens it has read, and its cache.
 
-A context can be extended, rewound to an earlier length, and moved to another sequence of which
-the common prefix is kept. Where a cache cannot be rewound (a rotating one that is full, a
-state-space one) the context goes back to a snapshot, or reads its tokens again; it never pretends
-to have rewound. ``rereads`` counts the tokens that were read a second time.
+A context can be extended, rewound to an earlier length, and moved to another sequence, of which it
+keeps the common prefix. If a cache cannot be rewound (a rotating one that is full, a state-space
+one), the context goes back to a snapshot, or reads its tokens again; it never pretends to have
+rewound. ``rereads`` counts the tokens that were read a second time.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ KV_GROUP = 32  # values quantized together
 
 
 class Context:
-    """What one model has read so far.
+    """The tokens that one model has read, with its cache.
 
     Args:
         model: the model.
-        kv_bits: quantize the cache to so many bits (4 or 8), None for none. Layers whose cache is
-            no plain key-value cache (sliding windows, state spaces) keep theirs as it is.
-        prefill_step_size: how many prompt tokens are read at once; small enough on a CPU that an
+        kv_bits: quantize the cache to 4 or 8 bits; None does not. Only plain key-value caches are
+            quantized, not those of sliding windows and state spaces.
+        prefill_step_size: prompt tokens read per pass; the default on a CPU is small, so that an
             interrupt is noticed within a second or two.
 
     Example:
@@ -57,7 +57,6 @@ class Context:
         self.prefill_step_size = prefill_step_size or (128 if is_cpu() else 2048)
         self.tokens: list[int] = []
         self.passes = 0
-        self.tokens_read = 0
         self.rereads = 0
         self._known = 0  # how many of ``tokens`` were read at least once
         self._reset()
@@ -70,14 +69,14 @@ class Context:
         self._ahead: tuple[mx.array, mx.array] | None = None  # a token begun early, its logits
 
     def read(self, ids: Sequence[int], rows: int = 1) -> mx.array:
-        """Read ``ids`` in one pass; logits ``[rows, V']`` after each of the last ``rows``, lazy.
+        """Read ``ids`` in one pass; return logits ``[rows, V']`` after the last ``rows``, lazily.
 
-        With nothing new to read, the logits after the last token are given again.
+        With nothing new to read, return the logits after the last token again.
         """
         self._end_early_pass()
         if not ids and rows == 1 and len(self.tokens) in self._rows:
             return self._rows[len(self.tokens)]
-        if (again := rows - len(ids)) > 0:  # rows that are not known any more: read them again
+        if (again := rows - len(ids)) > 0:  # rows that are no longer known: read them again
             if again > len(self.tokens):
                 raise ValueError(f"rows must be at most {len(self.tokens) + len(ids)}, not {rows}")
             ids = [*self.tokens[-again:], *ids]
@@ -102,27 +101,27 @@ class Context:
             del self._rows[length]
 
     def knows(self, tokens: Sequence[int]) -> bool:
-        """Whether the logits after ``tokens`` are at hand, without a pass."""
+        """Return whether the logits after ``tokens`` are known without a pass."""
         self._end_early_pass(tokens)
         return len(tokens) in self._rows and self.tokens[: len(tokens)] == tokens
 
     def after(self, tokens: Sequence[int], draft: Sequence[int] = ()) -> mx.array:
-        """Logits ``[1, V']`` after ``tokens``, lazy; at hand, or from one pass.
+        """Return logits ``[1, V']`` after ``tokens``, lazily; known ones, or from one pass.
 
         Args:
-            tokens: all that the model shall have read; what it read already is kept.
+            tokens: the whole sequence to have read; the common prefix is kept.
             draft: tokens that may follow. The pass reads them too, and the logits after each are
-                kept: should they follow, they need no pass of their own.
+                kept: if they follow, they need no further pass.
         """
         if not self.knows(tokens):
             self.read([*self.move_to(tokens), *draft], rows=len(draft) + 1)
         return self._rows[len(tokens)]
 
     def begin(self, token: mx.array) -> None:
-        """Start the pass over a token ``[1]`` before its value is known, and go on meanwhile.
+        """Start the pass over a token ``[1]`` before its value is read back, without waiting.
 
-        On a GPU that saves the wait between two passes. The pass counts if this is the token
-        that follows; otherwise it is forgotten as if it had never been.
+        On a GPU this saves the wait between two passes. The pass counts if this token follows;
+        otherwise it is undone.
         """
         self._end_early_pass()
         if self._cached < len(self.tokens) or not self.can_trim(len(self.tokens) + 1):
@@ -136,7 +135,7 @@ class Context:
         self._ahead = token, logits
 
     def _end_early_pass(self, tokens: Sequence[int] = ()) -> None:
-        """Keep the pass that was begun if ``tokens`` go on with its token, else undo it."""
+        """Keep the pass begun early if its token follows in ``tokens``, else undo it."""
         if self._ahead is None:
             return
         (token, logits), self._ahead = self._ahead, None
@@ -149,11 +148,10 @@ class Context:
         self.tokens = follows
         self._cached += 1
         self._known = max(self._known, self._cached)
-        self.tokens_read += 1
         self._keep(logits)
 
     def prefill(self, ids: Sequence[int], progress: Progress | None = None) -> None:
-        """Read ``ids`` in steps, without logits, telling ``progress(done, total)``."""
+        """Read ``ids`` in steps, without logits; call ``progress(done, total)`` after each."""
         self._end_early_pass()
         self.tokens.extend(ids)
         self._fill(self.tokens[self._cached :], progress)
@@ -175,7 +173,6 @@ class Context:
         except BaseException:  # an interrupt may leave some layers a pass ahead of others
             self._reset()
             raise
-        self.tokens_read += len(ids)
         self.rereads += max(0, min(self._known, self._cached) - before)
         self._known = max(self._known, self._cached)
         return logits
@@ -195,13 +192,13 @@ class Context:
         self._cached = self._rewind_cache(length)
 
     def move_to(self, ids: Sequence[int]) -> list[int]:
-        """Keep the prefix that ``ids`` shares with what was read; return what is left to read."""
+        """Keep the common prefix of ``ids`` and the tokens read; return what is left to read."""
         shared = common_prefix(self.tokens, ids)
         self.rewind(shared)
         return list(ids[shared:])
 
     def _rewind_cache(self, length: int) -> int:
-        """Bring the cache to ``length`` tokens or, where that is impossible, to fewer."""
+        """Rewind the cache to ``length`` tokens or, if that is impossible, to fewer."""
         while self._snapshots and self._snapshots[-1][0] > length:
             self._snapshots.pop()
         layers = leaves(self._cache)
@@ -212,7 +209,7 @@ class Context:
         if not self._snapshots:
             self._reset()
             return 0
-        kept, states = self._snapshots.pop()  # the next pass takes it again
+        kept, states = self._snapshots.pop()  # the next pass takes a new one
         for layer, state in zip(layers, states, strict=True):
             if always_trims(layer):
                 layer.trim(self._cached - kept)
@@ -221,7 +218,7 @@ class Context:
         return kept
 
     def _snapshot(self) -> None:
-        """Remember the layers that may not be rewindable, as they are before this pass."""
+        """Copy the state of layers that may not be rewindable, before this pass."""
         layers = leaves(self._cache)
         if self._cached and not all(map(always_trims, layers)):
             states = [None if always_trims(layer) else copied(layer.state) for layer in layers]
@@ -235,34 +232,34 @@ class Context:
                 if layer.keys.shape[-1] % KV_GROUP or layer.values.shape[-1] % KV_GROUP:
                     raise ValueError(
                         f"kv_bits cannot be used with {self.model.name}: the width of its heads "
-                        f"is no multiple of {KV_GROUP}"
+                        f"is not a multiple of {KV_GROUP}"
                     )
                 self._cache[n] = layer.to_quantized(group_size=KV_GROUP, bits=self.kv_bits)
 
     def can_trim(self, length: int = 0) -> bool:
-        """Whether tokens can be forgotten without reading any again: now and at ``length``."""
+        """Return whether tokens can be forgotten without rereading any, now and at ``length``."""
         return all(trims_at(layer, length) for layer in leaves(self._cache))
 
     @property
     def rewinds_by(self) -> Literal["trim", "snapshot"]:
-        """How the cache goes back: by forgetting its last tokens, or by a copy kept of it.
+        """How the cache goes back: ``trim`` forgets its last tokens, ``snapshot`` restores a copy.
 
-        From a copy, the tokens between it and where to go are read again.
+        From a copy, the tokens up to the target length are read again.
         """
         return "trim" if all(map(always_trims, leaves(self._cache))) else "snapshot"
 
     def kept(self) -> tuple[list[int], list[Any]]:
-        """The tokens in the cache, and the state of every layer; :meth:`restore` takes them."""
+        """Return the tokens in the cache and the state of every layer, for :meth:`restore`."""
         self._end_early_pass()
         return self.tokens[: self._cached], [layer.state for layer in leaves(self._cache)]
 
     def restore(self, tokens: Sequence[int], states: Sequence[Any]) -> None:
         """Replace tokens and cache with those that :meth:`kept` returned for an equivalent context.
 
-        Its layers must be of the same kinds already: with quantized caches, something was read.
+        Its layers must have the same types: a quantized cache must have read something before.
 
         Raises:
-            ValueError: a layer that keeps another number of tokens.
+            ValueError: a layer holds another number of tokens.
         """
         self._end_early_pass()
         self._rows = {}
@@ -273,7 +270,7 @@ class Context:
             layer.state = state
             if not holds(layer, len(tokens)):
                 raise ValueError(f"a layer does not keep {len(tokens)} tokens")
-        self.passes = self.tokens_read = self.rereads = 0
+        self.passes = self.rereads = 0
 
     def drop_logits(self) -> None:
         """Forget the logits at hand, as where the context is kept for later: a vocabulary each."""

@@ -1,4 +1,4 @@
-"""The aligned model as it is asked: it reads what the base has written, and gives advice.
+"""The guide: the aligned model reads what the base has written, and gives advice.
 
 It is run only when asked, over all tokens since its last run, in one pass.
 """
@@ -26,20 +26,24 @@ class Reference(NamedTuple):
     context: Context
     projection: Projection
 
-    def probs_after(self, tokens: Sequence[int]) -> mx.array:
-        """Its distribution ``[1, V]`` after a sequence, carried to the base's vocabulary."""
-        probs = self.context.model.vocabulary.distribution(self.context.after(tokens))
+    def carried(self, logits: mx.array) -> mx.array:
+        """Its distribution, from logits ``[n, V_a']`` to ``[n, V]`` over the base's vocabulary."""
+        probs = self.context.model.vocabulary.distribution(logits)
         return self.projection.carry(probs).probs
 
 
 class Guide:
-    """The aligned model beside one answer.
+    """The aligned model during one answer.
 
     Args:
         context: the aligned model's context; it may already hold a part of the prompt.
         projection: φ from its vocabulary to the base's.
         prompt: what it reads before the answer.
         reference: its unaligned twin, where the method needs it.
+        temperature: of its distribution; of its twin's too.
+
+    Raises:
+        ValueError: a temperature that is not above 0.
     """
 
     def __init__(
@@ -48,7 +52,11 @@ class Guide:
         projection: Projection,
         prompt: Sequence[int],
         reference: Reference | None = None,
+        temperature: float = 1.0,
     ) -> None:
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, not {temperature:g}")
+        self._temperature = temperature
         self.context = context
         self.projection = projection
         self.reference = reference
@@ -59,15 +67,15 @@ class Guide:
         self._has_more = projection.base.size > self._rows
 
     def can_read(self, answer: AnswerText) -> bool:
-        """Whether the answer so far is something this model can read.
+        """Return whether this model can read the answer so far.
 
-        With its own tokenizer it reads text, and bytes that do not yet form a character are not
-        text: the base finishes the character alone.
+        With another tokenizer it reads text, and bytes that do not yet form a character are not
+        text: the base completes the character alone.
         """
         return self._tokens is None or not answer.pending
 
     def sequence(self, answer: AnswerText) -> list[int]:
-        """The prompt and the answer so far, in this model's tokens."""
+        """Return the prompt and the answer so far, in this model's tokens."""
         if self._tokens is not None:
             written = self._tokens.update(answer.text)
         elif self._has_more:  # control tokens of the base, which write nothing
@@ -77,19 +85,19 @@ class Guide:
         return self._prompt + written
 
     def is_full(self, answer: AnswerText) -> bool:
-        """Whether a context of the guide's has no room for another token."""
+        """Return whether a context of the guide has no room for another token."""
         models = [context.model for context in self.contexts()]
         limit = min((m.context_limit for m in models if m.context_limit is not None), default=None)
         most = len(self._prompt) + _MOST_TOKENS_A_CHARACTER * len(answer.text) + len(answer.ids)
-        if limit is None or most < limit:  # far from it: the text need not be tokenized
+        if limit is None or most < limit:  # far below the limit: the text need not be tokenized
             return False
         return len(self.sequence(answer)) >= limit
 
     def continuation(self, answer: AnswerText, count: int) -> list[int]:
-        """Up to ``count`` of the guide's own tokens as it alone would go on, read at once.
+        """Return up to ``count`` tokens of the guide's greedy continuation, in its own ids.
 
-        They end before a token that writes nothing, as its STOP, and with the context. There are
-        none where they could not be forgotten again.
+        It ends before a token that writes nothing, such as STOP, and with the context. It is empty
+        if the guide's cache could not forget it.
         """
         vocabulary = self.context.model.vocabulary
         tokens = self.sequence(answer)
@@ -106,7 +114,7 @@ class Guide:
         return written
 
     def settle(self, answer: AnswerText) -> None:
-        """Forget what was read beyond the answer."""
+        """Rewind the contexts to the end of the answer."""
         for context in self.contexts():
             context.move_to(self.sequence(answer))
 
@@ -115,12 +123,24 @@ class Guide:
         return [self.context] + ([self.reference.context] if self.reference else [])
 
     def advise(self, answer: AnswerText) -> Advice:
-        """What the guide says comes next, lazily: arrays over one position ``[1, …]``."""
-        vocabulary = self.context.model.vocabulary
+        """Return what the guide says comes next, lazily: arrays over one position ``[1, …]``."""
         tokens = self.sequence(answer)
-        probs = vocabulary.distribution(self.context.after(tokens))
+        return self.advice(*(context.after(tokens) for context in self.contexts()))
+
+    def advice(self, logits: mx.array, reference_logits: mx.array | None = None) -> Advice:
+        """Return the advice at ``n`` positions, lazily.
+
+        Args:
+            logits: the aligned model's ``[n, V_g']``.
+            reference_logits: the reference model's ``[n, V_a']``, if there is one.
+        """
+        vocabulary = self.context.model.vocabulary
+        probs = vocabulary.distribution(self._tempered(logits))
         top = formulas.top(probs)
         carried = self.projection.carry(probs)
+        twin = None
+        if self.reference is not None and reference_logits is not None:
+            twin = self.reference.carried(self._tempered(reference_logits))
         return Advice(
             probs=carried.probs,
             confidence=top.prob,
@@ -129,6 +149,11 @@ class Guide:
             exact_mass=carried.exact_mass,
             prefix_mass=carried.prefix_mass,
             stop_prob=probs[..., vocabulary.stop],
-            reference_probs=self.reference and self.reference.probs_after(tokens),
+            reference_probs=twin,
             own_probs=probs,
         )
+
+    def _tempered(self, logits: mx.array) -> mx.array:
+        if self._temperature == 1.0:
+            return logits
+        return logits.astype(mx.float32) / self._temperature

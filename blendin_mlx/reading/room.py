@@ -1,4 +1,4 @@
-"""Whether a text has room in a context, found out before megabytes of it are tokenized."""
+"""A check that a text fits a context, before megabytes of it are tokenized."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from typing import Any
 from ..errors import PromptError
 from ..model import LanguageModel
 
-PART = 100_000  # characters tokenized at once: a tenth of a second, and Ctrl-C comes in between
-JOINT = 2  # tokens more, at most, where a text is cut
+PART = (
+    100_000  # characters tokenized at once: a tenth of a second, and Ctrl-C takes effect in between
+)
+JOINT = 2  # most extra tokens where a text is cut
 
 
 def check_fits(model: LanguageModel, prompt: str | Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a long prompt that a model's context cannot hold; short ones are not looked at.
+    """Refuse a long prompt that a model's context cannot hold; short ones are not checked.
 
     Args:
+        model: the model that reads it.
         prompt: a text, or messages as :func:`.prompts.build_prompt` takes them.
 
     Raises:
-        PromptError: naming the model and its limit.
+        PromptError: names the model and its limit.
     """
     limit, text = model.context_limit, prompt
     if not isinstance(text, str):

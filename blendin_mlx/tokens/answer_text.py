@@ -1,4 +1,4 @@
-"""The answer as text: bytes that complete a character.
+"""The answer as text, one complete character after the other.
 
 The base writes tokens; a token may end in the middle of a character. Such bytes are withheld
 until the character is complete.
@@ -13,7 +13,7 @@ from .vocabulary import Vocabulary
 
 
 class AnswerText:
-    """Tokens of the base, and the text they write.
+    """The tokens of an answer, and the text they write.
 
     Bytes that can never become a character are shown as U+FFFD, as soon as that is certain.
 
@@ -31,7 +31,7 @@ class AnswerText:
         self._before: list[tuple[int, bytes]] = []  # length of text and pending bytes per token
 
     def append(self, token: int) -> str:
-        """Add a token; return the text that is now complete and was not before."""
+        """Add a token; return the text that it completes."""
         self._before.append((len(self.text), self.pending))
         self.ids.append(token)
         fresh, self.pending = decode_complete(
@@ -48,22 +48,22 @@ class AnswerText:
             del self.ids[length:], self._before[length:]
 
     def finish(self) -> str:
-        """The text of bytes that were still withheld when the answer ended."""
+        """Complete the answer; return the text of the bytes that were still withheld."""
         rest = self.pending.decode(errors="replace")
         self.text += rest
         self.pending = b""
         return rest
 
     def token_at(self, position: int) -> int:
-        """Index of the token that completed the character at ``position`` of the text."""
+        """Return the index of the token that completed the character at ``position``."""
         starts = [length for length, _ in self._before]
         return max(n for n, start in enumerate(starts) if start <= position)
 
 
 def common_prefix(one: Sequence[object], other: Sequence[object]) -> int:
-    """How many leading items (tokens, characters) two sequences share."""
+    """Return how many leading items (tokens, characters) two sequences share."""
     shorter = min(len(one), len(other))
-    if one[:shorter] == other[:shorter]:  # the usual case, compared at once
+    if one[:shorter] == other[:shorter]:  # the common case, in one comparison
         return shorter
     pairs = enumerate(zip(one, other, strict=False))
     return next((n for n, (a, b) in pairs if a != b), shorter)

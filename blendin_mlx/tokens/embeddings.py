@@ -1,4 +1,4 @@
-"""How many tokens a network can read: an id beyond its embedding is read out of bounds."""
+"""Embedding sizes: an id beyond a network's embedding would be read out of bounds."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from ..errors import PromptError
 
-# Embeddings of other things than tokens: positions, and types of them.
+# Names of embeddings that are not of tokens.
 _NOT_TOKENS = ("wpe", "position", "pos_", "token_type", "vision", "audio", "image")
 
 
 def token_rows(network: Any) -> int | None:
-    """Return the rows of the smallest embedding of tokens, None where there is none to see.
+    """Return the rows of the smallest token embedding, None if none is found.
 
-    A quantized embedding has as many rows as the one it was made from.
+    Quantization does not change the number of rows.
     """
     import mlx.nn as nn
 
@@ -30,10 +30,15 @@ def token_rows(network: Any) -> int | None:
 
 
 def check_ids(ids: Sequence[int], rows: int, name: str) -> None:
-    """Refuse ids that a model has no row for, which a trace may name.
+    """Refuse ids that a model has no row for; a trace may contain such ids.
+
+    Args:
+        ids: the ids to read.
+        rows: how many ids the model can read.
+        name: the model's name, for the message.
 
     Raises:
-        PromptError: there is one.
+        PromptError: an id is out of range.
     """
     for token in (min(ids, default=0), max(ids, default=0)):
         if not 0 <= token < rows:

@@ -1,9 +1,9 @@
-"""A stranger's tokenizer at work: it may panic, or take for ever, and only its text may suffer.
+"""Encoding with an untrusted tokenizer: a panic or an endless loop fails one text only.
 
-The rules in ``tokenizer.json`` hold regular expressions that the library runs with the whole
-process in its hands: no Ctrl-C reaches it, and a panic is not even an ``Exception``. Tokenizers
-made of rules that are known to be harmless, as nearly all are, work in this process. Others work in
-a child, which the system ends when a text takes too much time or memory.
+The rules in ``tokenizer.json`` hold regular expressions. While the library runs one, Ctrl-C does
+not reach the process, and a panic is not even an ``Exception``. Tokenizers made of rules that are
+known to be harmless, as nearly all are, run in this process. Others run in a child process, which
+is killed when a text takes too much time or memory.
 """
 
 from __future__ import annotations
@@ -11,24 +11,29 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
 from typing import Any, Literal
 
 from ..errors import PromptError
+from ..limited_process import LimitedProcess, ProcessDiedError, ProcessLimitError
 
-# plain: control tokens spelled in the text stay text. marked: they are recognised.
-# whole: as marked, and with the tokens that the tokenizer puts around a text.
+# plain   control tokens spelled in the text stay text
+# marked  they are recognised
+# whole   as marked, and with the tokens that the tokenizer adds around a text
 Reading = Literal["plain", "marked", "whole"]
 
-_ONE_AT_A_TIME = RLock()  # two threads would keep each other's descriptor of stderr
+_ONE_AT_A_TIME = RLock()  # two threads would restore each other's copy of stderr
 CHILD = Path(__file__).with_name("encoder_child.py")
-_LONGEST_CPU_S = 2  # of the child, for one text: it does not depend on what else runs
+# Limits of the child for one text. Processor time does not depend on what else runs; the clock is
+# the last resort.
+_LONGEST_CPU_S = 2
+_WALL_S = 120.0
+_MEMORY = 4 << 30  # bytes
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?"
 _SPACES = r"[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -70,7 +75,7 @@ def is_panic(error: BaseException) -> bool:
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """Context manager: a panic raises ValueError, and what the library prints of it is dropped."""
+    """Context manager: turn a panic into ValueError, and drop what the library prints about it."""
     with _ONE_AT_A_TIME, _silent_stderr():
         try:
             yield
@@ -82,7 +87,7 @@ def contained() -> Iterator[None]:
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Context manager: what is written to file descriptor 2, whoever writes it, is dropped."""
+    """Context manager: drop everything written to file descriptor 2."""
     try:
         kept = os.dup(2)
     except OSError:  # it is closed
@@ -99,7 +104,7 @@ def _silent_stderr() -> Iterator[None]:
 
 
 def is_harmless(tokenizer: Any) -> bool:
-    """Return whether a tokenizer is made of rules whose time grows with the text alone."""
+    """Return whether all rules of a tokenizer are known to take bounded time for a text."""
     if type(tokenizer.model).__name__ != "BPE" or tokenizer.model.dropout:
         return False
     rules = (tokenizer.normalizer, tokenizer.pre_tokenizer)
@@ -115,31 +120,37 @@ def _is_harmless(rule: dict[str, Any]) -> bool:
     literal = rule["pattern"].get("String")
     if literal is None:
         return kind == "Split" and rule["pattern"].get("Regex") in _HARMLESS_EXPRESSIONS
-    return kind == "Split" or len(rule["content"]) <= len(literal)  # several may double a text
+    return kind == "Split" or len(rule["content"]) <= len(
+        literal
+    )  # several rules may double a text each
 
 
 class Encoder:
-    """Text → ids, by a tokenizer of the ``tokenizers`` library.
+    """An encoder of text to ids with a tokenizer of the ``tokenizers`` library.
 
     Args:
-        tokenizer: it; it does not change any more.
+        tokenizer: the tokenizer; it must not change later.
         name: the model's name, for messages.
     """
 
     def __init__(self, tokenizer: Any, name: str) -> None:
         self._tokenizer = tokenizer
         self._name = name
-        self._child = None if is_harmless(tokenizer) else _Child()
+        self._child = None if is_harmless(tokenizer) else _Child(tokenizer)
 
     def encode(self, text: str, reading: Reading = "plain") -> list[int]:
         """Return the ids of a text.
+
+        Args:
+            text: the text.
+            reading: see :data:`Reading`.
 
         Raises:
             TokenizingError: the tokenizer fails on it.
         """
         try:
             if self._child is not None:
-                return self._child.encode(self._tokenizer, text, reading)
+                return self._child.encode(text, reading)
             with contained():
                 return encode(self._tokenizer, text, reading)
         except Exception as error:
@@ -150,7 +161,7 @@ class Encoder:
 
 
 def encode(tokenizer: Any, text: str, reading: Reading) -> list[int]:
-    """Return the ids that a tokenizer gives; whatever it raises comes through."""
+    """Return the ids that a tokenizer gives; its exceptions pass through."""
     tokenizer.encode_special_tokens = reading == "plain"
     try:
         ids: list[int] = tokenizer.encode(text, add_special_tokens=reading == "whole").ids
@@ -160,62 +171,40 @@ def encode(tokenizer: Any, text: str, reading: Reading) -> list[int]:
 
 
 class _Child:
-    """A process that tokenizes, started when it is first asked, and again after it was ended."""
+    """A child process that tokenizes; it ends with this object."""
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, tokenizer: Any) -> None:
+        import tokenizers
 
-    def encode(self, tokenizer: Any, text: str, reading: Reading) -> list[int]:
-        """Return the ids of a text; raise ValueError with what went wrong."""
+        library = Path(str(tokenizers.__file__)).parents[1]
+        self._process = LimitedProcess(
+            [sys.executable, "-I", str(CHILD), str(library), str(_LONGEST_CPU_S), str(_MEMORY)],
+            CHILD.parent,
+            opening=lambda: _line(tokenizer.to_str()),
+        )
+        weakref.finalize(self, self._process.stop)
+
+    def encode(self, text: str, reading: Reading) -> list[int]:
+        """Return the ids of a text.
+
+        Raises:
+            ValueError: the tokenizer fails; with its message.
+        """
         try:
-            if self._process is None:
-                self._process = _start()
-                weakref.finalize(self, _end, self._process)
-                _ask(self._process, tokenizer.to_str())
-            answer = _ask(self._process, [text, reading])
-        except BaseException:
-            if self._process is not None:
-                _end(self._process)
-                self._process = None
-            raise
+            reply = self._process.ask(
+                _line([text, reading]), wall_s=_WALL_S, memory=_MEMORY, reply_bytes=_MEMORY
+            )
+        except ProcessLimitError as error:
+            raise ValueError(str(error)) from None
+        except ProcessDiedError as error:
+            if error.code == -signal.SIGPROF:
+                raise ValueError(f"it takes more than {_LONGEST_CPU_S} s") from None
+            raise ValueError(f"its process ended with code {error.code}") from None
+        answer = json.loads(reply)
         if "error" in answer:
             raise ValueError(answer["error"])
         return [int(token) for token in answer["ids"]]
 
 
-def _start() -> subprocess.Popen[bytes]:
-    import tokenizers
-
-    library = Path(str(tokenizers.__file__)).parent.parent
-    return subprocess.Popen(
-        [sys.executable, "-I", str(CHILD), str(library), str(_LONGEST_CPU_S)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for this process
-    )
-
-
-def _ask(process: subprocess.Popen[bytes], message: Any) -> Any:
-    """Return the child's answer, one line of JSON; raise ValueError where it ended instead."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    line = b""
-    with suppress(BrokenPipeError):
-        process.stdin.write(json.dumps(message).encode() + b"\n")
-        process.stdin.flush()
-        line = process.stdout.readline()
-    if line:
-        return json.loads(line)
-    if process.wait() == -signal.SIGPROF:
-        raise ValueError(f"it takes more than {_LONGEST_CPU_S} s")
-    raise ValueError(f"its process ended with code {process.returncode}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with suppress(BrokenPipeError):  # what could not be written is of no use
-                pipe.close()
-    process.wait()
+def _line(message: Any) -> bytes:
+    return json.dumps(message).encode() + b"\n"

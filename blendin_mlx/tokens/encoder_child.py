@@ -1,7 +1,7 @@
 """Tokenize for another process: a line of JSON in, a line of JSON out (see :mod:`.encoder`).
 
-The first line is the tokenizer; each further one a text and how to read it. The system ends this
-process where a text takes too long (SIGPROF) or too much memory.
+The first line is the tokenizer, which is not answered; each further line is a text and how to read
+it. The system ends this process if a text takes too long (SIGPROF) or too much memory.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-_MOST_BYTES = 4 << 30
 
+def main(library: str, longest_cpu_s: float, memory: int) -> None:
+    """Answer until standard input ends.
 
-def main(library: str, longest_cpu_s: float) -> None:
-    """Answer until standard input ends."""
+    Args:
+        library: folder of the package ``tokenizers``.
+        longest_cpu_s: most seconds of processor time for one text.
+        memory: most bytes of address space.
+    """
     sys.path.insert(0, library)
     from tokenizers import Tokenizer
 
     with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (_MOST_BYTES, _MOST_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     tokenizer = Tokenizer.from_str(json.loads(sys.stdin.readline()))
-    _say({})
     for line in sys.stdin:
         text, reading = json.loads(line)
         signal.setitimer(signal.ITIMER_PROF, longest_cpu_s)
@@ -34,7 +37,7 @@ def main(library: str, longest_cpu_s: float) -> None:
 
 
 def _answer(tokenizer: Any, text: str, reading: str) -> dict[str, Any]:
-    """The ids, or what is wrong."""
+    """Return the ids, or the error message."""
     tokenizer.encode_special_tokens = reading == "plain"
     try:
         ids: list[int] = tokenizer.encode(text, add_special_tokens=reading == "whole").ids
@@ -48,4 +51,4 @@ def _say(answer: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
+    main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))

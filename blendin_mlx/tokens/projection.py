@@ -1,13 +1,16 @@
 """The map φ that carries the guide's distribution to the base's vocabulary.
 
 A guide token goes to the base token with the same bytes, else to the first token of the base's
-own tokenization of those bytes. Mass is added up where it meets, so what is not on control tokens
-is conserved exactly. STOP is matched by role: one class on each side, one event in the blend.
+own tokenization of those bytes. Masses that go to one token add up, so the mass that is not on
+control tokens is conserved exactly. STOP is matched by role: one class on each side, one event in
+the blend.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, get_args
 
 from ..backend.mlx import mx
 from ..blend.formulas import total
@@ -29,7 +32,7 @@ class Projection:
 
     Args:
         base, aligned: the two vocabularies.
-        rule: ``prefix`` as in the module's first lines; ``shared`` keeps only tokens that both
+        rule: ``prefix`` as in the module's docstring; ``shared`` keeps only tokens that both
             have and renormalises (the paper's variant).
 
     Raises:
@@ -59,10 +62,10 @@ class Projection:
         self._rest = mx.array(rest, dtype=mx.int32)
 
     def carry(self, probs: mx.array) -> Carried:
-        """Carry ``[..., aligned.size]`` (STOP pooled) over.
+        """Carry ``[..., aligned.size]`` (STOP pooled) over to the base's vocabulary.
 
-        A base token to which one guide token goes gets its mass unchanged: with one vocabulary for
-        both, the result is bit-equal to the input, control tokens apart.
+        A base token to which a single guide token goes gets its mass unchanged: with one vocabulary
+        for both, the result is bit-equal to the input, except for control tokens.
         """
         exact = mx.where(self._exact, probs, 0.0)
         exact_mass = total(exact)
@@ -73,8 +76,33 @@ class Projection:
             prefix_mass = total(mx.where(self._known & ~self._exact, probs, 0.0))
         return Carried(self._move(probs), exact_mass, prefix_mass)
 
+    def carry_to(self, probs: mx.array, tokens: Sequence[int]) -> mx.array:
+        """Return ``carry(probs).probs`` at one token a row, ``[n]``, without all the others.
+
+        Args:
+            probs: ``[n, aligned.size]``.
+            tokens: ``n`` ids of the base.
+        """
+        sources = [self._sources.get(token, []) for token in tokens]
+        widest = max(1, *map(len, sources))
+        nothing = self.aligned.size
+        rows = [[*found, *[nothing] * (widest - len(found))] for found in sources]
+        padded = mx.pad(probs, [(0, 0), (0, 1)])
+        mass = mx.take_along_axis(padded, mx.array(rows, dtype=mx.int32), axis=-1).sum(axis=-1)
+        return mass / total(mx.where(self._exact, probs, 0.0)) if self.rule == "shared" else mass
+
+    @cached_property
+    def _sources(self) -> dict[int, list[int]]:
+        """The guide tokens that go to each base token."""
+        found: dict[int, list[int]] = {}
+        exact: Any = self._exact.tolist()
+        for token, target in enumerate(self.table):
+            if self.rule == "prefix" or exact[token]:
+                found.setdefault(target, []).append(token)
+        return found
+
     def _move(self, probs: mx.array) -> mx.array:
-        # A gather is ten times as fast as a scatter-add, so that is left to the few others.
+        # A gather is ten times as fast as a scatter-add, which is used for the few others only.
         leading = [1] * (probs.ndim - 1)
         nothing = mx.zeros((*probs.shape[:-1], 1))
         padded = mx.concatenate([probs, nothing], axis=-1)
@@ -84,14 +112,14 @@ class Projection:
         return moved.at[..., self._target[self._rest]].add(probs[..., self._rest])
 
     def counterpart(self, token: mx.array) -> mx.array:
-        """φ of guide ids ``[...]``; ``base.size`` where a token has no counterpart."""
+        """Return φ of guide ids ``[...]``; ``base.size`` where a token has no counterpart."""
         return self._target[token]
 
 
 def _inverse(table: list[int], exact: list[bool], size: int) -> tuple[list[int], list[int]]:
-    """For each base token the guide token that goes there exactly, and the other guide tokens.
+    """Return for each base token the guide token that maps to it exactly, and the other ones.
 
-    Where there is none, one past the guide's last token stands.
+    A base token without one gets the id after the guide's last token.
     """
     sources = [len(table)] * size
     rest = []
@@ -106,7 +134,7 @@ def _inverse(table: list[int], exact: list[bool], size: int) -> tuple[list[int],
 
 
 def same_vocabulary(one: Vocabulary, other: Vocabulary) -> bool:
-    """Whether every id writes the same bytes in both, trailing control tokens and padding apart."""
+    """Return whether every id writes the same bytes in both, but for trailing control tokens."""
     size = min(one.size, other.size)
     ends = set(one.stop_ids) | set(other.stop_ids)
     tails = one.token_bytes[size:] + other.token_bytes[size:]
@@ -119,7 +147,7 @@ def same_vocabulary(one: Vocabulary, other: Vocabulary) -> bool:
 
 
 def phi(base: Vocabulary, aligned: Vocabulary) -> list[int]:
-    """φ as a list over the guide's ids; ``base.size`` for tokens that carry no mass across."""
+    """Return φ as a list over the guide's ids; ``base.size`` for tokens that carry no mass."""
     if same_vocabulary(base, aligned):
         return [_same_id(base, aligned, token) for token in range(aligned.size)]
     return [_counterpart(base, aligned, token) for token in range(aligned.size)]
@@ -145,13 +173,13 @@ def _counterpart(base: Vocabulary, aligned: Vocabulary, token: int) -> int:
 
 
 def _first_token(base: Vocabulary, written: bytes) -> int:
-    """First token of the base's tokenization; for bytes that are no text, the longest prefix."""
+    """Return the first token of the base's tokenization; the longest prefix if not UTF-8."""
     try:
         ids = base.encode(written.decode())
     except UnicodeDecodeError:
         ids = []
     begins = base.bytes_of(ids[:1])
-    # A normaliser may rewrite the text; then its tokens are not what the guide would write.
+    # A normaliser may rewrite the text; then the first token does not write the guide's bytes.
     if begins and written.startswith(begins):
         return ids[0]
     prefixes = (written[:n] for n in range(len(written), 0, -1))

@@ -1,7 +1,7 @@
-"""Tokens that a chat template writes around messages: control by use, not only by flag.
+"""Turn tokens: tokens that a chat template writes around messages, marked special or not.
 
-Some tokenizers have tokens for turns, as ``<|user|>``, that nobody marked special. Read as text,
-they would show in answers, and a user could forge a turn by spelling them.
+Some tokenizers have tokens for turns, such as ``<|user|>``, that are not marked special. Read as
+text, they would show in answers, and a user could forge a turn by spelling them.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ USER = {"role": "user", "content": "."}
 ANSWER = {"role": "assistant", "content": "blendin-probe"}
 SYSTEM = {"role": "system", "content": "."}
 _PROBES = ([USER, ANSWER, USER], [SYSTEM, USER, ANSWER, USER])
-# Letters between two signs, as in <|user|> or [INST]: runs of spaces and words are text.
+# Letters between two punctuation characters, as in <|user|> or [INST]; other tokens are text.
 _MARKER = re.compile(r"[^\w\s].*\w.*[^\w\s]", re.DOTALL)
-# One that has a closing counterpart, as <think>, is text for the reader.
+# A token with a closing counterpart, such as <think>, is text for the reader.
 _TAG = re.compile(r"</?([^</>]+)>")
 
 
 def added_tokens(tokenizer: Any) -> dict[int, Any]:
-    """Return the added tokens of a fast tokenizer by id; none of another kind of tokenizer."""
+    """Return the added tokens of a fast tokenizer by id; none for other kinds of tokenizer."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return {} if backend is None else dict(backend.get_added_tokens_decoder())
 
 
 def unmarked_turn_tokens(tokenizer: Any, source: str | None) -> frozenset[int]:
-    """Return the added tokens that a chat template writes though they are not marked special.
+    """Return the added tokens that a chat template writes but that are not marked special.
 
     Example:
         >>> unmarked_turn_tokens(tokenizer, "{% for m in messages %}<|{{ m.role }}|>…")
@@ -68,7 +68,7 @@ def turn_end(tokenizer: Any, source: str, unmarked: frozenset[int]) -> int | Non
     """Return the control token that a chat template writes after an assistant's message."""
     try:
         text = render_chat(tokenizer, source, [USER, ANSWER])
-    except TemplateError:  # it may refuse anything; the configured tokens remain
+    except TemplateError:  # the template may refuse anything; the configured tokens remain
         return None
     rest = text.rpartition(ANSWER["content"])[2].lstrip()
     spelled = {

@@ -1,6 +1,6 @@
-"""A tokenizer seen as bytes: what each token writes, which tokens end an answer.
+"""A tokenizer in bytes: what each token writes, and which tokens end an answer.
 
-Tokens are compared by their bytes, never by printed form (two tokens may print alike). Two
+Tokens are compared by their bytes, never by printed form (which two tokens may share). Two
 families of tokenizers are known: byte-level BPE (GPT-2, Llama 3, Qwen, also those converted from
 tiktoken), where each character of a token stands for one byte, and SentencePiece with byte
 fallback (Llama 2, Gemma, Mistral), where ``▁`` stands for a space and ``<0x0A>`` for one byte.
@@ -20,23 +20,23 @@ from ..errors import PairError
 from .encoder import Encoder, Reading, TokenizingError
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
-# Texts that are put first to keep a tokenizer's dummy space away from what follows.
+# Texts to put first, so that a tokenizer's dummy space does not touch what follows.
 _LEADS = ("\n", "\x01", "\ufdd0")
 
 
 class Vocabulary:
-    """One tokenizer as the blend needs it.
+    """A tokenizer as the blend needs it.
 
     Args:
         tokenizer: a fast Hugging Face tokenizer, or mlx-lm's wrapper around one.
-        size: how many ids the model can read and produce; ids beyond it are cut, and where the
-            tokenizer has tokens there that were added, their spelling is text.
+        size: how many ids the model can read and produce; ids beyond it are cut, and the spellings
+            of added tokens beyond it are text.
         stop_ids: ids that end an answer (the model's STOP class), at least one.
         name: the model's name, for messages.
-        turn_ids: added tokens that are control tokens by use; from now on they are marked special.
+        turn_ids: added tokens that the chat template uses as control tokens; they become special.
 
     Raises:
-        PairError: the tokenizer is of a family whose bytes cannot be known, or of another model.
+        PairError: the bytes of its tokens cannot be known, or it does not fit the model.
 
     Example:
         >>> vocabulary.bytes_of(vocabulary.encode("naïve ☃"))
@@ -54,7 +54,7 @@ class Vocabulary:
     ) -> None:
         self.name = name
         self._tokenizer = _fast_tokenizer(tokenizer, name)
-        self._tokenizer.no_truncation()  # some tokenizer.json cut or fill what they are given
+        self._tokenizer.no_truncation()  # some tokenizer.json truncate or pad their input
         self._tokenizer.no_padding()
         self._mark_special(turn_ids)
         self._encoder = Encoder(self._tokenizer, name)
@@ -74,7 +74,7 @@ class Vocabulary:
             self._tokenizer.add_special_tokens([entry])
 
     def _spelled_beyond(self, ids: dict[str, int]) -> re.Pattern[str] | None:
-        """What finds the spellings of added tokens that the model has no row for."""
+        """Return a pattern for the spellings of added tokens that the model has no row for."""
         added = self._tokenizer.get_added_tokens_decoder()
         beyond = {text: token for text, token in ids.items() if token >= self.size}
         if foreign := [token for token in beyond.values() if token not in added]:
@@ -86,7 +86,7 @@ class Vocabulary:
         return re.compile("|".join(map(re.escape, spelled))) if spelled else None
 
     def _read_bytes(self, ids: dict[str, int]) -> tuple[bytes | None, ...]:
-        """Bytes of every id; None for control tokens, stop tokens and holes."""
+        """Return the bytes of every id; None for control tokens, stop tokens and unused ids."""
         spell = _speller(self._tokenizer, self.name)
         added = self._tokenizer.get_added_tokens_decoder()
         table: list[bytes | None] = [None] * self.size
@@ -106,8 +106,8 @@ class Vocabulary:
     def by_bytes(self) -> dict[bytes, int]:
         """The id of the token that writes each byte string.
 
-        Where several tokens write the same, as ``.`` and ``<0x2E>`` do, it is the one that the
-        tokenizer itself gives for these bytes; a byte-fallback token only where no other has them.
+        If several tokens write the same bytes, as ``.`` and ``<0x2E>`` do, it is the one that the
+        tokenizer itself gives for them; a byte-fallback token only if no other writes them.
         """
         alike: dict[bytes, list[int]] = {}
         for token, written in enumerate(self.token_bytes):
@@ -119,7 +119,7 @@ class Vocabulary:
         }
 
     def _written_as(self, written: bytes, alike: list[int]) -> int:
-        """Which of several tokens with the same bytes the tokenizer writes."""
+        """Return which of several tokens with the same bytes the tokenizer gives."""
         text = written.decode(errors="replace")
         own = self.encode(text)
         if len(own) == 1 and own[0] in alike:
@@ -128,26 +128,26 @@ class Vocabulary:
         return next(spelled, alike[0])
 
     def _spelling(self, token: int) -> str:
-        """A token's printed form."""
+        """Return a token's printed form."""
         return self._tokenizer.id_to_token(token) or ""
 
     @cached_property
     def special_spellings(self) -> tuple[str, ...]:
-        """How the control tokens are spelled, longest first."""
+        """The spellings of the control tokens, longest first."""
         added = self._tokenizer.get_added_tokens_decoder().values()
         spelled = {entry.content for entry in added if entry.special}
         return tuple(sorted(spelled, key=lambda text: (-len(text), text)))
 
     @property
     def is_bpe(self) -> bool:
-        """Whether tokens come from merging pairs (and not from the likeliest split, say)."""
+        """True if the tokenizer merges pairs (byte-pair encoding)."""
         return type(self._tokenizer.model).__name__ == "BPE"
 
     @cached_property
     def _lead(self) -> str:
-        """What to put first, where the tokenizer puts a space of its own before a text.
+        """A text to put first if the tokenizer adds a space before a text; else empty.
 
-        It must be something that no token joins with what follows.
+        No token joins it with what follows.
         """
         if self.bytes_of(self._plain("a")) != b" a":
             return ""
@@ -162,7 +162,7 @@ class Vocabulary:
         return self._readable(text, "plain")
 
     def _readable(self, text: str, reading: Reading) -> list[int]:
-        """Ids that the model has rows for: spellings of others are broken in two."""
+        """Return ids that the model has rows for; spellings of other tokens are split."""
         ids = self._encoder.encode(text, reading)
         if self._beyond is None or max(ids, default=0) < self.size:
             return ids
@@ -177,47 +177,49 @@ class Vocabulary:
         return ids
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a plain text, without any special token and without a leading space of its own.
+        """Return the ids of a plain text, without special tokens or an added leading space.
 
         They write the text as the tokenizer's normaliser leaves it (Qwen composes it to NFC,
-        Gemma takes ``▁`` for a space). A byte for which a vocabulary has no token is lost, with
-        no word from the tokenizer: SmolLM2's lacks 04 06 13 14 16 1D F1 F2, which are in control
-        characters and in planes without characters.
+        Gemma takes ``▁`` for a space). A tokenizer silently drops a byte for which it has no token:
+        SmolLM2's lacks 04 06 13 14 16 1D F1 F2, which occur in control characters and in planes
+        without characters.
         """
         if not self._lead:
             return self._plain(text)
         return self._plain(self._lead + text)[len(self._plain(self._lead)) :]
 
     def encode_marked(self, text: str, *, continues: bool = False) -> list[int]:
-        """Ids of a rendered chat template, its control tokens recognised. Adds none.
+        """Return the ids of a rendered chat template, with its control tokens recognised.
 
-        Where the text continues another, the tokenizer puts no space of its own before it.
+        Args:
+            text: the rendered template; nothing is added around it.
+            continues: true if the text follows another; then no leading space is added.
         """
         lead = self._lead if continues else ""
         ids = self._readable(lead + text, "marked")
         return ids[len(self._plain(lead)) :]
 
     def surrounding(self) -> list[int]:
-        """Return the ids that the tokenizer puts around a text of its own accord."""
+        """Return the ids that the tokenizer adds around a text by default."""
         return [token for token in self._encoder.encode("", "whole") if token < self.size]
 
     def bytes_of(self, ids: Sequence[int]) -> bytes:
-        """What these tokens write, one after the other.
+        """Return the bytes that a sequence of tokens writes.
 
         Control and stop tokens write nothing, nor do ids beyond the model's output.
         """
         return b"".join(self.token_bytes[token] or b"" for token in ids if token < self.size)
 
     def breaks_line(self, token: int) -> bool:
-        """Whether a token writes a line break."""
+        """Return whether a token writes a line break."""
         return b"\n" in (self.token_bytes[token] or b"")
 
     def distribution(self, logits: mx.array) -> mx.array:
-        """Logits ``[..., V']`` → probabilities ``[..., size]``, the STOP class pooled."""
+        """Return probabilities ``[..., size]`` of logits ``[..., V']``, the STOP class pooled."""
         return self.pool_stop(probabilities(logits, self.size))
 
     def pool_stop(self, probs: mx.array) -> mx.array:
-        """``[..., size]`` with all the STOP class's mass on its first id, 0 on the others."""
+        """Return ``[..., size]`` with the STOP class's mass on its first id, 0 on its others."""
         if len(self.stop_ids) == 1:
             return probs
         members = probs[..., mx.array(self.stop_ids)]
@@ -238,7 +240,7 @@ def _fast_tokenizer(tokenizer: Any, name: str) -> Any:
 
 
 def _speller(tokenizer: Any, name: str) -> Any:
-    """The function from a token's printed form to its bytes, by the tokenizer's own decoder."""
+    """Return the function from a token's printed form to its bytes, for the tokenizer's decoder."""
     decoder = tokenizer.decoder
     described = json.loads(decoder.__getstate__()) if decoder is not None else {}
     steps = described.get("decoders", [described])
@@ -254,7 +256,7 @@ def _speller(tokenizer: Any, name: str) -> Any:
 
 
 def _byte_level_table() -> dict[str, int]:
-    """GPT-2's reversible map: printable bytes stand for themselves, others for U+0100 and on."""
+    """Return GPT-2's map from characters to bytes: U+0100 and up stand for unprintable bytes."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(0x100) if byte not in set(printable)]
     table = {chr(byte): byte for byte in printable}

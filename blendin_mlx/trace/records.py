@@ -18,23 +18,23 @@ from ..prompts import PairPrompt, Prompt
 from ..step import Step
 
 Record = dict[str, Any]
-# Of the rules that decide a step, counted up whenever a true trace would stop to follow from them.
+# Version of the rules that decide a step; incremented when they would reject an older true trace.
 # 2: the map between two tokenizers goes to the token that the base itself writes.
 RULES = 2
 
 
-class Lines(Protocol):
-    """Where lines are written to, as an open file."""
+class TraceFile(Protocol):
+    """A text file open for writing, as far as a trace needs one."""
 
     def write(self, text: str, /) -> object:
-        """Write a line with its end."""
+        """Write a line, which ends in a line break."""
 
     def flush(self) -> object:
-        """Leave nothing behind."""
+        """Hand what was written to the system."""
 
 
 class TraceWriter:
-    """Writes a trace, a line at a time, so that what was decided survives whatever comes next.
+    """A writer of traces, flushed after each line, so that a trace survives a crash.
 
     Example:
         >>> writer = TraceWriter(file, pair)
@@ -43,12 +43,12 @@ class TraceWriter:
         >>> writer.end(statistics.as_json())
     """
 
-    def __init__(self, file: Lines, pair: Pair) -> None:
+    def __init__(self, file: TraceFile, pair: Pair) -> None:
         self._file = file
         self._pair = pair
 
     def run(self, prompt: PairPrompt, settings: Record) -> None:
-        """The first line: the models, what both read, and the settings."""
+        """Write the first line: the models, their prompts, and the settings."""
         self._write(
             {
                 "type": "run",
@@ -62,11 +62,11 @@ class TraceWriter:
         )
 
     def step(self, piece: Piece) -> None:
-        """One decided position."""
+        """Write one decided position."""
         self._write(step_record(piece.step, piece.text, self._pair))
 
     def end(self, result: Record) -> None:
-        """The last line: the ``--json`` object less its text."""
+        """Write the last line: the ``--json`` object without its text."""
         rest = {key: value for key, value in result.items() if key != "text"}
         self._write({"type": "end", **rest})
 
@@ -76,7 +76,7 @@ class TraceWriter:
 
 
 def step_record(step: Step, text: str, pair: Pair) -> Record:
-    """A step as an object; ``text`` is what its token completed."""
+    """Return a step as a record; ``text`` is what its token completed."""
     guidance = step.guidance
     record = {
         "type": "step",
@@ -107,7 +107,7 @@ def step_record(step: Step, text: str, pair: Pair) -> Record:
 
 
 def candidate_record(token: int, prob: float, model: LanguageModel) -> Record:
-    """A model's top token as an object; one that writes nothing has an empty text."""
+    """Return a token of a model as a record; one that writes nothing has an empty text."""
     written = model.vocabulary.token_bytes[token] or b""
     return {"id": token, "text": written.decode(errors="replace"), "prob": prob}
 
@@ -125,10 +125,10 @@ def _prompt(prompt: Prompt) -> Record:
 
 
 def read_trace(path: Path) -> Iterator[Record]:
-    """The records of a trace, in order.
+    """Yield the records of a trace, in order.
 
     Raises:
-        TraceError: a line that is no record; the message names it.
+        TraceError: a line is not a record; the message names it.
     """
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
@@ -136,19 +136,19 @@ def read_trace(path: Path) -> Iterator[Record]:
                 record = json.loads(decoded(line, str(path)))
                 record["type"]
             except (ValueError, KeyError, TypeError, RecursionError):
-                raise TraceError(f"{path}:{number} is no trace record") from None
+                raise TraceError(f"{path}:{number} is not a trace record") from None
             yield record
 
 
 @dataclass
 class RecordedRun:
-    """A trace as far as it can be read.
+    """A trace, up to where it can be read.
 
     Attributes:
         run: the first record: models, prompts and settings.
         steps: one record per decided position.
-        end: the figures of the whole run, None where the trace was cut off.
-        notes: what a reader should know, a line each: another version, a line that is no record.
+        end: the figures of the whole run, None if the trace was cut off.
+        notes: one line each for another version, a line that is not a record, a missing end.
     """
 
     run: Record
@@ -158,7 +158,7 @@ class RecordedRun:
 
 
 def read_run(path: Path) -> RecordedRun:
-    """A trace up to its end, or up to the first line that is no record; ``notes`` names it.
+    """Read a trace up to its end, or up to the first line that is not a record.
 
     Raises:
         TraceError: the file does not begin with a run record.
@@ -187,7 +187,7 @@ def _read_steps(path: Path, records: Iterator[Record], recorded: RecordedRun) ->
                 recorded.end = record
                 return
             if record["type"] != "step" or not _is_step(record):
-                raise TraceError(f"{path}:{number} is no step of a trace")
+                raise TraceError(f"{path}:{number} is not a step of a trace")
             recorded.steps.append(record)
         recorded.notes.append(f"{path} was cut off: it has no end record")
     except TraceError as error:
@@ -195,7 +195,7 @@ def _read_steps(path: Path, records: Iterator[Record], recorded: RecordedRun) ->
 
 
 def is_run(record: Record) -> bool:
-    """Whether a record begins a run: it names both models."""
+    """Return whether a record begins a run: it names both models."""
     models = record.get("models")
     if record["type"] != "run" or not isinstance(models, dict):
         return False

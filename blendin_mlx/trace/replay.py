@@ -1,7 +1,7 @@
-"""A recorded run computed again, step by step.
+"""The replay of a recorded run, step by step.
 
-The base reads the finished answer again, many positions per pass; the guide is asked again wherever
-the trace says that it was.
+The base reads the finished answer, many positions per pass; the guide is asked wherever the trace
+says that it was.
 """
 
 from __future__ import annotations
@@ -11,32 +11,37 @@ from typing import Any
 
 from ..backend.mlx import mx
 from ..blend import formulas
+from ..blend.dial import Dialled
 from ..blend.method import Advice, Method, View
 from ..blend.methods import make_method, option_names
+from ..blend.sampling import Chooser, repetition_penalty
 from ..decoding import rules
 from ..decoding.json_constraint import JsonConstraint
 from ..decoding.top_tokens import likeliest
+from ..generation import make_guide
 from ..model import LanguageModel, Pair
+from ..prompt_cache import PromptCache, make_prompt_cache
 from ..reading.context import HEAD_ROWS, Context
-from ..reading.guide import Guide, Reference
+from ..reading.guide import Guide
 from ..tokens.answer_text import AnswerText
 from ..tokens.projection import ProjectionRule
 from .records import Record, candidate_record
 
-# Keys and values that were rounded before they were read: what they say hangs on when that was.
+# With a quantized cache, results depend on the passes in which keys and values were rounded.
 QUANTIZED_TOLERANCE = 0.05
-# Two tokens that close may change places from one summation order to another.
+# Two tokens this close may change places with another summation order.
 _NEAR_TIE = 1e-4
+_MLX_LM_CONTEXT_SIZE = 20  # of a repetition penalty
 
 
 class Replay:
-    """A recorded run computed again: its settings, and what the base says at every position.
+    """A recorded run: its settings, and the base's distribution at every position.
 
     Args:
         pair: the models of the run.
         run: its first record.
         steps: its steps.
-        ended: whether the run came to its end, so that nothing was withheld.
+        ended: true if the trace has its end record, so that no text was withheld.
     """
 
     def __init__(self, pair: Pair, run: Record, steps: Sequence[Record], ended: bool) -> None:
@@ -49,44 +54,42 @@ class Replay:
         if run.get("json_schema") is not None:
             self.constraint = JsonConstraint(pair.base.vocabulary, run["json_schema"])
         self.policy = rules.policy_in_force(run["stop_policy"], self.constraint is not None)
-        self.greedy = run.get("temp", 0) == 0 and not run.get("repetition_penalty")
+        self.drawn = run.get("temp", 0) != 0
+        self.penalty = run.get("repetition_penalty") or 1.0
+        size = run.get("repetition_context_size", _MLX_LM_CONTEXT_SIZE)
+        self.chooser = Chooser(None, repetition_penalty(run.get("repetition_penalty"), size))
         self.vocabulary = pair.base.vocabulary
         self.answer = AnswerText(self.vocabulary)
         ids = [step["id"] for step in steps]
-        # Bytes of a character that was never completed are shown with the last token that writes.
+        # Bytes of an incomplete character are shown with the last token that writes.
         writing = [n for n, token in enumerate(ids) if token != self.vocabulary.stop]
         self.last = writing[-1] if ended and writing else None
-        self.views = self._read_base(run["base_prompt"]["ids"], ids)
-        self.guide: Guide | None = None
-        if self.method.asks:
-            self.guide = self._make_guide(run["aligned_prompt"]["ids"], run.get("projection"))
+        # Prompts are read in the passes of the run: a quantized cache is rounded between passes.
+        cache = make_prompt_cache(pair, kv_bits=self.kv_bits)
+        self.prompt = run["base_prompt"]["ids"]
+        self.level: mx.array | float = 0.0
+        self.views = self._read_base(cache.base, ids)
+        self.guide = self._read_prompt(cache, run) if self.method.asks else None
 
-    def _after_prompt(self, model: LanguageModel, prompt: Sequence[int]) -> Context:
-        """Return a context that has read a prompt in the passes in which the run did.
+    def _read_prompt(self, cache: PromptCache, run: Record) -> Guide:
+        """Return the guide after it has read its prompt."""
+        prompt = run["aligned_prompt"]["ids"]
+        rule: ProjectionRule = run.get("projection") or "prefix"
+        guide = make_guide(self.pair, cache, self.method, rule, prompt)
+        for context in guide.contexts():
+            context.prefill(prompt[:-1])
+        return guide
 
-        A quantized cache is rounded between passes, so that it matters which they were.
-        """
-        context = Context(model, kv_bits=self.kv_bits)
-        context.prefill(prompt[:-1])
-        return context
-
-    def _make_guide(self, prompt: list[int], rule: ProjectionRule | None) -> Guide:
-        rule = rule or "prefix"
-        reference = None
-        if self.method.needs_reference:
-            twin = self._after_prompt(self.pair.require_reference(), prompt)
-            reference = Reference(twin, self.pair.reference_projection(rule))
-        context = self._after_prompt(self.pair.aligned, prompt)
-        return Guide(context, self.pair.projection(rule), prompt, reference)
-
-    def _read_base(self, prompt: list[int], ids: list[int]) -> Iterator[View]:
-        context = self._after_prompt(self.pair.base, prompt)
-        unread = [prompt[-1], *ids[:-1]]
+    def _read_base(self, context: Context, ids: list[int]) -> Iterator[View]:
+        """Yield what the base says at each position; ``level`` is that of its logits there."""
+        context.prefill(self.prompt[:-1])
+        unread = [self.prompt[-1], *ids[:-1]]
         for start in range(0, len(unread), HEAD_ROWS):
             part = unread[start : start + HEAD_ROWS]
             logits = context.read(part, rows=len(part))
             for row in range(len(part)):
                 probs = self.vocabulary.distribution(logits[row : row + 1])
+                self.level = formulas.level(logits[row : row + 1], self.vocabulary.size)
                 yield View(probs, *formulas.top(probs))
 
     def _permitted(self, probs: mx.array, banned: int | None = None) -> mx.array:
@@ -98,11 +101,14 @@ class Replay:
         margin = rules.gate_margin(self.method, _item(view.confidence))
         if margin is not None and self.method.asks and abs(margin) < self.near_tie:
             return step["alpha"] is not None
-        takes_top = self.greedy and self.constraint is None
+        takes_top = self.chooser.is_greedy and not self.drawn and self.constraint is None
         return bool(_item(self.method.unsure(view, takes_top)))
 
     def expect(self, index: int, step: Record) -> Record:
-        """Return what the record should say, given the token that it says was chosen."""
+        """Return the expected values of a record, given the token that it says was chosen.
+
+        Steps must be passed in order.
+        """
         view = next(self.views)
         token = step["id"]
         asked = step["alpha"] is not None or step["stop_check"]
@@ -134,7 +140,7 @@ class Replay:
         return lists
 
     def _ranked(self, probs: mx.array, recorded: Any, model: LanguageModel) -> list[Record]:
-        """Return the likeliest tokens; of two that are as likely, the recorded one."""
+        """Return the likeliest tokens; of two that are equally likely, the recorded one."""
         given = recorded or [{"id": -1}]
         ranked = []
         for one, other in zip(likeliest(probs, len(given)), given, strict=False):
@@ -165,16 +171,16 @@ class Replay:
         return {**expected, **chosen, "source": "base"}
 
     def _question(self, view: View, step: Record, forced: bool) -> rules.Question:
-        """Return what the guide was asked where no weight is recorded.
+        """Return what the guide was asked at a step without a recorded weight.
 
-        A trace does not keep what the base drew where the guide ended the answer, how many ends
-        had been taken back, and that one was undone where the guide then ended the answer.
+        A trace does not record what the base drew if the guide ended the answer, how many ends had
+        been taken back, and whether one was undone if the guide then ended the answer.
         """
         if self.guide is None or not self.guide.can_read(self.answer):
             return "nothing"
         stop, by_guide = self.vocabulary.stop, step["source"] == "aligned"
-        unknown = by_guide and not self.greedy
-        token = _item(view.token) if self.greedy else step["id"]
+        unknown = by_guide and self.drawn
+        token = self._follows(self._permitted(view.probs), step["id"])
         takes_back = rules.may_take_back(self.policy, 0) and step["stop_check"]
         return rules.question(
             self.policy,
@@ -208,15 +214,22 @@ class Replay:
 
     def _choice(self, probs: mx.array, token: int, forced: int | None = None) -> Record:
         """Return the facts about the recorded choice, and the choice that follows."""
-        best = _item(probs.argmax())
         facts = rules.choice_facts(probs, mx.array([token]), self.vocabulary.stop)
         choice = rules.Choice(*map(_item, facts))
-        follows = token if not self.greedy and choice.prob > 0 else best
-        if forced is not None:
-            follows = forced
-        elif _item(probs[0, best]) - choice.prob < self.near_tie:
-            follows = token
+        follows = self._follows(probs, token) if forced is None else forced
         return {**choice._asdict(), "id": follows}
+
+    def _follows(self, probs: mx.array, token: int) -> int:
+        """Return the token that is chosen; ``token`` if a draw or rounding may have chosen it."""
+        if self.drawn and _item(probs[0, token]) > 0:
+            return token
+        tie = self.near_tie
+        if not self.drawn and not self.chooser.is_greedy:
+            said = [*self.prompt, *self.answer.ids]
+            probs = mx.exp(self.chooser.scores(probs, said, self.level))
+            tie *= max(self.penalty, 1 / self.penalty)  # it multiplies the error of a logit, too
+        best: int = _item(probs.argmax())
+        return token if _item(probs[0, best] - probs[0, token]) < tie else best
 
 
 def _item(value: mx.array) -> Any:
@@ -231,4 +244,6 @@ def _method(run: Record) -> Method:
         "beta": run.get("beta"),
     }
     taken = option_names(run["method"])
-    return make_method(run["method"], **{name: recorded[name] for name in taken})
+    method = make_method(run["method"], **{name: recorded[name] for name in taken})
+    dial, guide_temp = run.get("dial", 1.0), run.get("guide_temp", 1.0)
+    return method if dial == guide_temp == 1.0 else Dialled(method, dial, guide_temp)

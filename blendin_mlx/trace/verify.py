@@ -1,6 +1,6 @@
 """Verification of a recorded run: each step is computed again and compared.
 
-A trace of the same models, from whatever program, follows when every recorded value is within
+A trace of the same models, by any program, is confirmed if every recorded value is within
 ``tolerance`` and every choice is the one that the method makes.
 """
 
@@ -20,7 +20,7 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Mismatch:
-    """The first recorded value that does not follow."""
+    """The first recorded value that differs from the computed one."""
 
     index: int
     field: str
@@ -35,23 +35,24 @@ class Mismatch:
 
 
 def tolerance_of(run: Record) -> float:
-    """Return how far a recorded probability may be off; more if the caches were quantized."""
+    """Return the default tolerance of probabilities; larger if the caches were quantized."""
     return _TOLERANCE if run.get("kv_bits") is None else QUANTIZED_TOLERANCE
 
 
-def verify(
+def verify_trace(
     pair: Pair, records: Sequence[Record], tolerance: float | None = None
 ) -> Mismatch | None:
-    """Return the first step that does not follow from the models, None if all do.
+    """Return the first step that the models do not confirm, None if they confirm all.
 
     Args:
-        records: a trace, as :func:`.records.read_trace` gives it.
+        pair: the models of the run.
+        records: a trace, as :func:`.records.read_trace` yields it.
         tolerance: how far a probability may be off; see :func:`tolerance_of` for the default.
 
     Raises:
-        TraceError: there is no ``run`` record first, a setting is not known, or the trace was
-            written under other rules.
-        SchemaError: answers cannot be held to the recorded JSON schema here.
+        TraceError: the first record is not a ``run`` record, a value is missing or malformed, or
+            the trace was written under other rules.
+        SchemaError: answers cannot be constrained to the recorded JSON schema here.
     """
     if not records or records[0]["type"] != "run":
         raise TraceError("a trace begins with a run record")
@@ -70,7 +71,7 @@ def verify(
 
 
 def _check_rules(pair: Pair, run: Record) -> None:
-    """Refuse a trace of two tokenizers that another map between them decided."""
+    """Refuse a trace of two tokenizers that was decided with another map between them."""
     written = run.get("rules", 1)
     if written != RULES and not pair.projection().identity:
         raise TraceError(

@@ -1,4 +1,4 @@
-"""A conversation with a pair: what was said, what was answered, and how it came about."""
+"""A conversation with a pair: messages, answers, and the steps of the last answer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LONGEST_NAMED = 60  # characters of a message that is named
 
 @dataclass
 class Answered:
-    """The last answer, with what it was made by: both may have been changed since then."""
+    """The last answer, with the settings and method that made it; both may change later."""
 
     asked: list[Message]
     settings: Settings
@@ -44,20 +44,20 @@ class Answered:
 
 
 class Conversation:
-    """What was said so far, over two loaded models.
+    """A conversation with two loaded models.
 
     Args:
         session: the models and the settings.
         view: how answers are shown.
-        autosave: the folder where each turn is kept, None to keep none.
-        ends_loops: end an answer that repeats itself.
+        autosave: the folder where the conversation is saved after each turn; None saves nothing.
+        ends_loops: whether to end an answer that repeats itself.
 
     Attributes:
         interrupted: Ctrl-C ended the last answer.
-        saved: files that hold this conversation by the user's wish.
+        saved: files that the user saved this conversation to or loaded it from.
         messages: of the user and the assistant, in turns.
-        last: the last answer, None where it was taken back or came from a file.
-        turns: the figures of all answers.
+        last: the last answer, None if it was taken back or came from a file.
+        turns: the statistics of all answers.
     """
 
     def __init__(
@@ -90,12 +90,13 @@ class Conversation:
         return self.last.steps
 
     def ask(self, text: str, instead: bool = False) -> None:
-        """Say something, and show what is answered.
+        """Send a message, and show the answer.
 
-        An interrupted answer is kept as it is; before its first token, the turn is dropped.
+        An interrupted answer is kept; if it has no token yet, the turn is dropped.
 
         Args:
-            instead: in place of the last message.
+            text: the message.
+            instead: whether it replaces the last message.
         """
         before = self.messages[:-2] if instead else self.messages
         self._answer([*before, {"role": "user", "content": text}])
@@ -105,17 +106,17 @@ class Conversation:
         self._answer(self.messages[:-1], self._kept_pieces(begun))
 
     def last_message(self) -> str:
-        """What was said last.
+        """Return the user's last message.
 
         Raises:
-            click.UsageError: nothing was said yet.
+            click.UsageError: there is none yet.
         """
         if not self.messages:
             raise click.UsageError("nothing was said yet")
         return self.messages[-2]["content"]
 
     def look_at(self, index: int) -> Position:
-        """What was in question at a token of the last answer, by the settings that held then."""
+        """Return the candidates at a token of the last answer, under the settings that made it."""
         from blendin_mlx.inspection import look_at
 
         steps, last = self.steps, self.last
@@ -132,7 +133,7 @@ class Conversation:
             raise click.UsageError("stopped") from None
 
     def _answer(self, asked: list[Message], begun: Sequence[Piece] = ()) -> None:
-        """Show what is answered; where that fails, the conversation is as it was."""
+        """Show the answer; if it fails, leave the conversation unchanged."""
         shown = make_shown(self.view)
         answered = Answered(asked, self.session.settings, self.session.method, list(begun))
         try:
@@ -160,7 +161,7 @@ class Conversation:
         self._keep()
 
     def _kept_pieces(self, begun: Sequence[int]) -> list[Piece]:
-        """The steps of the last answer that a beginning takes over; its last token is new."""
+        """Return the steps of the last answer that a beginning keeps; its last token is new."""
         from blendin_mlx.decoding.answer_stream import Piece
 
         *kept, last = self.steps[: len(begun)]
@@ -169,7 +170,7 @@ class Conversation:
         return [*kept, Piece(replace(last.step, id=begun[-1], is_stop=False), whole[len(before) :])]
 
     def take_back(self) -> str:
-        """Forget the last message and its answer; return which turn it was, in a line."""
+        """Forget the last message and its answer; return a line that names the turn."""
         message = shorten(self.last_message(), LONGEST_NAMED, placeholder=" …")
         number = len(self.messages) // 2
         self.messages, self.last = self.messages[:-2], None
@@ -177,11 +178,11 @@ class Conversation:
         return f"turn {number} taken back: {message}"
 
     def clear(self) -> None:
-        """Begin another conversation; what was kept of this one stays."""
+        """Begin another conversation; the file of this one stays."""
         self.messages, self.last, self._file, self.saved = [], None, None, set()
 
     def _keep(self) -> None:
-        """Keep the conversation for ``--resume``; said once where that cannot be done."""
+        """Save the conversation for ``--resume``; say so once if that fails."""
         if self._folder is None:
             return
         self._file = self._file or conversation_files.new_file(self._folder)
@@ -192,10 +193,11 @@ class Conversation:
             say(f"{error.format_message()}; this conversation is not kept for --resume")
 
     def write(self, file: Path, make_folder: bool = False) -> None:
-        """Keep the conversation in a file.
+        """Save the conversation to a file.
 
         Args:
-            make_folder: make its folder, where there is none.
+            file: the file.
+            make_folder: whether to make its folder if there is none.
 
         Raises:
             click.UsageError: it cannot be written.
@@ -206,13 +208,14 @@ class Conversation:
         conversation_files.write(file, self.messages, system, models, make_folder)
 
     def read(self, file: Path, keep_system: bool = False) -> None:
-        """Go on with a conversation that was kept; one of the chat's own is kept there again.
+        """Continue a saved conversation; one that the chat saved itself is saved there again.
 
         Args:
-            keep_system: leave the system prompt as it is.
+            file: the file.
+            keep_system: whether to keep the present system prompt.
 
         Raises:
-            click.UsageError: the file is missing, or holds no conversation of this version.
+            click.UsageError: the file is missing, or is not a conversation of this version.
         """
         kept = conversation_files.read(file)
         self.messages, self.last = list(kept.messages), None
@@ -223,7 +226,7 @@ class Conversation:
         say(f"{counted(len(kept.messages) // 2, 'turn')} from {file}", self.view.quiet)
 
     def figures(self) -> dict[str, Any]:
-        """Sums over all answers: answers, tokens, seconds, interventions."""
+        """Return sums over all answers: answers, tokens, seconds, interventions."""
         return {
             "answers": len(self.turns),
             "tokens": sum(turn.completion_tokens for turn in self.turns),
@@ -233,7 +236,7 @@ class Conversation:
 
 
 class _Watch:
-    """Says when an answer shall end: Ctrl-C was pressed, or it loops."""
+    """A callable that is true when an answer should end: on Ctrl-C, or if it loops."""
 
     def __init__(self, interrupt: Callable[[], bool], ends_loops: bool) -> None:
         self.looping = False
@@ -245,6 +248,6 @@ class _Watch:
         return self._interrupt() or self.looping
 
     def read(self, text: str) -> None:
-        """Look at the next part of the answer."""
+        """Check the next part of the answer for a loop."""
         self._text += text
         self.looping = self._ends_loops and is_looping(self._text)

@@ -1,4 +1,4 @@
-"""Conversations as files: what ``/save`` and each turn of a chat keep, and ``--resume`` reads."""
+"""Conversation files: written by ``/save`` and after each turn, read by ``--resume``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEYS = {"role", "content"}
 
 @dataclass(frozen=True)
 class Saved:
-    """What a conversation is made of.
+    """A saved conversation.
 
     Attributes:
         messages: of the user and the assistant in turns.
@@ -33,15 +33,15 @@ class Saved:
 
 
 def new_file(folder: Path) -> Path:
-    """Where a conversation that begins now is kept."""
+    """Return the path for a conversation that begins now."""
     return folder / datetime.now().strftime("%Y-%m-%d-%H%M%S-%f.json")
 
 
 def last_file(folder: Path) -> Path:
-    """The conversation that was kept last.
+    """Return the file of the conversation that was saved last.
 
     Raises:
-        click.UsageError: none was.
+        click.UsageError: there is none.
     """
     kept = [file for file in folder.glob("*.json") if not file.name.startswith(".")]
     if not kept:
@@ -56,10 +56,14 @@ def write(
     models: Any,
     make_folder: bool = False,
 ) -> None:
-    """Keep a conversation, whole or not at all.
+    """Save a conversation atomically.
 
     Args:
-        make_folder: make its folder, where there is none.
+        file: the file.
+        messages: of the user and the assistant in turns.
+        system: the system prompt, if there is one.
+        models: the names of the models by role.
+        make_folder: whether to make its folder if there is none.
 
     Raises:
         click.UsageError: the file cannot be written.
@@ -83,7 +87,7 @@ def write(
 
 
 def _refuse_odd(file: Path) -> None:
-    """Refuse what is not a file of its own: a conversation neither replaces nor follows it."""
+    """Refuse folders, links and devices: a conversation neither replaces nor follows them."""
     kinds = {"folder": file.is_dir(), "link": file.is_symlink()}
     kinds["device or pipe"] = file.exists() and not file.is_file()
     for kind, is_it in kinds.items():
@@ -92,7 +96,7 @@ def _refuse_odd(file: Path) -> None:
 
 
 def read(file: Path) -> Saved:
-    """The conversation of a file.
+    """Read the conversation of a file.
 
     Raises:
         click.UsageError: the file is missing, or is not a conversation of this version.
@@ -126,7 +130,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 
 def _in_turns(messages: Sequence[Any]) -> bool:
-    """Whether the user and the assistant speak in turns, the assistant last."""
+    """Return whether the user and the assistant speak in turns, the assistant last."""
     roles = [message["role"] for message in messages if _is_message(message)]
     return len(roles) == len(messages) and roles == ["user", "assistant"] * (len(roles) // 2)
 

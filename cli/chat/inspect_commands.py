@@ -1,4 +1,4 @@
-"""Chat commands that look into the last answer, and that turn the blend: /why, /alt, /dial, …"""
+"""Chat commands that inspect the last answer or change the blend: /why, /alt, /dial, …"""
 
 from __future__ import annotations
 
@@ -93,14 +93,14 @@ def _is_text(written: bytes) -> bool:
 def dial(chat: Conversation, argument: str) -> None:
     """weigh the guide less from now on: 0 is the base alone, 1 as the method says"""
     if not argument:
-        say(f"the dial is at {chat.session.dial:g}; it goes from 0 to 1")
+        say(f"the dial is at {chat.session.settings.dial:g}; it goes from 0 to 1")
         return
     try:
         value = float(argument)
     except ValueError:
         raise click.UsageError("a dial goes from 0 to 1: /dial 0.5") from None
     try:
-        chat.session.turn_dial(value)
+        chat.session.configure(replace(chat.session.settings, dial=value))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     say(f"the dial is at {value:g}", chat.view.quiet)
@@ -146,12 +146,12 @@ def _list_tokens(chat: Conversation) -> None:
 
 
 def _is_index(written: str) -> bool:
-    """True if it is a number that a token or a candidate may have."""
+    """Return whether a word can be the number of a token or a candidate."""
     return written.isdecimal() and len(written) < 10
 
 
 def _token_index(chat: Conversation, argument: str) -> int:
-    """The token of that number, or where that text begins."""
+    """Return the index of the token with that number, or of the one where that text begins."""
     if _is_index(argument) and int(argument) < len(chat.steps):
         return int(argument)
     start = "".join(piece.text for piece in chat.steps).find(argument)
@@ -167,7 +167,7 @@ def _token_index(chat: Conversation, argument: str) -> int:
 
 
 def _decided(step: Step, position: Position, asks: bool) -> str:
-    """Who decided, as it was recorded; where nobody asked the guide, what it would have weighed."""
+    """Describe who decided; if the guide was not asked, its weight if it had been."""
     if step.guidance is not None:
         choice = "kept" if step.id == step.base.id else "overrode"
         return f"α {step.guidance.alpha:.2f}: the {step.source} {choice} the base's choice"

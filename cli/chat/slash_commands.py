@@ -1,4 +1,4 @@
-"""What may be typed in a chat besides messages: /help, /retry, /set, …"""
+"""The commands of a chat: /help, /retry, /set, …"""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from .conversation import Conversation
 
 NAME_AND_REST = re.compile(r'(?:"([^"]+)"|(\S+))\s*(.*)', re.DOTALL)
 COMMAND = re.compile(r"/([\w?!.-]*)(?:\s+(.*))?\Z", re.DOTALL)  # a path has another slash
-LEAVING = ("exit", "quit", "bye")  # on a line of their own, on a terminal
+LEAVING = ("exit", "quit", "bye")  # alone on a line, on a terminal
 
 
-class Leave(Exception):  # noqa: N818 - no error: the user wants it
+class Leave(Exception):  # noqa: N818 - not an error: the user wants it
     """The conversation is over."""
 
 
@@ -165,7 +165,7 @@ def _read(chat: Conversation, argument: str) -> None:
 
 
 def _name_and_rest(argument: str) -> tuple[str, str]:
-    """A file's name, in quotes where it has spaces, and what follows it."""
+    """Split a file's name, which is in quotes if it has spaces, from the text after it."""
     match = NAME_AND_REST.match(argument)
     return (match[1] or match[2], match[3]) if match else ("", "")
 

@@ -119,7 +119,7 @@ def read_prompts(file: Path | None) -> list[str]:
 def _prompts(file: Path, lines: Sequence[tuple[int, str]]) -> list[str]:
     found = [(number, _prompt(line)) for number, line in lines]
     if bad := [number for number, prompt in found if prompt is None]:
-        raise click.UsageError(f'{file}, {_numbered(bad)}: not an object with a "prompt"')
+        raise click.UsageError(f'{file}, {numbered(bad)}: not an object with a "prompt"')
     return [prompt for _, prompt in found if prompt is not None]
 
 
@@ -136,7 +136,7 @@ def _prompt(line: str) -> str | None:
     return None
 
 
-def _numbered(lines: Sequence[int]) -> str:
+def numbered(lines: Sequence[int]) -> str:
     """Format numbers: ``line 2``, ``lines 1, 3 and 7``, ``lines 1, 2, 3, 4, 5 and 12 more``."""
     if len(lines) == 1:
         return f"line {lines[0]}"

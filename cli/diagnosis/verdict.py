@@ -60,7 +60,7 @@ def verdict(report: Report) -> list[str]:
         )
     lines.append(
         f"the answers to {counted(report.prompts, 'prompt')} were not graded: a confidently wrong "
-        "guide looks as good"
+        "guide looks as good; blendin tune judges by good answers"
     )
     return lines
 

@@ -1,4 +1,4 @@
-"""Arguments that a command does not take, answered with what to use."""
+"""Refusal of arguments that a command does not take, with a hint what to use."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ def refuse_extra(ctx: click.Context, instead: str) -> None:
     """Refuse arguments of a command that has none; a pair's name is recognised.
 
     Args:
-        instead: what to do in place of an argument.
+        ctx: the command's context.
+        instead: the advice if the argument is not a name.
 
     Raises:
-        click.UsageError: there is one.
+        click.UsageError: there is an argument.
     """
     if ctx.args:
         raise click.UsageError(f"{hint(ctx.command_path, ctx.args[0]) or instead}", ctx)
 
 
 def hint(command: str, argument: str) -> str | None:
-    """Return what to type where a pair's or a model's name was given as an argument, else None."""
+    """Return what to type if the argument is the name of a pair or a model, else None."""
     from blendin_models.catalogue import entries
 
     if argument in entries.pairs():

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from ..terminal.files import FileToWrite
+from .method_groups import Command, apply_options, method_options, rule_options
 from .names import model_names, pair_names, template_names
 from .precedence import as_meant, with_recommended
-from .settings import DEFAULT_PAIR, DRAFTS, METHODS, PROJECTIONS, STOP_POLICIES, Settings
-from .types import Alpha, DraftTokens, Number, Template, Whole
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+from .settings import DEFAULT_PAIR, DRAFTS, UNASKED, Settings
+from .types import DraftTokens, Number, Template, Whole
 
 
 def pair_options(command: Command) -> Command:
     """Add the options that name the models."""
-    return _apply(
+    return apply_options(
         command,
         click.option(
             "--pair",
@@ -43,74 +42,9 @@ def pair_options(command: Command) -> Command:
     )
 
 
-def method_options(command: Command) -> Command:
-    """Add the options of the method and its parameters."""
-    return _apply(
-        command,
-        click.option(
-            "--method",
-            type=click.Choice(METHODS),
-            default="blendin",
-            show_default=True,
-            help="How the guide is asked and how it is blended.",
-        ),
-        click.option(
-            "--tau",
-            type=Number(0, 1),
-            help="Ask the guide where the base's confidence is below this.  [default: 0.4]",
-        ),
-        click.option(
-            "--alpha",
-            type=Alpha(),
-            default="auto",
-            show_default=True,
-            help="Weight of the guide; auto: by the confidence of both models.",
-        ),
-        click.option(
-            "--lambda",
-            "lambda",
-            type=Number(min=0),
-            help="The method's λ: blendin's agreement bonus [default: 0.1], or the threshold of "
-            "kad [0.4] or confidence-bet [0.2].",
-        ),
-        click.option(
-            "--beta",
-            type=Number(0, 100),
-            help="How far proxy-tuning shifts the base.  [default: 1]",
-        ),
-        click.option(
-            "--reference",
-            metavar="MODEL",
-            shell_complete=model_names,
-            help="The aligned model's unaligned twin, for --method proxy-tuning.",
-        ),
-    )
-
-
-def rule_options(command: Command) -> Command:
-    """Add the options that hold for every method: stop policy and projection."""
-    return _apply(
-        command,
-        click.option(
-            "--stop-policy",
-            type=click.Choice(STOP_POLICIES),
-            default="either",
-            show_default=True,
-            help="Which model may end the answer.",
-        ),
-        click.option(
-            "--projection",
-            type=click.Choice(PROJECTIONS),
-            default="prefix",
-            show_default=True,
-            help="How the guide's tokens that the base lacks are mapped to it.",
-        ),
-    )
-
-
 def prompt_options(command: Command) -> Command:
     """Add the options of the prompt."""
-    return _apply(
+    return apply_options(
         command,
         click.option("--system", metavar="TEXT", help="System prompt of both models."),
         click.option(
@@ -138,7 +72,7 @@ def prompt_options(command: Command) -> Command:
 
 def sampling_options(command: Command) -> Command:
     """Add the sampling options, with mlx-lm's names."""
-    return _apply(
+    return apply_options(
         command,
         click.option(
             "--max-tokens",
@@ -178,7 +112,7 @@ def sampling_options(command: Command) -> Command:
 
 def answer_options(command: Command) -> Command:
     """Add the options of penalties, seed, stop strings and JSON schema."""
-    return _apply(
+    return apply_options(
         command,
         click.option(
             "--repetition-penalty",
@@ -212,7 +146,7 @@ def answer_options(command: Command) -> Command:
 
 def speed_options(command: Command) -> Command:
     """Add the options that change speed and memory."""
-    return _apply(
+    return apply_options(
         command,
         click.option(
             "--draft",
@@ -229,6 +163,20 @@ def speed_options(command: Command) -> Command:
             help="Tokens per draft; auto: by the acceptance rate and the measured cost of a pass.",
         ),
         click.option(
+            "--prompt-cache",
+            type=FileToWrite(),
+            metavar="FILE",
+            help="Cache of the system prompt, and of standard input if the prompt is an argument "
+            "too; created once, reused by later commands.",
+        ),
+    )
+
+
+def loading_options(command: Command) -> Command:
+    """Add the options that say what the models may take."""
+    return apply_options(
+        command,
+        click.option(
             "--context",
             type=click.IntRange(min=1),
             metavar="TOKENS",
@@ -241,13 +189,6 @@ def speed_options(command: Command) -> Command:
             callback=_whole,
             help="Quantize both KV caches to this many bits.  [default: off]",
         ),
-        click.option(
-            "--prompt-cache",
-            type=FileToWrite(),
-            metavar="FILE",
-            help="Cache of the system prompt, and of standard input if the prompt is an argument "
-            "too; created once, reused by later commands.",
-        ),
         click.option("--force", is_flag=True, help="Load a pair that seems too large for memory."),
         click.option(
             "--wired-limit/--no-wired-limit",
@@ -257,24 +198,31 @@ def speed_options(command: Command) -> Command:
     )
 
 
-_GROUPS = (
-    *(pair_options, method_options, rule_options, prompt_options),
-    *(sampling_options, answer_options, speed_options),
-)
+_SCORING = (pair_options, method_options, rule_options, prompt_options, loading_options)
+_ALL = (*_SCORING[:-1], sampling_options, answer_options, speed_options, loading_options)
 
 
 def blend_options(command: Command) -> Command:
     """Add all shared options; the command gets one :class:`Settings` as ``settings``."""
+    return _gathered(command, _ALL)
+
+
+def scoring_options(command: Command) -> Command:
+    """Add the shared options of a command that writes no answer, likewise."""
+    return _gathered(command, _SCORING)
+
+
+def _gathered(command: Command, groups: Sequence[Callable[[Any], Any]]) -> Command:
     names = set(Settings.__dataclass_fields__)
 
     @wraps(command)
     def gathered(**values: Any) -> Any:
         values["lambda_"] = values.pop("lambda")  # a keyword of Python
-        settings = Settings(**{name: values.pop(name) for name in names})
+        settings = Settings(**{**UNASKED, **{n: values.pop(n) for n in names & set(values)}})
         return command(settings=with_recommended(as_meant(settings)), **values)
 
     decorated: Any = gathered
-    for group in reversed(_GROUPS):
+    for group in reversed(groups):
         decorated = group(decorated)
     gathering: Command = decorated
     return gathering
@@ -282,9 +230,3 @@ def blend_options(command: Command) -> Command:
 
 def _whole(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     return None if value is None else int(value)
-
-
-def _apply(command: Command, *options: Callable[[Any], Any]) -> Command:
-    for option in reversed(options):
-        command = option(command)
-    return command

@@ -25,6 +25,7 @@ def make_method(settings: Settings) -> Method:
         ValueError: an option is out of range.
     """
     from blendin_mlx.blend import methods
+    from blendin_mlx.blend.dial import Dialled
 
     name = settings.method
     if settings.alpha is not None and name == "blendin":
@@ -41,7 +42,9 @@ def make_method(settings: Settings) -> Method:
         raise click.UsageError(
             f"--method {name} needs the aligned model's unaligned twin: pass --reference MODEL"
         )
-    return method
+    if settings.dial == settings.guide_temp == 1.0:
+        return method
+    return Dialled(method, settings.dial, settings.guide_temp)
 
 
 def lacking(method: str, names: Sequence[str]) -> list[str]:
@@ -61,6 +64,8 @@ def with_method(settings: Settings, method: str) -> Settings:
     if settings.method == "fixed" and method == "blendin":
         lost.append("alpha")  # with it, blendin means fixed
     changes: dict[str, Any] = dict.fromkeys(lost)
+    if method == "aligned":
+        changes["dial"] = 1.0  # there is nothing to mix it with
     return replace(settings, method=method, **changes)
 
 

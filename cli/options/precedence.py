@@ -59,4 +59,9 @@ def with_recommended(settings: Settings) -> Settings:
         for name, value in pair.recommended.items()
         if ctx.get_parameter_source(name) is ParameterSource.DEFAULT
     }
+    if of_methods := [name for name in ("tau", "alpha") if name in unsaid]:
+        from .method import lacking
+
+        for name in lacking(settings.method, of_methods):
+            del unsaid[name]
     return replace(settings, **unsaid)

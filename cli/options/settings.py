@@ -38,6 +38,8 @@ class Settings:
     alpha: float | None
     lambda_: float | None
     beta: float | None
+    dial: float
+    guide_temp: float
     stop_policy: StopPolicy
     projection: ProjectionRule
     base_template: str | Path
@@ -61,3 +63,21 @@ class Settings:
     num_draft_tokens: int | None
     force: bool
     wired_limit: bool
+
+
+# What holds for a command that does not ask for it: it writes no answer.
+UNASKED: dict[str, Any] = {
+    "max_tokens": 512,
+    "temp": 0.0,
+    "top_p": 0.0,
+    "min_p": 0.0,
+    "top_k": 0,
+    "seed": None,
+    "repetition_penalty": None,
+    "repetition_context_size": 20,
+    "stop": (),
+    "json_schema": None,
+    "draft": "off",
+    "num_draft_tokens": None,
+    "prompt_cache": None,
+}

@@ -17,8 +17,9 @@ from ..options.settings import Settings
 from ..options.types import BASE_TEMPLATES
 from .errors import ApiError, refused
 from .fields import Fields, is_number
-from .messages import read_messages
+from .messages import is_id, read_messages, read_prompts
 from .naming import ModelNames
+from .response_format import with_format
 
 MOST_TOP = 20  # alternatives at a place, as with OpenAI
 MOST_STOPS = 16
@@ -31,7 +32,10 @@ NUMBERS = {
     "max_tokens": "max_tokens",
     "max_completion_tokens": "max_tokens",
 }
-OWN_NUMBERS = ("tau", "lambda", "beta", "repetition_penalty", "repetition_context_size")
+OWN_NUMBERS = (
+    *("tau", "lambda", "beta", "dial", "guide_temp"),
+    *("repetition_penalty", "repetition_context_size"),
+)
 OWN_WORDS = ("stop_policy", "projection")
 # Values that ask for nothing; of those without any, every value does.
 WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
@@ -63,7 +67,6 @@ class AnswerRequest:
     Attributes:
         model: the model's id.
         settings: all options, with those of the request.
-        dial: how much of the guide's weight counts.
         candidates: how many tokens of each distribution every decision names; 0 for none.
         n: answers to each prompt.
         logprobs: alternatives to each token; None for no log-probabilities at all.
@@ -71,7 +74,6 @@ class AnswerRequest:
 
     model: str
     settings: Settings
-    dial: float
     candidates: int
     n: int
     stream: bool
@@ -132,7 +134,7 @@ class RequestReader:
         fields = Fields(body)
         messages = read_messages(fields.take("messages"))
         common = self._common(fields)
-        settings = _with_format(common["settings"], fields.fields("response_format"))
+        settings = with_format(common["settings"], fields.fields("response_format"))
         if messages[0]["role"] == "system":
             settings = replace(settings, system=None)  # in place of the command's own
         wanted = fields.boolean("logprobs")
@@ -150,7 +152,7 @@ class RequestReader:
             ApiError: 400 naming a field, or 404 for the model.
         """
         fields = Fields(body)
-        prompts = _prompts(fields.take("prompt"))
+        prompts = read_prompts(fields.take("prompt"))
         echo = fields.boolean("echo")
         top = fields.whole("logprobs", 0, MOST_TOP, default=-1)
         common = self._common(fields)
@@ -203,12 +205,8 @@ class RequestReader:
         options.finish({"include_obfuscation": (False,)})
         if include_usage and not stream:
             raise refused("stream_options", "needs stream to be true")
-        dial = own.number("dial")
-        if dial is not None and not 0 <= dial <= 1:
-            raise refused("blendin.dial", "must be from 0 to 1")
         common = {
             "model": model,
-            "dial": 1.0 if dial is None else dial,
             "stream": stream,
             "settings": settings,
             "candidates": own.whole("candidates", 0, MOST_TOP),
@@ -289,46 +287,3 @@ def _alpha(value: Any) -> Any:
     if value in (None, "auto") or is_number(value):
         return value
     raise refused("blendin.alpha", "must be auto or a number from 0 to 1")
-
-
-def _with_format(settings: Settings, wanted: Fields) -> Settings:
-    """Return the settings with the form that an answer shall have."""
-    kind = wanted.text("type") or "text"
-    schema: Any = None
-    if kind == "json_object":
-        schema = {"type": "object"}
-    elif kind == "json_schema":
-        described = wanted.fields("json_schema")
-        schema = described.take("schema")
-        if not isinstance(schema, dict):
-            raise refused("response_format.json_schema.schema", "must be a JSON schema")
-        for name in ("name", "description"):
-            described.text(name)
-        described.boolean("strict")  # it is always held to the schema
-        described.finish()
-    elif kind != "text":
-        raise refused("response_format.type", "must be text, json_object or json_schema")
-    wanted.finish()
-    if schema is None:
-        return settings
-    if settings.stop:
-        raise refused("stop", "cannot be used with a JSON response_format: the JSON is the end")
-    return replace(settings, json_schema=schema)
-
-
-def _prompts(value: Any) -> tuple[str | tuple[int, ...], ...]:
-    """Return the prompts of a completion: a string, ids, or a list of either."""
-    several = [value] if _is_ids(value) or not isinstance(value, list) else value
-    if not several or not all(isinstance(one, str) or _is_ids(one) for one in several):
-        raise refused("prompt", "must be a string, a list of token ids, or a list of either")
-    return tuple(one if isinstance(one, str) else tuple(one) for one in several)
-
-
-def _is_ids(value: Any) -> bool:
-    """True for a list of token ids, at least one."""
-    return isinstance(value, list) and bool(value) and all(map(is_id, value))
-
-
-def is_id(value: Any) -> bool:
-    """True for what may be a token's id."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

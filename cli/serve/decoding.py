@@ -14,11 +14,12 @@ from ..terminal.status import STATUS
 from .api import AnswerRequest, ChatRequest, CompletionRequest, TokenizeRequest
 from .caches import CachePool
 from .errors import refused
-from .parts import Part, PartMaker, Start
+from .parts import Part, PartMaker, ShownToken, Start, TokenProb, log_of
 
 if TYPE_CHECKING:
     from blendin_mlx.prompt_cache import PromptCache
     from blendin_mlx.prompts import PairPrompt
+    from blendin_mlx.scoring.score import Score
 
 ShouldStop = Callable[[], bool]
 
@@ -64,7 +65,7 @@ class Decoding:
         prompt = self._raw_prompt(ids)
         yield Start()
         if request.echo:
-            yield self._echo(ids)
+            yield self._echo(ids, request.logprobs)
         yield from self._answer(prompt, request, should_stop)
 
     def tokenize(self, request: TokenizeRequest, should_stop: ShouldStop) -> Iterator[Any]:
@@ -110,7 +111,6 @@ class Decoding:
         if seed is not None:
             settings = replace(settings, seed=seed + index % request.n)
         self._session.configure(settings)
-        self._session.turn_dial(request.dial)
 
     def _answer(
         self, prompt: PairPrompt, request: AnswerRequest, should_stop: ShouldStop
@@ -146,7 +146,48 @@ class Decoding:
         empty = PairPrompt(Prompt("", opening), Prompt("", pair.aligned.beginning))
         return begun(pair, empty, own)
 
-    def _echo(self, ids: Sequence[int]) -> Part:
-        """Return a prompt as the first part of what follows it."""
+    def _echo(self, ids: Sequence[int], top: int | None) -> Part:
+        """Return a prompt as the first part of what follows it, scored where that is wanted."""
         written = self._session.pair.base.vocabulary.bytes_of(ids)
-        return Part(written.decode(errors="replace"), (), ())
+        shown = () if top is None else tuple(self._scored(ids, top))
+        return Part(written.decode(errors="replace"), shown, ())
+
+    def _scored(self, ids: Sequence[int], top: int) -> Iterator[ShownToken]:
+        """Yield the tokens of a prompt with what the method gives them, each after the others.
+
+        Beginning-of-text has no probability, nor has a first token with nothing before it.
+        """
+        vocabulary = self._session.pair.base.vocabulary
+        opening = self._session.pair.base.beginning
+        given = tuple(ids[: len(opening)]) == opening
+        before = (len(opening) or 1) if given else 0
+        for token in ids[:before]:
+            yield ShownToken(TokenProb(vocabulary.bytes_of([token]), None), ())
+        if len(ids) <= before:
+            return
+        score = self._score(ids[:before], ids[before:], max(1, top))
+        for token, logprob, ranked in zip(ids[before:], score.log_probs, score.top, strict=True):
+            likeliest = [
+                TokenProb(vocabulary.bytes_of([one.id]), log_of(one.prob)) for one in ranked[:top]
+            ]
+            yield ShownToken(TokenProb(vocabulary.bytes_of([token]), logprob), tuple(likeliest))
+
+    def _score(self, before: Sequence[int], ids: Sequence[int], top: int) -> Score:
+        from blendin_mlx.scoring.score import score
+
+        session = self._session
+        cache = self._pool.take([*before, *ids])
+        scored = score(
+            session.pair,
+            self._raw_prompt(before),
+            ids,
+            method=session.method,
+            complete=False,
+            projection=session.settings.projection,
+            prompt_cache=cache,
+            top=top,
+        )
+        self._pool.put(cache)
+        if list(scored.token_ids) != list(ids):
+            raise refused("echo", "with logprobs needs a method that decides on the base's tokens")
+        return scored

@@ -60,7 +60,7 @@ class Ticket:
         self._cancelled = True
 
     def is_cancelled(self) -> bool:
-        """True once nobody waits for the results."""
+        """Return True once nobody waits for the results."""
         return self._cancelled
 
 
@@ -117,7 +117,7 @@ class Engine:
         self._inbox.put(None)
 
     def is_stopping(self) -> bool:
-        """True once an end was asked for."""
+        """Return True once an end was asked for."""
         return self._stopping
 
     def run(self) -> None:

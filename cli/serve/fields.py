@@ -100,5 +100,5 @@ class Fields:
 
 
 def is_number(value: Any) -> bool:
-    """True if a value of JSON is a number."""
+    """Return True if a value of JSON is a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)

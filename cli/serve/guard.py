@@ -61,7 +61,7 @@ class Guard:
             raise ApiError(401, message, code="invalid_api_key", headers=scheme)
 
     def allows(self, origin: str, host: str) -> bool:
-        """True for a page of our own, and for those that were allowed."""
+        """Return True for a page of our own, and for those that were allowed."""
         return origin == f"http://{host}" or origin in self.origins
 
     def _is_known(self, host: str) -> bool:
@@ -78,7 +78,7 @@ class Guard:
 
 
 def is_address(name: str) -> bool:
-    """True for an IP address: no name service was asked for it."""
+    """Return True for an IP address: no name service was asked for it."""
     try:
         ipaddress.ip_address(name)
     except ValueError:

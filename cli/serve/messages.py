@@ -1,4 +1,4 @@
-"""Messages of a conversation as a request has them."""
+"""What is asked, as a request has it: messages of a conversation, or texts to go on from."""
 
 from __future__ import annotations
 
@@ -60,3 +60,25 @@ def _text_of(value: Any, path: str) -> str:
         raise refused(fields.name("text"), "must be a string")
     fields.finish()
     return text
+
+
+def read_prompts(value: Any) -> tuple[str | tuple[int, ...], ...]:
+    """Return the prompts of a completion: a string, ids, or a list of either.
+
+    Raises:
+        ApiError: 400, it is none of them.
+    """
+    several = [value] if _is_ids(value) or not isinstance(value, list) else value
+    if not several or not all(isinstance(one, str) or _is_ids(one) for one in several):
+        raise refused("prompt", "must be a string, a list of token ids, or a list of either")
+    return tuple(one if isinstance(one, str) else tuple(one) for one in several)
+
+
+def _is_ids(value: Any) -> bool:
+    """Return True for a list of token ids, at least one."""
+    return isinstance(value, list) and bool(value) and all(map(is_id, value))
+
+
+def is_id(value: Any) -> bool:
+    """Return True for what may be a token's id."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -94,7 +94,7 @@ class PartMaker:
         return part if finish is None else self._last(part, finish, response)
 
     def _is_shown(self, piece: Piece, last: bool) -> bool:
-        """False for the end, and for what a stop string or a limit took away."""
+        """Return False for the end, and for what a stop string or a limit took away."""
         return not piece.step.is_stop and not (last and self._settled >= self._written)
 
     def _shown(self, piece: Piece) -> ShownToken:

@@ -133,7 +133,7 @@ class CompletionChoice:
         return {
             "tokens": [spelled(one.token.written) for one in shown],
             "token_logprobs": [one.token.logprob for one in shown],
-            "top_logprobs": [{spelled(t.written): t.logprob for t in one.top} for one in shown],
+            "top_logprobs": list(map(_ranked, shown)),
             "text_offset": offsets,
         }
 
@@ -200,6 +200,12 @@ def spelled(written: bytes) -> str:
         return written.decode()
     except UnicodeDecodeError:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in written)
+
+
+def _ranked(shown: ShownToken) -> Json | None:
+    if shown.token.logprob is None:
+        return None
+    return {spelled(one.written): one.logprob for one in shown.top}
 
 
 def _chat_logprob(shown: ShownToken) -> Json:

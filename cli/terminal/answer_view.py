@@ -25,13 +25,14 @@ SHOW = ("text", "blend")
 
 @dataclass(frozen=True)
 class View:
-    """How answers are shown.
+    """The way answers are shown.
 
     Attributes:
-        show, marks: the text alone, or the blend, perhaps with marks in place of colours.
-        think: what becomes of thinking (see :mod:`.thinking_view`).
-        verbose: all figures below an answer.
-        quiet: none of them.
+        show: one of :data:`SHOW`: the text alone, or the blend.
+        marks: whether the blend is shown with marks instead of colours.
+        think: how thinking is shown (see :mod:`.thinking_view`).
+        verbose: whether all figures follow an answer.
+        quiet: whether none do.
     """
 
     show: str = "text"
@@ -44,6 +45,7 @@ class View:
         """Return the closing line.
 
         Args:
+            statistics: the figures of the answer.
             end: why the answer ended, if not by itself.
         """
         figures = all_figures if self.verbose else short_figures
@@ -59,14 +61,15 @@ class Shown:
         self._text_view = ThinkingView(self._output, view.think, view.quiet)
 
     def begin(self, pieces: Sequence[Piece]) -> None:
-        """What the answer begins with by the user's wish."""
+        """Show the beginning of the answer that the user chose."""
         self._text_view.begin("".join(piece.text for piece in pieces))
 
     def show(self, response: Response, opened: bool = False) -> None:
-        """The next part; after the last one whatever is said begins a line.
+        """Show the next part; end the line after the last one.
 
         Args:
-            opened: the prompt has begun the thinking already.
+            response: the next part.
+            opened: whether the prompt has begun the thinking already.
         """
         self._text_view.write(response.text, opened)
         if response.finish_reason:
@@ -79,9 +82,10 @@ class Shown:
         self._output.end()
 
     def close(self, response: Response, end: str | None = None) -> None:
-        """Say what there is to say about the whole answer.
+        """Print the figures of the whole answer.
 
         Args:
+            response: the last part.
             end: why it ended, if not by itself.
         """
         self.end()
@@ -89,7 +93,7 @@ class Shown:
 
 
 class ShownBlend(Shown):
-    """Coloured by who decided, or marked where there are no colours."""
+    """The blend: text coloured by who decided, or marked if there are no colours."""
 
     def __init__(self, view: View) -> None:
         super().__init__(view)
@@ -100,12 +104,12 @@ class ShownBlend(Shown):
         self._settled = 0
 
     def begin(self, pieces: Sequence[Piece]) -> None:
-        """What the answer begins with, as it was decided; a token chosen by the user too."""
+        """Show the beginning of the answer, coloured by who decided."""
         self._text += "".join(piece.text for piece in pieces)
         self._write(pieces)
 
     def show(self, response: Response, opened: bool = False) -> None:
-        """The settled tokens; a stop string takes what it cut off with it."""
+        """Show the tokens that became final, without text that a stop string cut off."""
         self._text += response.text
         self._write(response.pieces)
         if response.finish_reason:
@@ -123,7 +127,7 @@ class ShownBlend(Shown):
             self._output.write_styled(self._view.piece(who, alpha, text), text)
 
     def close(self, response: Response, end: str | None = None) -> None:
-        """The legend, α over the answer, and the figures."""
+        """Print the legend, α over the answer, and the figures."""
         self.end()
         if not self._how.quiet:
             say_styled(self._view.legend())
@@ -132,7 +136,7 @@ class ShownBlend(Shown):
 
 
 def make_shown(view: View) -> Shown:
-    """Return what shows one answer."""
+    """Return the object that shows one answer."""
     return ShownBlend(view) if view.show == "blend" or view.marks else Shown(view)
 
 

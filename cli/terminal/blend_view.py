@@ -30,29 +30,29 @@ SPARK_WIDTH = 60
 
 
 def decision(source: str, alpha: float | None, token: int, wish: int) -> Decision:
-    """Who decided: ``token`` was written where ``wish`` was the base's top token."""
+    """Return who decided; ``token`` was written, ``wish`` was the base's top token."""
     if alpha is None:
         return "end" if source == "aligned" else "base"
     return "kept" if token == wish else "override"
 
 
 def recorded_decision(step: dict[str, Any]) -> Decision:
-    """The same, of a step of a trace."""
+    """Return who decided a step of a trace."""
     return decision(step["source"], step["alpha"], step["id"], step["base"]["id"])
 
 
 def level(alpha: float | None) -> int:
-    """Which of four shades is meant; None counts as 1."""
+    """Return which of four shades stands for α; None counts as 1."""
     return min(max(int(4 * (1 if alpha is None else alpha)), 0), 3)
 
 
 def wants_marks() -> bool:
-    """Whether stdout is no place for colours."""
+    """Return whether stdout should get marks instead of colours."""
     return is_plain() or not sys.stdout.isatty()
 
 
 class BlendView:
-    """Styles an answer as it streams; every piece is complete in itself.
+    """A styler of an answer as it streams; each piece is styled on its own.
 
     Example:
         >>> view = BlendView(marks=True)
@@ -65,7 +65,7 @@ class BlendView:
         self._safe = SafeText()
 
     def piece(self, decided: Decision, alpha: float | None, text: str) -> str:
-        """The text of one token, made harmless and styled; ``alpha`` None counts as 1."""
+        """Return the text of one token, made harmless and styled; ``alpha`` None counts as 1."""
         shown = self._safe.feed(text).encode(errors="replace").decode()
         if decided in ("base", "end") or not shown:
             return shown
@@ -77,7 +77,7 @@ class BlendView:
         )
 
     def legend(self) -> str:
-        """One line that says what the styles mean."""
+        """Return a line that explains the styles."""
         kept = self.piece("kept", 0.5, "base's choice kept")
         override = self.piece("override", 0.5, "base overridden")
         scale = "" if self.marks else f"; α from 0 {self._scale()} to 1"
@@ -100,7 +100,7 @@ def _marked(marks: tuple[str, str], text: str) -> str:
 
 
 def sparkline(alphas: Sequence[float | None], width: int = SPARK_WIDTH) -> str:
-    """α over the answer, 0 to 1; a dot where the base alone decided, the largest α of a column."""
+    """Return α over the answer, 0 to 1, the largest of each column; a dot if the base decided."""
     columns = min(width, len(alphas))
     cuts = [len(alphas) * column // columns for column in range(columns + 1)] if columns else [0]
     return "".join(_bar(alphas[a:b]) for a, b in pairwise(cuts))
@@ -112,7 +112,7 @@ def _bar(alphas: Iterable[float | None]) -> str:
 
 
 def closing_line(alphas: Sequence[float | None], overrides: int) -> str:
-    """The sparkline, the rate and the overrides in words."""
+    """Return the sparkline, the rate and the number of overrides."""
     asked = sum(alpha is not None for alpha in alphas)
     rate = asked / len(alphas) if alphas else 0.0
     return (
@@ -122,7 +122,7 @@ def closing_line(alphas: Sequence[float | None], overrides: int) -> str:
 
 
 def override_line(step: dict[str, Any]) -> str:
-    """An override of a trace: index, the base's wish, what was written, α, both confidences."""
+    """Describe an override of a trace: index, base's choice, token, α, both confidences."""
     base, guide = step["base"], step["aligned"]
     alpha = "" if step["alpha"] is None else f"  α {step['alpha']:.2f}"
     asked = "" if guide is None else f"  guide {guide['prob']:.2f}"
@@ -131,7 +131,7 @@ def override_line(step: dict[str, Any]) -> str:
 
 
 def visible(text: str) -> str:
-    """A token's text on one line, in quotes; a token that writes nothing is said to."""
+    """Return a token's text on one line, in quotes, or ``(nothing)``."""
     if not text:
         return "(nothing)"
     shown = harmless(text).encode(errors="replace").decode()

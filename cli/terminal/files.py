@@ -1,6 +1,6 @@
-"""Files that options name: written beside, renamed when there is something to keep.
+"""Files that options name: written to a temporary file beside, then renamed.
 
-A device or a pipe is written to as it is. A link to a file keeps: its target is replaced.
+A device or a pipe is written to directly. A link stays; the file it points to is replaced.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import IO
 
 import click
 
-SYSTEM = (Path("/dev"), Path("/proc"))  # /dev/stdout may lead to a file; it is not replaced
+SYSTEM = (Path("/dev"), Path("/proc"))  # /dev/stdout may be a link to a file; it is not replaced
 
 
 class Target:
     """A file to write, checked at once and opened by the first write.
 
-    What was there stays until then, so that an error on the way to the first record costs nothing.
-    From then on the file has its name: what is written survives whatever comes next.
+    The old content stays until then, so that an error before the first write loses nothing. From
+    then on the file has its name, so that what is written survives a later error.
 
     Args:
         path: the file.
@@ -59,7 +59,7 @@ class Target:
         """Write a part and flush it.
 
         Raises:
-            OSError: it could not be written; before the first part, what was there stays.
+            OSError: it could not be written; if it is the first part, the old content stays.
         """
         data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
         if self._file is None:
@@ -94,7 +94,7 @@ class Target:
 
 
 def _is_ours(path: Path) -> bool:
-    """True unless the path is a name that the system gives to an open file."""
+    """Return whether the path is not a name that the system gives to an open file."""
     return not any(folder in path.absolute().parents for folder in SYSTEM)
 
 
@@ -110,7 +110,7 @@ def _written(file: IO[bytes], data: bytes) -> IO[bytes]:
 
 
 def write_whole(path: Path, content: str | bytes, option: str) -> None:
-    """Write a file at once, whole or not at all (see :class:`Target`)."""
+    """Write a file atomically (see :class:`Target`)."""
     with Target(path, option) as file:
         file.write(content)
 

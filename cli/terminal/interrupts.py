@@ -1,4 +1,4 @@
-"""Ctrl-C: noticed at a good moment, and never swallowed."""
+"""Ctrl-C handlers: act at a safe point, and never lose an interrupt."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ LOCAL_MODES = 3  # where in the attributes of a terminal
 
 
 class Interrupt:
-    """Whether Ctrl-C was pressed; the second time it interrupts at once."""
+    """A callable that is true once Ctrl-C was pressed; a second press raises at once."""
 
     def __init__(self) -> None:
         self.pressed = False
 
     def __call__(self) -> bool:
+        """Return whether Ctrl-C was pressed."""
         return self.pressed
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
@@ -29,7 +30,7 @@ class Interrupt:
 
 @contextmanager
 def interruptible() -> Iterator[Interrupt]:
-    """Within this, Ctrl-C asks for an end instead of breaking off."""
+    """Context manager: Ctrl-C sets a flag instead of raising KeyboardInterrupt."""
     interrupt = Interrupt()
     with _on_interrupt(interrupt._notice):
         yield interrupt
@@ -37,7 +38,7 @@ def interruptible() -> Iterator[Interrupt]:
 
 @contextmanager
 def _on_interrupt(notice: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Within this, Ctrl-C calls ``notice``; it stays ignored in the background of a script."""
+    """Context manager: Ctrl-C calls ``notice``, unless the process ignores Ctrl-C already."""
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, notice)
@@ -49,7 +50,7 @@ def _on_interrupt(notice: Callable[[int, FrameType | None], None]) -> Iterator[N
 
 @contextmanager
 def without_echo() -> Iterator[None]:
-    """Context manager: what is typed meanwhile is not shown, and waits for the next prompt."""
+    """Context manager: do not echo what is typed; it waits for the next prompt."""
     try:
         terminal = sys.stdin.fileno()
         before = termios.tcgetattr(terminal)
@@ -67,9 +68,9 @@ def without_echo() -> Iterator[None]:
 
 @contextmanager
 def unswallowed_interrupt() -> Iterator[None]:
-    """Within this, Ctrl-C breaks off as ever; where a library swallows that, it does at the end.
+    """Context manager: Ctrl-C raises KeyboardInterrupt; if a library swallows it, on exit again.
 
-    Some libraries catch whatever is raised while they look for optional parts on import.
+    Some libraries catch every exception while they look for optional modules on import.
     """
     pressed = False
 

@@ -1,4 +1,4 @@
-"""What a person sees: text made harmless, in lines that fit the terminal."""
+"""Output for people: text made harmless, in lines that fit the terminal."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .layout import WIDEST, columns, wrapped
 from .safe_text import SafeText, harmless
 from .status import STATUS, is_plain
 
-# Half of a surrogate pair has no bytes: it is written \\udXXX, which JSON reads as such.
+# A lone surrogate has no bytes: it is written \\udXXX, which JSON reads as such.
 UNWRITABLE = "backslashreplace"
 NARROWEST = 24  # columns that help needs
-WIDE_HELP = 70  # columns from which on options and what they do stand side by side
+WIDE_HELP = 70  # columns from which options and their descriptions are side by side
 
 
 class HarmlessHelp(click.HelpFormatter):
@@ -27,7 +27,13 @@ class HarmlessHelp(click.HelpFormatter):
     def write_dl(
         self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
     ) -> None:
-        """Write options and what they do, below each other where there is no room beside."""
+        """Write options and their descriptions, side by side if there is room.
+
+        Args:
+            rows: options and descriptions.
+            col_max: see click.
+            col_spacing: see click.
+        """
         if self.width < WIDE_HELP:
             col_max = self.width // 5
         fits = [(n.replace("|", "| ") if len(n) + 2 > self.width else n, s) for n, s in rows]
@@ -39,13 +45,13 @@ class HarmlessHelp(click.HelpFormatter):
 
 
 class Context(click.Context):
-    """What commands run in; every command has this class."""
+    """The context of every command."""
 
     formatter_class = HarmlessHelp
 
 
 class Output:
-    """The answer on stdout: bytes as they are in a pipe, made harmless on a terminal."""
+    """The answer on stdout: unchanged bytes in a pipe, made harmless on a terminal."""
 
     def __init__(self) -> None:
         self._terminal = sys.stdout.isatty()
@@ -53,7 +59,7 @@ class Output:
         self._safe = SafeText()
 
     def shown(self, text: str) -> str:
-        """Return the next part of a text as it may be shown here; styles may be added then."""
+        """Return the next part of a text made harmless for stdout; it may then be styled."""
         return self._safe.feed(text) if self._terminal else text
 
     def write(self, text: str) -> None:
@@ -62,9 +68,10 @@ class Output:
             self.write_styled(self.shown(text), text)
 
     def write_styled(self, styled: str, text: str | None = None) -> None:
-        """Write what was made harmless and styled already.
+        """Write text that is already harmless and styled.
 
         Args:
+            styled: what to write.
             text: the same without styles, if it differs.
         """
         if styled:
@@ -80,14 +87,14 @@ class Output:
 
 
 def tell(text: str) -> None:
-    """Print a result on stdout, with a line end: harmless on a terminal, as it is in a pipe."""
+    """Print a result on stdout with a line end: harmless on a terminal, unchanged in a pipe."""
     output = Output()
     fits = wrapped(text, columns(sys.stdout)) if sys.stdout.isatty() else text
     output.write(f"{fits}\n")
 
 
 def complain(line: str) -> None:
-    """Print what went wrong on stderr, made harmless."""
+    """Print an error on stderr, made harmless."""
     STATUS.clear()
     click.echo(harmless(line), err=True)
 
@@ -100,7 +107,7 @@ def say(line: str, quiet: bool = False) -> None:
 
 
 def say_styled(line: str) -> None:
-    """Print on stderr what was made harmless and styled already."""
+    """Print on stderr a line that is already harmless and styled."""
     STATUS.erase()
     click.echo(line, err=True)
 
@@ -110,5 +117,5 @@ def _fitting(line: str) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """A number of things: ``1 token``, ``2 tokens``."""
+    """Return a number of things: ``1 token``, ``2 tokens``."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,4 +1,4 @@
-"""Progress of what takes long: the status line on a terminal, else a line."""
+"""Progress of long operations: the status line on a terminal, else a line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Report = Callable[[str, int, int], None]  # what is going on, bytes done, bytes 
 
 @contextmanager
 def progress(quiet: bool = False) -> Iterator[Report]:
-    """Context manager: a callback that reports progress; on a terminal nothing of it stays."""
+    """Context manager: yield a callback that shows progress; a terminal is cleared at the end."""
     if quiet:
         yield lambda what, done, total: None
     elif sys.stderr.isatty() and not is_plain():
@@ -29,7 +29,7 @@ def progress(quiet: bool = False) -> Iterator[Report]:
 
 
 class _Patient:
-    """Says once what goes on, if it still does after a moment."""
+    """A callback that prints a line once for an operation that takes longer than a moment."""
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}

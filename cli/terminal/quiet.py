@@ -1,4 +1,4 @@
-"""``--quiet``, and what it silences besides our own lines: warnings of libraries."""
+"""The option ``--quiet``, which also silences warnings and logs of libraries."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _hush(ctx: click.Context, option: click.Parameter, value: bool) -> bool:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Context manager: no status line; libraries neither log nor warn, imported later or not."""
+    """Context manager: no status line, and no logs or warnings of libraries, even later ones."""
     before, STATUS.silent = logging.root.manager.disable, True
     logging.disable(logging.CRITICAL)
     try:

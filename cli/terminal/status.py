@@ -1,4 +1,4 @@
-"""The line on a terminal that says what is going on, until there is something to read."""
+"""The status line on a terminal: the operation in progress, until there is output."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .layout import columns, in_bytes
 from .safe_text import harmless
 
 TICK_S = 0.5  # how often the line is drawn again
-PATIENCE_S = 2.0  # from then on it says how long it has been
+PATIENCE_S = 2.0  # from then on it shows the elapsed time
 BAR = 16  # cells
 NARROW = 60  # columns below which there is no bar
 
 
 def is_plain() -> bool:
-    """Return True if neither colours nor anything that moves is wanted."""
+    """Return whether neither colours nor animation are wanted."""
     return "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
 
 
@@ -32,12 +32,14 @@ def in_tokens(count: float) -> str:
 
 @dataclass(frozen=True)
 class Work:
-    """Something that takes time.
+    """An operation in progress.
 
     Attributes:
-        what: in a few words, as ``loading gemma-3-270m``.
-        began: when, in seconds of a monotonic clock.
-        done, total: how much of it, in the unit that ``amount`` writes; 0 where that is not known.
+        what: a few words, such as ``loading gemma-3-270m``.
+        began: its start, in seconds of a monotonic clock.
+        done: the amount done, in the unit that ``amount`` writes; 0 if unknown.
+        total: the whole amount, in the same unit; 0 if unknown.
+        amount: writes an amount.
     """
 
     what: str
@@ -47,7 +49,7 @@ class Work:
     amount: Callable[[float], str] = in_bytes
 
     def line(self, now: float, columns: int) -> str:
-        """Return the line that says how far it is, at most so many characters."""
+        """Return the status line, shorter than ``columns`` characters."""
         waited = now - self.began
         parts = [self.what]
         if self.total:
@@ -72,9 +74,9 @@ def in_time(seconds: float) -> str:
 
 
 class StatusLine:
-    """One line on stderr, drawn again in place; nothing of it stays.
+    """A line on stderr that is redrawn in place and erased at the end.
 
-    It shows on a terminal only, and not where ``silent`` is set (``--quiet``).
+    It is drawn on a terminal only, and not if ``silent`` is set (``--quiet``).
     """
 
     def __init__(self) -> None:
@@ -91,7 +93,14 @@ class StatusLine:
         total: float = 0,
         amount: Callable[[float], str] = in_bytes,
     ) -> None:
-        """Say what is going on from now on, and how far it is."""
+        """Show an operation and its progress from now on.
+
+        Args:
+            what: see :class:`Work`.
+            done: see :class:`Work`.
+            total: see :class:`Work`.
+            amount: see :class:`Work`.
+        """
         if self.silent or is_plain() or not sys.stderr.isatty():
             return
         with self._lock:
@@ -106,14 +115,14 @@ class StatusLine:
                 self._thread.start()
 
     def erase(self) -> None:
-        """Take the line off the screen, so that another may be written; the next tick draws it."""
+        """Erase the line, so that another may be written; the next tick draws it again."""
         with self._lock:
             if self._drawn:
                 self._drawn = False
                 self._write("\r\x1b[K")
 
     def clear(self) -> None:
-        """Take the line away: nothing is going on any more."""
+        """Erase the line for good: the operation has ended."""
         with self._lock:
             self._work = None
             self.erase()
@@ -142,11 +151,11 @@ class StatusLine:
             self._work = None
 
 
-STATUS = StatusLine()  # of this process: there is one terminal
+STATUS = StatusLine()  # one per process: there is one terminal
 
 
 def show_reading(done: int = 0, total: int = 0) -> None:
-    """Say that the prompt is read, and how many of its tokens were."""
+    """Show that the prompt is being read, and how many of its tokens were."""
     if done and done == total:
         STATUS.show("waiting for the first token")
     else:

@@ -1,4 +1,4 @@
-"""Thinking in an answer that streams: shown as the rest, dimmed, or hidden."""
+"""Thinking in a streamed answer: shown like the rest, dimmed, or hidden."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ THINK = ("show", "dim", "hide")
 
 
 class ThinkingView:
-    """Writes the text of one answer.
+    """A writer of the text of one answer.
 
     Args:
         output: where it goes. In a pipe, and without colours, nothing is dimmed.
         think: one of :data:`THINK`.
-        quiet: do not say that there is something hidden.
+        quiet: do not say that thinking is hidden.
     """
 
     def __init__(self, output: Output, think: str, quiet: bool) -> None:
@@ -37,14 +37,15 @@ class ThinkingView:
         self._written = False
 
     def begin(self, text: str) -> None:
-        """Keep what the answer begins with until the rest comes."""
+        """Keep the beginning of the answer until the rest comes."""
         self._begun = text
 
     def write(self, text: str, opened: bool) -> None:
         """Write the next part of the answer.
 
         Args:
-            opened: the prompt has opened a block of thinking already.
+            text: the next part.
+            opened: whether the prompt has opened a block of thinking already.
         """
         from blendin_mlx.chat_template.reasoning import ReasoningSplitter
 
@@ -57,7 +58,7 @@ class ThinkingView:
             self._write_part(part, thinking)
 
     def end(self) -> None:
-        """Write what was held back."""
+        """Write the text that was withheld."""
         if self._splitter is not None:
             for part, thinking in self._splitter.end():
                 self._write_part(part, thinking)

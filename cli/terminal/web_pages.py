@@ -1,4 +1,4 @@
-"""Web pages that stand alone: templates filled in such that no text can become markup."""
+"""Self-contained web pages: templates rendered so that no text can become markup."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from .safe_text import harmless
 
 
 def render(package: str, template: str, **values: Any) -> str:
-    """The page of a template that is a file of a package.
+    """Return a page rendered from a template, a file of a package.
+
+    Args:
+        package: the package.
+        template: the name of the file.
+        values: the variables of the template.
 
     Example:
         >>> render("blendin_cli.trace.commands", "page.html", runs=[])
@@ -23,5 +28,5 @@ def render(package: str, template: str, **values: Any) -> str:
 
 
 def clean(text: object) -> str:
-    """Text that any page can hold."""
+    """Return text that any page can hold."""
     return harmless(str(text)).encode(errors="replace").decode()

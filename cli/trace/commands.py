@@ -54,7 +54,7 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
     """
     from blendin_mlx.errors import TraceError
     from blendin_mlx.trace.records import is_run, read_trace
-    from blendin_mlx.trace.verify import verify
+    from blendin_mlx.trace.verify import verify_trace
     from blendin_models.pair import PairSpec, load_spec
 
     records = list(read_trace(file))
@@ -70,7 +70,7 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
             base=found["base"], aligned=found["aligned"], reference=found.get("reference")
         )
         pair = load_spec(spec, report)
-    mismatch = verify(pair, records, tolerance)
+    mismatch = verify_trace(pair, records, tolerance)
     if mismatch is not None:
         complain(f"{file}: {mismatch}")
         return 1

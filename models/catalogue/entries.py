@@ -139,11 +139,14 @@ class PairEntry:
         questions: examples to try first; a chat on a terminal shows them.
         tau: recommended gate threshold instead of the program's default.
         alpha: recommended constant weight of the guide instead of the default.
+        dial: recommended scale of the guide's weight instead of the default.
+        guide_temp: recommended temperature of the guide instead of the default.
         stop_policy: recommended stop policy instead of the default.
         base_template: recommended template of the base instead of the default.
+        tuned_for: digest of the weights for which ``tune`` found these.
 
     Raises:
-        ValueError: tau or alpha is outside [0, 1].
+        ValueError: tau, alpha or dial is outside [0, 1], or guide_temp outside [0.01, 100].
     """
 
     name: str
@@ -155,14 +158,18 @@ class PairEntry:
     questions: tuple[str, ...] = ()
     tau: float | None = None
     alpha: float | None = None
+    dial: float | None = None
+    guide_temp: float | None = None
     stop_policy: Literal["blend", "base", "either", "guide"] | None = None
     base_template: str | None = None
+    tuned_for: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("tau", "alpha"):
+        ranges = {"tau": (0, 1), "alpha": (0, 1), "dial": (0, 1), "guide_temp": (0.01, 100)}
+        for name, (low, high) in ranges.items():
             value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name} must be from 0 to 1, not {value}")
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"{name} must be from {low} to {high}, not {value}")
 
     @property
     def models(self) -> tuple[ModelEntry, ModelEntry]:
@@ -178,7 +185,7 @@ class PairEntry:
     @property
     def recommended(self) -> dict[str, Any]:
         """The recommended options, by name."""
-        names = ("tau", "alpha", "stop_policy", "base_template")
+        names = ("tau", "alpha", "dial", "guide_temp", "stop_policy", "base_template")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 

@@ -61,7 +61,7 @@ def test_a_line_of_run_has_its_own(run, tiny, schema, tmp_path):
     first, second, third = (json.loads(line) for line in result.text.splitlines())
     assert is_right(first["text"])
     assert second["text"] == '"é"'
-    assert "bad.json: no JSON schema that can be used" in third["error"]
+    assert "bad.json: not a usable JSON schema" in third["error"]
     assert result.code == 1
 
 
@@ -91,12 +91,12 @@ def test_a_trace_keeps_the_schema_and_verifies(run, tiny, schema, tmp_path):
         (b"", "is not JSON: Expecting value"),
         (b'{"type": ', "is not JSON: Expecting value"),
         (b"[" * 100_000, "is not JSON: "),
-        (b"[1]", "no JSON schema: that is an object"),
-        (b"false", "no JSON schema"),
+        (b"[1]", "not a JSON schema: a schema is an object"),
+        (b"false", "not a JSON schema"),
         (b'{"minimum": NaN}', "is not JSON: NaN"),
         (b'{"type": "nope"}', "Invalid type: nope"),
         (b'{"type": "array", "uniqueItems": true}', 'Unimplemented keys: ["uniqueItems"]'),
-        (b'{"$ref": "http://127.0.0.1:9/x"}', "no JSON schema that can be used"),
+        (b'{"$ref": "http://127.0.0.1:9/x"}', "not a usable JSON schema"),
         (b'{"type": "string", "pattern": "(?=a)b"}', "look-around"),
         (b'{"type": "integer", "minimum": 5, "maximum": 3}', "Unsatisfiable schema"),
     ],

@@ -63,7 +63,7 @@ def test_no_prompt_cache_is_one_line(run, tiny, tmp_path, content):
     file.write_bytes(content)
     result = run("generate", *tiny, "--prompt-cache", file, "hi")
     assert result.code == 1
-    assert "kept.safetensors is no prompt cache" in result.error()
+    assert "kept.safetensors is not a prompt cache" in result.error()
     assert file.read_bytes() == content
 
 

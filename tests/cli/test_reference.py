@@ -20,7 +20,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 WALKS = ("reference.md", "tour.md")  # one is generated, the other printed by a session
 SHORT = {
     f"BLENDIN_{command}_MAX_TOKENS": "4" for command in ("GENERATE", "CHAT", "RUN", "BENCH")
-} | {"BLENDIN_BENCH_ROUNDS": "1"}
+} | {"BLENDIN_BENCH_ROUNDS": "1", "BLENDIN_TUNE_EXAMPLES": "good.jsonl"}
 
 
 def test_the_reference_is_that_of_the_program():
@@ -76,6 +76,7 @@ def test_a_command_of_the_readme_works_when_pasted(tiny_demo, tmp_path, monkeypa
     monkeypatch.setenv("BLENDIN_HOME", str(tiny_demo))
     shutil.copy(ROOT / "README.md", tmp_path)
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "Say hello."}\n{"prompt": "Again."}\n')
+    (tmp_path / "good.jsonl").write_text('{"prompt": "Say hello.", "answer": "Hello!"}\n')
     (tmp_path / "answers.jsonl").write_text("")
     (tmp_path / "nine.txt").write_text("Say hello.\n")
     if "trace" in line and "--trace" not in line:

@@ -12,7 +12,7 @@ import pytest
 
 from commands import DEADLINE_S
 
-run_module = importlib.import_module("blendin_cli.run")
+json_lines = importlib.import_module("blendin_cli.json_lines")
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_an_interrupted_answer_is_kept_and_is_the_last(lines, monkeypatch):
             self.pressed = self.pressed or next(asked) > 20  # in the second answer
             return self.pressed
 
-    monkeypatch.setattr(run_module, "interruptible", lambda: contextlib.nullcontext(Interrupt()))
+    monkeypatch.setattr(json_lines, "interruptible", lambda: contextlib.nullcontext(Interrupt()))
     found, code, _ = lines(*[{"prompt": "hi", "max_tokens": 12}] * 3)
     assert [answer["finish_reason"] for answer in found] == ["length", "interrupted"]
     assert code == 130

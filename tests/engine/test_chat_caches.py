@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from blendin_mlx.generation import PromptCache
 from blendin_mlx.model import Pair
 from blendin_mlx.prompt_cache import make_prompt_cache
 from blendin_mlx.prompts import PairPrompt, build_prompt
 from blendin_mlx.tokens.answer_text import common_prefix
+from counting import count_reads
 from oracle import NEAR_TIE
 from scripted import (
     CONTROL,
@@ -75,11 +75,11 @@ def assert_same(one: Answer, other: Answer) -> None:
     assert one.finish_reason == other.finish_reason
 
 
-def read_by(cache: PromptCache, turn: Callable[[], Any]) -> tuple[int, int]:
+def read_by(chat: Chat, question: str, **options: Any) -> tuple[int, int]:
     """How many tokens each model read during a turn."""
-    before = cache.base.tokens_read, cache.aligned.tokens_read
-    turn()
-    return cache.base.tokens_read - before[0], cache.aligned.tokens_read - before[1]
+    base, aligned = count_reads(chat.cache.base), count_reads(chat.cache.aligned)
+    chat.ask(question, **options)
+    return sum(base), sum(aligned)
 
 
 def talkative(tokenizers: int) -> Pair:
@@ -104,7 +104,7 @@ class TestScripted:
         chat = Chat(talkative(tokenizers), system="You are terse.")
         held = (0, 0)
         for question in QUESTIONS:
-            read = read_by(chat.cache, lambda question=question: chat.ask(question))
+            read = read_by(chat, question)
             holds = len(chat.cache.base.tokens), len(chat.cache.aligned.tokens)
             for now, before, after in zip(read, held, holds, strict=True):
                 assert after - before <= now <= after - before + JOINT
@@ -134,7 +134,7 @@ class TestScripted:
         for question in QUESTIONS:
             chat.ask(question)
         chat.clear()
-        read = read_by(chat.cache, lambda: chat.ask("Why is the sky wide?"))
+        read = read_by(chat, "Why is the sky wide?")
         # The system prompt and the words that both first questions begin with are kept.
         first, last = chat.prompts[0], chat.prompts[-1]
         shared = common_prefix(first.base.ids, last.base.ids)
@@ -146,7 +146,7 @@ class TestScripted:
         chat = Chat(talkative(tokenizers))
         chat.ask(QUESTIONS[0])
         chat.clear()
-        read = read_by(chat.cache, lambda: chat.ask(QUESTIONS[0]))
+        read = read_by(chat, QUESTIONS[0])
         answered = len(chat.pair.aligned.vocabulary.encode("The sea is blue."))
         assert read[0] == 1 + 5  # the prompt's last token, left for the first step, and the answer
         assert read[1] <= 1 + answered + JOINT
@@ -166,7 +166,7 @@ class TestScripted:
     def test_the_guide_may_sleep_through_a_turn(self) -> None:
         chat = Chat(talkative(1))
         chat.ask(QUESTIONS[0])
-        _, read = read_by(chat.cache, lambda: chat.ask(QUESTIONS[1], method="base"))
+        _, read = read_by(chat, QUESTIONS[1], method="base")
         assert read == 0
         assert chat.ask(QUESTIONS[2]).text == "The sea is blue."
 
@@ -212,7 +212,7 @@ def test_reasoning_that_a_template_drops_from_earlier_turns_is_dropped_from_the_
     chat = Chat(pair, thinking=True)
     for n, question in enumerate(QUESTIONS):
         kept = chat.cache.aligned.tokens[:]
-        read = read_by(chat.cache, lambda question=question: chat.ask(question))
+        read = read_by(chat, question)
         assert chat.messages[-1]["content"] == "".join(words)
         prompt = chat.prompts[-1]
         assert prompt.base.text.count("Yes.") == prompt.aligned.text.count("Yes.") == n
@@ -232,7 +232,7 @@ def test_real_networks_answer_a_conversation_as_from_scratch(
     chat = Chat(tiny_pair(base, aligned, 2.0), system=8 * "You are terse. ", max_tokens=12)
     before: PairPrompt | None = None
     for question in QUESTIONS:
-        read = read_by(chat.cache, lambda question=question: chat.ask(question))
+        read = read_by(chat, question)
         prompt = chat.prompts[-1]
         if before is not None:
             # Random words are seldom tokenized as they were written, so they are read again;

@@ -19,7 +19,7 @@ from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.prompts import PairPrompt, build_prompt
 from blendin_mlx.reading.context import Context
 from blendin_mlx.trace.records import RULES, step_record
-from blendin_mlx.trace.verify import verify
+from blendin_mlx.trace.verify import verify_trace
 from oracle import NEAR_TIE, Oracle, assert_follows
 from scripted import scripted_tokenizer
 from tiny import load_tokenizer, tiny_model
@@ -270,7 +270,7 @@ def test_a_long_answer_of_the_demo_pair_follows_without_any_cache(demo_pair: Pai
         **read,
     }
     steps = [step_record(piece.step, piece.text, demo_pair) for piece in long.pieces]
-    assert verify(demo_pair, [run, *steps]) is None
+    assert verify_trace(demo_pair, [run, *steps]) is None
     oracle = Oracle(demo_pair, tau=1.0, stop_policy="blend")
     oracle.read_ahead(base_prompt, aligned_prompt, long.ids)
     for n in range(0, DEMO_LENGTH, DEMO_COMPARED):

@@ -12,7 +12,7 @@ from blendin_mlx.generation import stream_generate
 from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.reading.context import Context
 from blendin_mlx.tokens.embeddings import token_rows
-from blendin_mlx.trace.verify import verify
+from blendin_mlx.trace.verify import verify_trace
 from tiny import network, sentencepiece_tokenizer
 from tiny_folders import CHATML
 
@@ -113,4 +113,4 @@ def test_a_trace_that_names_tokens_without_rows_is_refused():
     run |= {"base_prompt": {"ids": [5, 10**6]}, "aligned_prompt": {"ids": [5]}}
     step = {"type": "step", "id": 5, "alpha": None, "stop_check": False}
     with pytest.raises(PromptError, match="tiny has no token 1000000"):
-        verify(pair, [run, step])
+        verify_trace(pair, [run, step])

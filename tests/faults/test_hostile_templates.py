@@ -14,12 +14,8 @@ from dataclasses import replace
 import pytest
 
 from blendin_mlx.chat_template import render
-from blendin_mlx.chat_template.limited_process import (
-    LimitedProcess,
-    ProcessDiedError,
-    ProcessLimitError,
-)
 from blendin_mlx.errors import PairError
+from blendin_mlx.limited_process import LimitedProcess, ProcessDiedError, ProcessLimitError
 from blendin_mlx.prompts import BaseTemplate, build_prompt
 from blendin_models import load_pair
 from tiny_folders import write_model
@@ -139,9 +135,9 @@ def test_a_template_that_ends_late_does_so_within_the_limits(pair, name):
 
 
 @pytest.mark.usefixtures("little_time")
-@pytest.mark.parametrize(("source", "reason"), [(LOOP, "more than"), (DOUBLING, "memory")])
+@pytest.mark.parametrize(("source", "reason"), [(LOOP, "more"), (DOUBLING, "memory|more")])
 def test_a_base_template_has_the_same_limits(pair, source, reason):
-    with pytest.raises(PairError, match=f"the base template cannot be rendered: .*{reason}"):
+    with pytest.raises(PairError, match=f"the base template cannot be rendered: .*({reason})"):
         build_prompt(pair, "hi", base_template=BaseTemplate(source))
     assert_works(pair)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
-import subprocess
 
 import pytest
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
+from blendin_mlx.tokens import encoder
 from blendin_mlx.tokens.encoder import Encoder, TokenizingError, is_harmless
 from blendin_models.errors import ModelError
 from blendin_models.loading.loader import open_model
@@ -118,9 +118,33 @@ def test_a_child_process_gives_the_same_ids(folder):
 def test_the_child_process_ends_with_its_tokenizer(folder):
     given = tokenizer(folder)
     given.normalizer = normalizers.Replace(Regex("a"), "b")
-    encoder = Encoder(given, "model")
-    encoder.encode("a")
-    process: subprocess.Popen[bytes] = encoder._child._process
-    del encoder
+    there = Encoder(given, "model")
+    there.encode("a")
+    process = there._child._process._child
+    assert process.poll() is None
+    del there
     gc.collect()
     assert process.poll() is not None
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [({"_WALL_S": 0.0}, "it takes more than 0 s"), ({"_MEMORY": 1 << 20}, "memory|code")],
+)
+def test_the_child_process_is_limited_by_this_one_too(folder, monkeypatch, limits, reason):
+    given = tokenizer(folder)
+    given.normalizer = normalizers.Replace(Regex("a"), "b")
+    for name, value in limits.items():
+        monkeypatch.setattr(encoder, name, value)
+    with pytest.raises(TokenizingError, match=reason):
+        Encoder(given, "model").encode("a")
+
+
+def test_a_child_process_that_was_killed_is_replaced(folder):
+    given = tokenizer(folder)
+    given.normalizer = normalizers.Replace(Regex("a"), "b")
+    there = Encoder(given, "model")
+    before = there.encode("the cat")
+    there._child._process._child.kill()
+    there._child._process._child.wait()
+    assert there.encode("the cat") == before

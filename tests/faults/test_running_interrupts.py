@@ -51,7 +51,8 @@ ENDLESS = (
 )
 RENDERING = """
 import os
-from blendin_mlx.chat_template import limited_process, render
+from blendin_mlx import limited_process
+from blendin_mlx.chat_template import render
 render.LIMITS = render.Limits(cpu_s=3600, wall_s=3600)
 class Told(limited_process._Exchange):
     def __init__(self, child, line, *limits):

@@ -126,7 +126,13 @@ def unfinished(tail: bytes) -> bool:
 
 
 class Oracle:
-    """Decodes greedily with one method of the registry, by name and numbers."""
+    """Decodes greedily with one method of the registry, by name and numbers.
+
+    ``dial`` and ``guide_temp`` may be set once it is made.
+    """
+
+    dial = 1.0
+    guide_temp = 1.0
 
     def __init__(
         self,
@@ -163,7 +169,7 @@ class Oracle:
         logits = output_layer(model.network, hidden)
         row = np.array(logits.astype(mx.float32), dtype=np.float64)
         size = min(len(row), self.sizes[id(model)])
-        probs = softmax(row[:size])
+        probs = softmax(row[:size] / (1.0 if model is self.pair.base else self.guide_temp))
         stops = sorted(s for s in model.stop_ids if s < size)
         total = probs[stops].sum()
         probs[stops] = 0.0
@@ -281,12 +287,41 @@ class Oracle:
                 lead = abs(over - 0.5)
                 return OracleStep(self.base_stop, None, confidence, margin, lead, over, True, base)
             return self._choose(base, None, confidence, margin, over)
+        r, alpha = self._blended(base, guide, aligned_prompt, answer)
+        return self._choose(r, alpha, confidence, margin, over)
+
+    def score(
+        self, base_prompt: list[int], aligned_prompt: list[int], tokens: list[int]
+    ) -> list[float]:
+        """``log r_t(y_t)`` of each token of a given text, as its prefixes are read one by one."""
+        if self.method == "aligned":
+            return [
+                float(np.log(self.distribution(self.pair.aligned, aligned_prompt + tokens[:n])[t]))
+                for n, t in enumerate(tokens)
+            ]
+        return [
+            float(np.log(max(self._scored(base_prompt, aligned_prompt, tokens[:n])[token], 1e-37)))
+            for n, token in enumerate(tokens)
+        ]
+
+    def _scored(
+        self, base_prompt: list[int], aligned_prompt: list[int], before: list[int]
+    ) -> Array:
+        """The distribution that decides after a beginning of a text."""
+        base = self.distribution(self.pair.base, base_prompt + before)
+        shut = self.method in GATED and not base.max() < self.tau
+        guide = None if shut or self.method == "base" else self._guide(aligned_prompt, before)
+        return base if guide is None else self._blended(base, guide, aligned_prompt, before)[0]
+
+    def _blended(
+        self, base: Array, guide: Array, aligned_prompt: list[int], answer: list[int]
+    ) -> tuple[Array, float]:
+        """The target after a beginning, and the guide's weight; the twin reads what it needs."""
         twin = None
         if self.method == "proxy-tuning":
             ids = aligned_prompt + self._followed(answer)
             twin = self.distribution(self.pair.require_reference(), ids)
-        r, alpha = self._target(base, confidence, guide, twin)
-        return self._choose(r, alpha, confidence, margin, over)
+        return self._target(base, float(base.max()), guide, twin)
 
     def _gate(self, base: Array) -> tuple[bool, float]:
         """Whether the guide must be asked, and the distance to where that changes."""
@@ -302,6 +337,12 @@ class Oracle:
         return bool(best > own), min(abs(best - own), float(abs(base - self.lambda_).min()))
 
     def _target(
+        self, base: Array, confidence: float, guide: Array, twin: Array | None
+    ) -> tuple[Array, float]:
+        whole, alpha = self._whole_target(base, confidence, guide, twin)
+        return self.dial * whole + (1 - self.dial) * base, self.dial * alpha
+
+    def _whole_target(
         self, base: Array, confidence: float, guide: Array, twin: Array | None
     ) -> tuple[Array, float]:
         carried = self.carried(guide, len(base))

@@ -22,7 +22,7 @@ def chat(**fields):
 def test_a_request_that_says_nothing_means_the_settings_of_the_command():
     asked = reader("--temp", "0.3", "--max-tokens", "9", "--seed", "4").chat(HI)
     assert (asked.settings.temp, asked.settings.max_tokens, asked.settings.seed) == (0.3, 9, 4)
-    assert (asked.model, asked.settings.method, asked.dial) == ("P", "blendin", 1.0)
+    assert (asked.model, asked.settings.method, asked.settings.dial) == ("P", "blendin", 1.0)
     assert (asked.n, asked.stream, asked.logprobs, asked.candidates) == (1, False, None, 0)
     assert asked.messages == ({"role": "user", "content": "hi"},)
 
@@ -62,6 +62,8 @@ def test_fields_of_openai_are_options_of_the_command(field, value, option, meant
         ("base_template", "plain", "base_template", "plain"),
         ("thinking", True, "thinking", True),
         ("method", "nudging", "method", "nudging"),
+        ("dial", 0.25, "dial", 0.25),
+        ("guide_temp", 2, "guide_temp", 2.0),
         ("repetition_penalty", 1.2, "repetition_penalty", 1.2),
     ],
 )
@@ -69,9 +71,8 @@ def test_our_own_object_has_the_options_of_the_blend(field, value, option, meant
     assert getattr(chat(blendin={field: value}).settings, option) == meant
 
 
-def test_our_own_object_has_what_is_no_option_too():
-    asked = chat(blendin={"dial": 0.25, "candidates": 5})
-    assert (asked.dial, asked.candidates) == (0.25, 5)
+def test_our_own_object_says_how_much_is_told():
+    assert chat(blendin={"candidates": 5}).candidates == 5
 
 
 def test_another_method_leaves_behind_what_it_does_not_have():

@@ -172,6 +172,40 @@ def test_what_both_models_read_of_a_text_is_that_text(pair_server):
     assert (beyond.status, beyond.error["param"]) == (400, "prompt")
 
 
+@pytest.mark.parametrize("method", ["blendin", "base"])
+def test_an_echo_is_scored_through_the_pair(pair_server, method):
+    ids = pair_server.address.post("/tokenize", {"prompt": "the cat sat"}).json["tokens"]
+    asked = {"prompt": ids, "echo": True, "logprobs": 1, "max_tokens": 1}
+    asked["model"] = f"{pair_server.model}:{method}"
+    (choice,) = pair_server.address.post(TEXT, asked).json["choices"]
+    listed = choice["logprobs"]
+    assert [len(values) for values in listed.values()] == [len(ids) + 1] * 4
+    assert (listed["token_logprobs"][0], listed["top_logprobs"][0]) == (None, None)
+    scored = listed["token_logprobs"][1:]
+    assert all(
+        a <= max(b.values()) for a, b in zip(scored, listed["top_logprobs"][1:], strict=True)
+    )
+    assert "".join(listed["tokens"]) == choice["text"]
+    # a greedy answer, scored again, is the likeliest at each place, and as likely as it was
+    more = {**asked, "max_tokens": 5}
+    (whole,) = pair_server.address.post(TEXT, more).json["choices"]
+    written = [token["id"] for token in whole["blendin"]["tokens"]]
+    again = {**asked, "prompt": ids + written}
+    (second,) = pair_server.address.post(TEXT, again).json["choices"]
+    places = slice(len(ids), len(ids) + 5)
+    assert second["logprobs"]["token_logprobs"][places] == pytest.approx(
+        whole["logprobs"]["token_logprobs"][places], abs=1e-4
+    )
+    tops = [max(top.values()) for top in second["logprobs"]["top_logprobs"][places]]
+    assert tops == second["logprobs"]["token_logprobs"][places]
+
+
+def test_an_echo_names_as_many_alternatives_as_were_asked_for(pair_server):
+    asked = {"prompt": "the cat sat", "echo": True, "logprobs": 0}
+    (choice,) = pair_server.address.post(TEXT, asked).json["choices"]
+    assert choice["logprobs"]["top_logprobs"][1] == {}
+
+
 def test_texts_are_cut_into_the_tokens_that_the_base_reads(pair_server):
     post = pair_server.address.post
     cut = post("/tokenize", {"prompt": "the cat", "add_special_tokens": False}).json

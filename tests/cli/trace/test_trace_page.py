@@ -113,4 +113,4 @@ def test_the_facts_of_a_token_name_the_top_candidates(run: Run, tmp_path: Path) 
     assert run("trace", "view", tmp_path / "t.jsonl").code == 0
     more[0]["candidates"] = {"base": [{"id": "no"}]}
     broken = run("trace", "html", write_trace(tmp_path / "t.jsonl", more=more))
-    assert "t.jsonl:5 is no step" in broken.err
+    assert "t.jsonl:5 is not a step" in broken.err

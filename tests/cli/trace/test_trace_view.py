@@ -50,7 +50,7 @@ def test_a_trace_cut_off_is_shown_up_to_there(run: Run, tmp_path: Path) -> None:
     result = run("trace", "view", path)
     assert result.code == 0
     assert result.text.splitlines()[0] == "Plain"
-    assert "t.jsonl:3 is no trace record; shown up to there" in result.err
+    assert "t.jsonl:3 is not a trace record; shown up to there" in result.err
 
 
 @pytest.mark.parametrize("bad", ['{"type": "step"}', '{"type": "x"}', "[]", "oops"])
@@ -119,7 +119,7 @@ def test_a_value_out_of_range_is_shown_or_named(
     for command in ("view", "html"):
         result = run("trace", command, path)
         assert result.code == 0
-        assert ("t.jsonl:5 is no step" in result.err) == (value == 10**400)
+        assert ("t.jsonl:5 is not a step" in result.err) == (value == 10**400)
 
 
 def test_indices_may_begin_anywhere(run: Run, tmp_path: Path) -> None:

@@ -191,6 +191,17 @@ def test_mlx_imported_first_is_said_and_goes_on(tmp_path: Path) -> None:
 
 
 @linux
+def test_the_package_hands_out_mlx_after_the_choice(cache: Path) -> None:
+    program = """
+from blendin_mlx import mx
+import mlx.core
+from blendin_mlx.backend.mlx import BLAS
+print(json.dumps([mx is mlx.core, BLAS.name]))
+"""
+    assert child(program, cache) == [True, "openblas"]
+
+
+@linux
 def test_a_blas_that_is_loaded_already_is_reported_as_it_is_what_mlx_binds(
     copy: Path, tmp_path: Path
 ) -> None:

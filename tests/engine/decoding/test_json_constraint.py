@@ -22,7 +22,7 @@ from blendin_mlx.errors import NumericalError, SchemaError
 from blendin_mlx.generation import stream_generate
 from blendin_mlx.prompts import build_prompt
 from blendin_mlx.trace.records import TraceWriter
-from blendin_mlx.trace.verify import verify
+from blendin_mlx.trace.verify import verify_trace
 from scripted import STOP, always, answer, says, scripted_pair
 from texts import ALL_TOKENIZERS
 
@@ -274,12 +274,12 @@ def recorded(pair: Any, schema: Any, method: str, temp: float) -> list[Any]:
 def test_a_trace_follows_with_its_schema_and_not_without(method, temp):
     pair = scripted_pair(always({"The": 0.5}), always({" blue": 0.3, STOP: 0.3}), tokenizers=2)
     records = recorded(pair, PERSON, method, temp)
-    assert verify(pair, records) is None
+    assert verify_trace(pair, records) is None
     records[0]["json_schema"] = None
-    assert verify(pair, records) is not None
+    assert verify_trace(pair, records) is not None
     records[0]["json_schema"] = {"type": "nonsense"}
     with pytest.raises(SchemaError, match="nonsense"):
-        verify(pair, records)
+        verify_trace(pair, records)
 
 
 def test_the_demo_pair_writes_json(demo_pair):

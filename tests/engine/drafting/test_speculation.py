@@ -291,7 +291,7 @@ class TestPasses:
         got = drafted(pair, prompt, propose, most, prompt_cache=cache).statistics
         assert got.base.passes == math.ceil((words + 1) / (most + 1))
         assert (got.token_ids[:-1], cache.base.tokens) == (right, [*prompt.base.ids, *right])
-        assert sum(pair.base.network.calls) == cache.base.tokens_read == len(cache.base.tokens)
+        assert sum(pair.base.network.calls) == len(cache.base.tokens)
 
     @pytest.mark.parametrize("method", ["aligned", "nudging", "blendin"])
     @pytest.mark.parametrize("most", [1, 3, 8])

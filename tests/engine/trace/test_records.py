@@ -115,7 +115,7 @@ def test_a_trace_that_was_cut_off_names_the_line(pair: Pair, tmp_path: Path) -> 
     path.write_bytes(whole[: whole.rindex(b'"gap"')])
     records = read_trace(path)
     assert [next(records)["type"], next(records)["type"]] == ["run", "step"]
-    with pytest.raises(TraceError, match=r"cut\.jsonl:3 is no trace record"):
+    with pytest.raises(TraceError, match=r"cut\.jsonl:3 is not a trace record"):
         next(records)
 
 
@@ -125,7 +125,7 @@ def test_a_trace_that_was_cut_off_names_the_line(pair: Pair, tmp_path: Path) -> 
 def test_a_line_that_is_no_record_is_named(line: bytes, tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_bytes(b'{"type": "run"}\n' + line + b"\n")
-    with pytest.raises(TraceError, match=r"bad\.jsonl:2 is no trace record"):
+    with pytest.raises(TraceError, match=r"bad\.jsonl:2 is not a trace record"):
         list(read_trace(path))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -13,13 +13,13 @@ import pytest
 from blendin_mlx.answer_statistics import describe_method
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.blend.methods import METHODS, make_method
-from blendin_mlx.blend.sampling import Sampler
+from blendin_mlx.blend.sampling import LogitsProcessor, Sampler, repetition_penalty
 from blendin_mlx.errors import TraceError
 from blendin_mlx.generation import stream_generate
 from blendin_mlx.model import Pair
 from blendin_mlx.prompts import build_prompt
 from blendin_mlx.trace.records import TraceWriter
-from blendin_mlx.trace.verify import verify
+from blendin_mlx.trace.verify import verify_trace
 from scripted import STOP, says, scripted_model, scripted_pair, writes
 
 Records = list[dict[str, Any]]
@@ -33,6 +33,8 @@ def record(
     name: str = "blendin",
     sampler: Sampler | None = None,
     kv_bits: int | None = None,
+    penalty: float | None = None,
+    processors: Sequence[LogitsProcessor] = (),
 ) -> Records:
     """The trace of one answer."""
     file = io.StringIO()
@@ -40,6 +42,7 @@ def record(
     prompt = build_prompt(pair, question)
     method = make_method(name)
     settings = {"stop_policy": policy, "temp": float(sampler is not None), "kv_bits": kv_bits}
+    settings |= {"repetition_penalty": penalty, "repetition_context_size": 30}
     writer.run(prompt, {**describe_method(method), **settings})
     responses = stream_generate(
         pair,
@@ -50,6 +53,7 @@ def record(
         candidates=3,
         kv_bits=kv_bits,
         sampler=sampler,
+        logits_processors=[*repetition_penalty(penalty, 30), *processors],
     )
     for response in responses:
         for piece in response.pieces:
@@ -72,7 +76,7 @@ def trace(pair: Pair) -> Records:
 
 
 def test_an_untouched_trace_follows(pair: Pair, trace: Records) -> None:
-    assert verify(pair, trace) is None
+    assert verify_trace(pair, trace) is None
 
 
 @pytest.mark.parametrize("kv_bits", [4, 8])
@@ -82,11 +86,39 @@ def test_a_trace_with_quantized_caches_follows(
     """Read in other passes, they round otherwise; what is no rounding is still found out."""
     pair = tiny_pair("qwen3", "llama3_1", 2.5)
     records = record(pair, "Name a colour.", 40, kv_bits=kv_bits)
-    assert verify(pair, records) is None
-    assert verify(pair, tampered(records, first(records, "blend"), "aligned.id")) is not None
+    assert verify_trace(pair, records) is None
+    assert verify_trace(pair, tampered(records, first(records, "blend"), "aligned.id")) is not None
     changed = copy.deepcopy(records)
     changed[first(records, "blend")]["alpha"] += 0.1
-    assert verify(pair, changed) is not None
+    assert verify_trace(pair, changed) is not None
+
+
+def second_choice(after: int) -> LogitsProcessor:
+    """Rule out the top token after so many tokens, and nowhere else."""
+
+    def ruled_out(tokens: mx.array, scores: mx.array) -> mx.array:
+        return scores if len(tokens) != after else mx.where(scores == scores.max(), -1e9, scores)
+
+    return ruled_out
+
+
+@pytest.mark.parametrize("penalty", [0.7, 1.5, 5.0])
+@pytest.mark.parametrize("policy", ["either", "guide"])
+def test_a_trace_with_a_penalty_follows_and_one_other_token_does_not(
+    pair: Pair, penalty: float, policy: str
+) -> None:
+    records = record(pair, "Name a colour.", 24, policy, penalty=penalty)
+    assert verify_trace(pair, records) is None
+    for source in ("base", "blend"):
+        index = first(records, source) - 1
+        after = len(records[0]["base_prompt"]["ids"]) + index
+        changed = record(
+            pair, "Name a colour.", 24, policy, penalty=penalty, processors=[second_choice(after)]
+        )
+        assert changed[1 + index]["id"] != records[1 + index]["id"]
+        found = verify_trace(pair, changed)
+        assert found is not None
+        assert found.index == index
 
 
 def test_an_end_that_a_draw_went_against_follows() -> None:
@@ -95,7 +127,7 @@ def test_an_end_that_a_draw_went_against_follows() -> None:
     pair = Pair(scripted_model(says(rows), "base"), scripted_model(says(rows), "guide"))
     records = record(pair, "Hi", 9, "base", sampler=lambda scores: mx.argsort(-scores)[..., 1])
     assert [step["id"] for step in records[1:-1]][1:] == [pair.base.vocabulary.stop]
-    assert verify(pair, records) is None
+    assert verify_trace(pair, records) is None
 
 
 def test_an_end_that_the_guide_puts_in_place_of_a_turn_follows() -> None:
@@ -110,8 +142,8 @@ def test_an_end_that_the_guide_puts_in_place_of_a_turn_follows() -> None:
         True,
         "# Query:",
     )
-    assert verify(pair, records) is None
-    assert verify(pair, tampered(records, len(records) - 2, "stop_prob")) is not None
+    assert verify_trace(pair, records) is None
+    assert verify_trace(pair, tampered(records, len(records) - 2, "stop_prob")) is not None
 
 
 @pytest.mark.parametrize("length", [5, 9, 13])
@@ -121,7 +153,7 @@ def test_an_answer_that_is_cut_inside_a_character_follows(
     """Random networks write half characters all the time."""
     pair = tiny_pair("gemma3", "qwen3", 2.5)
     records = record(pair, "Name a colour.", length)
-    assert verify(pair, records) is None
+    assert verify_trace(pair, records) is None
     assert records[-1]["finish_reason"] == "length"
 
 
@@ -135,19 +167,19 @@ def under_older_rules(records: Records) -> Records:
 
 def test_a_trace_under_older_rules_of_two_tokenizers_says_so(pair: Pair, trace: Records) -> None:
     with pytest.raises(TraceError, match=r"written by version 0.0.9 under rules 1, this .* viewed"):
-        verify(pair, under_older_rules(trace))
+        verify_trace(pair, under_older_rules(trace))
 
 
 def test_a_trace_under_older_rules_of_one_tokenizer_is_verified(
     tiny_pair: Callable[..., Pair],
 ) -> None:
     pair = tiny_pair("qwen3", "qwen3", 2.5)
-    assert verify(pair, under_older_rules(record(pair, "Name a colour.", 10))) is None
+    assert verify_trace(pair, under_older_rules(record(pair, "Name a colour.", 10))) is None
 
 
 @pytest.mark.parametrize("policy", ["either", "guide"])
 def test_a_trace_of_the_demo_pair_follows(demo_pair: Pair, policy: str) -> None:
-    assert verify(demo_pair, record(demo_pair, "Why is the sky blue?", 30, policy)) is None
+    assert verify_trace(demo_pair, record(demo_pair, "Why is the sky blue?", 30, policy)) is None
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -156,13 +188,13 @@ def test_a_trace_of_every_method_follows(tiny_pair: Callable[..., Pair], name: s
     pair.reference = tiny_pair("llama3_1", "llama3_1", 2.5).base
     records = record(pair, "Name a colour.", 10, name=name)
     assert records[0]["models"]["reference"]["name"] == pair.reference.name
-    assert verify(pair, records) is None
+    assert verify_trace(pair, records) is None
     # In tiny models the base finds no token of the guide's likely: blendin's bonus shows nowhere.
     for letter in {"lambda", "beta"} & set(records[0]) if name != "blendin" else ():
         changed = copy.deepcopy(records)
         changed[0][letter] = 0.9
         interventions = any(one.get("alpha") is not None for one in records)
-        assert (verify(pair, changed) is not None) == interventions
+        assert (verify_trace(pair, changed) is not None) == interventions
 
 
 @pytest.mark.parametrize("role", ["base", "aligned", "blend"])
@@ -176,12 +208,12 @@ def test_candidates_are_those_of_each_distribution(pair: Pair, trace: Records, r
     for name, value in (("prob", probs[1] - 0.01), ("id", step["candidates"][role][2]["id"])):
         changed = copy.deepcopy(trace)
         changed[first(trace, "blend")]["candidates"][role][1][name] = value
-        mismatch = verify(pair, changed)
+        mismatch = verify_trace(pair, changed)
         assert mismatch is not None
         assert mismatch.field.startswith(f"candidates.{role}.1")
     changed = copy.deepcopy(trace)
     changed[first(trace, "blend")]["candidates"][role] = []
-    assert verify(pair, changed) is not None
+    assert verify_trace(pair, changed) is not None
 
 
 def test_a_guide_that_was_not_asked_has_no_candidates(pair: Pair, trace: Records) -> None:
@@ -189,7 +221,7 @@ def test_a_guide_that_was_not_asked_has_no_candidates(pair: Pair, trace: Records
     assert trace[index]["candidates"]["blend"] == []
     changed = copy.deepcopy(trace)
     changed[index]["candidates"]["blend"] = trace[index]["candidates"]["base"]
-    assert verify(pair, changed) is not None
+    assert verify_trace(pair, changed) is not None
 
 
 def first(records: Records, source: str) -> int:
@@ -223,7 +255,7 @@ BLEND_FIELDS = ["aligned.id", "aligned.text", "aligned.prob", "alpha", "exact_ma
 @pytest.mark.parametrize("path", FIELDS + BLEND_FIELDS)
 def test_one_tampered_value_is_found_and_named(pair: Pair, trace: Records, path: str) -> None:
     index = first(trace, "blend")
-    found = verify(pair, tampered(trace, index, path))
+    found = verify_trace(pair, tampered(trace, index, path))
     assert found is not None
     assert found.index == trace[index]["index"]
     assert found.field.split(".")[0] in (path.split(".")[0], "prob", "gap", "id")
@@ -232,7 +264,7 @@ def test_one_tampered_value_is_found_and_named(pair: Pair, trace: Records, path:
 @pytest.mark.parametrize("path", FIELDS)
 def test_tampering_with_a_step_of_the_base_is_found(pair: Pair, trace: Records, path: str) -> None:
     index = first(trace, "base")
-    found = verify(pair, tampered(trace, index, path))
+    found = verify_trace(pair, tampered(trace, index, path))
     assert found is not None
     assert found.index == trace[index]["index"]
 
@@ -242,7 +274,7 @@ def test_an_intervention_passed_off_as_the_bases_is_found(pair: Pair, trace: Rec
     index = first(trace, "blend")
     changed[index] |= {"alpha": None, "aligned": None, "source": "base", "exact_mass": None}
     changed[index]["prefix_mass"] = None
-    found = verify(pair, changed)
+    found = verify_trace(pair, changed)
     assert found is not None
     assert found.index == trace[index]["index"]
 
@@ -250,17 +282,17 @@ def test_an_intervention_passed_off_as_the_bases_is_found(pair: Pair, trace: Rec
 def test_another_tau_is_found(pair: Pair, trace: Records) -> None:
     changed = copy.deepcopy(trace)
     changed[0]["tau"] = 0.1
-    assert verify(pair, changed) is not None
+    assert verify_trace(pair, changed) is not None
 
 
 def test_a_dropped_step_is_found(pair: Pair, trace: Records) -> None:
-    assert verify(pair, trace[:5] + trace[6:]) is not None
+    assert verify_trace(pair, trace[:5] + trace[6:]) is not None
 
 
 def test_what_is_no_trace_is_refused(pair: Pair, trace: Records) -> None:
     with pytest.raises(TraceError, match="run record"):
-        verify(pair, trace[1:])
+        verify_trace(pair, trace[1:])
     lacking = copy.deepcopy(trace)
     del lacking[2]["id"]
     with pytest.raises(TraceError, match="id"):
-        verify(pair, lacking)
+        verify_trace(pair, lacking)

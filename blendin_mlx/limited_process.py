@@ -1,4 +1,4 @@
-"""A child process that answers a line with a line, and is killed where it exceeds its limits."""
+"""A child process that answers each line with a line, and is killed if it exceeds its limits."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import selectors
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-_LOOK_S = 0.05  # how often the child's memory is looked at
+_LOOK_S = 0.05  # how often the child's memory is checked
 CHUNK = 1 << 16
-# All that the child sees of the environment: no tokens, no Python settings.
+# All that the child sees of the environment: no access tokens, no Python settings.
 _PASSED_ON = ("TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 class ProcessDiedError(Exception):
-    """The child ended in place of answering; ``code`` is as ``Popen.returncode``."""
+    """The child ended instead of answering; ``code`` is as ``Popen.returncode``."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"it ended with code {code}")
@@ -25,38 +25,49 @@ class ProcessDiedError(Exception):
 
 
 class ProcessLimitError(Exception):
-    """The child took more time or memory than it may; it was killed."""
+    """The child exceeded its limit of time or memory, and was killed."""
 
 
 class LimitedProcess:
-    """A child process, started when it is needed and kept; one thread at a time asks it.
+    """A child process, started lazily and kept; one thread at a time asks it.
 
     It runs in a session of its own, so that Ctrl-C in a terminal reaches the parent alone. It must
-    end when its standard input does, which happens when the parent ends in whatever way.
+    end when its standard input does, which happens however the parent ends.
 
     Args:
         command: what to run.
         folder: where it runs.
+        opening: returns the lines that each new child reads before its first question, and does
+            not answer.
+
+    Example:
+        >>> cat = LimitedProcess(["cat"], Path.cwd())
+        >>> cat.ask(b"hi\\n", wall_s=10, memory=1 << 30, reply_bytes=100)
+        b'hi\\n'
     """
 
-    def __init__(self, command: Sequence[str], folder: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], folder: Path, opening: Callable[[], bytes] = bytes
+    ) -> None:
         self._command = command
         self._folder = folder
+        self._opening = opening
+        self._opened = False  # the running child was sent its opening
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
     @property
     def pid(self) -> int | None:
-        """The number of the process that runs now."""
+        """The id of the running child, None if none runs."""
         return None if self._child is None else self._child.pid
 
     def start(self) -> None:
-        """Start the child where none runs; it need not be ready when this returns."""
+        """Start the child if none runs; it need not be ready when this returns."""
         with self._lock:
             self._running()
 
     def stop(self) -> None:
-        """Kill the child, if there is one; the next question starts another."""
+        """Kill the child, if one runs; the next question starts another."""
         child, self._child = self._child, None
         if child is not None:
             child.kill()
@@ -69,18 +80,21 @@ class LimitedProcess:
         """Return the child's answer, which ends in a line break.
 
         Args:
-            wall_s: seconds by the clock until it is killed.
-            memory: bytes that it may take.
-            reply_bytes: the longest answer.
+            line: the question, which ends in a line break.
+            wall_s: seconds of wall-clock time until the child is killed.
+            memory: most bytes of resident memory.
+            reply_bytes: most bytes of the answer.
 
         Raises:
             ProcessLimitError: the child was killed at a limit.
-            ProcessDiedError: it ended by itself, or by the system's limits.
+            ProcessDiedError: it ended by itself, or was ended by the system's limits.
         """
         with self._lock:
-            exchange = _Exchange(self._running(), line, wall_s, memory, reply_bytes)
             try:
-                return exchange.reply()
+                child = self._running()
+                sent = line if self._opened else self._opening() + line
+                self._opened = True
+                return _Exchange(child, sent, wall_s, memory, reply_bytes).reply()
             except BaseException:  # Ctrl-C too: nobody waits for this answer any more
                 self.stop()
                 raise
@@ -99,11 +113,12 @@ class LimitedProcess:
             env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
             start_new_session=True,
         )
+        self._opened = False
         return self._child
 
 
 class _Exchange:
-    """A question to a running child, and its answer."""
+    """One question to a running child, and its answer."""
 
     def __init__(
         self,
@@ -165,7 +180,7 @@ class _Exchange:
 
 
 def _memory_of(pid: int) -> int:
-    """Bytes that a process has in memory; 0 where it has ended."""
+    """Return the resident memory of a process in bytes; 0 if it has ended."""
     import psutil
 
     try:

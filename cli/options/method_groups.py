@@ -1,0 +1,98 @@
+"""Options of the blend itself, as decorators: how the guide is asked, and when an answer ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from .names import model_names
+from .settings import METHODS, PROJECTIONS, STOP_POLICIES
+from .types import Alpha, Number
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def method_options(command: Command) -> Command:
+    """Add the options of the method and its parameters."""
+    return apply_options(
+        command,
+        click.option(
+            "--method",
+            type=click.Choice(METHODS),
+            default="blendin",
+            show_default=True,
+            help="How the guide is asked and how it is blended.",
+        ),
+        click.option(
+            "--tau",
+            type=Number(0, 1),
+            help="Ask the guide where the base's confidence is below this.  [default: 0.4]",
+        ),
+        click.option(
+            "--alpha",
+            type=Alpha(),
+            default="auto",
+            show_default=True,
+            help="Weight of the guide; auto: by the confidence of both models.",
+        ),
+        click.option(
+            "--lambda",
+            "lambda",
+            type=Number(min=0),
+            help="The method's λ: blendin's agreement bonus [default: 0.1], or the threshold of "
+            "kad [0.4] or confidence-bet [0.2].",
+        ),
+        click.option(
+            "--beta",
+            type=Number(0, 100),
+            help="How far proxy-tuning shifts the base.  [default: 1]",
+        ),
+        click.option(
+            "--dial",
+            type=Number(0, 1),
+            default=1.0,
+            help="Scale of the guide's weight: 0 is the base alone.  [default: 1]",
+        ),
+        click.option(
+            "--guide-temp",
+            type=Number(0.01, 100),
+            default=1.0,
+            help="Temperature of all that the guide says: above 1 it is less sure.  [default: 1]",
+        ),
+        click.option(
+            "--reference",
+            metavar="MODEL",
+            shell_complete=model_names,
+            help="The aligned model's unaligned twin, for --method proxy-tuning.",
+        ),
+    )
+
+
+def rule_options(command: Command) -> Command:
+    """Add the options that hold for every method: stop policy and projection."""
+    return apply_options(
+        command,
+        click.option(
+            "--stop-policy",
+            type=click.Choice(STOP_POLICIES),
+            default="either",
+            show_default=True,
+            help="Which model may end the answer.",
+        ),
+        click.option(
+            "--projection",
+            type=click.Choice(PROJECTIONS),
+            default="prefix",
+            show_default=True,
+            help="How the guide's tokens that the base lacks are mapped to it.",
+        ),
+    )
+
+
+def apply_options(command: Command, *options: Callable[[Any], Any]) -> Command:
+    """Give a command options, in the order of its help."""
+    for option in reversed(options):
+        command = option(command)
+    return command
