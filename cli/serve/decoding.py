@@ -155,12 +155,13 @@ class Decoding:
     def _scored(self, ids: Sequence[int], top: int) -> Iterator[ShownToken]:
         """Yield the tokens of a prompt with what the method gives them, each after the others.
 
-        Beginning-of-text has no probability, nor has a first token with nothing before it.
+        Beginning-of-text has no probability, nor has a first token before which one of the models
+        has nothing to read.
         """
-        vocabulary = self._session.pair.base.vocabulary
-        opening = self._session.pair.base.beginning
-        given = tuple(ids[: len(opening)]) == opening
-        before = (len(opening) or 1) if given else 0
+        pair, vocabulary = self._session.pair, self._session.pair.base.vocabulary
+        opening = pair.base.beginning
+        before = len(opening) if tuple(ids[: len(opening)]) == opening else 0
+        before += not (opening and pair.aligned.beginning)
         for token in ids[:before]:
             yield ShownToken(TokenProb(vocabulary.bytes_of([token]), None), ())
         if len(ids) <= before:

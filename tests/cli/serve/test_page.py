@@ -156,6 +156,8 @@ def test_the_page_fits_and_is_legible(pair_server, tmp_path, width, dark):
         page.until("document.getElementById('method').length > 3")
         ask(page, "hi")
         page.value("document.querySelectorAll('.text')[1].firstElementChild.focus()")
+        below = "document.activeElement.getBoundingClientRect().bottom"
+        assert page.value(f"{below} <= document.getElementById('facts').offsetTop + 1")
         assert page.value("document.documentElement.scrollWidth") <= width
         assert page.value("document.getElementById('locked').offsetParent") is None
         assert page.value("document.getElementById('send').getBoundingClientRect().bottom") <= 600

@@ -206,6 +206,27 @@ def test_an_echo_names_as_many_alternatives_as_were_asked_for(pair_server):
     assert choice["logprobs"]["top_logprobs"][1] == {}
 
 
+def test_an_echo_is_scored_where_the_guide_has_no_beginning_of_text(tmp_path):
+    """Its first token then has no probability: the guide has nothing to read before it."""
+    from tokenizers import Tokenizer
+    from tokenizers.processors import TemplateProcessing
+
+    from chains import WORDS, write_chain
+
+    base = write_chain(tmp_path / "base", WORDS, chat_template=False)
+    aligned = write_chain(tmp_path / "aligned", WORDS[::-1])
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    begin = ("<|begin|>", tokenizer.token_to_id("<|begin|>"))
+    tokenizer.post_processor = TemplateProcessing(single="<|begin|> $A", special_tokens=[begin])
+    tokenizer.save(str(base / "tokenizer.json"))
+    with served_pair("--base", base, "--aligned", aligned) as server:
+        asked = {"prompt": " one two three", "echo": True, "logprobs": 1, "max_tokens": 1}
+        (choice,) = server.address.post(TEXT, asked).json["choices"]
+    first, *others = choice["logprobs"]["token_logprobs"]
+    assert first is None
+    assert None not in others
+
+
 def test_texts_are_cut_into_the_tokens_that_the_base_reads(pair_server):
     post = pair_server.address.post
     cut = post("/tokenize", {"prompt": "the cat", "add_special_tokens": False}).json
