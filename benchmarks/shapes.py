@@ -39,15 +39,16 @@ class Scripted:
         self.confidence = mx.full(POSITIONS, SURE)
 
     def __call__(self, ids: mx.array, cache: Any = None, **options: Any) -> mx.array:
-        start = cache[0].offset if cache else 0
+        starts = mx.array(cache[0].offset if cache else 0).reshape(-1, 1)
+        positions = starts + mx.arange(ids.shape[1])  # of mlx-lm's left padding: below 0
         real = self._network(ids, cache=cache, **options)
-        return self.say(real, slice(start, start + ids.shape[1]))
+        return self.say(real, mx.maximum(positions, 0))
 
-    def say(self, real: mx.array, positions: slice) -> mx.array:
-        """The script's logits ``[1, n, V]``, not before ``real`` is computed."""
+    def say(self, real: mx.array, positions: mx.array) -> mx.array:
+        """The script's logits ``[R, n, V]``, not before ``real`` is computed."""
         size = real.shape[-1]
-        confidence = self.confidence[positions][None, :, None]
-        chosen = mx.arange(size) == self.tokens[positions][None, :, None]
+        confidence = self.confidence[positions][..., None]
+        chosen = mx.arange(size) == self.tokens[positions][..., None]
         rest = mx.log((1 - confidence) / (size - 1))
         return mx.where(chosen, mx.log(confidence), rest) + 0.0 * real
 

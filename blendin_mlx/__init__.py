@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .answer_statistics import FinishReason, ModelUse, Statistics
     from .backend.mlx import mx
+    from .batch.batch_decoder import BatchDecoder, Outcome
+    from .batch.batch_generation import BatchPrompt, batch_generate, batch_stream
     from .blend.method import Advice, Method, Target, View
     from .blend.methods import METHODS, make_method
     from .blend.sampling import LogitsProcessor, Sampler
+    from .decoding.answer_options import AnswerOptions
     from .decoding.answer_stream import Piece, Response
     from .decoding.json_constraint import JsonConstraint
     from .decoding.rules import StopPolicy
@@ -37,7 +40,8 @@ if TYPE_CHECKING:
     from .model import LanguageModel, Pair, Role
     from .prompt_cache import PromptCache, load_prompt_cache, make_prompt_cache, save_prompt_cache
     from .prompts import BASE_TEMPLATES, BaseTemplate, Message, PairPrompt, Prompt, build_prompt
-    from .reading.context import Context, Progress
+    from .reading.context import Context
+    from .reading.reader import Progress, Reader, RewindsBy
     from .scoring.calibration import Bin, Calibration, Reliability, calibration, fit_temperature
     from .scoring.dial_map import Dial, DialMap, dial_map
     from .scoring.readings import Flags, Numbers, Reading, read_example
@@ -46,15 +50,18 @@ if TYPE_CHECKING:
     from .tokens.answer_text import AnswerText
     from .tokens.projection import Carried, Projection, ProjectionRule
     from .tokens.vocabulary import Vocabulary
-    from .trace.records import Record, TraceFile, TraceWriter, read_trace
+    from .trace.records import TraceFile, TraceRecord, TraceWriter, read_trace
     from .trace.verify import Mismatch, verify_trace
 
 _HOMES = {
     "answer_statistics": ("FinishReason", "ModelUse", "Statistics"),
     "backend.mlx": ("mx",),
+    "batch.batch_decoder": ("BatchDecoder", "Outcome"),
+    "batch.batch_generation": ("BatchPrompt", "batch_generate", "batch_stream"),
     "blend.method": ("Advice", "Method", "Target", "View"),
     "blend.methods": ("METHODS", "make_method"),
     "blend.sampling": ("LogitsProcessor", "Sampler"),
+    "decoding.answer_options": ("AnswerOptions",),
     "decoding.answer_stream": ("Piece", "Response"),
     "decoding.json_constraint": ("JsonConstraint",),
     "decoding.rules": ("StopPolicy",),
@@ -72,7 +79,8 @@ _HOMES = {
         *("BASE_TEMPLATES", "BaseTemplate", "Message", "PairPrompt", "Prompt"),
         "build_prompt",
     ),
-    "reading.context": ("Context", "Progress"),
+    "reading.context": ("Context",),
+    "reading.reader": ("Progress", "Reader", "RewindsBy"),
     "scoring.calibration": (
         *("Bin", "Calibration", "Reliability", "calibration", "fit_temperature"),
     ),
@@ -83,7 +91,7 @@ _HOMES = {
     "tokens.answer_text": ("AnswerText",),
     "tokens.projection": ("Carried", "Projection", "ProjectionRule"),
     "tokens.vocabulary": ("Vocabulary",),
-    "trace.records": ("Record", "TraceFile", "TraceWriter", "read_trace"),
+    "trace.records": ("TraceFile", "TraceRecord", "TraceWriter", "read_trace"),
     "trace.verify": ("Mismatch", "verify_trace"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -92,8 +100,11 @@ __all__ = [
     "BASE_TEMPLATES",
     "METHODS",
     "Advice",
+    "AnswerOptions",
     "AnswerText",
     "BaseTemplate",
+    "BatchDecoder",
+    "BatchPrompt",
     "Bin",
     "BlendinError",
     "Calibration",
@@ -118,6 +129,7 @@ __all__ = [
     "ModelUse",
     "Numbers",
     "NumericalError",
+    "Outcome",
     "Pair",
     "PairError",
     "PairPrompt",
@@ -131,10 +143,11 @@ __all__ = [
     "PromptError",
     "Proposer",
     "ProposerName",
+    "Reader",
     "Reading",
-    "Record",
     "Reliability",
     "Response",
+    "RewindsBy",
     "Role",
     "Sampler",
     "SchemaError",
@@ -146,9 +159,12 @@ __all__ = [
     "Target",
     "TraceError",
     "TraceFile",
+    "TraceRecord",
     "TraceWriter",
     "View",
     "Vocabulary",
+    "batch_generate",
+    "batch_stream",
     "build_prompt",
     "calibration",
     "dial_map",

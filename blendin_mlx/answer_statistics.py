@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from .blend.dial import Dialled
-from .reading.context import Context
+from .reading.reader import Reader, RewindsBy
 from .step import Step
 
 FinishReason = Literal["stop", "stop_string", "length", "context", "interrupted"]
@@ -24,7 +24,7 @@ class ModelUse:
 
     passes: int = 0
     rereads: int = 0
-    rewinds_by: Literal["trim", "snapshot"] = "trim"
+    rewinds_by: RewindsBy = "trim"
 
     def since(self, before: ModelUse) -> ModelUse:
         """Return the work since an earlier state."""
@@ -36,7 +36,7 @@ class ModelUse:
         return {"rewinds_by": self.rewinds_by, "reread_tokens": self.rereads}
 
 
-def use_of(context: Context) -> ModelUse:
+def use_of(context: Reader) -> ModelUse:
     """Return the work that the model of a context has done so far."""
     return ModelUse(context.passes, context.rereads, context.rewinds_by)
 

@@ -12,8 +12,8 @@ from typing import Any
 from .answer_statistics import Statistics, describe_method
 from .blend.dial import guide_temperature
 from .blend.method import Method
-from .blend.methods import make_method
 from .blend.sampling import Chooser, LogitsProcessor, Sampler
+from .decoding.answer_options import AnswerOptions
 from .decoding.answer_stream import AnswerStream, Response
 from .decoding.decoder import Decoder
 from .decoding.json_constraint import JsonConstraint
@@ -26,8 +26,8 @@ from .errors import PairError, PromptError
 from .model import LanguageModel, Pair
 from .prompt_cache import PromptCache, make_prompt_cache
 from .prompts import Message, PairPrompt, build_prompt
-from .reading.context import Context, Progress
 from .reading.guide import Guide, Reference
+from .reading.reader import Progress, Reader, Readers
 from .reading.room import check_fits
 from .tokens.answer_text import AnswerText, common_prefix
 from .tokens.projection import ProjectionRule
@@ -113,72 +113,93 @@ def stream_generate(
         >>> for response in stream_generate(pair, "Why is the sky blue?", max_tokens=100):
         ...     print(response.text, end="", flush=True)
     """
-    _check_options(max_tokens, candidates, stop, constraint)
-    if isinstance(method, str):
-        method = make_method(method)
-    prompt = _prepared(pair, prompt, method)
-    stops = StopStrings(stop, () if constraint else prompt.stops)
-    cache = prompt_cache or make_prompt_cache(pair, kv_bits=kv_bits)
-    guide = None
-    if method.asks:
-        guide = make_guide(pair, cache, method, projection, prompt.aligned.ids)
-    drafter = Drafter(draft) if isinstance(draft, str) else draft
-    _begin_drafts(drafter, pair, cache.base, prompt.base.ids, guide)
-    answer = AnswerText(pair.base.vocabulary)
-    decoder = Decoder(
-        cache.base,
-        prompt.base.ids,
-        answer,
-        guide,
+    options = AnswerOptions(
         method,
-        Chooser(sampler, logits_processors),
+        max_tokens,
+        sampler,
+        logits_processors,
+        stop,
         stop_policy,
-        drafter,
-        max_tokens,
-        constraint=constraint,
-        candidates=candidates,
+        projection,
+        constraint,
+        candidates,
     )
-    stream = AnswerStream(
-        decoder,
-        answer,
-        cache,
-        _statistics(method, "blend" if constraint else stop_policy, prompt),
-        stops,
-        max_tokens,
-        drafter,
+    stream = begin_answer(
+        pair,
+        prepared(pair, prompt, options),
+        options,
+        prompt_cache or make_prompt_cache(pair, kv_bits=kv_bits),
+        Drafter(draft) if isinstance(draft, str) else draft,
         should_stop or (lambda: False),
         prompt_progress_callback or (lambda done, total: None),
     )
-    readers = [] if guide is None else guide.contexts()
-    unread = [(cache.base, prompt.base), *((context, prompt.aligned) for context in readers)]
-    # The last token is left to the first step, which needs the logits after it.
-    return stream.responses([(context, list(read.ids[:-1])) for context, read in unread])
+    return stream.responses()
 
 
-def _check_options(
-    max_tokens: int, candidates: int, stop: Sequence[str], constraint: JsonConstraint | None
-) -> None:
-    if max_tokens < 1:
-        raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
-    if candidates < 0:
-        raise ValueError(f"candidates must not be negative, not {candidates}")
-    if constraint is not None and stop:
-        raise ValueError("an answer held to a JSON schema ends with its JSON; leave out stop")
-
-
-def _prepared(
-    pair: Pair, prompt: str | Sequence[Message] | PairPrompt, method: Method
+def prepared(
+    pair: Pair, prompt: str | Sequence[Message] | PairPrompt, options: AnswerOptions
 ) -> PairPrompt:
-    """Return what the models read, after checking that each of them has room for it."""
+    """Return what the models read, after checking that each of them has room for it.
+
+    Raises:
+        PromptError, PairError: see :func:`stream_generate`.
+    """
     if not isinstance(prompt, PairPrompt):
         check_fits(pair.base, prompt)
         prompt = build_prompt(pair, prompt)
+    method = options.made_method()
     _check_prompt(pair.base, len(prompt.base.ids))
     if method.asks:
         _check_prompt(pair.aligned, len(prompt.aligned.ids))
         if method.needs_reference:
             _check_prompt(pair.require_reference(), len(prompt.aligned.ids))
     return prompt
+
+
+def begin_answer(
+    pair: Pair,
+    prompt: PairPrompt,
+    options: AnswerOptions,
+    readers: Readers,
+    drafter: Drafter,
+    should_stop: Callable[[], bool],
+    progress: Progress,
+) -> AnswerStream:
+    """Return an answer that is yet to be written, by the models of these readers."""
+    method = options.made_method()
+    guide = None
+    if method.asks:
+        guide = make_guide(pair, readers, method, options.projection, prompt.aligned.ids)
+    _begin_drafts(drafter, pair, readers.base, prompt.base.ids, guide)
+    answer = AnswerText(pair.base.vocabulary)
+    decoder = Decoder(
+        readers.base,
+        prompt.base.ids,
+        answer,
+        guide,
+        method,
+        Chooser(options.sampler, options.logits_processors),
+        options.stop_policy,
+        drafter,
+        options.max_tokens,
+        constraint=options.constraint,
+        candidates=options.candidates,
+    )
+    asked = [] if guide is None else guide.contexts()
+    unread = [(readers.base, prompt.base), *((reader, prompt.aligned) for reader in asked)]
+    return AnswerStream(
+        decoder,
+        answer,
+        # The last token is left to the first step, which needs the logits after it.
+        [(reader, list(read.ids[:-1])) for reader, read in unread],
+        readers.contexts(),
+        _statistics(method, options.policy, prompt),
+        StopStrings(options.stop, () if options.constraint else prompt.stops),
+        options.max_tokens,
+        drafter,
+        should_stop,
+        progress,
+    )
 
 
 def _statistics(method: Method, policy: StopPolicy, prompt: PairPrompt) -> Statistics:
@@ -191,21 +212,21 @@ def _statistics(method: Method, policy: StopPolicy, prompt: PairPrompt) -> Stati
 
 
 def make_guide(
-    pair: Pair, cache: PromptCache, method: Method, rule: ProjectionRule, prompt: Sequence[int]
+    pair: Pair, readers: Readers, method: Method, rule: ProjectionRule, prompt: Sequence[int]
 ) -> Guide:
     """Return the guide of an answer, with the reference model if the method needs it."""
     reference = None
     if method.needs_reference:
         pair.require_reference()
-        if cache.reference is None:
+        if readers.reference is None:
             raise PairError("the prompt cache was made for a pair without a reference model")
-        reference = Reference(cache.reference, pair.reference_projection(rule))
+        reference = Reference(readers.reference, pair.reference_projection(rule))
     temperature = guide_temperature(method)
-    return Guide(cache.aligned, pair.projection(rule), prompt, reference, temperature)
+    return Guide(readers.aligned, pair.projection(rule), prompt, reference, temperature)
 
 
 def _begin_drafts(
-    drafter: Drafter, pair: Pair, base: Context, prompt: Sequence[int], guide: Guide | None
+    drafter: Drafter, pair: Pair, base: Reader, prompt: Sequence[int], guide: Guide | None
 ) -> None:
     """Set the proposers of a drafter for an answer; measure the cost of passes if it needs that."""
     proposers: list[Proposer] = []

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import click
 
-from .errors import FAILURE, INTERRUPTED
+from .errors import FAILURE
 from .terminal.interrupts import Interrupt, interruptible
 from .terminal.output import Output, counted, say
 
 Line = dict[str, Any]
+Numbered = Iterable[tuple[int, bytes]]  # lines and their numbers
 Result = Callable[[Line, Interrupt, str], Line]
 
 resume_option = click.option(
@@ -33,7 +37,7 @@ def each_line(
     resume_from: Path | None,
     quiet: bool,
 ) -> int:
-    """Write a result for each line of a file, in order; return the exit code.
+    """Write a result for each line of a file, one after the other; return the exit code.
 
     Args:
         file: a JSON object a line.
@@ -43,40 +47,87 @@ def each_line(
         resume_from: results of an earlier run.
         quiet: print no summary.
     """
+    return each_result(file, partial(_one_by_one, result), is_done, resume_from, quiet)
+
+
+def each_result(
+    file: IO[bytes],
+    results: Callable[[Numbered], Iterator[tuple[int, Line]]],
+    is_done: Callable[[Line], bool],
+    resume_from: Path | None,
+    quiet: bool,
+) -> int:
+    """Write a result for each line of a file, in order; return the exit code.
+
+    Args:
+        file: a JSON object a line.
+        results: makes results from numbered lines, each with its line's number, in order.
+        is_done: whether a result of an earlier run needs no other one.
+        resume_from: results of an earlier run.
+        quiet: print no summary.
+    """
     answered = _answered(resume_from, is_done) if resume_from else frozenset()
     if resume_from:
         _mend_end(resume_from)
     output = Output()
     done = failed = 0
-    for number, line in _lines(file):
-        if number in answered:
-            continue
-        with interruptible() as interrupt:
-            made = _result(line, result, interrupt, f"line {number}")
+    lines = ((number, line) for number, line in _lines(file) if number not in answered)
+    for number, made in results(lines):
         done, failed = done + 1, failed + ("error" in made)
         if "error" in made:
             say(f"line {number}: {made['error']}")
         output.write(json.dumps({"line": number, **made}, ensure_ascii=False) + "\n")
-        if interrupt.pressed:
-            return INTERRUPTED
     skipped = f", {len(answered)} answered before" if answered else ""
     say(f"{counted(done, 'line')}, {failed} failed{skipped}", quiet)
     return FAILURE if failed else 0
 
 
-def _result(line: bytes, result: Result, interrupt: Interrupt, what: str) -> Line:
-    """Return the result of a line with its ``id``, or what is wrong with it as ``error``."""
-    from blendin_mlx.errors import BlendinError
+@dataclass
+class LineResult:
+    """The result of a line, while it is made.
 
-    kept: Line = {}
-    try:
+    Attributes:
+        fields: its ``id`` if it has one, and then what came of it.
+        is_done: whether there is a result, or an error.
+    """
+
+    fields: Line = field(default_factory=dict)
+    is_done: bool = False
+
+    def begin(self, line: bytes) -> Line:
+        """Return the object of a line without its ``id``, which is kept."""
         given = _parsed(line)
-        kept = {"id": given.pop("id")} if "id" in given else {}
-        return {**kept, **result(given, interrupt, what)}
-    except (ValueError, BlendinError) as error:
-        return {**kept, "error": str(error)}
-    except click.ClickException as error:
-        return {**kept, "error": error.format_message()}
+        if "id" in given:
+            self.fields["id"] = given.pop("id")
+        return given
+
+    def finish(self, fields: Line) -> None:
+        """Add what came of the line."""
+        self.fields.update(fields)
+        self.is_done = True
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Context manager: what is wrong with the line becomes its ``error``."""
+        from blendin_mlx.errors import BlendinError
+
+        try:
+            yield
+        except (ValueError, BlendinError) as error:
+            self.finish({"error": str(error)})
+        except click.ClickException as error:
+            self.finish({"error": error.format_message()})
+
+
+def _one_by_one(result: Result, lines: Numbered) -> Iterator[tuple[int, Line]]:
+    """Yield the result of each line when it is made; Ctrl-C ends them after that."""
+    for number, line in lines:
+        made = LineResult()
+        with interruptible() as interrupt, made.noting():
+            made.finish(result(made.begin(line), interrupt, f"line {number}"))
+        yield number, made.fields
+        if interrupt.pressed:
+            raise KeyboardInterrupt
 
 
 def _answered(file: Path, is_done: Callable[[Line], bool]) -> frozenset[int]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from blendin_mlx.model import Pair
     from blendin_models.pair import PairSpec
 
-_LONGEST_PROMPT = 4096  # tokens that memory is checked for besides the answer
+LONGEST_PROMPT = 4096  # tokens that memory is checked for besides the answer
 
 
 def named_pair(pair: str | None, base: str | None, aligned: str | None) -> str | None:
@@ -44,7 +44,7 @@ def spec_of(settings: Settings) -> PairSpec:
         base=settings.base,
         aligned=settings.aligned,
         reference=settings.reference,
-        tokens=settings.max_tokens + _LONGEST_PROMPT,
+        tokens=settings.max_tokens + LONGEST_PROMPT,
         kv_bits=settings.kv_bits,
         force=settings.force,
         needs_chat_template=settings.aligned_template is None,

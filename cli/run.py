@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from .json_lines import Line, each_line, messages_of, resume_option
+from .json_lines import Line, LineResult, each_line, each_result, messages_of, resume_option
 from .options.extra import hint
 from .options.groups import blend_options
 from .options.override import overridden
 from .options.settings import Settings
+from .options.types import BatchSize
 from .session import Session
-from .terminal.interrupts import Interrupt
+from .side_by_side import SideBySide
+from .terminal.interrupts import Interrupt, interruptible, unswallowed_interrupt
 from .terminal.quiet import quiet_option
 from .whole_answers import whole_answer
+
+if TYPE_CHECKING:
+    from blendin_mlx.batch.batch_generation import BatchPrompt
 
 
 class PromptFile(click.File):
@@ -36,9 +43,18 @@ class PromptFile(click.File):
 @click.command()
 @click.argument("file", type=PromptFile("rb"), metavar="IN.jsonl")
 @blend_options
+@click.option(
+    "--batch",
+    type=BatchSize(),
+    default="1",
+    show_default=True,
+    help="Write so many answers at once; auto goes by memory and by what a pass costs here.",
+)
 @resume_option
 @quiet_option
-def run(file: IO[bytes], settings: Settings, resume_from: Path | None, quiet: bool) -> int:
+def run(
+    file: IO[bytes], settings: Settings, batch: int | None, resume_from: Path | None, quiet: bool
+) -> int:
     """Answer every line of IN.jsonl ("-" for standard input), in order.
 
     A line is an object with "prompt" or "messages", optionally an "id", and options by their long
@@ -46,22 +62,83 @@ def run(file: IO[bytes], settings: Settings, resume_from: Path | None, quiet: bo
     object as of generate --json. A bad line is answered by {"error": …}, and the exit code is 1 at
     the end. A common prefix of the prompts is read once.
 
+    With --batch, answers are written side by side, each as it would be alone; they come out in the
+    order of their lines. So many lines are read ahead, and nothing is drafted.
+
     \b
     Examples:
       blendin run prompts.jsonl > answers.jsonl
+      blendin run --batch auto prompts.jsonl > answers.jsonl
       echo '{"prompt": "Say hello."}' | blendin run - | jq -r .text
       blendin run prompts.jsonl --resume-from answers.jsonl >> answers.jsonl
     """
+    if batch != 1 and settings.prompt_cache is not None:
+        raise click.UsageError("--prompt-cache cannot be used with --batch; leave one of them out")
     session = Session(settings, quiet)
     session.keep_beginning()
 
-    def result(given: Line, should_stop: Interrupt, what: str) -> Line:
+    def begin(given: Line) -> list[dict[str, str]]:
         messages = messages_of(given)
         session.configure(overridden(settings, given))
-        return session.result(whole_answer(session, messages, should_stop, what)[-1])
+        return messages
 
-    return each_line(file, result, _is_done, resume_from, quiet)
+    def result(given: Line, should_stop: Interrupt, what: str) -> Line:
+        return session.result(whole_answer(session, begin(given), should_stop, what)[-1])
+
+    if batch == 1:
+        return each_line(file, result, _is_done, resume_from, quiet)
+    results = partial(_side_by_side, session, begin, batch)
+    return each_result(file, results, _is_done, resume_from, quiet)
 
 
 def _is_done(result: Line) -> bool:
     return bool(result["finish_reason"] != "interrupted")
+
+
+def _side_by_side(
+    session: Session,
+    begin: Callable[[Line], list[dict[str, str]]],
+    size: int | None,
+    lines: Iterable[tuple[int, bytes]],
+) -> Iterator[tuple[int, Line]]:
+    """Answer several lines at once; yield each result as soon as its turn has come."""
+    from blendin_mlx.errors import BlendinError
+
+    several = SideBySide(session, size)
+    waiting: dict[int, LineResult] = {}  # by line, of all lines begun and not yielded yet
+    asked: list[tuple[LineResult, int | None]] = []  # by prompt, with the seed of its answer
+
+    def prompts() -> Iterator[BatchPrompt]:
+        for number, line in _breaking_off(lines):
+            result = waiting[number] = LineResult()
+            with result.noting():
+                prompt = several.prompt(begin(result.begin(line)))
+                asked.append((result, prompt.seed))
+                yield prompt
+
+    def ready() -> Iterator[tuple[int, Line]]:
+        while (number := next(iter(waiting), None)) and waiting[number].is_done:
+            yield number, waiting.pop(number).fields
+
+    with interruptible() as interrupt:
+        for index, outcome in several.answer(prompts(), interrupt):
+            result, seed = asked[index]
+            if isinstance(outcome, BlendinError):
+                result.finish({"error": str(outcome)})
+            elif outcome.finish_reason:
+                result.finish({**session.result(outcome), "seed": seed})
+            yield from ready()
+        yield from ready()
+    if interrupt.pressed:
+        raise KeyboardInterrupt
+
+
+def _breaking_off(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Yield lines; while one is waited for, Ctrl-C breaks off at once."""
+    coming = iter(lines)
+    while True:
+        with unswallowed_interrupt():
+            line = next(coming, None)
+        if line is None:
+            return
+        yield line

@@ -179,19 +179,28 @@ class Session:
             begun: ids of the base's tokens that the answer begins with; they are not yielded.
             candidates: how many of the likeliest tokens each step names; with a trace, always 5.
         """
+        from blendin_mlx.generation import stream_generate
+        from blendin_mlx.inspection import begun as with_beginning
+
         show_reading()
         prompt = self.prompt(messages) if isinstance(messages, list) else messages
         self.opened = prompt.opens_thinking
         if begun:
-            from blendin_mlx.inspection import begun as with_beginning
-
             prompt = with_beginning(self.pair, prompt, begun)
-        constraint = self._constraint(begun)
-        count = _CANDIDATES if trace else candidates
-        responses = self._stream(prompt, should_stop, constraint, count)
+        options = self.answer_options(begun)
+        responses = stream_generate(
+            self.pair,
+            prompt,
+            draft=self.drafter,
+            prompt_cache=self.cache,
+            prompt_progress_callback=show_reading,
+            should_stop=should_stop,
+            candidates=_CANDIDATES if trace else candidates,
+            **options,
+        )
         for response in self._traced(responses, prompt, trace) if trace else responses:
             yield response
-        self._remark(response, constraint)
+        self.remark(response, options["constraint"])
 
     def _traced(
         self, responses: Iterator[Response], prompt: PairPrompt, trace: Target
@@ -208,41 +217,26 @@ class Session:
             if response.finish_reason:
                 writer.end(self.result(response))
 
-    def _remark(self, last: Response, constraint: JsonConstraint | None) -> None:
+    def remark(self, last: Response, constraint: JsonConstraint | None) -> None:
         """Print notices about a finished answer."""
-        ids = last.statistics.token_ids
-        cut = last.finish_reason != "stop"
+        ids, cut = last.statistics.token_ids, last.finish_reason != "stop"
         self.cut_json = bool(constraint and cut and not constraint.is_complete(ids))
         if self.cut_json:
             say("the answer ended before its JSON was complete; a larger --max-tokens may help")
         if why := last.statistics.draft_off:
-            self._say_once(f"drafting is off: {why}")
+            self.say_once(f"drafting is off: {why}")
 
-    def _stream(
-        self,
-        prompt: PairPrompt,
-        should_stop: Callable[[], bool],
-        constraint: JsonConstraint | None,
-        candidates: int,
-    ) -> Iterator[Response]:
-        from blendin_mlx.generation import stream_generate
-
-        return stream_generate(
-            self.pair,
-            prompt,
-            method=self.method,
-            max_tokens=self.settings.max_tokens,
-            stop=self.settings.stop,
-            stop_policy=self.settings.stop_policy,
-            projection=self.settings.projection,
-            draft=self.drafter,
-            prompt_cache=self.cache,
-            prompt_progress_callback=show_reading,
-            should_stop=should_stop,
-            constraint=constraint,
-            candidates=candidates,
+    def answer_options(self, begun: Sequence[int] = ()) -> dict[str, Any]:
+        """Return the options of an answer by their names in the engine."""
+        return {
+            "method": self.method,
+            "max_tokens": self.settings.max_tokens,
+            "stop": self.settings.stop,
+            "stop_policy": self.settings.stop_policy,
+            "projection": self.settings.projection,
+            "constraint": self._constraint(begun),
             **sampling(self.settings, self.pair.base.vocabulary.size),
-        )
+        }
 
     def _constraint(self, begun: Sequence[int]) -> JsonConstraint | None:
         from blendin_mlx.decoding.json_constraint import JsonConstraint
@@ -255,7 +249,8 @@ class Session:
         except SchemaError as error:  # a usage error does not end a chat
             raise click.UsageError(str(error)) from None
 
-    def _say_once(self, line: str) -> None:
+    def say_once(self, line: str) -> None:
+        """Say something unless it was said before."""
         if line not in self._said:
             self._said.add(line)
             say(line, self._quiet)
@@ -272,7 +267,7 @@ class Session:
         with unswallowed_interrupt():  # rendering a template may take seconds
             prompt = prompt_of(self.pair, messages, settings or self.settings, self.began)
         for line in notices(self.pair, prompt):
-            self._say_once(line)
+            self.say_once(line)
         return prompt
 
     def _recorded(self) -> dict[str, Any]:

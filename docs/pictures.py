@@ -1,4 +1,4 @@
-"""Take the README's picture of a terminal anew: run the commands, draw what they print.
+"""Take the picture of a terminal that the README shows: run the commands, draw what they print.
 
     python docs/pictures.py
 

@@ -180,9 +180,10 @@ class Scribe:
         self.text = text
         self.asked = []
 
-    def __call__(self, question, method, max_tokens):
-        self.asked.append((question, method))
-        return self.quality.Answer(question, method, max_tokens, self.text, "stop", 3, 1)
+    def __call__(self, missing, max_tokens):
+        for question, method in missing:
+            self.asked.append((question, method))
+            yield self.quality.Answer(question, method, max_tokens, self.text, "stop", 3, 1)
 
 
 @pytest.fixture

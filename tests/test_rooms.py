@@ -19,7 +19,7 @@ ORDER = {
         *("errors", "step", "input_text", "limited_process"),
         *("backend", "chat_template", "blend", "tokens", "context_limit", "model"),
         *("reading", "answer_statistics", "prompts", "prompt_cache"),
-        *("drafting", "decoding", "generation", "inspection", "scoring", "trace"),
+        *("drafting", "decoding", "generation", "batch", "inspection", "scoring", "trace"),
     ),
     "blendin_models": (
         *("errors", "progress", "storage", "gguf", "loading", "hub", "catalogue"),
@@ -27,7 +27,7 @@ ORDER = {
     ),
     "blendin_cli": (
         *("errors", "terminal", "options", "pair_loading", "prompting", "tuned"),
-        *("session", "whole_answers", "habits", "json_lines"),
+        *("session", "whole_answers", "side_by_side", "habits", "json_lines"),
         *("generate", "compare", "run", "score", "bench", "doctor", "config", "reference_docs"),
         *("chat", "diagnosis", "tune", "models", "trace", "serve", "main", "__main__"),
     ),

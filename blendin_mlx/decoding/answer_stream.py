@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..answer_statistics import FinishReason, Statistics, use_of
 from ..backend.mlx import mx
 from ..drafting.drafter import Drafter
-from ..prompt_cache import PromptCache
-from ..reading.context import Context, Progress
+from ..model import Role
+from ..reading.reader import Progress, Reader
+from ..reading.requests import Request, served
 from ..step import Step
 from ..tokens.answer_text import AnswerText
 from .decoder import Decoder
@@ -43,6 +45,10 @@ class Response:
     finish_reason: FinishReason | None = None
 
 
+# An answer that asks for passes, and yields responses in between.
+Running = Generator[Request | Response, Any, None]
+
+
 class _StopRequested(Exception):  # noqa: N818 - not an error: the caller wants it
     """The caller asked to stop while the prompt was read."""
 
@@ -54,7 +60,8 @@ class AnswerStream:
     Args:
         decoder: decides the tokens.
         answer: the decoder's output so far; it is read here, and completed at the end.
-        cache: the contexts of the models.
+        prompts: the readers, and what each reads before the first step.
+        readers: the readers of all models, by role.
         statistics: the counts to update.
         stops: strings that end the answer.
         max_tokens: most tokens to produce.
@@ -65,7 +72,8 @@ class AnswerStream:
 
     decoder: Decoder
     answer: AnswerText
-    cache: PromptCache
+    prompts: Sequence[tuple[Reader, list[int]]]
+    readers: Mapping[Role, Reader]
     statistics: Statistics
     stops: StopStrings
     max_tokens: int
@@ -77,23 +85,26 @@ class AnswerStream:
     _settled_text: int = 0
 
     def __post_init__(self) -> None:
-        self._before = {role: use_of(context) for role, context in self.cache.contexts().items()}
+        self._before = {role: use_of(context) for role, context in self.readers.items()}
         self._drafted = self.drafter.proposed, self.drafter.accepted
 
-    def responses(self, prompts: Sequence[tuple[Context, list[int]]]) -> Iterator[Response]:
+    def responses(self) -> Iterator[Response]:
         """Read the prompts, then decode; yield what became final after each token."""
         mx.reset_peak_memory()
+        return served(self.running())
+
+    def running(self) -> Running:
+        """Do what :meth:`responses` does, and ask for passes on the way."""
         started = time.perf_counter()
         try:
-            self._prefill(prompts)
-            for response in self._decode():
-                yield self._timed(response, started)
+            self._prefill()
+            yield from self._decode(started)
         except _StopRequested:
             yield self._timed(self._finish("interrupted"), started)
 
-    def _prefill(self, prompts: Sequence[tuple[Context, list[int]]]) -> None:
+    def _prefill(self) -> None:
         started = time.perf_counter()
-        unread = [(context, context.move_to(ids)) for context, ids in prompts]
+        unread = [(context, context.move_to(ids)) for context, ids in self.prompts]
         total = sum(len(ids) for _, ids in unread)
         before = 0
 
@@ -114,17 +125,18 @@ class AnswerStream:
         statistics.decode_s = time.perf_counter() - started - statistics.prefill_s
         return response
 
-    def _decode(self) -> Iterator[Response]:
+    def _decode(self, started: float) -> Running:
         shown: int | None = None
         try:
             while (reason := self._limit()) is None:
-                step = self.decoder.step()
+                step = yield from self.decoder.step()
                 self._held.append((step, len(self.answer.text)))
                 match = self.stops.find(self.answer.text, self._since())
                 if step.is_stop:
                     reason = "stop"
                 elif match is None:
-                    yield self._settle(self.stops.showable(self.answer.text))
+                    response = self._settle(self.stops.showable(self.answer.text))
+                    yield self._timed(response, started)
                     continue
                 elif self._take_back(match):
                     continue
@@ -133,7 +145,7 @@ class AnswerStream:
                 break
         finally:
             self.decoder.settle()
-        yield self._finish(reason, shown)
+        yield self._timed(self._finish(reason, shown), started)
 
     def _since(self) -> int:
         """Return where a stop string that the last token completed may begin."""
@@ -194,7 +206,7 @@ class AnswerStream:
         statistics = self.statistics
         uses = {
             role: use_of(context).since(self._before[role])
-            for role, context in self.cache.contexts().items()
+            for role, context in self.readers.items()
         }
         statistics.base, statistics.aligned = uses["base"], uses["aligned"]
         statistics.reference = uses.get("reference")

@@ -10,15 +10,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from ..backend.mlx import is_cpu, mx
 from ..blend import formulas
 from ..blend.method import Advice, Method, View
 from ..blend.sampling import Chooser
 from ..drafting.drafter import Drafter
-from ..reading.context import Context
 from ..reading.guide import Guide
+from ..reading.reader import Reader
+from ..reading.requests import Deciding, logits_after, values
 from ..step import Candidate, Guidance, Source, Step
 from ..tokens.answer_text import AnswerText
 from . import rules
@@ -56,7 +56,7 @@ class Decoder:
 
     def __init__(
         self,
-        base: Context,
+        base: Reader,
         prompt: Sequence[int],
         answer: AnswerText,
         guide: Guide | None,
@@ -88,13 +88,15 @@ class Decoder:
         self._level: mx.array | float = 0.0
         self._shortlist = Shortlist(candidates)
 
-    def step(self) -> Step:
+    def step(self) -> Deciding[Step]:
         """Decide the next token, and write it to the answer unless it is STOP.
+
+        The passes and numbers that this takes are asked for, see :mod:`.requests`.
 
         Raises:
             NumericalError: a model's logits are not finite, or all equal.
         """
-        step = self._shortlist.added_to(self._decide())
+        step = self._shortlist.added_to((yield from self._decide()))
         self._drafter.learn(step)
         if not step.is_stop:
             self._answer.append(step.id)
@@ -131,16 +133,16 @@ class Decoder:
     def _tokens(self) -> list[int]:
         return [*self._prompt, *self._answer.ids]
 
-    def _decide(self) -> Step:
-        view = self._run_base()
-        base, choice, unsure = self._base_choice(view)
+    def _decide(self) -> Deciding[Step]:
+        view = yield from self._run_base()
+        base, choice, unsure = yield from self._base_choice(view)
         undone, self._banned = self._banned, None
         asked = self._question(base, choice, unsure, undone is not None)
         if asked == "nothing":
             return self._step(base, choice)
-        advice = self._advise()
+        advice = yield from self._advise()
         if asked != "next":
-            over = self._stop_prob(advice)
+            over = yield from self._stop_prob(advice)
             verdict = rules.verdict(asked, rules.is_over(over))
             if verdict == "base":
                 return self._step(base, choice, checked=over)
@@ -148,10 +150,10 @@ class Decoder:
                 return self._guide_ends(base, over)
         if asked == "end":
             undone = self._undo(choice.id)
-        step = self._blend(view, base, advice, undone)
+        step = yield from self._blend(view, base, advice, undone)
         ends = asked == "next" and step.is_stop and self._takes_back()
-        if ends and not rules.is_over(self._stop_prob(advice)):
-            return self._blend(view, base, advice, self._undo(step.id))
+        if ends and not rules.is_over((yield from self._stop_prob(advice))):
+            return (yield from self._blend(view, base, advice, self._undo(step.id)))
         return step
 
     def _question(
@@ -170,7 +172,7 @@ class Decoder:
             undone=undone,
         )
 
-    def _base_choice(self, view: View) -> tuple[Candidate, Choice, bool]:
+    def _base_choice(self, view: View) -> Deciding[tuple[Candidate, Choice, bool]]:
         """Return the base's top token, what is taken if it decides, and whether it is unsure."""
         probs = self._permitted(view.probs)
         drawn = view.token if self._takes_top else self._choose(probs)
@@ -179,16 +181,16 @@ class Decoder:
         if self._overlaps and len(self._answer.ids) + 1 < self._max_tokens:
             self._base.begin(chosen)
         gate = self._method.unsure(view, self._takes_top)
-        (confidence, top, unsure), choice = self._read(
+        (confidence, top, unsure), choice = yield from self._read(
             [view.confidence, view.token, gate], probs, chosen
         )
         self._check_sound(confidence, self._base)
         return Candidate(int(top), confidence), choice, bool(unsure)
 
-    def _run_base(self) -> View:
+    def _run_base(self) -> Deciding[View]:
         tokens = self._tokens()
         draft = [] if self._base.knows(tokens) else self._draft()
-        logits = self._base.after(tokens, draft)
+        logits = yield from logits_after(self._base, tokens, draft)
         self._level = formulas.level(logits, self._vocabulary.size)
         probs = self._vocabulary.distribution(logits)
         self._shortlist.see("base", probs)
@@ -209,23 +211,25 @@ class Decoder:
 
     def _read(
         self, row: list[mx.array], probs: mx.array, chosen: mx.array
-    ) -> tuple[list[float], Choice]:
+    ) -> Deciding[tuple[list[float], Choice]]:
         """Read back ``row`` and the facts about a choice, in one array."""
         facts = rules.choice_facts(probs, chosen, self._vocabulary.stop)
-        values = _read_back([*row, *facts])
-        token, *rest = values[len(row) :]
-        return values[: len(row)], Choice(int(token), *rest)
+        read = yield from values([*row, *facts])
+        token, *rest = read[len(row) :]
+        return read[: len(row)], Choice(int(token), *rest)
 
     def _blend(
         self, view: View, base: Candidate, advice: Advice, banned: int | None = None
-    ) -> Step:
+    ) -> Deciding[Step]:
         """Decide by the method's target, without the token ``banned``."""
         assert self._guide is not None
         target = self._method.target(view, advice)
         probs = self._permitted(target.probs, banned)
         self._shortlist.see("blend", probs)
         row = [advice.confidence, advice.token, target.alpha, advice.exact_mass, advice.prefix_mass]
-        (confidence, token, *shares), choice = self._read(row, probs, self._choose(probs))
+        (confidence, token, *shares), choice = yield from self._read(
+            row, probs, self._choose(probs)
+        )
         self._check_sound(confidence, self._guide.context)
         if self._guide.reference is not None:  # the other two are finite
             self._check_sound(choice.prob, self._guide.reference.context)
@@ -259,16 +263,16 @@ class Decoder:
         choice = Choice(self._vocabulary.stop, prob=over, gap=2 * over - 1, stop_prob=over)
         return self._step(base, choice, "aligned", checked=over)
 
-    def _stop_prob(self, advice: Advice) -> float:
+    def _stop_prob(self, advice: Advice) -> Deciding[float]:
         """Return P_g(STOP), the guide's probability that the answer so far is over."""
         assert self._guide is not None
-        confidence, over = _read_back([advice.confidence, advice.stop_prob])
+        confidence, over = yield from values([advice.confidence, advice.stop_prob])
         self._check_sound(confidence, self._guide.context)
         return over
 
-    def _advise(self) -> Advice:
+    def _advise(self) -> Deciding[Advice]:
         assert self._guide is not None
-        advice = self._guide.advise(self._answer)
+        advice = yield from self._guide.advising(self._answer)
         self._shortlist.see("aligned", advice.own_probs)
         return advice
 
@@ -280,11 +284,5 @@ class Decoder:
         self._takebacks += 1
         return token
 
-    def _check_sound(self, confidence: float, context: Context) -> None:
+    def _check_sound(self, confidence: float, context: Reader) -> None:
         rules.check_sound(confidence, context.model, len(self._answer.ids))
-
-
-def _read_back(row: Sequence[mx.array]) -> list[float]:
-    """Read back one small array from the graph; ids are exact in float32 up to 2**24."""
-    values: Any = mx.stack([part.reshape(()).astype(mx.float32) for part in row]).tolist()
-    return list(values)

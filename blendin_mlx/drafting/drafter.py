@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from ..reading.context import Context
+from ..reading.reader import Reader
 from ..step import Step
 from ..tokens.answer_text import AnswerText
 from .pass_costs import Costs, Outlook
@@ -130,7 +130,7 @@ class Drafter:
         """True if anything may be proposed in this answer."""
         return bool(self._proposers)
 
-    def begin(self, proposers: Sequence[Proposer], base: Context) -> None:
+    def begin(self, proposers: Sequence[Proposer], base: Reader) -> None:
         """Start a new answer.
 
         Args:

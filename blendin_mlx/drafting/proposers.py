@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal, Protocol
 
-from ..reading.context import Context
 from ..reading.guide import Guide
+from ..reading.reader import Reader
 from ..tokens.answer_text import AnswerText, common_prefix, decode_complete
 from ..tokens.vocabulary import Vocabulary
 
@@ -14,7 +14,7 @@ ProposerName = Literal["guide", "lookup"]
 _NGRAMS = (3, 2)  # lengths of the n-gram, longest first
 
 
-def cannot_rewind(context: Context) -> str:
+def cannot_rewind(context: Reader) -> str:
     """Return the message that a cache cannot forget a draft."""
     return f"the cache of {context.model.name} cannot be rewound"
 

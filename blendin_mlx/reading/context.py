@@ -9,16 +9,16 @@ rewound. ``rereads`` counts the tokens that were read a second time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 from ..backend.mlx import is_cpu, mx
 from ..model import LanguageModel
 from ..tokens.answer_text import common_prefix
 from ..tokens.embeddings import check_ids
 from .cache_layers import always_trims, copied, holds, leaves, nbytes, trims_at
+from .reader import Progress, RewindsBy
 
-Progress = Callable[[int, int], None]
 # Above this many tokens, all but the last are read without computing their logits: the output
 # layer of a small model is a large part of its work.
 HEAD_ROWS = 32
@@ -241,7 +241,7 @@ class Context:
         return all(trims_at(layer, length) for layer in leaves(self._cache))
 
     @property
-    def rewinds_by(self) -> Literal["trim", "snapshot"]:
+    def rewinds_by(self) -> RewindsBy:
         """How the cache goes back: ``trim`` forgets its last tokens, ``snapshot`` restores a copy.
 
         From a copy, the tokens up to the target length are read again.

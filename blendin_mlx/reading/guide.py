@@ -15,7 +15,8 @@ from ..blend.method import Advice
 from ..tokens.answer_text import AnswerText
 from ..tokens.growing_tokens import GrowingTokens
 from ..tokens.projection import Projection
-from .context import Context
+from .reader import Reader
+from .requests import Deciding, logits_after, run
 
 _MOST_TOKENS_A_CHARACTER = 4  # one for each byte
 
@@ -23,7 +24,7 @@ _MOST_TOKENS_A_CHARACTER = 4  # one for each byte
 class Reference(NamedTuple):
     """The guide's unaligned twin: it reads what the guide reads, in the same tokens."""
 
-    context: Context
+    context: Reader
     projection: Projection
 
     def carried(self, logits: mx.array) -> mx.array:
@@ -48,7 +49,7 @@ class Guide:
 
     def __init__(
         self,
-        context: Context,
+        context: Reader,
         projection: Projection,
         prompt: Sequence[int],
         reference: Reference | None = None,
@@ -118,14 +119,21 @@ class Guide:
         for context in self.contexts():
             context.move_to(self.sequence(answer))
 
-    def contexts(self) -> list[Context]:
+    def contexts(self) -> list[Reader]:
         """Return the contexts that read what the guide reads: its own, and its twin's."""
         return [self.context] + ([self.reference.context] if self.reference else [])
 
     def advise(self, answer: AnswerText) -> Advice:
         """Return what the guide says comes next, lazily: arrays over one position ``[1, …]``."""
+        return run(self.advising(answer))
+
+    def advising(self, answer: AnswerText) -> Deciding[Advice]:
+        """Ask for what :meth:`advise` returns."""
         tokens = self.sequence(answer)
-        return self.advice(*(context.after(tokens) for context in self.contexts()))
+        logits = []
+        for context in self.contexts():
+            logits.append((yield from logits_after(context, tokens)))
+        return self.advice(*logits)
 
     def advice(self, logits: mx.array, reference_logits: mx.array | None = None) -> Advice:
         """Return the advice at ``n`` positions, lazily.

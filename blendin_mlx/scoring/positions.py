@@ -88,7 +88,8 @@ def _ask(guide: Guide | None, answer: AnswerText, segment: Sequence[int]) -> _As
         answer.append(token)
     if guide is None:
         return _Asked([], [False] * len(segment))
-    return _Asked([logits_after(one, sequences) for one in guide.contexts()], readable)
+    contexts = (one for one in guide.contexts() if isinstance(one, Context))  # all of them
+    return _Asked([logits_after(one, sequences) for one in contexts], readable)
 
 
 def logits_after(context: Context, sequences: Sequence[list[int]]) -> mx.array:

@@ -17,7 +17,7 @@ from ..model import LanguageModel, Pair
 from ..prompts import PairPrompt, Prompt
 from ..step import Step
 
-Record = dict[str, Any]
+TraceRecord = dict[str, Any]
 # Version of the rules that decide a step; incremented when they would reject an older true trace.
 # 2: the map between two tokenizers goes to the token that the base itself writes.
 RULES = 2
@@ -47,7 +47,7 @@ class TraceWriter:
         self._file = file
         self._pair = pair
 
-    def run(self, prompt: PairPrompt, settings: Record) -> None:
+    def run(self, prompt: PairPrompt, settings: TraceRecord) -> None:
         """Write the first line: the models, their prompts, and the settings."""
         self._write(
             {
@@ -65,17 +65,17 @@ class TraceWriter:
         """Write one decided position."""
         self._write(step_record(piece.step, piece.text, self._pair))
 
-    def end(self, result: Record) -> None:
+    def end(self, result: TraceRecord) -> None:
         """Write the last line: the ``--json`` object without its text."""
         rest = {key: value for key, value in result.items() if key != "text"}
         self._write({"type": "end", **rest})
 
-    def _write(self, record: Record) -> None:
+    def _write(self, record: TraceRecord) -> None:
         self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
         self._file.flush()
 
 
-def step_record(step: Step, text: str, pair: Pair) -> Record:
+def step_record(step: Step, text: str, pair: Pair) -> TraceRecord:
     """Return a step as a record; ``text`` is what its token completed."""
     guidance = step.guidance
     record = {
@@ -106,25 +106,25 @@ def step_record(step: Step, text: str, pair: Pair) -> Record:
     return {**record, "candidates": lists}
 
 
-def candidate_record(token: int, prob: float, model: LanguageModel) -> Record:
+def candidate_record(token: int, prob: float, model: LanguageModel) -> TraceRecord:
     """Return a token of a model as a record; one that writes nothing has an empty text."""
     written = model.vocabulary.token_bytes[token] or b""
     return {"id": token, "text": written.decode(errors="replace"), "prob": prob}
 
 
-def _models(pair: Pair) -> Record:
+def _models(pair: Pair) -> TraceRecord:
     return {role: _identity(model) for role, model in pair.models().items()}
 
 
-def _identity(model: LanguageModel) -> Record:
+def _identity(model: LanguageModel) -> TraceRecord:
     return {"name": model.name, "path": model.path, "revision": model.revision}
 
 
-def _prompt(prompt: Prompt) -> Record:
+def _prompt(prompt: Prompt) -> TraceRecord:
     return {"text": prompt.text, "ids": list(prompt.ids)}
 
 
-def read_trace(path: Path) -> Iterator[Record]:
+def read_trace(path: Path) -> Iterator[TraceRecord]:
     """Yield the records of a trace, in order.
 
     Raises:
@@ -151,9 +151,9 @@ class RecordedRun:
         notes: one line each for another version, a line that is not a record, a missing end.
     """
 
-    run: Record
-    steps: list[Record] = field(default_factory=list)
-    end: Record | None = None
+    run: TraceRecord
+    steps: list[TraceRecord] = field(default_factory=list)
+    end: TraceRecord | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -180,7 +180,7 @@ def read_run(path: Path) -> RecordedRun:
     return recorded
 
 
-def _read_steps(path: Path, records: Iterator[Record], recorded: RecordedRun) -> None:
+def _read_steps(path: Path, records: Iterator[TraceRecord], recorded: RecordedRun) -> None:
     try:
         for number, record in enumerate(records, 2):
             if record["type"] == "end":
@@ -194,7 +194,7 @@ def _read_steps(path: Path, records: Iterator[Record], recorded: RecordedRun) ->
         recorded.notes.append(f"{error}; shown up to there")
 
 
-def is_run(record: Record) -> bool:
+def is_run(record: TraceRecord) -> bool:
     """Return whether a record begins a run: it names both models."""
     models = record.get("models")
     if record["type"] != "run" or not isinstance(models, dict):
@@ -203,7 +203,7 @@ def is_run(record: Record) -> bool:
     return all(isinstance(one, dict) and isinstance(one.get("name"), str) for one in named)
 
 
-def _is_step(record: Record) -> bool:
+def _is_step(record: TraceRecord) -> bool:
     kinds = {"index": int, "id": int, "text": str, "source": str}
     if not all(isinstance(record.get(name), kind) for name, kind in kinds.items()):
         return False

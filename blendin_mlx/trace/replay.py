@@ -25,7 +25,7 @@ from ..reading.context import HEAD_ROWS, Context
 from ..reading.guide import Guide
 from ..tokens.answer_text import AnswerText
 from ..tokens.projection import ProjectionRule
-from .records import Record, candidate_record
+from .records import TraceRecord, candidate_record
 
 # With a quantized cache, results depend on the passes in which keys and values were rounded.
 QUANTIZED_TOLERANCE = 0.05
@@ -44,7 +44,9 @@ class Replay:
         ended: true if the trace has its end record, so that no text was withheld.
     """
 
-    def __init__(self, pair: Pair, run: Record, steps: Sequence[Record], ended: bool) -> None:
+    def __init__(
+        self, pair: Pair, run: TraceRecord, steps: Sequence[TraceRecord], ended: bool
+    ) -> None:
         self.pair = pair
         self.kv_bits: int | None = run.get("kv_bits")
         self.near_tie = _NEAR_TIE if self.kv_bits is None else QUANTIZED_TOLERANCE
@@ -71,7 +73,7 @@ class Replay:
         self.views = self._read_base(cache.base, ids)
         self.guide = self._read_prompt(cache, run) if self.method.asks else None
 
-    def _read_prompt(self, cache: PromptCache, run: Record) -> Guide:
+    def _read_prompt(self, cache: PromptCache, run: TraceRecord) -> Guide:
         """Return the guide after it has read its prompt."""
         prompt = run["aligned_prompt"]["ids"]
         rule: ProjectionRule = run.get("projection") or "prefix"
@@ -96,7 +98,7 @@ class Replay:
         allowed = None if self.constraint is None else self.constraint.allowed(self.answer.ids)
         return rules.permitted(probs, banned, allowed)
 
-    def _unsure(self, view: View, step: Record) -> bool:
+    def _unsure(self, view: View, step: TraceRecord) -> bool:
         """Return whether the gate was open; as recorded where rounding may have decided that."""
         margin = rules.gate_margin(self.method, _item(view.confidence))
         if margin is not None and self.method.asks and abs(margin) < self.near_tie:
@@ -104,7 +106,7 @@ class Replay:
         takes_top = self.chooser.is_greedy and not self.drawn and self.constraint is None
         return bool(_item(self.method.unsure(view, takes_top)))
 
-    def expect(self, index: int, step: Record) -> Record:
+    def expect(self, index: int, step: TraceRecord) -> TraceRecord:
         """Return the expected values of a record, given the token that it says was chosen.
 
         Steps must be passed in order.
@@ -126,10 +128,10 @@ class Replay:
         expected["gate_margin"] = rules.gate_margin(self.method, base["prob"])
         return expected
 
-    def _candidates(self, view: View, advice: Advice | None, step: Record) -> Record:
+    def _candidates(self, view: View, advice: Advice | None, step: TraceRecord) -> TraceRecord:
         """Return the likeliest tokens of each known distribution, as many as are recorded."""
         recorded, pair = step.get("candidates", {}), self.pair
-        lists: Record = {"base": self._ranked(view.probs, recorded.get("base"), pair.base)}
+        lists: TraceRecord = {"base": self._ranked(view.probs, recorded.get("base"), pair.base)}
         lists |= {"aligned": [], "blend": []}
         if advice is not None and advice.own_probs is not None:
             lists["aligned"] = self._ranked(advice.own_probs, recorded.get("aligned"), pair.aligned)
@@ -139,7 +141,7 @@ class Replay:
                 lists["blend"] = self._ranked(probs, recorded.get("blend"), pair.base)
         return lists
 
-    def _ranked(self, probs: mx.array, recorded: Any, model: LanguageModel) -> list[Record]:
+    def _ranked(self, probs: mx.array, recorded: Any, model: LanguageModel) -> list[TraceRecord]:
         """Return the likeliest tokens; of two that are equally likely, the recorded one."""
         given = recorded or [{"id": -1}]
         ranked = []
@@ -150,7 +152,7 @@ class Replay:
             ranked.append(candidate_record(token if alike else one.id, one.prob, model))
         return ranked
 
-    def _decided(self, view: View, advice: Advice | None, step: Record) -> Record:
+    def _decided(self, view: View, advice: Advice | None, step: TraceRecord) -> TraceRecord:
         if step["alpha"] is not None and advice is not None:
             return self._blended(view, advice, step)
         forced = rules.is_forced_end(self.policy, _item(view.token), self.vocabulary.stop)
@@ -158,7 +160,7 @@ class Replay:
         over = None if advice is None else _item(advice.stop_prob)
         verdict = rules.verdict(asked, over is not None and self._is_over(over, step))
         nothing = ("aligned", "exact_mass", "prefix_mass", "instead_of")
-        expected: Record = dict.fromkeys(nothing)
+        expected: TraceRecord = dict.fromkeys(nothing)
         expected["alpha"] = "a weight" if verdict == "blend" else None
         expected["stop_check"] = asked not in ("nothing", "next")
         if verdict == "stop" and over is not None:
@@ -170,7 +172,7 @@ class Replay:
             chosen["stop_prob"] = over
         return {**expected, **chosen, "source": "base"}
 
-    def _question(self, view: View, step: Record, forced: bool) -> rules.Question:
+    def _question(self, view: View, step: TraceRecord, forced: bool) -> rules.Question:
         """Return what the guide was asked at a step without a recorded weight.
 
         A trace does not record what the base drew if the guide ended the answer, how many ends had
@@ -192,13 +194,13 @@ class Replay:
             undone=takes_back and by_guide,
         )
 
-    def _is_over(self, over: float, step: Record) -> bool:
+    def _is_over(self, over: float, step: TraceRecord) -> bool:
         """Return whether the guide found the answer over; as recorded where rounding decides."""
         if abs(over - rules.SURE_OF_STOP) < self.near_tie:
             return bool(step["id"] == self.vocabulary.stop)
         return rules.is_over(over)
 
-    def _blended(self, view: View, advice: Advice, step: Record) -> Record:
+    def _blended(self, view: View, advice: Advice, step: TraceRecord) -> TraceRecord:
         target = self.method.target(view, advice)
         opened = self._unsure(view, step) or step["instead_of"] is not None
         token = _item(advice.token)
@@ -212,7 +214,7 @@ class Replay:
             "stop_check": False,
         }
 
-    def _choice(self, probs: mx.array, token: int, forced: int | None = None) -> Record:
+    def _choice(self, probs: mx.array, token: int, forced: int | None = None) -> TraceRecord:
         """Return the facts about the recorded choice, and the choice that follows."""
         facts = rules.choice_facts(probs, mx.array([token]), self.vocabulary.stop)
         choice = rules.Choice(*map(_item, facts))
@@ -236,8 +238,8 @@ def _item(value: mx.array) -> Any:
     return value.item()
 
 
-def _method(run: Record) -> Method:
-    recorded: Record = {
+def _method(run: TraceRecord) -> Method:
+    recorded: TraceRecord = {
         "tau": run.get("tau"),
         "alpha": run.get("alpha"),
         "lambda_": run.get("lambda"),

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import TraceError
 from ..model import Pair
-from .records import RULES, Record
+from .records import RULES, TraceRecord
 from .replay import QUANTIZED_TOLERANCE, Replay
 
 _TOLERANCE = 1e-3
@@ -34,13 +34,13 @@ class Mismatch:
         )
 
 
-def tolerance_of(run: Record) -> float:
+def tolerance_of(run: TraceRecord) -> float:
     """Return the default tolerance of probabilities; larger if the caches were quantized."""
     return _TOLERANCE if run.get("kv_bits") is None else QUANTIZED_TOLERANCE
 
 
 def verify_trace(
-    pair: Pair, records: Sequence[Record], tolerance: float | None = None
+    pair: Pair, records: Sequence[TraceRecord], tolerance: float | None = None
 ) -> Mismatch | None:
     """Return the first step that the models do not confirm, None if they confirm all.
 
@@ -70,7 +70,7 @@ def verify_trace(
         raise TraceError(f"the trace lacks or garbles a value: {error}") from error
 
 
-def _check_rules(pair: Pair, run: Record) -> None:
+def _check_rules(pair: Pair, run: TraceRecord) -> None:
     """Refuse a trace of two tokenizers that was decided with another map between them."""
     written = run.get("rules", 1)
     if written != RULES and not pair.projection().identity:
@@ -80,7 +80,7 @@ def _check_rules(pair: Pair, run: Record) -> None:
         )
 
 
-def _compare_end(records: Sequence[Record], steps: Sequence[Record]) -> Mismatch | None:
+def _compare_end(records: Sequence[TraceRecord], steps: Sequence[TraceRecord]) -> Mismatch | None:
     ids = [step["id"] for step in steps]
     for end in (record for record in records if record["type"] == "end"):
         if end["token_ids"] != ids:
@@ -88,7 +88,9 @@ def _compare_end(records: Sequence[Record], steps: Sequence[Record]) -> Mismatch
     return None
 
 
-def _compare(step: Record, expected: Record, tolerance: float) -> tuple[str, Any, Any] | None:
+def _compare(
+    step: TraceRecord, expected: TraceRecord, tolerance: float
+) -> tuple[str, Any, Any] | None:
     for name, value in _flat(expected):
         recorded = dict(_flat(step)).get(name)
         if isinstance(value, float) and isinstance(recorded, int | float):
@@ -100,7 +102,7 @@ def _compare(step: Record, expected: Record, tolerance: float) -> tuple[str, Any
     return None
 
 
-def _flat(record: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(record: TraceRecord, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in record.items():
         if isinstance(value, list) and value:
             value = dict(enumerate(value))

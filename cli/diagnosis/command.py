@@ -15,6 +15,7 @@ from ..options.extra import refuse_extra
 from ..options.groups import blend_options
 from ..options.names import model_names
 from ..options.settings import Settings
+from ..options.types import Whole
 from ..terminal.files import FileToWrite, Target, write_whole
 from ..terminal.interrupts import interruptible
 from ..terminal.output import Output, say
@@ -45,6 +46,13 @@ _NAMED = 5  # bad lines of a prompt file that a message lists
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help='A prompt per line, or .jsonl with "prompt".  [default: 30 built-in prompts]',
 )
+@click.option(
+    "--batch",
+    type=Whole(1, 64),
+    default=1,
+    show_default=True,
+    help="Answer so many prompts at once; speeds are then those of an answer among so many.",
+)
 @click.option("--until", type=click.Choice(["stable"]), help="Stop when the rate is known to ±2 %.")
 @click.option(
     "--json", "as_json_text", is_flag=True, help="A JSON array of reports, the best first."
@@ -58,6 +66,7 @@ def diagnose(
     settings: Settings,
     guides: tuple[str, ...],
     prompts: Path | None,
+    batch: int,
     until: str | None,
     as_json_text: bool,
     html: Path | None,
@@ -87,7 +96,7 @@ def diagnose(
             for guide in found:
                 if interrupt.pressed:
                     break
-                report = measure(guide, asked, base, until is not None, interrupt, quiet)
+                report = measure(guide, asked, base, until is not None, interrupt, quiet, batch)
                 reports += [report] if report else []
         finally:  # if a later guide fails, the others are still reported
             if reports:

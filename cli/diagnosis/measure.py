@@ -8,8 +8,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from ..options.method import with_method
-from ..options.settings import Settings
 from ..session import Session
+from ..side_by_side import SideBySide
 from ..terminal.interrupts import Interrupt
 from ..terminal.output import say
 from ..whole_answers import whole_answer
@@ -28,6 +28,7 @@ def measure(
     until_stable: bool,
     interrupt: Interrupt,
     quiet: bool,
+    size: int = 1,
 ) -> Report | None:
     """Measure a guide; return its report, or None if no prompt was answered.
 
@@ -39,28 +40,33 @@ def measure(
         until_stable: stop once the rate is known to ±2 %.
         interrupt: stops the measurement when Ctrl-C was pressed.
         quiet: show no progress.
+        size: how many prompts are answered at once, by one method at a time; speeds are those of
+            an answer among so many.
     """
     _free()  # memory of the previous guide
     session, name = Session(guide.settings, quiet), guide.name
     settings = session.settings
     blended, aligned = list[Blended](), list[Alone]()
     peak = 0
-    for number, prompt in enumerate(prompts, 1):
-        of_base = base[number - 1 : number] or [
-            _alone(session, settings, "base", prompt, interrupt)
-        ]
-        of_guide = _alone(session, settings, "aligned", prompt, interrupt)
+    several = SideBySide(session, size) if size > 1 else None
+    for start in range(0, len(prompts), size):
+        some = prompts[start : start + size]
+        of_base = base[start : start + size]
+        session.configure(with_method(settings, "base"))
+        of_base = of_base + _alone(session, several, some[len(of_base) :], interrupt)
+        session.configure(with_method(settings, "aligned"))
+        of_guide = _alone(session, several, some, interrupt)
         session.configure(settings)
-        answer = _answer(session, prompt, interrupt)
+        answers = _answers(session, several, some, interrupt)
         if interrupt.pressed:
             break
-        base[number - 1 : number] = of_base
-        aligned.append(of_guide)
-        blended.append(counted(session, answer))
-        peak = max(peak, answer[-1].statistics.peak_bytes)
-        say(f"{name}: {number} of {len(prompts)} prompts", quiet)
+        base[start : start + size] = of_base
+        aligned += of_guide
+        blended += [counted(session, answer) for answer in answers]
+        peak = max(peak, *(answer[-1].statistics.peak_bytes for answer in answers))
+        say(f"{name}: {len(blended)} of {len(prompts)} prompts", quiet)
         if until_stable and is_stable(blended):
-            say(f"{name}: the rate is known to ±2 % after {number} prompts", quiet)
+            say(f"{name}: the rate is known to ±2 % after {len(blended)} prompts", quiet)
             break
     if not blended:
         return None
@@ -78,15 +84,24 @@ def _free() -> None:
 
 
 def _alone(
-    session: Session, settings: Settings, method: str, prompt: str, interrupt: Interrupt
-) -> Alone:
-    session.configure(with_method(settings, method))
-    last = _answer(session, prompt, interrupt)[-1].statistics
-    return Alone(last.finish_reason == "length", last.tokens_per_s)
+    session: Session, several: SideBySide | None, prompts: Sequence[str], interrupt: Interrupt
+) -> list[Alone]:
+    answers = _answers(session, several, prompts, interrupt)
+    said = [answer[-1].statistics for answer in answers]
+    return [Alone(one.finish_reason == "length", one.tokens_per_s) for one in said]
 
 
-def _answer(session: Session, prompt: str, should_stop: Callable[[], bool]) -> list[Response]:
-    return whole_answer(session, [{"role": "user", "content": prompt}], should_stop)
+def _answers(
+    session: Session,
+    several: SideBySide | None,
+    prompts: Sequence[str],
+    should_stop: Callable[[], bool],
+) -> list[list[Response]]:
+    """Return the answers to some prompts, one after the other or side by side."""
+    asked = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    if several is None:
+        return [whole_answer(session, messages, should_stop) for messages in asked]
+    return several.answers(map(several.prompt, asked), should_stop)
 
 
 def counted(session: Session, responses: Sequence[Response]) -> Blended:

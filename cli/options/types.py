@@ -80,6 +80,23 @@ class DraftTokens(ParamType):
             self.fail(f"{value!r} is neither auto nor a number from 1 to 16", param, ctx)
 
 
+class BatchSize(ParamType):
+    """``auto``, or how many answers to write at once."""
+
+    name = "auto|1..64"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """None for ``auto``."""
+        if value is None or value == "auto":
+            return None
+        try:
+            return Whole(1, 64).convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither auto nor a number from 1 to 64", param, ctx)
+
+
 class Template(ParamType):
     """A built-in template's name, or a file."""
 

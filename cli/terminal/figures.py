@@ -41,6 +41,6 @@ def all_figures(statistics: Statistics, end: str | None = None) -> str:
     if statistics.drafted:
         parts.append(f"{statistics.accepted} of {statistics.drafted} drafted tokens accepted")
     for model, use in (("base", statistics.base), ("guide", statistics.aligned)):
-        if use.rereads:  # its cache could not be rewound, or text was split anew
+        if use.rereads:  # its cache could not be rewound, or text was tokenized again
             parts.append(f"{counted(use.rereads, 'token')} read again by the {model}")
     return ", ".join([*parts, f"end: {end or statistics.finish_reason}"])

@@ -57,12 +57,12 @@ def _map(found: Report) -> dict[str, Any]:
     flat = [dial for line in dials for dial in line]
     gains = (found.read.totals(flat).sum(axis=1) - found.read.base_totals.sum()).tolist()
     per_token = [gain / int(found.read.counts.sum()) for gain in gains]
-    most = max(abs(gain) for gain in per_token) or 1.0
+    most, least = max(*per_token, 0.0), min(*per_token, 0.0)
     cells = [
         {
             "x": (n % len(TAUS)) * CELL_WIDTH,
             "y": (n // len(TAUS)) * CELL_HEIGHT,
-            "opacity": f"{abs(gain) / most:.3f}",
+            "opacity": f"{_share(gain, most if gain >= 0 else least):.3f}",
             "sign": "more" if gain >= 0 else "less",
             "mark": _mark(dial, best, default),
             "label": f"{dial_words(dial)}: {signed(gain)} nats a token over the base",
@@ -79,9 +79,15 @@ def _map(found: Report) -> dict[str, Any]:
             ((n + 0.5) * CELL_HEIGHT, f"α auto × {scale:g}" if alpha is None else f"α {alpha:g}")
             for n, (alpha, scale) in enumerate(weights)
         ],
-        "most": f"{most:.3f}",
+        "most": signed(most),
+        "least": signed(least),
         "temp": f"{best.guide_temp:g}",
     }
+
+
+def _share(gain: float, extreme: float) -> float:
+    """Return a gain as a share of the largest gain, or a loss of the largest loss."""
+    return gain / extreme if extreme else 0.0
 
 
 def _mark(dial: Dial, best: Dial, default: Dial) -> str:

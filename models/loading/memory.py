@@ -44,6 +44,16 @@ def recommended() -> int:
     return int(_SHARE * psutil.virtual_memory().available)
 
 
+def rows_that_fit(bytes_each: int) -> int:
+    """Return how many answers fit beside the loaded models, one at least.
+
+    Args:
+        bytes_each: what the caches of one answer take.
+    """
+    used = mx.get_active_memory() if mx.metal.is_available() else 0
+    return max(1, (recommended() - used) // max(1, bytes_each))
+
+
 def check_memory(
     models: Sequence[Preflight], tokens: int, force: bool = False, kv_bits: int | None = None
 ) -> Need:

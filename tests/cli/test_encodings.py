@@ -92,7 +92,7 @@ def test_lines_of_a_chat(run, tiny):
     marked = run("chat", *tiny, "-qm", 3, stdin=MARK + b"one\r\ntwo\r\n")
     assert (marked.code, marked.out) == (plain.code, plain.out)
     command = run("chat", *tiny, "-qm", 3, stdin=MARK + b"/system\r\n")
-    assert command.err == "no system prompt\n"
+    assert command.err == "there is no system prompt\n"
 
 
 def test_a_conversation_and_a_note(run, tiny, place):

@@ -13,6 +13,7 @@ import pytest
 from commands import DEADLINE_S
 
 json_lines = importlib.import_module("blendin_cli.json_lines")
+run_module = importlib.import_module("blendin_cli.run")
 
 
 @pytest.fixture
@@ -291,3 +292,130 @@ def test_a_byte_order_mark_and_crlf_are_no_part_of_a_line(lines):
 def test_what_is_whole_may_be_written_with_a_point(lines):
     (answer,), code, _ = lines(b'{"prompt": "hi", "max_tokens": 2.0, "top_k": 1e3}')
     assert (code, answer["usage"]["completion_tokens"]) == (0, 2)
+
+
+def strip(result):
+    """A result but for times, memory, and means that rounding touches."""
+    kept = {key: value for key, value in result.items() if key not in ("timing", "memory")}
+    rounded = ("mean_alpha", "exact_mass")
+    counts = {key: n for key, n in kept.pop("blend", {}).items() if key not in rounded}
+    return {**kept, **counts}
+
+
+MIXED = (
+    {"prompt": "hi", "max_tokens": 9, "id": "a"},
+    {"prompt": "ho " * 40, "method": "nudging", "tau": 0.9, "max_tokens": 3},
+    b"no json",
+    {"prompt": "he", "temp": 0.8, "seed": 5, "max_tokens": 7},
+    {"prompt": "x", "tau": 7},
+    {"prompt": "hu", "method": "ensemble", "stop_policy": "guide", "max_tokens": 5},
+    {"prompt": "hi", "max_tokens": 1},
+    {"prompt": " "},
+)
+
+
+@pytest.mark.parametrize("size", ["2", "5", "auto"])
+def test_a_batch_gives_the_results_of_one_by_one_in_order(lines, size):
+    alone, code, _ = lines(*MIXED, options=("-m", 4))
+    found, batch_code, err = lines(*MIXED, options=("-m", 4, "--batch", size))
+    assert (code, batch_code) == (1, 1)
+    assert [result["line"] for result in found] == list(range(1, 9))
+    assert [strip(one) for one in found] == [strip(one) for one in alone]
+    assert "8 lines, 3 failed" in err
+
+
+def test_a_result_is_written_when_its_turn_has_come(lines, monkeypatch):
+    """The second answer is ready first, and waits; a bad line waits for no answer after it."""
+    events = []
+    inner = json_lines.Output.write
+
+    def write(self, text):
+        events.append(json.loads(text)["line"])
+        inner(self, text)
+
+    monkeypatch.setattr(json_lines.Output, "write", write)
+    answer = run_module.SideBySide.answer
+
+    def watched(*arguments):
+        for index, outcome in answer(*arguments):
+            if outcome.finish_reason:
+                events.append(f"ready {index}")
+            yield index, outcome
+
+    monkeypatch.setattr(run_module.SideBySide, "answer", watched)
+    given = [{"prompt": "hi", "max_tokens": n} for n in (6, 2, 9)]
+    _, code, _ = lines(given[0], given[1], b"x", given[2], options=("--batch", 3))
+    assert code == 1
+    assert events == ["ready 1", "ready 0", 1, 2, 3, "ready 2", 4]
+
+
+def test_an_interrupt_ends_a_batch_and_keeps_what_was_written(lines, monkeypatch):
+    asked = itertools.count()
+
+    class Interrupt:
+        pressed = False
+
+        def __call__(self):
+            self.pressed = self.pressed or next(asked) > 30
+            return self.pressed
+
+    monkeypatch.setattr(run_module, "interruptible", lambda: contextlib.nullcontext(Interrupt()))
+    given = [{"prompt": "hi", "max_tokens": n} for n in (2, 40, 40, 40)]
+    found, code, _ = lines(*given, options=("--batch", 2))
+    assert [answer["finish_reason"] for answer in found] == ["length", "interrupted", "interrupted"]
+    assert code == 130
+
+
+def test_a_batch_skips_lines_that_were_answered(run, tiny, tmp_path):
+    given = tmp_path / "in.jsonl"
+    given.write_text("".join(f'{{"prompt": "{word}"}}\n' for word in ("one", "two", "three")))
+    whole = run("run", *tiny, "-m", 3, given).out.splitlines(keepends=True)
+    kept = tmp_path / "out.jsonl"
+    kept.write_bytes(whole[1] + whole[0][:20])
+    rest = run("run", *tiny, "-m", 3, given, "--batch", 2, "--resume-from", kept)
+    texts = [json.loads(line)["text"] for line in rest.text.splitlines()]
+    assert texts == [json.loads(whole[n])["text"] for n in (0, 2)]
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "65", "x", "2.5"])
+def test_a_size_that_is_none_is_a_usage_error(run, tiny, size):
+    result = run("run", *tiny, "--batch", size, "-", stdin=b"")
+    assert result.code == 2
+    assert "neither auto nor a number from 1 to 64" in result.error()
+
+
+def test_a_kept_prompt_and_a_batch_do_not_go_together(run, tiny, tmp_path):
+    result = run("run", *tiny, "--batch", 2, "--prompt-cache", tmp_path / "kept", "-", stdin=b"")
+    assert result.code == 2
+    assert "--prompt-cache cannot be used with --batch" in result.error()
+
+
+def test_more_answers_than_memory_holds_are_fewer_and_that_is_said_once(lines, monkeypatch):
+    memory = importlib.import_module("blendin_models.loading.memory")
+    given = [{"prompt": "hi", "max_tokens": 2}] * 5
+    expected, _, _ = lines(*given)
+    monkeypatch.setattr(memory, "rows_that_fit", lambda each: 2 if each > 0 else 64)
+    found, code, err = lines(*given, options=("--batch", 4))
+    assert [one["text"] for one in found] == [one["text"] for one in expected]
+    assert code == 0
+    assert err.count("2 answers at once, as memory holds no more; --force tries 4") == 1
+
+
+def test_quantized_caches_are_used_one_after_the_other_and_that_is_said_once(lines):
+    given = [{"prompt": "hi", "max_tokens": 4}] * 3
+    expected, _, _ = lines(*given, options=("--kv-bits", "8"))
+    found, code, err = lines(*given, options=("--kv-bits", "8", "--batch", "3"))
+    assert [one["text"] for one in found] == [one["text"] for one in expected]
+    assert code == 0
+    line = "one answer after the other: quantized caches cannot hold several answers"
+    assert err.count(line) == 1
+
+
+def test_json_is_held_to_its_schema_in_a_batch_too(lines):
+    pytest.importorskip("llguidance")
+    schema = {"enum": ["yes", "no"]}
+    given = [{"prompt": "hi", "json_schema": schema}, {"prompt": "ho", "max_tokens": 3}]
+    (held, free), code, _ = lines(*given, options=("--batch", 2))
+    assert code == 0
+    assert json.loads(held["text"]) in ("yes", "no")
+    assert free["finish_reason"] == "length"

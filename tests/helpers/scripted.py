@@ -115,7 +115,7 @@ def scripted_tokenizer(
 
 
 class ScriptedNetwork:
-    """``network(ids[1, n], cache=...)`` gives logits ``[1, n, V]``, as a network of mlx-lm does.
+    """``network(ids[R, n], cache=...)`` gives logits ``[R, n, V]``, as a network of mlx-lm does.
 
     What a script leaves over is spread over the tokens that write text, so that no STOP mass
     appears by itself; how, depends a little on every token since the beginning, so that a cache
@@ -143,15 +143,24 @@ class ScriptedNetwork:
         return [KVCache()]
 
     def __call__(self, ids: mx.array, cache: Sequence[Any] | None = None) -> mx.array:
-        tokens: Any = ids[0].tolist()
-        read = tokens
+        rows: Any = ids.tolist()
+        kept: Any = rows
+        starts: Any = [0] * len(rows)
         if cache is not None:
-            self.calls.append(len(tokens))
-            fresh = ids.astype(mx.float32).reshape(1, 1, -1, 1)
+            self.calls.append(ids.size)
+            starts = mx.broadcast_to(mx.array(cache[0].offset), (len(rows),)).tolist()
+            fresh = ids.astype(mx.float32)[:, None, :, None]
             keys, _ = cache[0].update_and_fetch(fresh, fresh)
-            read = [int(token) for token in keys.reshape(-1).tolist()]
-        ends = range(len(read) - len(tokens) + 1, len(read) + 1)
-        return mx.array(np.stack([self._logits(read[:end]) for end in ends])[None])
+            kept = keys.squeeze((1, 3)).astype(mx.int32).tolist()
+        ends = [range(start + 1, start + 1 + ids.shape[1]) for start in starts]
+        return mx.array(
+            np.stack(
+                [
+                    np.stack([self._logits(row[:end]) for end in own])
+                    for row, own in zip(kept, ends, strict=True)
+                ]
+            )
+        )
 
     def _logits(self, read: Sequence[int]) -> npt.NDArray[np.float32]:
         text = b"".join(self._written[token] for token in read)

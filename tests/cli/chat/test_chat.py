@@ -393,7 +393,7 @@ def test_history_and_the_last_conversation_outlive_the_session(terminals):
     first.type("\x04")
     assert first.leave() == 0
     second = terminals("-m", "3", "--resume")
-    second.until("1 turn from ")
+    second.until(r"1 turn from\s")
     second.until(PROMPT)
     second.type("\x1b[A")  # the arrow up
     second.until("remember me")

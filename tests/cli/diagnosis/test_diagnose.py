@@ -64,6 +64,17 @@ def test_rates_are_those_of_a_run(run, models, tmp_path):
     assert report["rate"] == pytest.approx(asked / tokens)
 
 
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_batch_finds_what_one_by_one_finds(run, models, six, size):
+    options = (*pair(models), "--guide", models / "two", "--prompts", six, "--tau", 0.9, "--json")
+    alone, batch = (
+        json.loads(run("diagnose", *options, *more).text) for more in ((), ("--batch", size))
+    )
+    for one, other in zip(alone, batch, strict=True):
+        for key in ("guide", "prompts", "counts", "rate", "low", "high", "cascades", "hit_limit"):
+            assert one[key] == other[key], key
+
+
 def test_figures_for_a_person(run, models, tmp_path):
     file = tmp_path / "mine.txt"
     file.write_text("one\n")
@@ -127,7 +138,7 @@ def test_what_was_measured_is_told_though_a_later_guide_fails(run, models, six, 
     if form:
         assert [one["guide"] for one in json.loads(result.text)] == ["one"]
     else:
-        assert result.text.startswith("one\n  prompts       6\n")
+        assert result.text.startswith("one\n  prompts         6\n")
     assert "one" in html.read_text()
 
 
@@ -198,11 +209,11 @@ def test_a_method_without_the_paper_s_gate_is_not_held_to_its_line(run, models, 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.jsonl", b'{"prompt": "x"}\n{"p": 1}\n', "line 2: no object"),
-        ("a.jsonl", b"[]\n", "line 1: no object"),
-        ("a.jsonl", b'[]\n{"prompt": "x"}\n7\n\n{\n', "lines 1, 3 and 5: no object"),
-        ("a.jsonl", b"7\n" * 17, "lines 1, 2, 3, 4, 5 and 12 more: no object"),
-        ("a.jsonl", b'{"prompt": "\\ud800"}\n{"prompt": " "}', "lines 1 and 2: no object"),
+        ("a.jsonl", b'{"prompt": "x"}\n{"p": 1}\n', "line 2: not an object"),
+        ("a.jsonl", b"[]\n", "line 1: not an object"),
+        ("a.jsonl", b'[]\n{"prompt": "x"}\n7\n\n{\n', "lines 1, 3 and 5: not an object"),
+        ("a.jsonl", b"7\n" * 17, "lines 1, 2, 3, 4, 5 and 12 more: not an object"),
+        ("a.jsonl", b'{"prompt": "\\ud800"}\n{"prompt": " "}', "lines 1 and 2: not an object"),
         ("a.txt", b"\n", "no prompts"),
         ("a.txt", b"\xff\n", "byte 0"),
     ],
@@ -237,8 +248,8 @@ def test_a_page_and_a_picture_are_written(run, models, six, tmp_path):
 def test_ctrl_c_tells_what_was_finished(run, models, six, monkeypatch):
     measure = command.measure
 
-    def then_pressed(guide, prompts, base, until_stable, interrupt, quiet):
-        report = measure(guide, prompts, base, until_stable, interrupt, quiet)
+    def then_pressed(guide, prompts, base, until_stable, interrupt, quiet, size):
+        report = measure(guide, prompts, base, until_stable, interrupt, quiet, size)
         interrupt.pressed = True
         return report
 

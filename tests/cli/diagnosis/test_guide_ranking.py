@@ -38,7 +38,7 @@ def test_where_rates_are_alike_lost_ends_decide():
     assert told.decided_by == "base_ends_lost"
     assert re.fullmatch(
         r"A and B: no significant difference in rates \(-\d\.\d to \d\.\d points\); "
-        "A loses fewer of the base's ends, 0 % against 100 %",
+        "A misses fewer endings of the base, 0 % against 100 %",
         told.text,
     )
 

@@ -19,7 +19,7 @@ from blendin_mlx.prompts import PairPrompt, build_prompt
 from blendin_mlx.scoring.score import score
 from blendin_mlx.step import Step
 from blendin_mlx.trace.records import TraceWriter
-from blendin_mlx.trace.verify import verify
+from blendin_mlx.trace.verify import verify_trace
 from oracle import Oracle, assert_follows
 from small_pairs import small_pair
 
@@ -72,9 +72,9 @@ def test_a_trace_of_it_is_verified() -> None:
             writer.step(piece)
     writer.end(response.statistics.as_json())
     records = [json.loads(line) for line in file.getvalue().splitlines()]
-    assert verify(pair, records) is None
+    assert verify_trace(pair, records) is None
     for setting in ("dial", "guide_temp"):
-        assert verify(pair, [{**records[0], setting: 1.0}, *records[1:]]) is not None
+        assert verify_trace(pair, [{**records[0], setting: 1.0}, *records[1:]]) is not None
 
 
 def test_a_temperature_of_one_is_none() -> None:

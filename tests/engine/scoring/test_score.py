@@ -18,6 +18,7 @@ from blendin_mlx.prompt_cache import make_prompt_cache
 from blendin_mlx.prompts import build_prompt
 from blendin_mlx.scoring.positions import logits_after, read_positions
 from blendin_mlx.scoring.score import score
+from counting import count_reads
 from oracle import Oracle
 from scripted import STOP, always, says, scripted_pair
 from small_pairs import small_pair
@@ -129,13 +130,13 @@ def test_answers_to_one_prompt_share_its_reading() -> None:
     prompt, cache = build_prompt(pair, "How do I boil an egg?"), make_prompt_cache(pair)
     answers = (TEXT, "Put the egg in a pan.", "No.")
     alone = [score(pair, prompt, one) for one in answers]
-    before = 0
+    reads = count_reads(cache.base)
     for answer, expected in zip(answers, alone, strict=True):
+        before = sum(reads)
         found = score(pair, prompt, answer, prompt_cache=cache)
         assert found.log_probs == pytest.approx(expected.log_probs, abs=1e-3)
-        fresh = cache.base.tokens_read - before
+        fresh = sum(reads) - before
         assert fresh == len(found.token_ids) + (0 if before else len(prompt.base.ids) - 1)
-        before = cache.base.tokens_read
 
 
 def test_one_tokenizer_takes_one_pass_of_each_model() -> None:
@@ -148,9 +149,10 @@ def test_one_tokenizer_takes_one_pass_of_each_model() -> None:
 
 def test_other_splits_are_read_from_what_they_share() -> None:
     context = make_prompt_cache(small_pair()).base
+    reads = count_reads(context)
     sequences = [[5], [5, 7], [5, 8, 2], [5, 8, 2, 3], [5, 8, 4], [5, 8, 2, 3, 9]]
     together = logits_after(context, sequences)
-    assert (context.passes, context.tokens_read) == (3, 5 + 1 + 1)
+    assert (context.passes, sum(reads)) == (3, 5 + 1 + 1)
     for row, sequence in zip(together, sequences, strict=True):
         assert mx.allclose(row, context.after(sequence)[0], atol=1e-3)
 

@@ -21,6 +21,7 @@ from blendin_mlx.prompts import build_prompt
 from blendin_mlx.trace.records import TraceWriter
 from blendin_mlx.trace.verify import verify_trace
 from scripted import STOP, says, scripted_model, scripted_pair, writes
+from small_pairs import small_pair
 
 Records = list[dict[str, Any]]
 
@@ -105,8 +106,9 @@ def second_choice(after: int) -> LogitsProcessor:
 @pytest.mark.parametrize("penalty", [0.7, 1.5, 5.0])
 @pytest.mark.parametrize("policy", ["either", "guide"])
 def test_a_trace_with_a_penalty_follows_and_one_other_token_does_not(
-    pair: Pair, penalty: float, policy: str
+    penalty: float, policy: str
 ) -> None:
+    pair = small_pair()
     records = record(pair, "Name a colour.", 24, policy, penalty=penalty)
     assert verify_trace(pair, records) is None
     for source in ("base", "blend"):

@@ -1,0 +1,1 @@
+"""Many answers at once: rows of different lengths share the passes of both models."""
