@@ -59,7 +59,8 @@ def _rows(ctx: click.Context, group: click.Group) -> Iterator[dict[str, Any]]:
                 value, source = _in_force(command, parameter, settings.get(parameter.name))
                 _check(ctx, parameter, value, source)
                 row = {"command": command, "option": max(parameter.opts, key=len)}
-                yield {**row, "value": value, "source": source}
+                is_secret = parameter.hide_input and value is not None
+                yield {**row, "value": "(hidden)" if is_secret else value, "source": source}
 
 
 def _check(ctx: click.Context, option: click.Option, value: Any, source: str) -> None:

@@ -26,6 +26,7 @@ from .options.plain import add_plain
 from .reference_docs import reference
 from .run import run
 from .score import score
+from .serve.command import serve
 from .terminal.output import Context, complain
 from .terminal.status import STATUS
 from .trace.commands import trace
@@ -90,6 +91,7 @@ cli.add_command(run)
 cli.add_command(score)
 cli.add_command(compare)
 cli.add_command(diagnose)
+cli.add_command(serve)
 cli.add_command(tune)
 cli.add_command(models)
 cli.add_command(bench)

@@ -164,25 +164,26 @@ class Session:
 
     def answer(
         self,
-        messages: list[dict[str, str]],
+        messages: list[dict[str, str]] | PairPrompt,
         should_stop: Callable[[], bool],
         trace: Target | None = None,
         begun: Sequence[int] = (),
+        candidates: int = 0,
     ) -> Iterator[Response]:
         """Stream the answer to a conversation; write each step to the trace.
 
         Args:
-            messages: the conversation.
+            messages: the conversation, or the prompts of both models.
             should_stop: asked before each token; True interrupts the answer.
             trace: the file of the trace, or None.
             begun: ids of the base's tokens that the answer begins with; they are not yielded.
+            candidates: how many of the likeliest tokens each step names; with a trace, always 5.
         """
         from blendin_mlx.generation import stream_generate
         from blendin_mlx.inspection import begun as with_beginning
 
         show_reading()
-        with unswallowed_interrupt():  # rendering a template may take seconds
-            prompt = self.prompt(messages)
+        prompt = self.prompt(messages) if isinstance(messages, list) else messages
         self.opened = prompt.opens_thinking
         if begun:
             prompt = with_beginning(self.pair, prompt, begun)
@@ -194,7 +195,7 @@ class Session:
             prompt_cache=self.cache,
             prompt_progress_callback=show_reading,
             should_stop=should_stop,
-            candidates=_CANDIDATES if trace else 0,
+            candidates=_CANDIDATES if trace else candidates,
             **options,
         )
         for response in self._traced(responses, prompt, trace) if trace else responses:
@@ -263,7 +264,8 @@ class Session:
             messages: the conversation.
             settings: settings to use instead of the current ones.
         """
-        prompt = prompt_of(self.pair, messages, settings or self.settings, self.began)
+        with unswallowed_interrupt():  # rendering a template may take seconds
+            prompt = prompt_of(self.pair, messages, settings or self.settings, self.began)
         for line in notices(self.pair, prompt):
             self.say_once(line)
         return prompt

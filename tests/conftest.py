@@ -73,8 +73,8 @@ def demo_folders(demo_gguf: Both) -> Both:
     folders = []
     for entry, file in zip(pair.models, (demo_gguf.base, demo_gguf.aligned), strict=True):
         with FileLock(file.with_suffix(".lock")):
-            if not paths.is_installed(entry.name) and not (downloads / entry.file).exists():
-                os.link(file, downloads / entry.file)
+            if not paths.is_installed(entry.name) and not (downloads / entry.file).exists():  # type: ignore[attr-defined]
+                os.link(file, downloads / entry.file)  # type: ignore[attr-defined]
         folders.append(install(entry))
     return Both(*folders)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-OPENING, _CLOSING = "<think>", "</think>"
+OPENING, CLOSING = "<think>", "</think>"
 # A template may write the opening tag itself: then an answer has only the closing tag.
 _BLOCK = re.compile(r"(?:\A|<think>)(?:(?!<think>).)*?</think>\s*", re.DOTALL)
 
@@ -16,7 +16,7 @@ def without_reasoning(text: str) -> str:
         >>> without_reasoning("<think>\\nHm.\\n</think>\\n\\nYes.")
         'Yes.'
     """
-    return _BLOCK.sub("", text) if _CLOSING in text else text
+    return _BLOCK.sub("", text) if CLOSING in text else text
 
 
 class ReasoningSplitter:
@@ -38,7 +38,7 @@ class ReasoningSplitter:
     def feed(self, text: str) -> list[tuple[str, bool]]:
         """Return the parts that are certain by now, each with True if it is thinking."""
         rest, parts = self._held + text, list[tuple[str, bool]]()
-        while (tag := _CLOSING if self._thinking else OPENING) in rest:
+        while (tag := CLOSING if self._thinking else OPENING) in rest:
             before, _, rest = rest.partition(tag)
             parts += [(before, self._thinking), (tag, True)]
             self._thinking = not self._thinking

@@ -45,3 +45,10 @@ def copied(state: Any) -> Any:
     if isinstance(state, list | tuple):
         return type(state)(copied(part) for part in state)
     return state
+
+
+def nbytes(state: Any) -> int:
+    """Return the bytes of all arrays in a cache state."""
+    if isinstance(state, mx.array):
+        return state.nbytes
+    return sum(map(nbytes, state)) if isinstance(state, list | tuple) else 0

@@ -16,7 +16,7 @@ from ..backend.mlx import is_cpu, mx
 from ..model import LanguageModel
 from ..tokens.answer_text import common_prefix
 from ..tokens.embeddings import check_ids
-from .cache_layers import always_trims, copied, holds, leaves, trims_at
+from .cache_layers import always_trims, copied, holds, leaves, nbytes, trims_at
 from .reader import Progress, RewindsBy
 
 # Above this many tokens, all but the last are read without computing their logits: the output
@@ -272,7 +272,13 @@ class Context:
                 raise ValueError(f"a layer does not keep {len(tokens)} tokens")
         self.passes = self.rereads = 0
 
+    def drop_logits(self) -> None:
+        """Forget the logits at hand, as where the context is kept for later: a vocabulary each."""
+        self._end_early_pass()
+        self._rows.clear()
+
     @property
     def nbytes(self) -> int:
-        """Bytes held by the cache."""
-        return sum(layer.nbytes for layer in self._cache if not layer.empty())
+        """Bytes held by the cache and its snapshots."""
+        held = sum(layer.nbytes for layer in self._cache if not layer.empty())
+        return int(held + sum(nbytes(states) for _, states in self._snapshots))

@@ -17,6 +17,7 @@ from ..backend.mlx import mx
 from ..blend.formulas import FLOOR
 from ..blend.method import Method
 from ..blend.methods import make_method
+from ..decoding.top_tokens import likeliest
 from ..errors import NumericalError, PromptError
 from ..generation import make_guide
 from ..model import LanguageModel, Pair
@@ -25,6 +26,7 @@ from ..prompts import Message, PairPrompt, build_prompt
 from ..reading.context import Context
 from ..reading.guide import Guide
 from ..reading.room import check_fits
+from ..step import Candidate
 from ..tokens.projection import ProjectionRule
 from .positions import Block, read_positions
 
@@ -40,6 +42,7 @@ class Score:
         is_greedy: each token is the likeliest at its place.
         interventions: at how many places the guide had a part in it.
         num_bytes: of the text in UTF-8.
+        top: the likeliest tokens at each place, the likeliest first, where they were asked for.
     """
 
     token_ids: tuple[int, ...]
@@ -47,6 +50,7 @@ class Score:
     is_greedy: bool
     interventions: int
     num_bytes: int
+    top: tuple[tuple[Candidate, ...], ...] = ()
 
     @property
     def total(self) -> float:
@@ -71,6 +75,7 @@ def score(
     complete: bool = True,
     projection: ProjectionRule = "prefix",
     prompt_cache: PromptCache | None = None,
+    top: int = 0,
 ) -> Score:
     """Score a text as the answer to a prompt; each model reads it once.
 
@@ -83,6 +88,7 @@ def score(
         projection: see :class:`.projection.Projection`.
         prompt_cache: contexts of an earlier call; the common prefix is not read again, so that
             several answers to one prompt share its reading.
+        top: how many of the likeliest tokens at each place the score names.
 
     Raises:
         PromptError: nothing to score, or more than a context holds.
@@ -105,12 +111,12 @@ def score(
         check_room(pair.aligned, len(prompt.aligned.ids) + len(own))
     if method.name == "aligned":
         text = text._replace(ids=own)
-        return _score(cache.aligned, prompt.aligned.ids, text, make_method("base"), None)
+        return _score(cache.aligned, prompt.aligned.ids, text, make_method("base"), None, top)
     check_room(pair.base, len(prompt.base.ids) + len(text.ids))
     guide = None
     if method.asks:
         guide = make_guide(pair, cache, method, projection, prompt.aligned.ids)
-    return _score(cache.base, prompt.base.ids, text, method, guide)
+    return _score(cache.base, prompt.base.ids, text, method, guide, top)
 
 
 class GivenText(NamedTuple):
@@ -169,37 +175,52 @@ def check_room(model: LanguageModel, tokens: int) -> None:
 
 
 def _score(
-    context: Context, prompt: Sequence[int], text: GivenText, method: Method, guide: Guide | None
+    context: Context,
+    prompt: Sequence[int],
+    text: GivenText,
+    method: Method,
+    guide: Guide | None,
+    top: int,
 ) -> Score:
     tokens = [*text.ids, *([context.model.vocabulary.stop] if text.complete else [])]
     rows: list[list[float]] = []
+    ranked: list[tuple[Candidate, ...]] = []
     for block in read_positions(context, prompt, tokens, guide):
-        fresh = read_back(_facts(block, method, guide))
+        probs, asked = _targets(block, method, guide)
+        fresh = read_back(_facts(block, probs, asked))
         check_finite(context.model, [row[0] for row in fresh], len(rows))
         if guide is not None:  # the base is finite
             check_finite(guide.context.model, [row[1] for row in fresh], len(rows))
         rows += fresh
+        if top:
+            ranked += [likeliest(probs[n : n + 1], top) for n in range(len(fresh))]
     return Score(
         token_ids=tuple(tokens),
         log_probs=tuple(math.log(max(row[1], FLOOR)) for row in rows),
         is_greedy=all(row[2] for row in rows),
         interventions=sum(int(row[3]) for row in rows),
         num_bytes=len(text.written.encode()),
+        top=tuple(ranked),
     )
 
 
-def _facts(block: Block, method: Method, guide: Guide | None) -> list[mx.array]:
-    """Of each position: the base's confidence, ``r(y)``, is y the top token, was the guide asked.
+def _targets(block: Block, method: Method, guide: Guide | None) -> tuple[mx.array, mx.array]:
+    """Return ``r`` at each position, ``[n, V]``, and where the guide was asked, ``[n]``.
 
     The gate is that of sampling: in greedy decoding it may stay shut where the guide could change
     ``r`` but not its top token.
     """
     probs, asked = block.view.probs, mx.zeros(len(block.tokens), dtype=mx.bool_)
-    if guide is not None and block.logits is not None:
-        asked = mx.array(block.readable) & method.unsure(block.view, greedy=False)
-        advice = guide.advice(block.logits, block.reference_logits)
-        target = method.target(block.view, advice).probs
-        probs = mx.where(asked[:, None], target, probs)
+    if guide is None or block.logits is None:
+        return probs, asked
+    asked = mx.array(block.readable) & method.unsure(block.view, greedy=False)
+    advice = guide.advice(block.logits, block.reference_logits)
+    target = method.target(block.view, advice).probs
+    return mx.where(asked[:, None], target, probs), asked
+
+
+def _facts(block: Block, probs: mx.array, asked: mx.array) -> list[mx.array]:
+    """Return of each place: the base's confidence, ``r(y)``, is y on top, was the guide asked."""
     tokens = mx.array(block.tokens)
     prob = mx.take_along_axis(probs, tokens[:, None], axis=-1)[:, 0]
     return [block.view.confidence, prob, probs.argmax(axis=-1) == tokens, asked]

@@ -49,6 +49,20 @@ def method_options(command: Command) -> Command:
             type=Number(0, 100),
             help="How far proxy-tuning shifts the base.  [default: 1]",
         ),
+        dial_options,
+        click.option(
+            "--reference",
+            metavar="MODEL",
+            shell_complete=model_names,
+            help="The aligned model's unaligned twin, for --method proxy-tuning.",
+        ),
+    )
+
+
+def dial_options(command: Command) -> Command:
+    """Add the options that say how much of the guide is taken, and how sure it counts as."""
+    return apply_options(
+        command,
         click.option(
             "--dial",
             type=Number(0, 1),
@@ -60,12 +74,6 @@ def method_options(command: Command) -> Command:
             type=Number(0.01, 100),
             default=1.0,
             help="Temperature of all that the guide says: above 1 it is less sure.  [default: 1]",
-        ),
-        click.option(
-            "--reference",
-            metavar="MODEL",
-            shell_complete=model_names,
-            help="The aligned model's unaligned twin, for --method proxy-tuning.",
         ),
     )
 

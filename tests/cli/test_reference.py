@@ -88,7 +88,7 @@ def test_a_command_of_the_readme_works_when_pasted(tiny_demo, tmp_path, monkeypa
 
 def test_the_python_of_the_readme_works(demo_folders):
     """With the real pair, as a reader runs it: it is installed, loads, and knows the answer."""
-    (program,) = [block for language, block in BLOCKS if language == "python"]
+    program = next(block for language, block in BLOCKS if language == "python")
     line = [sys.executable, "-c", program]
     result = subprocess.run(line, env=environment(), capture_output=True, text=True, check=True)
     assert "Paris" in result.stdout

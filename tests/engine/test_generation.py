@@ -228,7 +228,7 @@ class TestCharacters:
     ) -> None:
         base = writes("The", *self.BYTES[:written] if end == "stop" else self.BYTES)
         ticks = count()
-        options: dict[str, Any] = {
+        options: dict[str, Any] = {  # type: ignore[assignment]
             "stop": {},
             "length": {"max_tokens": 1 + written},
             # It is asked once while each prompt is read.

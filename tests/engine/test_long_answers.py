@@ -112,7 +112,7 @@ def long_answer(pair: Pair, question: str = "Name a colour.", **options: Any) ->
 
 def compared(long: Long) -> int:
     """How many positions were compared with the oracle's."""
-    oracle = Oracle(long.pair, "blendin", tau=EVERYWHERE.tau)
+    oracle = Oracle(long.pair, "blendin", tau=EVERYWHERE.tau)  # type: ignore[attr-defined]
     oracle.read_ahead(*long.prompts, long.ids)
     reference = oracle.decode(*long.prompts, len(long.ids))
     return assert_follows([piece.step for piece in long.pieces], reference)
@@ -187,7 +187,7 @@ def test_a_drawn_answer_was_drawn_from_the_oracles_distributions(
     mx.random.seed(3)
     pair = make_pair(base, guide, 1)
     long = long_answer(pair, VARIED, max_tokens=40, sampler=make_sampler(0.8))
-    oracle = Oracle(pair, "blendin", tau=EVERYWHERE.tau)
+    oracle = Oracle(pair, "blendin", tau=EVERYWHERE.tau)  # type: ignore[attr-defined]
     oracle.read_ahead(*long.prompts, long.ids)
     for n, piece in enumerate(long.pieces):
         expected, step = oracle.step(*long.prompts, long.ids[:n]), piece.step

@@ -55,7 +55,7 @@ def per_token(pair: Pair, context: Context, table: Sequence[int]) -> float:
             assert own is not None
             places = mx.array([t for t, target in enumerate(table) if target == token])
             mass = own[0, places].sum().item() if places.size else 0.0
-            total += math.log(max(mass, 1e-12))
+            total += math.log(max(mass, 1e-12))  # type: ignore[type-var]
             count += 1
             text.append(token)
     return total / count

@@ -98,7 +98,7 @@ PUBLIC = {
 }
 
 
-def annotations(node: ast.stmt) -> Iterator[ast.expr]:
+def annotations(node: ast.stmt) -> Iterator[ast.expr]:  # type: ignore[no-redef]
     """The annotations of a function, or of the public fields and methods of a class."""
     if isinstance(node, ast.FunctionDef):
         arguments = node.args

@@ -110,7 +110,7 @@ def test_a_base_writes_a_token_that_its_guide_has_no_row_for(monkeypatch):
 def test_a_trace_that_names_tokens_without_rows_is_refused():
     pair = Pair(model(SIZE), model(SIZE, seed=2))
     run = {"type": "run", "method": "base", "stop_policy": "base", "tau": None, "projection": None}
-    run |= {"base_prompt": {"ids": [5, 10**6]}, "aligned_prompt": {"ids": [5]}}
+    run |= {"base_prompt": {"ids": [5, 10**6]}, "aligned_prompt": {"ids": [5]}}  # type: ignore[dict-item]
     step = {"type": "step", "id": 5, "alpha": None, "stop_check": False}
     with pytest.raises(PromptError, match="tiny has no token 1000000"):
         verify_trace(pair, [run, step])

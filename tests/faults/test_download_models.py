@@ -239,7 +239,7 @@ def test_a_partly_fetched_repo_is_shown_as_incomplete(server, here, models):
 def verified(trace, capsys, *options: str) -> tuple[int, str]:
     with pytest.raises(SystemExit) as leaving:
         main(["trace", "verify", "-q", *options, str(trace)])
-    return leaving.value.code, capsys.readouterr().err
+    return leaving.value.code, capsys.readouterr().err  # type: ignore[return-value]
 
 
 def test_the_models_of_a_stranger_s_trace_are_fetched_only_with_pull(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,11 @@ AS_3_AND_4 = (
     "import os, sys; read, write, *command = sys.argv[1:];"
     "os.dup2(int(read), 3); os.dup2(int(write), 4); os.execv(command[0], command)"
 )
+DEADLINE_S = 300
+COLOURS = """(() => { let at = document.querySelector("SHOWN"), ink = getComputedStyle(at).color;
+  while (at.parentElement && getComputedStyle(at).backgroundColor === "rgba(0, 0, 0, 0)")
+    at = at.parentElement;
+  return [ink, getComputedStyle(at).backgroundColor]; })()"""
 NEEDED = "needs Chromium on the PATH to render the page"
 
 
@@ -29,8 +36,8 @@ class Page:
         self._session: str | None = None
         self._number = 0
 
-    def open(self, file: Path, dark: bool = False, width: int = 800) -> None:
-        """Show a file, as wide as that, waiting until its scripts have run."""
+    def open(self, page: Path | str, dark: bool = False, width: int = 800) -> None:
+        """Show a file or an address, as wide as that, waiting until its scripts have run."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -39,7 +46,7 @@ class Page:
         size = {"width": width, "height": 600, "deviceScaleFactor": 1, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         self.call("Page.enable")
-        self.call("Page.navigate", url=f"file://{file}")
+        self.call("Page.navigate", url=f"file://{page}" if isinstance(page, Path) else page)
         self._answer(lambda message: message.get("method") == "Page.loadEventFired")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
@@ -61,10 +68,25 @@ class Page:
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         return result["result"].get("value")
 
+    def until(self, expression: str) -> None:
+        """Wait until an expression of JavaScript is true."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not self.value(expression):
+            assert time.monotonic() < deadline, f"{expression} never became true"
+
     def press(self, key: str, code: int) -> None:
         """Press a key and let it go."""
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code)
+
+    def type(self, text: str) -> None:
+        """Write into the field that has the focus."""
+        self.call("Input.insertText", text=text)
+
+    def contrast(self, selector: str) -> float:
+        """The contrast of a text with what it stands on."""
+        ink, paper = self.value(COLOURS.replace("SHOWN", selector))
+        return contrast(ink, paper)
 
     def hover(self, selector: str) -> None:
         """Move the mouse over the middle of an element, of its last line where it has several."""
@@ -79,6 +101,18 @@ class Page:
             message = json.loads(_until_zero(self._read))
             if wanted(message):
                 return dict(message)
+
+
+def contrast(ink: str, paper: str) -> float:
+    """The ratio of two colours by the web's accessibility guidelines, 1 to 21."""
+    dim, bright = sorted(luminance(colour) for colour in (ink, paper))
+    return (bright + 0.05) / (dim + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def _until_zero(stream: Any) -> bytes:

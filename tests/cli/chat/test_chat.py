@@ -316,7 +316,7 @@ def test_a_typed_conversation_that_nobody_reads_ends_quietly(typed, asked, monke
 def test_options_that_cannot_hold_are_said_and_the_chat_goes_on(typed, tmp_path):
     (tmp_path / "broken.jinja").write_text("{% for %}")
     lines = ("/set base-template chat", "hi", "/set base-template query")
-    lines += (f"/set aligned-template {tmp_path}/broken.jinja", "hi", "/set aligned-template", "hi")
+    lines += (f"/set aligned-template {tmp_path}/broken.jinja", "hi", "/set aligned-template", "hi")  # type: ignore[assignment]
     result = typed(*lines)
     assert result.code == 0
     assert len(result.err.splitlines()) == 2

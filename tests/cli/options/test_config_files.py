@@ -164,3 +164,10 @@ def test_a_refused_value_of_the_environment_names_the_variable(run, tiny, monkey
     monkeypatch.setenv("BLENDIN_GENERATE_TAU", "7")
     assert "(set by BLENDIN_GENERATE_TAU)" in run("generate", *tiny, "hi").error()
     assert "(see blendin generate --help)" in run("generate", *tiny, "--tau", "7", "hi").error()
+
+
+def test_a_key_is_never_shown(run, monkeypatch):
+    monkeypatch.setenv("BLENDIN_SERVE_API_KEY", "sesame")
+    shown = run("config", "show").text
+    assert "sesame" not in shown
+    assert "(hidden)" in shown

@@ -28,7 +28,7 @@ class Screen(io.TextIOWrapper):
 
     @property
     def text(self) -> str:
-        return self.buffer.getvalue().decode()
+        return self.buffer.getvalue().decode()  # type: ignore[attr-defined]
 
 
 @pytest.fixture

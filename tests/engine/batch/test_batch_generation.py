@@ -341,7 +341,7 @@ def test_an_abandoned_batch_leaves_its_answers() -> None:
     batch = BatchDecoder(pair_of())
     stream = batch_stream(batch, ask(AnswerOptions(max_tokens=50)), size=3)
     next(stream)
-    stream.close()
+    stream.close()  # type: ignore[attr-defined]
     assert len(batch) == 0
 
 

@@ -35,7 +35,7 @@ def test_the_blend_of_two_distributions_worked_by_hand() -> None:
 def test_alpha_worked_by_hand(
     base: float, aligned: float, agreement: float, bonus: float, expected: float
 ) -> None:
-    weight = formulas.blend_weight(*map(mx.array, (base, aligned, agreement)), bonus)
+    weight = formulas.blend_weight(*map(mx.array, (base, aligned, agreement)), bonus)  # type: ignore[call-arg]
     assert weight.item() == pytest.approx(expected, abs=1e-6)
 
 
@@ -43,7 +43,7 @@ def test_alpha_worked_by_hand(
 def test_alpha_stays_between_0_and_1(
     base: float, aligned: float, agreement: float, bonus: float
 ) -> None:
-    weight = formulas.blend_weight(*map(mx.array, (base, aligned, agreement)), bonus).item()
+    weight = formulas.blend_weight(*map(mx.array, (base, aligned, agreement)), bonus).item()  # type: ignore[call-arg]
     assert 0 <= weight <= 1
 
 

@@ -38,7 +38,7 @@ def advice(probs: mx.array) -> Advice:
     """A guide with the base's own vocabulary."""
     confidence, token = formulas.top(probs)
     exact = mx.ones(confidence.shape)
-    twin = mx.roll(probs, 1, axis=-1)
+    twin = mx.roll(probs, 1, axis=-1)  # type: ignore[call-arg]
     return Advice(probs, confidence, token, token, exact, 0 * exact, probs[..., 0], twin)
 
 

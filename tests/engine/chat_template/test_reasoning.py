@@ -46,8 +46,8 @@ def test_both_models_read_the_same_conversation(form: str) -> None:
 
     assert read("<think>\nHm.\n</think>\n\nYes.") == read("Yes.")
     tagged = read("Yes.", "<think>a</think>")  # what a user writes is what the user says
-    assert "<think>a</think>" in tagged.base.text
-    assert "<think>a</think>" in tagged.aligned.text
+    assert "<think>a</think>" in tagged.base.text  # type: ignore[attr-defined]
+    assert "<think>a</think>" in tagged.aligned.text  # type: ignore[attr-defined]
 
 
 def split(parts: list[str], thinking: bool = False) -> list[tuple[str, bool]]:

@@ -261,7 +261,7 @@ class TestHalfAnAnswer:
             with proposing(propose):
                 stream = stream_generate(pair, prompt, prompt_cache=cache, draft=drafter)
                 seen = [next(stream) for _ in range(n)]
-                stream.close()
+                stream.close()  # type: ignore[attr-defined]
             assert_no_draft(cache, prompt, Answer(seen))
             assert_same(drafted(pair, prompt, propose, 4, prompt_cache=cache), plain)
 

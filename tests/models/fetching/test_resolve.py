@@ -207,7 +207,7 @@ def test_a_name_replaces_its_side_of_a_pair(tmp_path):
     aligned = write_model(paths.model_folder(entries.find_pair("demo").aligned), 2)
     loaded = load_pair("demo", base=str(base))
     assert (loaded.base.path, loaded.aligned.path) == (str(base), str(aligned))
-    assert loaded.aligned.revision == f"sha256:{entries.find_pair('demo').models[1].sha256}"
+    assert loaded.aligned.revision == f"sha256:{entries.find_pair('demo').models[1].sha256}"  # type: ignore[attr-defined]
 
 
 def test_one_folder_for_both_is_loaded_once(tmp_path):

@@ -108,7 +108,7 @@ def test_parts_that_lack_tensors_are_refused(tmp_path):
     assert "not 99" in refusal(files[0])
 
 
-def stored_twice(path: Path, kind: Q, output_kind: Q, change=None) -> Path:
+def stored_twice(path: Path, kind: Q, output_kind: Q, change=None) -> Path:  # type: ignore[valid-type]
     """Write a qwen2 model with its embedding as ``kind``, and again as the output matrix."""
     config = tiny_config("qwen2", hidden=64)
     weights = weights_of(tiny_model(config))

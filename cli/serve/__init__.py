@@ -1,0 +1,1 @@
+"""``blendin serve``: the pair behind OpenAI's interface, on the loopback address."""
