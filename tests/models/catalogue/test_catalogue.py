@@ -101,7 +101,7 @@ def test_unknown_names_get_a_hint():
 
 
 def test_a_model_is_not_a_pair():
-    with pytest.raises(ModelError, match="no pair is called"):
+    with pytest.raises(ModelError, match="is a model, not a pair; name both"):
         entries.find_pair(entries.find_pair("demo").base)
 
 
