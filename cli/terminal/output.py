@@ -79,6 +79,7 @@ class Output:
             sys.stdout.buffer.write(styled.encode(errors=UNWRITABLE))
             sys.stdout.buffer.flush()
             self._line_open = not (text or styled).endswith("\n")
+            STATUS.held = self._terminal and self._line_open
 
     def end(self) -> None:
         """End the last line."""

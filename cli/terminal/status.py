@@ -77,10 +77,15 @@ class StatusLine:
     """A line on stderr that is redrawn in place and erased at the end.
 
     It is drawn on a terminal only, and not if ``silent`` is set (``--quiet``).
+
+    Attributes:
+        silent: draw nothing.
+        held: draw nothing for now: a line of an answer is open, which it would erase.
     """
 
     def __init__(self) -> None:
         self.silent = False
+        self.held = False
         self._work: Work | None = None
         self._drawn = False
         self._lock = threading.RLock()
@@ -101,7 +106,7 @@ class StatusLine:
             total: see :class:`Work`.
             amount: see :class:`Work`.
         """
-        if self.silent or is_plain() or not sys.stderr.isatty():
+        if self.silent or self.held or is_plain() or not sys.stderr.isatty():
             return
         with self._lock:
             before, now = self._work, time.monotonic()

@@ -65,6 +65,20 @@ def test_it_is_gone_when_the_answer_begins(on_terminal, monkeypatch):
     assert left(screen) == ""
 
 
+def test_it_leaves_an_open_line_of_an_answer_alone(on_terminal, monkeypatch):
+    """As the beginning that /alt keeps, before the models go on from there."""
+    screen = on_terminal()
+    monkeypatch.setattr(sys, "stdout", out := Screen(True))
+    out.buffer = io.BytesIO()
+    output = Output()
+    output.write("The sea")
+    status().show("reading the prompt")
+    assert screen.getvalue() == ""
+    output.end()
+    status().show("reading the prompt")
+    assert "reading the prompt" in left(screen)
+
+
 def test_a_line_for_a_person_takes_its_place(on_terminal):
     screen = on_terminal()
     status().show("reading the prompt")
