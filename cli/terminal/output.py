@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 
@@ -40,8 +41,9 @@ class HarmlessHelp(click.HelpFormatter):
         super().write_dl(fits, col_max, col_spacing)
 
     def getvalue(self) -> str:
-        """Return the help so far."""
-        return wrapped(harmless(super().getvalue()), self.width)
+        """Return the help so far; lists of values are broken after a bar, without a space."""
+        text = wrapped(harmless(super().getvalue()), self.width)
+        return re.sub(r"(?<=\S)\| (?=\S)", "|", text)
 
 
 class Context(click.Context):

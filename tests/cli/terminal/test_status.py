@@ -156,5 +156,6 @@ def test_cells_of_tables_are_as_wide_as_they_say(text, cells):
 @pytest.mark.parametrize("command", ["generate", "chat", "run", "diagnose"])
 def test_help_fits_its_terminal_and_uses_it(run, monkeypatch, command, width):
     monkeypatch.setattr("blendin_cli.terminal.output.columns", lambda stream=None: width)
-    longest = max(map(len, run(command, "--help").text.splitlines()))
-    assert 0.8 * width < longest <= width
+    text = run(command, "--help").text
+    assert 0.8 * width < max(map(len, text.splitlines())) <= width
+    assert not re.search(r"\S\| \S", text)  # as in [base| aligned]
