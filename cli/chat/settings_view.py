@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..options.settings import Settings
+from ..options.settings import DEFAULT_PAIR, Settings
 from ..options.sources import source
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def value(session: Session, name: str) -> str:
         return model.name
     if name == "pair":
         models = session.settings.base, session.settings.aligned
-        return given or ("none" if any(models) else "demo")
+        return given or ("none" if any(models) else DEFAULT_PAIR)
     if name == "seed" and session.settings.temp == 0:
         return "not used at temp 0"
     return _UNSET[name] if given is None else _written(given)
@@ -84,5 +84,5 @@ def _recommended(session: Session, name: str) -> bool:
     from blendin_models.catalogue import entries
 
     began = session.began
-    pair = entries.pairs().get(began.pair or "demo")
+    pair = entries.pairs().get(began.pair or DEFAULT_PAIR)
     return pair is not None and name in pair.recommended and not (began.base or began.aligned)

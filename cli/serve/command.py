@@ -12,7 +12,7 @@ import click
 
 from ..errors import FAILURE, INTERRUPTED
 from ..options.groups import blend_options
-from ..options.settings import METHODS, Settings
+from ..options.settings import DEFAULT_PAIR, METHODS, Settings
 from ..options.types import Whole
 from ..session import Session
 from ..terminal.output import say
@@ -154,7 +154,7 @@ def _load(
     pair = session.pair
     name = settings.pair or f"{pair.base.name}+{pair.aligned.name}"
     if settings.base is None and settings.aligned is None:
-        name = settings.pair or "demo"
+        name = settings.pair or DEFAULT_PAIR
     methods = [one for one in METHODS if one != "proxy-tuning" or pair.reference is not None]
     names = ModelNames(name, methods, settings.method)
     engine.recover = decoding.recover

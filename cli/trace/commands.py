@@ -72,7 +72,7 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
         pair = load_spec(spec, report)
     mismatch = verify_trace(pair, records, tolerance)
     if mismatch is not None:
-        complain(f"{file}: {mismatch}")
+        complain(f"blendin: {file}: {mismatch}")
         return 1
     steps = sum(record["type"] == "step" for record in records)
     rounded = "" if records[0].get("kv_bits") is None else ", within the rounding of its caches"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import click
 
 from ..errors import INTERRUPTED
 from ..options.groups import scoring_options
-from ..options.settings import Settings
+from ..options.settings import DEFAULT_PAIR, Settings
 from ..session import Session
 from ..terminal.files import FileToWrite, Target, write_whole
 from ..terminal.interrupts import Interrupt, interruptible, unswallowed_interrupt
@@ -117,7 +118,7 @@ def _models(settings: Settings) -> tuple[str, str]:
 
     if settings.base is not None and settings.aligned is not None:
         return settings.base, settings.aligned
-    pair = entries.find_pair(settings.pair or "demo")
+    pair = entries.find_pair(settings.pair or DEFAULT_PAIR)
     return settings.base or pair.base, settings.aligned or pair.aligned
 
 
@@ -137,7 +138,8 @@ def _read(
             read.append((example, _reading(session, kept, example)))
         except PromptError as error:
             say(f"example of line {example.line} is left out: {error}", quiet)
-        if number % EVERY == 0 or number == len(given):
+        shown = sys.stderr.isatty() and number < len(given)  # the status line counts there
+        if (number % EVERY == 0 and not shown) or number == len(given):
             say(f"read {number} of {counted(len(given), 'example')}", quiet)
     return read
 
