@@ -279,6 +279,10 @@ class Context:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by the cache and its snapshots."""
-        held = sum(layer.nbytes for layer in self._cache if not layer.empty())
-        return int(held + sum(nbytes(states) for _, states in self._snapshots))
+        """Bytes held by the cache."""
+        return sum(layer.nbytes for layer in self._cache if not layer.empty())
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes held by the cache and the snapshots of it."""
+        return int(self.nbytes + sum(nbytes(states) for _, states in self._snapshots))

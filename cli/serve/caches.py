@@ -61,5 +61,5 @@ class CachePool:
     def nbytes(self) -> int:
         """Bytes that they hold."""
         return sum(
-            context.nbytes for cache in self._caches for context in cache.contexts().values()
+            context.held_bytes for cache in self._caches for context in cache.contexts().values()
         )

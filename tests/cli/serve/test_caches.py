@@ -18,7 +18,7 @@ class Kept:
         self.tokens, self.logits = [], True
 
     @property
-    def nbytes(self):
+    def held_bytes(self):
         return len(self.tokens)
 
     def drop_logits(self):
@@ -85,11 +85,11 @@ def test_a_real_cache_counts_what_it_holds_and_drops_its_logits():
     model = scripted_model(writes("The", " sea"), "base")
     cache = make_prompt_cache(Pair(model, model))
     cache.base.read([1, 2, 3])
-    held = cache.base.nbytes
+    held = cache.base.held_bytes
     assert held > 0
     assert cache.base.knows([1, 2, 3])
     cache.base.drop_logits()
     assert not cache.base.knows([1, 2, 3])
-    assert cache.base.nbytes == held
+    assert cache.base.held_bytes == held
     again = cache.base.after([1, 2, 3])
     assert again.shape[0] == 1
