@@ -177,12 +177,23 @@ def check_sound(confidence: float, model: LanguageModel, index: int) -> None:
         NumericalError: names the model and the position.
     """
     vocabulary = model.vocabulary
-    if not math.isfinite(confidence):
-        wrong = "logits that are not finite"
-    elif math.isclose(confidence, len(vocabulary.stop_ids) / vocabulary.size, rel_tol=_LEVEL):
-        wrong = "the same logit for every token"  # STOP leads, if there are several of them
-    else:
-        return
-    raise NumericalError(
+    check_finite(confidence, model, index)
+    # STOP leads, if there are several of them.
+    if math.isclose(confidence, len(vocabulary.stop_ids) / vocabulary.size, rel_tol=_LEVEL):
+        raise _damaged(model, "the same logit for every token", index)
+
+
+def check_finite(value: float, model: LanguageModel, index: int) -> None:
+    """Refuse a number that damaged weights give; the arguments are those of :func:`check_sound`.
+
+    Raises:
+        NumericalError: it is not finite.
+    """
+    if not math.isfinite(value):
+        raise _damaged(model, "logits that are not finite", index)
+
+
+def _damaged(model: LanguageModel, wrong: str, index: int) -> NumericalError:
+    return NumericalError(
         f"{model.name} produced {wrong} at token {index} of the answer; its weights may be damaged"
     )

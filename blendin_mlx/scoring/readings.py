@@ -22,7 +22,7 @@ from ..prompts import PairPrompt
 from ..reading.guide import Guide
 from ..tokens.projection import ProjectionRule
 from .positions import Block, read_positions
-from .score import check_finite, check_room, given_text, score
+from .score import check_all_finite, check_room, given_text, score
 
 TEMPERATURES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
 
@@ -128,8 +128,8 @@ def read_example(
     for block in read_positions(cache.base, prompt.base.ids, tokens, guide):
         part = _columns(block, guide, temperatures)
         before = sum(one.shape[1] for one in parts)
-        check_finite(pair.base, part[1].tolist(), before)
-        check_finite(pair.aligned, part[5].tolist(), before)
+        check_all_finite(pair.base, part[1].tolist(), before)
+        check_all_finite(pair.aligned, part[5].tolist(), before)
         parts.append(part)
     return _reading(np.concatenate(parts, axis=1), temperatures, tokens, alone)
 

@@ -17,8 +17,9 @@ from ..backend.mlx import mx
 from ..blend.formulas import FLOOR
 from ..blend.method import Method
 from ..blend.methods import make_method
+from ..decoding.rules import check_finite
 from ..decoding.top_tokens import likeliest
-from ..errors import NumericalError, PromptError
+from ..errors import PromptError
 from ..generation import make_guide
 from ..model import LanguageModel, Pair
 from ..prompt_cache import PromptCache, make_prompt_cache
@@ -187,10 +188,10 @@ def _score(
     ranked: list[tuple[Candidate, ...]] = []
     for block in read_positions(context, prompt, tokens, guide):
         probs, asked = _targets(block, method, guide)
-        fresh = read_back(_facts(block, probs, asked))
-        check_finite(context.model, [row[0] for row in fresh], len(rows))
+        fresh = _rows(_facts(block, probs, asked))
+        check_all_finite(context.model, [row[0] for row in fresh], len(rows))
         if guide is not None:  # the base is finite
-            check_finite(guide.context.model, [row[1] for row in fresh], len(rows))
+            check_all_finite(guide.context.model, [row[1] for row in fresh], len(rows))
         rows += fresh
         if top:
             ranked += [likeliest(probs[n : n + 1], top) for n in range(len(fresh))]
@@ -226,21 +227,22 @@ def _facts(block: Block, probs: mx.array, asked: mx.array) -> list[mx.array]:
     return [block.view.confidence, prob, probs.argmax(axis=-1) == tokens, asked]
 
 
-def read_back(columns: Sequence[mx.array]) -> list[list[float]]:
+def _rows(columns: Sequence[mx.array]) -> list[list[float]]:
     """Read columns ``[n]`` back in one array; return its ``n`` rows."""
     rows: Any = mx.stack([one.astype(mx.float32) for one in columns], axis=-1).tolist()
     return list(rows)
 
 
-def check_finite(model: LanguageModel, values: Sequence[float], before: int) -> None:
+def check_all_finite(model: LanguageModel, values: Sequence[float], before: int) -> None:
     """Refuse what a model with damaged weights says.
+
+    Args:
+        model: where it comes from.
+        values: of neighbouring places.
+        before: how many places come before them.
 
     Raises:
         NumericalError: a value that is not finite, by its place in the answer.
     """
     for n, value in enumerate(values, before):
-        if not math.isfinite(value):
-            raise NumericalError(
-                f"{model.name} produced logits that are not finite at token {n} of the answer; "
-                "its weights may be damaged"
-            )
+        check_finite(value, model, n)
