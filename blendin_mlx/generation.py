@@ -28,7 +28,7 @@ from .prompt_cache import PromptCache, make_prompt_cache
 from .prompts import Message, PairPrompt, build_prompt
 from .reading.guide import Guide, Reference
 from .reading.reader import Progress, Reader, Readers
-from .reading.room import check_fits
+from .reading.room import check_fits, too_long
 from .tokens.answer_text import AnswerText, common_prefix
 from .tokens.projection import ProjectionRule
 
@@ -257,7 +257,4 @@ def _check_prompt(model: LanguageModel, tokens: int) -> None:
 def _check_room(model: LanguageModel, tokens: int) -> None:
     limit = model.context_limit
     if limit is not None and tokens >= limit:
-        raise PromptError(
-            f"the prompt has {tokens} tokens for {model.name}, whose context holds {limit}; "
-            "shorten it"
-        )
+        raise too_long(model, f"the prompt has {tokens}", "it")

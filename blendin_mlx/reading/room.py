@@ -1,4 +1,4 @@
-"""A check that a text fits a context, before megabytes of it are tokenized."""
+"""Checks that what is to be read fits a context; of a long text, before all is tokenized."""
 
 from __future__ import annotations
 
@@ -39,7 +39,18 @@ def check_fits(model: LanguageModel, prompt: str | Sequence[Mapping[str, Any]]) 
         counted += len(vocabulary.encode(text[start : start + PART])) - JOINT
         least = max(least, counted)
     if least >= limit:
-        raise PromptError(
-            f"the prompt has more than {least} tokens for {model.name}, whose context holds "
-            f"{limit}; shorten it"
-        )
+        raise too_long(model, f"the prompt has more than {least}", "it")
+
+
+def too_long(model: LanguageModel, what: str, shorten: str) -> PromptError:
+    """Return the error of a text that a model's context cannot hold.
+
+    Args:
+        model: the model that reads it.
+        what: the text and how many tokens it has.
+        shorten: what to shorten.
+    """
+    return PromptError(
+        f"{what} tokens for {model.name}, whose context holds {model.context_limit}; "
+        f"shorten {shorten}"
+    )

@@ -26,7 +26,7 @@ from ..prompt_cache import PromptCache, make_prompt_cache
 from ..prompts import Message, PairPrompt, build_prompt
 from ..reading.context import Context
 from ..reading.guide import Guide
-from ..reading.room import check_fits
+from ..reading.room import check_fits, too_long
 from ..step import Candidate
 from ..tokens.projection import ProjectionRule
 from .positions import Block, read_positions
@@ -169,10 +169,7 @@ def check_room(model: LanguageModel, tokens: int) -> None:
     """
     limit = model.context_limit
     if limit is not None and tokens > limit:
-        raise PromptError(
-            f"prompt and answer have {tokens} tokens for {model.name}, whose context holds "
-            f"{limit}; shorten the answer"
-        )
+        raise too_long(model, f"prompt and answer have {tokens}", "the answer")
 
 
 def _score(
