@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -106,14 +107,15 @@ def _side_by_side(
 
     several = SideBySide(session, size)
     waiting: dict[int, LineResult] = {}  # by line, of all lines begun and not yielded yet
-    asked: list[tuple[LineResult, int | None]] = []  # by prompt, with the seed of its answer
+    asked: dict[int, tuple[LineResult, int | None]] = {}  # by prompt, with its answer's seed
 
     def prompts() -> Iterator[BatchPrompt]:
+        numbers = count()
         for number, line in _breaking_off(lines):
             result = waiting[number] = LineResult()
             with result.noting():
                 prompt = several.prompt(begin(result.begin(line)))
-                asked.append((result, prompt.seed))
+                asked[next(numbers)] = result, prompt.seed
                 yield prompt
 
     def ready() -> Iterator[tuple[int, Line]]:
@@ -122,10 +124,10 @@ def _side_by_side(
 
     with interruptible() as interrupt:
         for index, outcome in several.answer(prompts(), interrupt):
-            result, seed = asked[index]
             if isinstance(outcome, BlendinError):
-                result.finish({"error": str(outcome)})
+                asked.pop(index)[0].finish({"error": str(outcome)})
             elif outcome.finish_reason:
+                result, seed = asked.pop(index)
                 result.finish({**session.result(outcome), "seed": seed})
             yield from ready()
         yield from ready()

@@ -14,7 +14,7 @@ from .options.groups import scoring_options
 from .options.override import overridden
 from .options.settings import Settings
 from .session import Session
-from .terminal.interrupts import Interrupt, unswallowed_interrupt
+from .terminal.interrupts import Interrupt
 from .terminal.output import counted, say
 from .terminal.quiet import quiet_option
 
@@ -84,8 +84,7 @@ def _scores(
 ) -> list[Score]:
     from blendin_mlx.scoring.score import score as score_answer
 
-    with unswallowed_interrupt():
-        prompt = session.prompt(messages)
+    prompt = session.prompt(messages)
     return [
         score_answer(
             session.pair,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from .pair_loading import LONGEST_PROMPT
 from .session import Session
-from .terminal.interrupts import unswallowed_interrupt
 
 if TYPE_CHECKING:
     from blendin_mlx.batch.batch_decoder import Outcome
@@ -56,8 +55,7 @@ class SideBySide:
         from blendin_mlx.decoding.answer_options import AnswerOptions
 
         session = self._session
-        with unswallowed_interrupt():
-            prompt = session.prompt(messages)
+        prompt = session.prompt(messages)
         return BatchPrompt(prompt, AnswerOptions(**session.answer_options()), session.seed)
 
     def answer(
@@ -67,19 +65,21 @@ class SideBySide:
         from blendin_mlx.batch.batch_generation import batch_stream
         from blendin_mlx.errors import BlendinError
 
-        asked: list[BatchPrompt] = []
+        asked: dict[int, BatchPrompt] = {}  # those that are being answered
 
         def noted() -> Iterator[BatchPrompt]:
-            for prompt in prompts:
-                asked.append(prompt)
+            for index, prompt in enumerate(prompts):
+                asked[index] = prompt
                 yield prompt
 
         for index, outcome in batch_stream(
             self._batch, noted(), size=self._size, should_stop=should_stop
         ):
             yield index, outcome
-            if not isinstance(outcome, BlendinError) and outcome.finish_reason:
-                self._session.remark(outcome, asked[index].options.constraint)
+            if isinstance(outcome, BlendinError):
+                del asked[index]
+            elif outcome.finish_reason:
+                self._session.remark(outcome, asked.pop(index).options.constraint)
 
     def answers(
         self, prompts: Iterable[BatchPrompt], should_stop: Callable[[], bool]

@@ -15,7 +15,7 @@ from ..options.groups import scoring_options
 from ..options.settings import DEFAULT_PAIR, Settings
 from ..session import Session
 from ..terminal.files import FileToWrite, Target, write_whole
-from ..terminal.interrupts import Interrupt, interruptible, unswallowed_interrupt
+from ..terminal.interrupts import Interrupt, interruptible
 from ..terminal.output import Output, counted, say
 from ..terminal.quiet import quiet_option
 from ..terminal.status import STATUS
@@ -158,8 +158,7 @@ def _reading(session: Session, kept: KeptReadings, example: Example) -> Reading:
 
     settings = session.settings
     temperatures = tuple(sorted({*TEMPERATURES, settings.guide_temp}))
-    with unswallowed_interrupt():
-        prompt = session.prompt(example.messages)
+    prompt = session.prompt(example.messages)
     whole = not prompt.stops
     key = kept.key(prompt, example.answer, settings.projection, whole, temperatures)
     if (known := kept.get(key)) is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -67,8 +66,3 @@ def _example(number: int, line: str) -> Example | None:
     except (ValueError, KeyError, TypeError):
         return None
     return Example(number, messages, answer, kind) if answer.strip() else None
-
-
-def kinds_of(examples: Sequence[Example]) -> list[str]:
-    """Return the kinds in their order of appearance."""
-    return list(dict.fromkeys(example.kind for example in examples))
