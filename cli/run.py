@@ -15,7 +15,7 @@ from .options.extra import hint
 from .options.groups import blend_options
 from .options.override import overridden
 from .options.settings import Settings
-from .options.types import BatchSize
+from .options.types import AutoOr, Whole
 from .session import Session
 from .side_by_side import SideBySide
 from .terminal.interrupts import Interrupt, interruptible, unswallowed_interrupt
@@ -46,7 +46,7 @@ class PromptFile(click.File):
 @blend_options
 @click.option(
     "--batch",
-    type=BatchSize(),
+    type=AutoOr(Whole(1, 64)),
     default="1",
     show_default=True,
     help="Write so many answers at once; auto goes by memory and by what a pass costs here.",

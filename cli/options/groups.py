@@ -14,7 +14,7 @@ from .method_groups import Command, apply_options, method_options, rule_options
 from .names import model_names, pair_names, template_names
 from .precedence import as_meant, with_recommended
 from .settings import DEFAULT_PAIR, DRAFTS, UNASKED, Settings
-from .types import DraftTokens, Number, Template, Whole
+from .types import AutoOr, Number, Template, Whole
 
 
 def pair_options(command: Command) -> Command:
@@ -157,7 +157,7 @@ def speed_options(command: Command) -> Command:
         ),
         click.option(
             "--num-draft-tokens",
-            type=DraftTokens(),
+            type=AutoOr(Whole(1, 16)),
             default="auto",
             show_default=True,
             help="Tokens per draft; auto: by the acceptance rate and the measured cost of a pass.",

@@ -9,7 +9,7 @@ import click
 
 from .names import model_names
 from .settings import METHODS, PROJECTIONS, STOP_POLICIES
-from .types import Alpha, Number
+from .types import AutoOr, Number
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -32,7 +32,7 @@ def method_options(command: Command) -> Command:
         ),
         click.option(
             "--alpha",
-            type=Alpha(),
+            type=AutoOr(Number(0, 1)),
             default="auto",
             show_default=True,
             help="Weight of the guide; auto: by the confidence of both models.",

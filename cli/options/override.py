@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from .settings import Settings
-from .types import Alpha, DraftTokens
+from .types import AutoOr
 
-_NUMBERS = (click.types.IntParamType, click.types.FloatParamType, Alpha, DraftTokens)
+_NUMBERS = (click.types.IntParamType, click.types.FloatParamType, AutoOr)
 # These cannot be changed, because the models and what depends on them are loaded once.
 _FIXED = (
     *("pair", "base", "aligned", "reference"),

@@ -46,55 +46,28 @@ class Whole(click.IntRange):
         return int(super().convert(value, param, ctx))
 
 
-class Alpha(ParamType):
-    """``auto``, or a weight from 0 to 1."""
+class AutoOr(ParamType):
+    """``auto``, which is None, or a number in a range.
 
-    name = "auto|0..1"
+    Args:
+        number: the type of the number, with both limits.
+    """
+
+    def __init__(self, number: Number | Whole) -> None:
+        self.number = number
+        self.name = f"auto|{number.min:g}..{number.max:g}"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float | None:
-        """Convert and validate a weight; return None for ``auto``."""
+        """Convert and validate a number; return None for ``auto``."""
         if value is None or value == "auto":
             return None
         try:
-            return Number(0, 1).convert(value, param, ctx)
+            return self.number.convert(value, param, ctx)
         except click.BadParameter:
-            self.fail(f"{value!r} is neither auto nor a number from 0 to 1", param, ctx)
-
-
-class DraftTokens(ParamType):
-    """``auto``, or the number of tokens per draft."""
-
-    name = "auto|1..16"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | None:
-        """Convert and validate a number of tokens; return None for ``auto``."""
-        if value is None or value == "auto":
-            return None
-        try:
-            return Whole(1, 16).convert(value, param, ctx)
-        except click.BadParameter:
-            self.fail(f"{value!r} is neither auto nor a number from 1 to 16", param, ctx)
-
-
-class BatchSize(ParamType):
-    """``auto``, or how many answers to write at once."""
-
-    name = "auto|1..64"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | None:
-        """None for ``auto``."""
-        if value is None or value == "auto":
-            return None
-        try:
-            return Whole(1, 64).convert(value, param, ctx)
-        except click.BadParameter:
-            self.fail(f"{value!r} is neither auto nor a number from 1 to 64", param, ctx)
+            limits = f"{self.number.min:g} to {self.number.max:g}"
+            self.fail(f"{value!r} is neither auto nor a number from {limits}", param, ctx)
 
 
 class Template(ParamType):
