@@ -14,7 +14,7 @@ from ..terminal.status import STATUS
 from .api import AnswerRequest, ChatRequest, CompletionRequest, TokenizeRequest
 from .caches import CachePool
 from .errors import refused
-from .parts import Part, PartMaker, ShownToken, Start, TokenProb, log_of
+from .parts import Part, PartMaker, ShownToken, Start, TokenProb, token_of
 
 if TYPE_CHECKING:
     from blendin_mlx.prompt_cache import PromptCache
@@ -168,10 +168,8 @@ class Decoding:
             return
         score = self._score(ids[:before], ids[before:], max(1, top))
         for token, logprob, ranked in zip(ids[before:], score.log_probs, score.top, strict=True):
-            likeliest = [
-                TokenProb(vocabulary.bytes_of([one.id]), log_of(one.prob)) for one in ranked[:top]
-            ]
-            yield ShownToken(TokenProb(vocabulary.bytes_of([token]), logprob), tuple(likeliest))
+            likeliest = tuple(token_of(one, vocabulary) for one in ranked[:top])
+            yield ShownToken(TokenProb(vocabulary.bytes_of([token]), logprob), likeliest)
 
     def _score(self, before: Sequence[int], ids: Sequence[int], top: int) -> Score:
         from blendin_mlx.scoring.score import score

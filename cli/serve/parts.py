@@ -101,11 +101,8 @@ class PartMaker:
         step, vocabulary = piece.step, self._pair.base.vocabulary
         known = step.candidates
         ranked = (known.blend or known.base) if known is not None else ()
-        top = tuple(self._token(one, vocabulary) for one in ranked[: self._top])
+        top = tuple(token_of(one, vocabulary) for one in ranked[: self._top])
         return ShownToken(TokenProb(vocabulary.bytes_of([step.id]), log_of(step.prob)), top)
-
-    def _token(self, candidate: Candidate, vocabulary: Vocabulary) -> TokenProb:
-        return TokenProb(vocabulary.bytes_of([candidate.id]), log_of(candidate.prob))
 
     def _decision(self, step: Step, text: str) -> dict[str, Any]:
         from blendin_mlx.trace.records import step_record
@@ -119,6 +116,11 @@ class PartMaker:
         rate = blend.pop("intervention_rate")
         usage = statistics.base_prompt_tokens, statistics.completion_tokens
         return Part(part.text, part.shown, part.decisions, finish, usage, {**blend, "rate": rate})
+
+
+def token_of(candidate: Candidate, vocabulary: Vocabulary) -> TokenProb:
+    """Return a token of a vocabulary with its probability."""
+    return TokenProb(vocabulary.bytes_of([candidate.id]), log_of(candidate.prob))
 
 
 def log_of(probability: float) -> float:

@@ -12,7 +12,8 @@ import click
 
 from ..errors import INTERRUPTED
 from ..options.groups import scoring_options
-from ..options.settings import DEFAULT_PAIR, Settings
+from ..options.settings import Settings
+from ..pair_loading import spec_of
 from ..session import Session
 from ..terminal.files import FileToWrite, Target, write_whole
 from ..terminal.interrupts import Interrupt, interruptible
@@ -114,12 +115,8 @@ def _compared_with(settings: Settings) -> Dial:
 
 def _models(settings: Settings) -> tuple[str, str]:
     """Return the names of base and aligned model."""
-    from blendin_models.catalogue import entries
-
-    if settings.base is not None and settings.aligned is not None:
-        return settings.base, settings.aligned
-    pair = entries.find_pair(settings.pair or DEFAULT_PAIR)
-    return settings.base or pair.base, settings.aligned or pair.aligned
+    base, aligned, *_ = spec_of(settings).names()
+    return base, aligned
 
 
 def _read(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..terminal.blend_view import visible
 from ..terminal.web_pages import clean, render
 from .report import Report, place_rows
-from .search import ALPHAS, SCALES, TAUS
+from .search import TAUS, WEIGHTS
 from .verdict import dial_words, rows, signed
 
 if TYPE_CHECKING:
@@ -49,10 +49,9 @@ def _map(found: Report) -> dict[str, Any]:
     from blendin_mlx.scoring.dial_map import Dial
 
     best, default = found.outcome.best, found.outcome.default
-    weights = [(None, scale) for scale in SCALES] + [(alpha, 1.0) for alpha in ALPHAS]
     dials = [
         [Dial(tau, alpha, default.lambda_, scale, best.guide_temp) for tau in TAUS]
-        for alpha, scale in weights
+        for alpha, scale in WEIGHTS
     ]
     flat = [dial for line in dials for dial in line]
     gains = (found.read.totals(flat).sum(axis=1) - found.read.base_totals.sum()).tolist()
@@ -73,11 +72,11 @@ def _map(found: Report) -> dict[str, Any]:
         "cells": cells,
         "cell": (CELL_WIDTH, CELL_HEIGHT),
         "width": len(TAUS) * CELL_WIDTH,
-        "height": len(weights) * CELL_HEIGHT,
+        "height": len(WEIGHTS) * CELL_HEIGHT,
         "taus": [((n + 0.5) * CELL_WIDTH, f"{tau:g}") for n, tau in enumerate(TAUS) if n % 2],
         "weights": [
             ((n + 0.5) * CELL_HEIGHT, f"α auto × {scale:g}" if alpha is None else f"α {alpha:g}")
-            for n, (alpha, scale) in enumerate(weights)
+            for n, (alpha, scale) in enumerate(WEIGHTS)
         ],
         "most": signed(most),
         "least": signed(least),

@@ -20,6 +20,11 @@ FOLDS = 5
 TAUS = tuple(round(0.05 * n, 2) for n in range(1, 21))
 ALPHAS = tuple(round(0.1 * n, 1) for n in range(1, 11))
 SCALES = (0.25, 0.5, 0.75, 1.0)
+# Weights that are tried, by the row of the map: a constant one, or the scale of the other.
+WEIGHTS: tuple[tuple[float | None, float], ...] = (
+    *((None, scale) for scale in SCALES),
+    *((alpha, 1.0) for alpha in ALPHAS),
+)
 FIRST = 3  # tokens that an answer begins with
 
 
@@ -58,12 +63,10 @@ def grid(temperatures: Sequence[float], lambda_: float) -> list[Dial]:
     """Return the settings that are tried, those that ask the guide least first."""
     from blendin_mlx.scoring.dial_map import Dial
 
-    scaled = [(None, scale) for scale in SCALES]
-    constant = [(alpha, 1.0) for alpha in ALPHAS]
     return [
         Dial(tau, alpha, lambda_, scale, temp)
         for tau in TAUS
-        for alpha, scale in (*scaled, *constant)
+        for alpha, scale in WEIGHTS
         for temp in temperatures
     ]
 
