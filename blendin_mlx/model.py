@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from .backend.mlx import mx
 from .context_limit import context_limit
@@ -15,6 +15,13 @@ from .tokens.turn_tokens import turn_end, unmarked_turn_tokens
 from .tokens.vocabulary import Vocabulary
 
 Role = Literal["base", "aligned", "reference"]
+T = TypeVar("T")
+
+
+def by_role(base: T, aligned: T, reference: T | None) -> dict[Role, T]:
+    """Return what belongs to a pair's models by their roles; the reference only if there is one."""
+    both: dict[Role, T] = {"base": base, "aligned": aligned}
+    return both if reference is None else {**both, "reference": reference}
 
 
 @dataclass
@@ -150,8 +157,7 @@ class Pair:
 
     def models(self) -> dict[Role, LanguageModel]:
         """Return the models by role; the reference model only if there is one."""
-        models: dict[Role, LanguageModel] = {"base": self.base, "aligned": self.aligned}
-        return models if self.reference is None else {**models, "reference": self.reference}
+        return by_role(self.base, self.aligned, self.reference)
 
     def limit_context(self, tokens: int | None) -> None:
         """Set the most tokens that the models read; None restores the limits of their configs."""

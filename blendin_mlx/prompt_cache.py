@@ -23,7 +23,7 @@ import numpy as np
 
 from .backend.mlx import mx
 from .errors import PromptCacheError
-from .model import LanguageModel, Pair, Role
+from .model import LanguageModel, Pair, Role, by_role
 from .reading.context import Context
 
 _FORMAT = "blendin prompt cache"
@@ -43,8 +43,7 @@ class PromptCache:
 
     def contexts(self) -> dict[Role, Context]:
         """Return the contexts by role; the reference model's only if there is one."""
-        contexts: dict[Role, Context] = {"base": self.base, "aligned": self.aligned}
-        return contexts if self.reference is None else {**contexts, "reference": self.reference}
+        return by_role(self.base, self.aligned, self.reference)
 
 
 def make_prompt_cache(

@@ -17,7 +17,7 @@ from ..decoding.answer_stream import Response, Running
 from ..drafting.drafter import Drafter
 from ..errors import BlendinError
 from ..generation import begin_answer
-from ..model import Pair, Role
+from ..model import Pair, Role, by_role
 from ..prompt_cache import PromptCache, make_prompt_cache
 from ..prompts import PairPrompt
 from ..reading.reader import Progress
@@ -40,8 +40,7 @@ class RowReaders:
 
     def contexts(self) -> dict[Role, RaggedRow]:
         """Return the rows by role; the reference model's only where there is one."""
-        rows: dict[Role, RaggedRow] = {"base": self.base, "aligned": self.aligned}
-        return rows if self.reference is None else {**rows, "reference": self.reference}
+        return by_role(self.base, self.aligned, self.reference)
 
     def leave(self) -> None:
         """Make room for another answer."""
