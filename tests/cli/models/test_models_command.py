@@ -89,7 +89,10 @@ def test_suggestions_are_what_fits_one_tokenizer_first(run, monkeypatch):
     pairs = json.loads(run("models", "suggest", "--json").text)
     assert [pair["name"] for pair in pairs] == ["smollm2", "demo", "demo-qwen"]
     assert all(pair["fits"] for pair in pairs)
-    assert "one tokenizer" in run("models", "suggest").text.splitlines()[0]
+    lines = run("models", "suggest").text.splitlines()
+    assert "one tokenizer" in lines[0]
+    described = [line for line in lines if "one tokenizer" in line or "two tokenizers" in line]
+    assert len({line.index(" tokenizer") for line in described}) == 1  # columns
 
 
 def test_what_does_not_fit_says_so_in_the_list(run, monkeypatch):
