@@ -150,7 +150,7 @@ def suggestion(pair: dict[str, Any]) -> str:
     """Return the lines of a suggested pair."""
     state = "here" if pair["installed"] else f"{in_bytes(pair['download_bytes'])} to download"
     tokenizer = "one tokenizer" if pair["one_tokenizer"] else "two tokenizers"
-    line = f"{pair['name']:<16} {state:<18} {tokenizer:<15} {pair['description']}"
+    line = f"{pair['name']:<16} {state:<20} {tokenizer:<15} {pair['description']}"
     return f"{line}\n{'':<16} {pair['note']}" if pair["note"] else line
 
 
