@@ -11,7 +11,7 @@ import json
 import pytest
 
 from running import UNTIL_SIGNAL, WAITING, blendin, interrupted, pair
-from terminals import LOOPING, PROMPT, Terminal
+from terminals import LOOPING, PROMPT, opened
 from tiny_folders import write_model
 
 IMPORTING = """
@@ -77,16 +77,9 @@ def models(tmp_path):
 @pytest.fixture
 def typed(models, tmp_path):
     """``typed(code)``: a chat on a terminal."""
-    opened = []
-
-    def start(code=""):
-        arguments = ["chat", *models, "-m", "3000", "--tau", ".9", "--draft", "off"]
-        opened.append(Terminal(arguments, str(tmp_path / "home"), code=LOOPING + code))
-        return opened[-1]
-
-    yield start
-    for terminal in opened:
-        terminal.close()
+    arguments = ("chat", *models, "-m", "3000", "--tau", ".9", "--draft", "off")
+    with opened(str(tmp_path / "home")) as start:
+        yield lambda code="": start(*arguments, code=LOOPING + code)
 
 
 @pytest.mark.parametrize("module", ["click", "mlx.core", "mlx_lm.utils", "transformers"])

@@ -8,7 +8,7 @@ import pytest
 
 from chains import WORDS, write_chain
 from running import blendin, pair
-from terminals import LOOPING, PROMPT, Terminal
+from terminals import LOOPING, PROMPT, opened
 
 HOSTILE = [
     b"begin",
@@ -51,15 +51,8 @@ def endless(tmp_path):
 
 @pytest.fixture
 def terminals(tmp_path):
-    opened = []
-
-    def start(*arguments, **options):
-        opened.append(Terminal(arguments, str(tmp_path / "home"), **options))
-        return opened[-1]
-
-    yield start
-    for terminal in opened:
-        terminal.close()
+    with opened(str(tmp_path / "home")) as start:
+        yield start
 
 
 def test_a_pipe_gets_the_bytes_unchanged(hostile):

@@ -12,7 +12,9 @@ import struct
 import sys
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
 
 DEADLINE_S = 300
 # A chat that lets its answers loop, as those of tiny models do.
@@ -105,3 +107,14 @@ def command(arguments: Sequence[str | bytes], code: str = "") -> list[str | byte
 
 def set_size(fd: int, columns: int) -> None:
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+
+
+@contextmanager
+def opened(home: str) -> Iterator[Callable[..., Terminal]]:
+    """Context manager: ``open(*arguments, **options)`` opens terminals over one home; all close."""
+    with ExitStack() as all_of_them:
+
+        def open_one(*arguments: str, **options: Any) -> Terminal:
+            return all_of_them.enter_context(closing(Terminal(arguments, home, **options)))
+
+        yield open_one

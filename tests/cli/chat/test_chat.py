@@ -17,7 +17,7 @@ from blendin_mlx.errors import NumericalError
 from blendin_mlx.prompts import build_prompt
 from blendin_models.catalogue import entries
 from commands import DEADLINE_S
-from terminals import LOOPING, PROMPT, Terminal
+from terminals import LOOPING, PROMPT, opened
 
 chat = importlib.import_module("blendin_cli.chat.command")
 
@@ -346,16 +346,8 @@ def test_stats_count_all_answers(run, tiny):
 @pytest.fixture
 def terminals(tiny, tmp_path):
     """``terminals("--resume")``: a chat on a terminal of its own, over one home."""
-    opened = []
-
-    def start(*options):
-        arguments = ["chat", *tiny, "-m", "3000", *options]
-        opened.append(Terminal(arguments, str(tmp_path / "home"), code=LOOPING))
-        return opened[-1]
-
-    yield start
-    for terminal in opened:
-        terminal.close()
+    with opened(str(tmp_path / "home")) as start:
+        yield lambda *options: start("chat", *tiny, "-m", "3000", *options, code=LOOPING)
 
 
 def test_terminal_session(terminals):

@@ -12,7 +12,7 @@ from blendin_cli.terminal.figures import all_figures, short_figures
 from blendin_mlx.answer_statistics import Statistics
 from chains import WORDS, write_chain
 from running import UNTIL_SIGNAL, pair
-from terminals import PROMPT, Terminal
+from terminals import PROMPT, opened
 
 HELD = """
 from blendin_mlx.reading.context import Context
@@ -127,15 +127,8 @@ def test_all_figures_are_shown_on_request(run, tiny):
 
 @pytest.fixture
 def terminals(tmp_path):
-    opened = []
-
-    def start(*arguments, **options):
-        opened.append(Terminal(arguments, str(tmp_path / "home"), **options))
-        return opened[-1]
-
-    yield start
-    for terminal in opened:
-        terminal.close()
+    with opened(str(tmp_path / "home")) as start:
+        yield start
 
 
 @pytest.fixture
