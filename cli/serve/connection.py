@@ -139,12 +139,14 @@ class Connection:
         await self._close()
 
     async def _close(self) -> None:
-        with suppress(OSError, asyncio.TimeoutError):
-            if self._http.their_state is h11.SEND_BODY:  # else it may never see our refusal
-                await asyncio.wait_for(self._linger(), LINGER_S)
-            self._writer.close()
-            await asyncio.wait_for(self._writer.wait_closed(), self._limits.write_s)
-        self._writer.transport.abort()
+        try:
+            with suppress(OSError, asyncio.TimeoutError):
+                if self._http.their_state is h11.SEND_BODY:  # else it may never see our refusal
+                    await asyncio.wait_for(self._linger(), LINGER_S)
+                self._writer.close()
+                await asyncio.wait_for(self._writer.wait_closed(), self._limits.write_s)
+        finally:
+            self._writer.transport.abort()
 
     async def _linger(self) -> None:
         """Read, and throw away, what a client sends that was refused already."""

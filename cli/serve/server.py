@@ -100,12 +100,13 @@ class HttpServer:
         task = asyncio.current_task()
         assert task is not None
         connection = Connection(reader, writer, self._app, self._limits)
-        if len(self._connections) >= self._limits.connections:
-            await connection.refuse(unavailable("too many connections"))
-            return
+        is_one_too_many = len(self._connections) >= self._limits.connections
         self._connections[task] = connection
         try:
             with suppress(asyncio.CancelledError):  # only the end of the server cancels it
-                await connection.serve()
+                if is_one_too_many:
+                    await connection.refuse(unavailable("too many connections"))
+                else:
+                    await connection.serve()
         finally:
             del self._connections[task]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from dataclasses import replace
 
@@ -265,6 +266,19 @@ def test_at_the_end_no_client_is_waited_for(app):
     assert app.closed.is_set()
     idle.close()
     waiting.close()
+
+
+@pytest.mark.parametrize("path", ["/refused", "/"])
+def test_at_the_end_a_client_that_is_still_sending_is_closed(app, path):
+    with served(app) as address:
+        client = address.connect()
+        client.sendall(
+            f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n".encode()
+        )
+        client.sendall(b"x" * 99)
+        assert status(until(client, b"\r\n\r\n")) in (403, 413)
+    client.close()
+    gc.collect()  # a socket left open would be reported here
 
 
 def wait_for(condition):
