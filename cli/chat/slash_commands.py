@@ -137,8 +137,8 @@ def _load(chat: Conversation, argument: str) -> None:
 
 def _stats(chat: Conversation, argument: str) -> None:
     """show the figures of the last answer, and of all so far"""
-    if chat.last is not None and chat.turns:
-        say(f"last answer: {all_figures(chat.turns[-1])}")
+    if chat.last is not None:
+        say(f"last answer: {all_figures(chat.last.statistics)}")
     sums = chat.figures()
     tokens, seconds, asked = sums["tokens"], sums["seconds"], sums["interventions"]
     rate = asked / tokens if tokens else 0.0
