@@ -52,6 +52,12 @@ def test_answers_are_scored_and_the_best_is_named(lines):
     assert "2 lines, 0 failed" in err
 
 
+@pytest.mark.parametrize("command", ["score", "tune"])
+def test_what_ends_an_answer_is_not_asked_where_none_is_written(run, command):
+    assert "--stop-policy" not in run(command, "--help").text
+    assert "No such option '--stop-policy'" in run(command, "--stop-policy", "base").error()
+
+
 def test_a_part_of_an_answer_has_no_end(lines):
     (whole,), _, _ = lines({"prompt": "hi", "answer": "yes"})
     (part,), _, _ = lines({"prompt": "hi", "answer": "yes"}, options=("--part",))
