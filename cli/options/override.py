@@ -69,8 +69,11 @@ def _field(option: click.Parameter) -> str:
 
 
 def _near(key: str) -> str:
-    """Return a hint at the option that may be meant: one that it begins with, or is near."""
+    """Return a hint at the option that may be meant, or at the start, where alone it is given."""
     key = key.replace("-", "_")
+    option = f"--{key.replace('_', '-')}"
+    if any(option in one.opts for one in click.get_current_context().command.params):
+        return f"; give it at the start: {option}"
     near = [known for known in changeable() if key.startswith(known)]
     near = near or difflib.get_close_matches(key, changeable(), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

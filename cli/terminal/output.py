@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 import click
 
@@ -47,9 +48,16 @@ class HarmlessHelp(click.HelpFormatter):
 
 
 class Context(click.Context):
-    """The context of every command."""
+    """The context of every command; what the command finds wrong with its input names it."""
 
     formatter_class = HarmlessHelp
+
+    def invoke(self, callback: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Return what the command returns; a ValueError is raised as an error of its use."""
+        try:
+            return super().invoke(callback, *args, **kwargs)
+        except ValueError as error:
+            raise click.UsageError(str(error), self) from error
 
 
 class Output:
