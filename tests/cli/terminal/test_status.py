@@ -121,6 +121,22 @@ def test_it_never_wraps(columns, now, done, total):
 
 
 @pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        (80, "loading a-model  ████████████░░░░ 75% · 300 of 400 MB · 10 s left"),
+        (60, "loading a-model  75% · 300 of 400 MB · 10 s left"),
+        (40, "loading a-model  75% · 10 s left"),
+        (30, "loading a-model  75%"),
+        (20, "loading a-model  7…"),
+        (2, "…"),
+        (1, ""),
+    ],
+)
+def test_what_does_not_fit_is_left_out_whole(columns, line):
+    assert Work("loading a-model", 0, 300e6, 400e6).line(30, columns) == line
+
+
+@pytest.mark.parametrize(
     ("count", "written"),
     [(0, "0 MB"), (253e6, "253 MB"), (999.6e6, "1.00 GB"), (1.07e9, "1.07 GB")],
 )
