@@ -37,6 +37,7 @@ OPTIONS = {
     "--system-prompt": "the system prompt is --system",
     "--adapter-path": "adapters are not loaded: fuse them into the model first",
 }
+_SUMMARY = 200  # characters: more than any command's first sentence has
 WITH_PROMPT = ("generate", "compare")
 # Parameters of ollama's /set, and ours.
 PARAMETERS = {
@@ -50,6 +51,18 @@ PARAMETERS = {
 
 class Group(click.Group):
     """Click group that says what to use in place of a command that it lacks."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, each with its whole summary, however narrow the terminal is."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, command.get_short_help_str(_SUMMARY))
+                    for name, command in commands.items()
+                    if command is not None and not command.hidden
+                ]
+            )
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Return the command that the arguments name."""

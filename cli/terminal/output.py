@@ -105,9 +105,9 @@ def tell(text: str) -> None:
 
 
 def complain(line: str) -> None:
-    """Print an error on stderr, made harmless."""
+    """Print an error on stderr, made harmless: one line, which a terminal gets as wide as it is."""
     STATUS.clear()
-    click.echo(harmless(line), err=True)
+    click.echo(_fitting(harmless(line)), err=True)
 
 
 def say(line: str, quiet: bool = False) -> None:

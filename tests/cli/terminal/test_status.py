@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blendin_cli.terminal.layout import fitted, in_bytes, two_columns, wrapped
-from blendin_cli.terminal.output import Output, say
+from blendin_cli.terminal.output import Output, complain, say
 from blendin_cli.terminal.status import StatusLine, Work, in_tokens
 
 
@@ -166,6 +166,27 @@ def test_cells_of_tables_are_as_wide_as_they_say(text, cells):
     from rich.cells import cell_len
 
     assert cell_len(fitted(text, cells)) == cells
+
+
+def test_an_error_is_broken_between_words_on_a_terminal_alone(on_terminal, monkeypatch):
+    monkeypatch.setattr("blendin_cli.terminal.output.columns", lambda: 20)
+    words = "blendin: no pair is called 'demoo'; did you mean demo?"
+    screen = on_terminal()
+    complain(words)
+    lines = screen.getvalue().splitlines()
+    assert max(map(len, lines)) <= 20
+    assert " ".join(lines).split() == words.split()
+    monkeypatch.setattr(sys, "stderr", pipe := Screen(False))
+    complain(words)
+    assert pipe.getvalue() == f"{words}\n"
+
+
+def test_the_summaries_of_commands_are_whole_in_a_narrow_terminal(run, monkeypatch):
+    wide = run("--help").text.split("Commands:")[1]
+    monkeypatch.setattr("blendin_cli.terminal.output.columns", lambda stream=None: 40)
+    narrow = run("--help").text.split("Commands:")[1]
+    assert narrow.split() == wide.split()
+    assert "..." not in narrow
 
 
 @pytest.mark.parametrize("width", [40, 60, 100])
