@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
+from .options.override import PARAMETERS
 from .terminal.output import tell
 
 # Commands of other programs, and what does the same here.
@@ -39,14 +40,6 @@ OPTIONS = {
 }
 _SUMMARY = 200  # characters: more than any command's first sentence has
 WITH_PROMPT = ("generate", "compare")
-# Parameters of ollama's /set, and ours.
-PARAMETERS = {
-    "temperature": "temp",
-    "num_predict": "max-tokens",
-    "num_ctx": "context",
-    "repeat_penalty": "repetition-penalty",
-    "repeat_last_n": "repetition-context-size",
-}
 
 
 class Group(click.Group):

@@ -87,7 +87,7 @@ class Conversation:
             click.UsageError: there is none.
         """
         if self.last is None:
-            raise click.UsageError("there is no answer yet")
+            raise click.UsageError("there is no answer to look into yet; /retry writes one again")
         return self.last.steps
 
     def ask(self, text: str, instead: bool = False) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 BAD = (
     ({"prompt": "hi"}, 'either "answer" or "answers"'),
+    ({"prompt": "hi", "anwser": "a"}, 'did you mean "answer" by "anwser"?'),
     ({"prompt": "hi", "answer": "a", "answers": ["b"]}, 'either "answer" or "answers"'),
     ({"answer": "a"}, 'either "prompt" or "messages"'),
     ({"prompt": "hi", "answers": []}, "at least one"),
