@@ -223,13 +223,11 @@ def test_reasoning_that_a_template_drops_from_earlier_turns_is_dropped_from_the_
             assert shared >= len(chat.prompts[-2].aligned.ids)
 
 
-@pytest.mark.parametrize(
-    ("base", "aligned"), [("qwen3", "qwen3"), ("llama3_1", "llama3_1"), ("qwen3", "gemma3")]
-)
+@pytest.mark.parametrize(("base", "aligned"), [("llama3_1", "llama3_1"), ("qwen3", "gemma3")])
 def test_real_networks_answer_a_conversation_as_from_scratch(
     tiny_pair: Callable[..., Pair], base: str, aligned: str
 ) -> None:
-    chat = Chat(tiny_pair(base, aligned, 2.0), system=8 * "You are terse. ", max_tokens=12)
+    chat = Chat(tiny_pair(base, aligned, 2.0), system=8 * "You are terse. ", max_tokens=8)
     before: PairPrompt | None = None
     for question in QUESTIONS:
         read = read_by(chat, question)
@@ -243,7 +241,7 @@ def test_real_networks_answer_a_conversation_as_from_scratch(
                 (before.base.ids, before.aligned.ids),
                 strict=True,
             ):
-                assert tokens <= len(now) - len(then) + 12 * JOINT
+                assert tokens <= len(now) - len(then) + 8 * JOINT
                 assert common_prefix(now, then) >= len(then) - JOINT
         before = prompt
     chat.clear()

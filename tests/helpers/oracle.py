@@ -7,6 +7,7 @@ the map between two vocabularies, gates, weights, ends. Every fast path must pro
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -223,7 +224,8 @@ class Oracle:
         if key not in TABLES:
             size = self.sizes[id(self.pair.aligned)]
             written = [self.aligned_bytes.get(token, b"") for token in range(size)]
-            own = self._own_tokens(written)
+            counts = Counter(self.base_bytes.values())
+            own = self._own_tokens([b"" if counts[one] == 1 else one for one in written])
             found = [self._counterpart(*one) for one in zip(range(size), written, own, strict=True)]
             TABLES[key] = np.array([-1 if target is None else target for target in found])
         return TABLES[key]
