@@ -12,10 +12,9 @@ import click
 
 from .json_lines import Line, LineResult, each_line, each_result, messages_of, resume_option
 from .options.extra import hint
-from .options.groups import blend_options
+from .options.groups import batch_option, blend_options
 from .options.override import overridden
 from .options.settings import Settings
-from .options.types import AutoOr, Whole
 from .session import Session
 from .side_by_side import SideBySide
 from .terminal.interrupts import Interrupt, interruptible, unswallowed_interrupt
@@ -44,12 +43,8 @@ class PromptFile(click.File):
 @click.command()
 @click.argument("file", type=PromptFile("rb"), metavar="IN.jsonl")
 @blend_options
-@click.option(
-    "--batch",
-    type=AutoOr(Whole(1, 64)),
-    default="1",
-    show_default=True,
-    help="Write so many answers at once; auto goes by memory and by what a pass costs here.",
+@batch_option(
+    "1", "Write so many answers at once; auto goes by memory and by what a pass costs here."
 )
 @resume_option
 @quiet_option

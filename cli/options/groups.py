@@ -172,6 +172,13 @@ def speed_options(command: Command) -> Command:
     )
 
 
+def batch_option(default: str, help: str) -> Callable[[Command], Command]:
+    """Return a decorator that adds ``--batch``, of which ``auto`` is None."""
+    return click.option(
+        "--batch", type=AutoOr(Whole(1, 64)), default=default, show_default=True, help=help
+    )
+
+
 def loading_options(command: Command) -> Command:
     """Add the options that say what the models may take."""
     return apply_options(
