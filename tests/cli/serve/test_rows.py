@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from blendin_cli.serve.decoding import Decoding
 from blendin_cli.serve.parts import Part, joined
 from blendin_cli.session import Session
 from scripted_server import reader
+from served_pair import ServedPair
 
 MB = 2**20
 TEXT = "the cat sat on the mat and the dog"
@@ -198,6 +200,7 @@ def test_a_failure_of_one_row_fails_that_request_alone(tiny: tuple[str, ...]) ->
     works = [served.works(ASKED[name])[0] for name in names]
     for work in works:
         next(work)
+    served.step(*(one for text in "ab" for one in served.works(hi(text))))
     batch = served.decoding._rows._batch
     add = batch.add
 
@@ -211,7 +214,10 @@ def test_a_failure_of_one_row_fails_that_request_alone(tiny: tuple[str, ...]) ->
     with pytest.raises(KeyError, match="spoilt"):
         list(works[1])
     batch.add = add  # type: ignore[method-assign]
+    kept = [context.kept for context in batch._contexts.values()]
+    assert all(one.nbytes for one in kept)
     served.decoding.recover()
+    assert not any(one.nbytes for one in kept)
     first, _, third = expected
     for got, part in zip(served.step(works[0], works[2]), (first, third), strict=True):
         assert_same(whole(got), part)
@@ -237,6 +243,19 @@ def test_a_step_that_fails_for_all_is_told_to_all_and_others_follow(tiny: tuple[
 
 def _raise(error: BaseException) -> None:
     raise error
+
+
+def test_clients_that_ask_at_once_get_what_each_gets_alone(pair_server: ServedPair) -> None:
+    path = {"messages": "/v1/chat/completions", "prompt": "/v1/completions"}
+
+    def ask(asked: dict[str, Any]) -> Any:
+        reply = pair_server.address.post(path[next(iter(asked))], asked)
+        assert reply.status == 200, reply.body
+        return rounded({name: reply.json[name] for name in ("choices", "usage")})
+
+    expected = [ask(asked) for asked in ASKED.values()]
+    with ThreadPoolExecutor(len(ASKED)) as clients:
+        assert list(clients.map(ask, ASKED.values())) == expected
 
 
 @pytest.mark.parametrize("memory", [0, MB])

@@ -341,6 +341,7 @@ def test_after_it_was_closed_in_the_middle_others_are_answered() -> None:
     batch.step()
     batch.close()
     assert len(batch) == 0
+    assert not any(context.rows for context in batch._contexts.values())
     (one,) = ask(options, ["Why?"])
     got = [outcome for _, outcome in batch_stream(batch, [one])]
     assert_same(Answer(got), alone(pair, one))
