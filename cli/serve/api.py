@@ -161,7 +161,7 @@ class RequestReader:
         prompts = read_prompts(fields.take("prompt"))
         echo = fields.boolean("echo")
         top = fields.whole("logprobs", 0, MOST_TOP, default=-1)
-        writes = not fields.take_if("max_tokens", 0)
+        writes = "max_completion_tokens" in fields or not fields.take_if("max_tokens", 0)
         common = self._common(fields)
         fields.finish(COMPLETION_WITHOUT_EFFECT)
         if len(prompts) * common["n"] > self._most:
