@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..backend.mlx import mx
 from ..tokens.answer_text import common_prefix
 
+MOST = 64  # rows at once; each is compared with every prompt
 Held = list[list[mx.array]]  # of each layer, keys and values [heads, length, width]
 
 
@@ -71,7 +72,7 @@ class KeptRows:
             return
         if known is not None and length == len(known.tokens):  # the new one goes on from there
             self._rows.remove(known)
-        while self._rows and self.nbytes + nbytes > self.limit:
+        while len(self._rows) >= MOST or self.nbytes + nbytes > self.limit:
             self._rows.pop(0)
         self._rows.append(KeptRow(list(tokens), held()))
 

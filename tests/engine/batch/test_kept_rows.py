@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blendin_mlx.backend.mlx import mx
-from blendin_mlx.batch.kept_rows import Held, KeptRows
+from blendin_mlx.batch.kept_rows import MOST, Held, KeptRows
 from blendin_mlx.tokens.answer_text import common_prefix
 
 WIDTH = 2
@@ -53,6 +53,13 @@ def test_the_one_that_was_not_used_for_longest_is_forgotten_first() -> None:
     assert [row.tokens for row in kept._rows] == [[1, 1], [3, 3]]
     kept.clear()
     assert kept.nbytes == 0
+
+
+def test_there_are_never_more_than_can_be_compared() -> None:
+    kept = KeptRows(10**6)
+    for token in range(2 * MOST):
+        keep(kept, [token])
+    assert [row.tokens[0] for row in kept._rows] == list(range(MOST, 2 * MOST))
 
 
 def test_nothing_in_common_is_nothing_found() -> None:
