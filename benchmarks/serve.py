@@ -195,7 +195,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with served(arguments.options) as (process, port):
         before = answer(port)
-        soak = Soak(port, time.monotonic() + arguments.seconds)
+        began = time.monotonic()
+        soak = Soak(port, began + arguments.seconds)
         threads = [threading.Thread(target=watch, args=(soak, process))]
         threads += [
             threading.Thread(target=client, args=(soak, seed)) for seed in range(arguments.clients)
@@ -204,8 +205,9 @@ def main() -> None:
             thread.start()
         for thread in threads:
             thread.join()
+        seconds = time.monotonic() - began
         after = answer(port)
-        report(soak, arguments.clients, arguments.seconds)
+        report(soak, arguments.clients, seconds)
         print(f"the answer afterwards         {'the same' if after == before else 'ANOTHER'}")
     sys.exit(after != before)
 

@@ -119,7 +119,7 @@ def serve(
         routes = Routes(engine, guard, limits, lambda line: say(line, quiet), log_prompts)
         with HttpServer(listening, routes, limits, engine.stop) as server:
             say(f"{url} listens; loading the models …", quiet)
-            session, decoding = _load(settings, quiet, cache_memory * MB, batch)
+            session, decoding = _load(settings, quiet, cache_memory * MB, batch, engine)
             name = _offer(ctx, session, decoding, routes, engine)
             say(f"{name} is ready at {url}; Ctrl-C ends", quiet)
             with _until_signal(engine) as ending:
@@ -142,13 +142,13 @@ def _check_reach(address: str, guard: Guard) -> None:
 
 
 def _load(
-    settings: Settings, quiet: bool, cache_bytes: int, batch: int | None
+    settings: Settings, quiet: bool, cache_bytes: int, batch: int | None, engine: Engine
 ) -> tuple[Session, Decoding]:
     from .decoding import Decoding
 
     session = Session(settings, quiet)
     session.keep_beginning()
-    return session, Decoding(session, cache_bytes, batch)
+    return session, Decoding(session, cache_bytes, batch, engine.is_alone)
 
 
 def _offer(

@@ -6,7 +6,6 @@ Nothing here is called on another thread: models, tokenizers and templates are n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +34,19 @@ class Decoding:
         session: the models and the settings of the command.
         cache_bytes: what may be kept of earlier requests.
         batch: how many answers are written side by side; None for as many as pay.
+        is_alone: says whether no other request waits or is answered.
 
     Attributes:
         size: how many are, at most.
     """
 
-    def __init__(self, session: Session, cache_bytes: int, batch: int | None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        cache_bytes: int,
+        batch: int | None,
+        is_alone: Callable[[], bool],
+    ) -> None:
         from blendin_mlx.prompt_cache import make_prompt_cache
 
         def make() -> PromptCache:
@@ -56,7 +62,7 @@ class Decoding:
         self._pool.put(session.cache)
         session.cache = make()  # the pool alone keeps what is kept
         self._echo = Echo(session, self._pool)
-        self._active = 0
+        self._is_alone = is_alone
 
     def recover(self) -> None:
         """Forget what a fault may have spoilt."""
@@ -67,31 +73,29 @@ class Decoding:
         self, request: ChatRequest, index: int, should_stop: ShouldStop
     ) -> Iterator[Start | Part]:
         """Answer a conversation; ``index`` counts the answers to one request."""
-        with self._counted():
-            self._configure(request, index)
-            prompt = self._session.prompt([dict(message) for message in request.messages])
-            asked = self._asked(prompt, request)
-            yield Start(prompt.opens_thinking)
-            yield from self._answer(asked, request, should_stop)
+        self._configure(request, index)
+        prompt = self._session.prompt([dict(message) for message in request.messages])
+        asked = self._asked(prompt, request)
+        yield Start(prompt.opens_thinking)
+        yield from self._answer(asked, request, should_stop)
 
     def completion(
         self, request: CompletionRequest, index: int, should_stop: ShouldStop
     ) -> Iterator[Start | Part]:
         """Go on from a text that both models read as it is."""
-        with self._counted():
-            self._configure(request, index)
-            ids = self._ids(request.prompts[index // request.n])
-            asked = self._asked(self._echo.prompt(ids), request)
-            yield Start()
-            if request.echo:
-                try:
-                    yield self._echo.part(ids, request.logprobs, asked.options, should_stop)
-                except Abandoned:
-                    return
-            if request.writes:
-                yield from self._answer(asked, request, should_stop)
-            else:
-                yield self._nothing(asked, len(ids))
+        self._configure(request, index)
+        ids = self._ids(request.prompts[index // request.n])
+        asked = self._asked(self._echo.prompt(ids), request)
+        yield Start()
+        if request.echo:
+            try:
+                yield self._echo.part(ids, request.logprobs, asked.options, should_stop)
+            except Abandoned:
+                return
+        if request.writes:
+            yield from self._answer(asked, request, should_stop)
+        else:
+            yield self._nothing(asked, len(ids))
 
     def tokenize(self, request: TokenizeRequest, should_stop: ShouldStop) -> Iterator[Any]:
         """Cut a text into tokens of the base; control tokens that it spells are recognised."""
@@ -138,15 +142,6 @@ class Decoding:
         self._check_ids(prompt, "prompt")
         return list(prompt)
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Context manager: count an answer among those that are being written."""
-        self._active += 1
-        try:
-            yield
-        finally:
-            self._active -= 1
-
     def _configure(self, request: AnswerRequest, index: int) -> None:
         settings, seed = request.settings, request.settings.seed
         if seed is not None:
@@ -167,7 +162,7 @@ class Decoding:
     ) -> Iterator[Part]:
         maker = PartMaker(self._session.pair, request.logprobs or 0, request.candidates > 0)
         # Who is alone has the single decoder: it drafts, and its caches need not hold rows.
-        alone = self.size == 1 or self._active == 1
+        alone = self.size == 1 or self._is_alone()
         for response in (self._alone if alone else self._rows.answer)(asked, should_stop):
             yield maker.part(response)
 

@@ -116,6 +116,10 @@ class Engine:
         self._stopping = True
         self._inbox.put(None)
 
+    def is_alone(self) -> bool:
+        """Return True while no more than one piece of work waits or runs."""
+        return self._unfinished <= 1
+
     def is_stopping(self) -> bool:
         """Return True once an end was asked for."""
         return self._stopping
@@ -126,8 +130,8 @@ class Engine:
         try:
             while not self._stopping:
                 self._receive()
-                while self._waiting and len(self._running) < self.rows:
-                    self._begin(self._waiting.popleft())
+                if self._waiting and len(self._running) < self.rows:
+                    self._begin(self._waiting.popleft())  # one: it may have much to read
                 for _ in range(len(self._running)):
                     self._advance(*self._running.popleft())
         finally:

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 import openai
 import pytest
@@ -210,7 +210,7 @@ doc_to_target: "{{c[a]}}"
 generation_kwargs: {max_gen_toks: 8, until: ["o"]}
 metric_list: [{metric: exact_match}]
 """
-LM_QUESTIONS = [
+LM_QUESTIONS: list[dict[str, Any]] = [
     {"q": "Which capital?", "c": ["Paris", "a long banana"], "a": 0},
     {"q": "What colour?", "c": ["of stone", "green"], "a": 1},
 ]
@@ -241,9 +241,9 @@ def test_lm_eval_chooses_and_asks(pair_server, tmp_path, model, kind, form, rout
     found = [json.loads(line) for line in samples.read_text().splitlines()]
     assert len(found) == len(LM_QUESTIONS)
     if kind == "multiple_choice":
-        for one, asked in zip(found, LM_QUESTIONS, strict=True):
-            for (told, _), choice in zip(one["filtered_resps"], asked["c"], strict=True):
-                text = f"Question: {asked['q']}\nAnswer:"
+        for one, question in zip(found, LM_QUESTIONS, strict=True):
+            text = f"Question: {question['q']}\nAnswer:"
+            for (told, _), choice in zip(one["filtered_resps"], question["c"], strict=True):
                 assert float(told) == pytest.approx(scored(pair_server, text, f" {choice}"))
 
 

@@ -49,17 +49,28 @@ class Served:
 
     def __init__(self, pair: tuple[str, ...], *options: str, batch: int = 8) -> None:
         self.reader = reader(*pair, "--draft", "off", "--no-wired-limit", *options)
-        self.decoding = Decoding(Session(self.reader._settings, quiet=True), MB, batch)
+        self.unfinished = 0
+        session = Session(self.reader._settings, quiet=True)
+        self.decoding = Decoding(session, MB, batch, lambda: self.unfinished <= 1)
         self.most = 0  # answers that were in the batch at once
 
     def works(self, asked: dict[str, Any], should_stop: Any = lambda: False) -> list[Iterator[Any]]:
         """The answers to a request, none of them begun."""
         if "messages" in asked:
             chat = self.reader.chat(asked)
-            return [self.decoding.chat(chat, n, should_stop) for n in range(chat.n)]
-        text = self.reader.completion(asked)
-        numbers = range(len(text.prompts) * text.n)
-        return [self.decoding.completion(text, n, should_stop) for n in numbers]
+            made = [self.decoding.chat(chat, n, should_stop) for n in range(chat.n)]
+        else:
+            text = self.reader.completion(asked)
+            numbers = range(len(text.prompts) * text.n)
+            made = [self.decoding.completion(text, n, should_stop) for n in numbers]
+        self.unfinished += len(made)
+        return [self._counted(work) for work in made]
+
+    def _counted(self, work: Iterator[Any]) -> Iterator[Any]:
+        try:
+            yield from work
+        finally:
+            self.unfinished -= 1
 
     def step(self, *works: Iterator[Any]) -> list[list[Any]]:
         """Step works in turn to their ends; return what each of them yields."""
@@ -142,7 +153,7 @@ def test_answers_that_come_later_join_those_that_are_written(
     served: Served, alone: dict[str, list[Part]]
 ) -> None:
     name = "two of a seed"
-    first, second = (served.works(ASKED[name])[n] for n in (0, 1))
+    first, second = served.works(ASKED[name])
     begun = [[next(first)], [next(second)]]
     begun[0].append(next(first))
     (late,) = served.works(ASKED["greedy"])
@@ -173,10 +184,10 @@ def test_who_has_gone_frees_a_row_within_one_step(served: Served, asked: str, ot
     left = [decision for part in leaving for decision in part.decisions]
     assert len(left) <= (asked == "greedy")
     assert told == [True]
-    assert served.decoding._active == others
+    assert served.unfinished == others
     assert len(served.decoding._rows._batch) == 0
     served.step(*works)
-    assert served.decoding._active == 0
+    assert served.unfinished == 0
 
 
 def test_an_echo_of_which_nobody_waits_for_the_end_breaks_off(served: Served) -> None:
@@ -210,7 +221,7 @@ def test_a_failure_of_one_row_fails_that_request_alone(tiny: tuple[str, ...]) ->
 
         add(number, prompt, type(options)(**{**vars(options), "logits_processors": [process]}))
 
-    batch.add = spoilt  # type: ignore[method-assign]
+    batch.add = spoilt  # type: ignore[method-assign, assignment]
     with pytest.raises(KeyError, match="spoilt"):
         list(works[1])
     batch.add = add  # type: ignore[method-assign]
@@ -235,7 +246,7 @@ def test_a_step_that_fails_for_all_is_told_to_all_and_others_follow(tiny: tuple[
         with pytest.raises(MemoryError, match="full"):
             list(work)
     del batch._serve
-    assert (len(batch), served.decoding._active) == (0, 0)
+    assert (len(batch), served.unfinished) == (0, 0)
     again = [served.works(ASKED["greedy"])[0] for _ in range(2)]
     for got in served.step(*again):
         assert_same(whole(got), whole(expected))

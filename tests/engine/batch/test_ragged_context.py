@@ -54,7 +54,7 @@ def test_any_history_gives_the_logits_of_each_row_alone(
     rows = RaggedContext(model(architecture), prefill_step_size=8, kept_bytes=10**5)
     for kind, first, second in actions:
         if kind == "join" and len(rows.rows) < 6:
-            left = [row.tokens for row in [*rows.rows, *rows.kept._rows]]
+            left = [row.tokens for row in rows.rows] + [row.tokens for row in rows.kept._rows]
             begun = left[seed % len(left)][:20] if second and left else []
             row = rows.join()
             row.prefill(row.move_to([*begun, *first]))
@@ -131,13 +131,13 @@ def test_what_a_broken_row_left_behind_is_not_seen_by_the_next_one() -> None:
     """A mask hides numbers, but not what is no number."""
     rows = RaggedContext(model("llama"))
     broken = rows.join(), rows.join()
-    for one in broken:
-        one.prefill(one.move_to(list(range(30))))
+    for spoilt in broken:
+        spoilt.prefill(spoilt.move_to(list(range(30))))
     for layer in rows._layers:
         layer.keys, layer.values = layer.keys * mx.nan, layer.values * mx.nan
     other = rows.join()  # takes the first place, and the next one the second
-    for one in broken:
-        one.leave(keep=False)
+    for spoilt in broken:
+        spoilt.leave(keep=False)
     row = rows.join()
     assert (other.number, row.number) == (0, 1)
     row.prefill(row.move_to([1, 2, 3]))
