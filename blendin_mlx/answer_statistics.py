@@ -45,7 +45,8 @@ def use_of(context: Reader) -> ModelUse:
 class Statistics:
     """Counts of one answer; :meth:`as_json` gives the groups of the ``--json`` object.
 
-    Times are in seconds, memory in bytes; ``drafted`` and ``accepted`` are tokens.
+    Times are in seconds, memory in bytes; ``drafted`` and ``accepted`` are tokens. ``overrides``
+    is None once the base was not run for a token.
     """
 
     method: dict[str, Any]
@@ -65,7 +66,7 @@ class Statistics:
     text: str = ""
     token_ids: list[int] = field(default_factory=list)
     interventions: int = 0
-    overrides: int = 0
+    overrides: int | None = 0
     stop_checks: int = 0
     _alpha: float = 0.0
     _exact_mass: float = 0.0
@@ -74,7 +75,10 @@ class Statistics:
         """Count a step."""
         self.token_ids.append(step.id)
         self.stop_checks += step.stop_check
-        self.overrides += step.is_override
+        if step.base is None:
+            self.overrides = None
+        elif self.overrides is not None:
+            self.overrides += step.is_override
         if step.guidance is not None:
             self.interventions += 1
             self._alpha += step.guidance.alpha
