@@ -24,7 +24,7 @@ UNSURE = says(
     otherwise={STOP: 0.9},
 )
 
-COSTS = Costs(base=((1, 1.0), (9, 1.8)), guide=1.0)
+COSTS = Costs(base=((1, 1.0), (9, 2.6)), guide=1.0)
 
 
 @pytest.fixture
