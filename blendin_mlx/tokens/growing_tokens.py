@@ -148,8 +148,8 @@ def safe_boundaries(vocabulary: Vocabulary) -> str:
         # A token may begin inside a character (U+FFFD here), which may be a letter.
         pattern = re.compile(f"(?<=[^\\W_]|\ufffd)[{re.escape(_BOUNDARY_CHARS)}]")
         crossed: set[str] = set()
-        for written in vocabulary.by_bytes:
-            if len(written) > 1:
+        for written in vocabulary.token_bytes:
+            if written and len(written) > 1:
                 crossed.update(pattern.findall(written.decode(errors="replace")))
         _SAFE[vocabulary] = "".join(char for char in _BOUNDARY_CHARS if char not in crossed)
     return _SAFE[vocabulary]
