@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+import click
+
+from .options.settings import Settings
+from .options.types import AutoOr, Whole
 from .pair_loading import LONGEST_PROMPT
 from .session import Session
 
@@ -12,6 +16,25 @@ if TYPE_CHECKING:
     from blendin_mlx.batch.batch_decoder import Outcome
     from blendin_mlx.batch.batch_generation import BatchPrompt
     from blendin_mlx.decoding.answer_stream import Response
+
+
+batch_option = click.option(
+    "--batch",
+    type=AutoOr(Whole(1, 64)),
+    default="1",
+    show_default=True,
+    help="Write so many answers at once; auto goes by memory and by what a pass costs here.",
+)
+
+
+def check_batch(settings: Settings, size: int | None) -> None:
+    """Refuse options that exclude each other.
+
+    Raises:
+        click.UsageError: a prompt cache holds one answer only.
+    """
+    if size != 1 and settings.prompt_cache is not None:
+        raise click.UsageError("--prompt-cache cannot be used with --batch; leave one of them out")
 
 
 class SideBySide:
