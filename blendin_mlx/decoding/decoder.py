@@ -264,7 +264,7 @@ class Decoder:
             guidance=guidance,
             prob=choice.prob,
             stop_prob=choice.stop_prob if checked is None else checked,
-            gate_margin=rules.gate_margin(self._method, base and base.prob),
+            gate_margin=rules.gate_margin(self._method, None if base is None else base.prob),
             gap=choice.gap,
             is_stop=choice.id == self._vocabulary.stop,
             stop_check=checked is not None,

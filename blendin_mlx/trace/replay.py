@@ -129,11 +129,10 @@ class Replay:
             self.answer.append(token)
         if index == self.last:
             self.answer.finish()
-        base = None
-        if runs_base:
-            base = candidate_record(_item(view.token), _item(view.confidence), self.pair.base)
-        expected |= {"index": index, "base": base, "text": self.answer.text[before:]}
-        expected["gate_margin"] = rules.gate_margin(self.method, base and base["prob"])
+        base = candidate_record(_item(view.token), _item(view.confidence), self.pair.base)
+        margin = rules.gate_margin(self.method, base["prob"] if runs_base else None)
+        expected |= {"index": index, "base": base if runs_base else None, "gate_margin": margin}
+        expected["text"] = self.answer.text[before:]
         return expected
 
     def _candidates(self, view: View, advice: Advice | None, step: TraceRecord) -> TraceRecord:

@@ -120,7 +120,8 @@ class ShownBlend(Shown):
             step, start = piece.step, self._settled
             self._settled += len(piece.text)
             alpha = step.guidance.alpha if step.guidance else None
-            who = decision(step.source, alpha, step.id, step.base and step.base.id)
+            wish = None if step.base is None else step.base.id
+            who = decision(step.source, alpha, step.id, wish)
             self._alphas.append(alpha)
             self._decided.append(who)
             text = self._text[start : self._settled]

@@ -40,4 +40,5 @@ def dequantized(layer: Any) -> mx.array:
         packed = mx.stack([packed & 15, packed >> 4], axis=-1)
     scales, biases = layer.scales[..., None], layer.biases[..., None]
     grouped = packed.reshape(*layer.scales.shape, layer.group_size).astype(scales.dtype)
-    return (grouped * scales + biases).reshape(*layer.weight.shape[:-1], -1)
+    whole: mx.array = (grouped * scales + biases).reshape(*layer.weight.shape[:-1], -1)
+    return whole
