@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from .blend.dial import Dialled
@@ -45,8 +46,9 @@ def use_of(context: Reader) -> ModelUse:
 class Statistics:
     """Counts of one answer; :meth:`as_json` gives the groups of the ``--json`` object.
 
-    Times are in seconds, memory in bytes; ``drafted`` and ``accepted`` are tokens. ``overrides``
-    is None once the base was not run for a token.
+    Times are in seconds, memory in bytes; ``drafted`` and ``accepted`` are tokens, and so are
+    ``kept_tokens``: those at the beginning that were decided earlier (see :meth:`after`).
+    ``overrides`` is None once the base was not run for a token.
     """
 
     method: dict[str, Any]
@@ -68,6 +70,7 @@ class Statistics:
     interventions: int = 0
     overrides: int | None = 0
     stop_checks: int = 0
+    kept_tokens: int = 0
     _alpha: float = 0.0
     _exact_mass: float = 0.0
 
@@ -84,9 +87,20 @@ class Statistics:
             self._alpha += step.guidance.alpha
             self._exact_mass += step.guidance.exact_mass
 
+    def after(self, kept: Sequence[Step]) -> Statistics:
+        """Return the counts of an answer that begins with steps decided earlier.
+
+        Times, passes and drafts are those of this answer alone.
+        """
+        whole = replace(self, token_ids=[], kept_tokens=len(kept))
+        for step in kept:
+            whole.add(step)
+        whole.token_ids += self.token_ids
+        return whole
+
     @property
     def completion_tokens(self) -> int:
-        """Tokens produced, a final STOP included."""
+        """Tokens of the answer, a final STOP included."""
         return len(self.token_ids)
 
     @property
@@ -106,8 +120,9 @@ class Statistics:
 
     @property
     def tokens_per_s(self) -> float:
-        """Tokens produced per second of decoding."""
-        return self.completion_tokens / self.decode_s if self.decode_s else 0.0
+        """Tokens decided per second of decoding; kept ones do not count."""
+        decided = self.completion_tokens - self.kept_tokens
+        return decided / self.decode_s if self.decode_s else 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Return the groups of the ``--json`` object that the engine knows."""

@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
+from .habits import Group
 from .options.config_files import Setting, files, settings_of, variable
 from .terminal.output import tell
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Show the settings of config files and the environment.
 

@@ -66,7 +66,7 @@ def _answer(parts: list[str], settings: Settings, trace: Target | None, view: Vi
                 shown.show(response, session.opened)
         finally:  # whatever is said next begins a line
             shown.end()
-    shown.close(response)
+    shown.close(response.statistics)
     return _code(session, response)
 
 

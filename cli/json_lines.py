@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import sys
@@ -21,6 +22,7 @@ from .terminal.output import Output, counted, say
 Line = dict[str, Any]
 Numbered = Iterable[tuple[int, bytes]]  # lines and their numbers
 Result = Callable[[Line, Interrupt, str], Line]
+_ASKED = ("prompt", "messages")
 
 resume_option = click.option(
     "--resume-from",
@@ -178,7 +180,7 @@ def messages_of(given: Line) -> list[dict[str, str]]:
     """
     prompt, messages = given.pop("prompt", None), given.pop("messages", None)
     if (prompt is None) == (messages is None):
-        raise ValueError('a line needs either "prompt" or "messages"')
+        raise ValueError(f'a line needs either "prompt" or "messages"{meant(given, *_ASKED)}')
     if prompt is not None:
         if not isinstance(prompt, str):
             raise ValueError('"prompt" must be a string')
@@ -187,6 +189,14 @@ def messages_of(given: Line) -> list[dict[str, str]]:
     if not all(map(_is_message, read)):
         raise ValueError('"messages" must be a list of {"role": …, "content": …}')
     return read
+
+
+def meant(given: Line, *keys: str) -> str:
+    """Return a hint at a key of a line that is nearly one of those that it may have."""
+    for key in given:
+        if near := difflib.get_close_matches(key, keys, n=1):
+            return f'; did you mean "{near[0]}" by "{key}"?'
+    return ""
 
 
 def _with_text(message: Any) -> Any:

@@ -19,7 +19,7 @@ from .diagnosis.command import diagnose
 from .doctor import doctor
 from .errors import INTERRUPTED, USAGE, explain
 from .generate import generate
-from .habits import clearer, completion, refuse_command, show_help, version
+from .habits import Group, clearer, completion, show_help, version
 from .models.commands import models
 from .options.config_files import configured, default_map, origin
 from .options.plain import add_plain
@@ -37,14 +37,8 @@ _HELP = f"{__name__}.help"  # whether help is asked for
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
-class Commands(click.Group):
-    """Click group that handles Ctrl-C and closed pipes itself, and says what to use instead."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Return the command that the arguments name."""
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            refuse_command(args[0], self.list_commands(ctx))
-        return super().resolve_command(ctx, args)
+class Commands(Group):
+    """Click group that handles Ctrl-C and closed pipes itself."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Return the exit code of a command, or what it returned."""
@@ -53,8 +47,8 @@ class Commands(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result
-        except click.UsageError as error:
-            raise clearer(error) from error
+        except click.NoSuchOption as error:
+            raise clearer(error) from None
         except KeyboardInterrupt:
             return INTERRUPTED
         except BrokenPipeError:
@@ -120,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help_text.show()
         code = USAGE
     except Exception as error:
-        if debug and not isinstance(error, click.ClickException):
+        if debug and not isinstance(error.__cause__ or error, click.ClickException):
             complain(traceback.format_exc())
         code = _report(error)
     STATUS.clear()

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from .json_lines import Line, each_line, messages_of, resume_option
+from .json_lines import Line, each_line, meant, messages_of, resume_option
 from .options.groups import scoring_options
 from .options.override import overridden
 from .options.settings import Settings
@@ -70,7 +70,8 @@ def _answers(given: Line) -> list[str]:
     """Return the answers of a line; take them out of it."""
     one, several = given.pop("answer", None), given.pop("answers", None)
     if (one is None) == (several is None):
-        raise ValueError('a line needs either "answer" or "answers"')
+        hint = meant(given, "answer", "answers")
+        raise ValueError(f'a line needs either "answer" or "answers"{hint}')
     answers = [one] if several is None else several
     if not isinstance(answers, list) or not answers:
         raise ValueError('"answers" must be a list of texts, at least one')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,8 @@ class Answered:
     asked: list[Message]
     settings: Settings
     method: Method
-    steps: list[Piece] = field(default_factory=list)
+    steps: list[Piece]
+    statistics: Statistics
 
 
 class Conversation:
@@ -57,7 +58,7 @@ class Conversation:
         saved: files that the user saved this conversation to or loaded it from.
         messages: of the user and the assistant, in turns.
         last: the last answer, None if it was taken back or came from a file.
-        turns: the statistics of all answers.
+        turns: the statistics of what was written for each answer, without tokens that /alt kept.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Conversation:
             click.UsageError: there is none.
         """
         if self.last is None:
-            raise click.UsageError("there is no answer yet")
+            raise click.UsageError("there is no answer to look into yet; /retry writes one again")
         return self.last.steps
 
     def ask(self, text: str, instead: bool = False) -> None:
@@ -135,7 +136,7 @@ class Conversation:
     def _answer(self, asked: list[Message], begun: Sequence[Piece] = ()) -> None:
         """Show the answer; if it fails, leave the conversation unchanged."""
         shown = make_shown(self.view)
-        answered = Answered(asked, self.session.settings, self.session.method, list(begun))
+        steps = list(begun)
         try:
             shown.begin(begun)
             with interruptible() as interrupt, without_echo():
@@ -143,19 +144,20 @@ class Conversation:
                 ids = [piece.step.id for piece in begun]
                 for response in self.session.answer(asked, watch, begun=ids):
                     shown.show(response, self.session.opened)
-                    answered.steps += response.pieces
+                    steps += response.pieces
                     watch.read(response.text)
         finally:
             shown.end()
         self.interrupted = interrupt.pressed
-        if interrupt.pressed and not answered.steps:
+        if interrupt.pressed and not steps:
             say("stopped before the answer began; the message was dropped")
             return
-        shown.close(response, "ended in a loop" if watch.looping else None)
+        whole = response.statistics.after([piece.step for piece in begun])
+        shown.close(whole, "ended in a loop" if watch.looping else None)
         if watch.looping:
             say(LOOPS)
         text = "".join(piece.text for piece in begun) + response.statistics.text
-        self.last = answered
+        self.last = Answered(asked, self.session.settings, self.session.method, steps, whole)
         self.turns.append(response.statistics)
         self.messages = [*asked, {"role": "assistant", "content": text}]
         self._keep()

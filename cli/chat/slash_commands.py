@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from ..habits import our_setting
 from ..options.override import overridden
 from ..terminal.figures import all_figures
 from ..terminal.layout import WIDEST, columns, two_columns
@@ -101,20 +102,20 @@ def _system(chat: Conversation, argument: str) -> None:
 def _set(chat: Conversation, argument: str) -> None:
     """change an option, as /set tau 0.3; /set tau resets it, /set lists what holds"""
     session = chat.session
-    name, _, given = argument.partition(" ")
+    name, given = our_setting(argument)
     if not name:
         rows = [(key, f"{held} ({source})") for key, held, source in settings_view.rows(session)]
         for line in two_columns(rows, min(columns(), WIDEST)):
             say(line)
         return
     try:
-        changes = {name: given.strip() or None}
+        changes = {name: given or None}
         session.configure(overridden(session.settings, changes, session.began))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     key = name.replace("-", "_")
     held = settings_view.value(session, {"lambda": "lambda_"}.get(key, key))
-    say(f"{name} is {'' if given.strip() else 'again '}{held}", chat.view.quiet)
+    say(f"{name} is {'' if given else 'again '}{held}", chat.view.quiet)
 
 
 def _save(chat: Conversation, argument: str) -> None:
@@ -137,8 +138,8 @@ def _load(chat: Conversation, argument: str) -> None:
 
 def _stats(chat: Conversation, argument: str) -> None:
     """show the figures of the last answer, and of all so far"""
-    if chat.last is not None and chat.turns:
-        say(f"last answer: {all_figures(chat.turns[-1])}")
+    if chat.last is not None:
+        say(f"last answer: {all_figures(chat.last.statistics)}")
     sums = chat.figures()
     tokens, seconds, asked = sums["tokens"], sums["seconds"], sums["interventions"]
     rate = asked / tokens if tokens else 0.0

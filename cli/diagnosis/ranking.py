@@ -91,7 +91,7 @@ class Comparison:
             return f"{self.first} before {self.second}: asked {self._less()} ({spread})"
         told = f"{both}: no significant difference in rates ({spread} points)"
         if decided_by is None:
-            return f"{told}, lost ends or answers at the length limit"
+            return f"{told}, missed endings or answers at the length limit"
         less, more = map(percent, self.shares[decided_by])
         return f"{told}; {self.first} {_WON[decided_by]}, {less} against {more}"
 

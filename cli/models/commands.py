@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..habits import Group
 from ..options.names import any_names
 from ..options.types import Whole
 from ..terminal.layout import in_bytes
@@ -30,7 +31,7 @@ from .tables import (
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 
 
-@click.group()
+@click.group(cls=Group)
 def models() -> None:
     """List, show, fetch, check, import and remove models.
 

@@ -8,6 +8,12 @@ from typing import Any
 from ..terminal.layout import in_bytes
 from ..terminal.output import tell
 
+# Keys of the JSON objects that a person reads differently.
+_LABELS = {
+    "bytes": "on disk",
+    "stored_bytes": "weights on disk",
+    "recommended_bytes": "may be used",
+}
 _BYTES_OF_A_WEIGHT = {"cpu": 4.0, "gpu": 0.6}  # float32; 4 bits with their scales
 
 
@@ -175,8 +181,14 @@ def print_about(about: dict[str, Any], indent: str = "") -> None:
                 tell(f"{indent}{key}")
             print_about(value, indent + "  ")
         elif value is not None:
-            tell(f"{indent}{key:<16} {_shown(value)}")
+            tell(f"{indent}{_label(key):<16} {_shown(key, value)}")
 
 
-def _shown(value: Any) -> str:
+def _label(key: str) -> str:
+    return _LABELS.get(key, key.removesuffix("_bytes").replace("_", " "))
+
+
+def _shown(key: str, value: Any) -> str:
+    if key.endswith("bytes"):
+        return in_bytes(value)
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)

@@ -10,7 +10,13 @@ from typing import Any
 import click
 
 from ..terminal.files import FileToWrite
-from .method_groups import Command, apply_options, method_options, rule_options
+from .method_groups import (
+    Command,
+    apply_options,
+    ending_options,
+    method_options,
+    projection_options,
+)
 from .names import model_names, pair_names, template_names
 from .precedence import as_meant, with_recommended
 from .settings import DEFAULT_PAIR, DRAFTS, UNASKED, Settings
@@ -198,8 +204,11 @@ def loading_options(command: Command) -> Command:
     )
 
 
-_SCORING = (pair_options, method_options, rule_options, prompt_options, loading_options)
-_ALL = (*_SCORING[:-1], sampling_options, answer_options, speed_options, loading_options)
+_SCORING = (pair_options, method_options, projection_options, prompt_options, loading_options)
+_ALL = (
+    *(pair_options, method_options, ending_options, projection_options, prompt_options),
+    *(sampling_options, answer_options, speed_options, loading_options),
+)
 
 
 def blend_options(command: Command) -> Command:

@@ -78,8 +78,8 @@ def dial_options(command: Command) -> Command:
     )
 
 
-def rule_options(command: Command) -> Command:
-    """Add the options that hold for every method: stop policy and projection."""
+def ending_options(command: Command) -> Command:
+    """Add the option that says who ends an answer."""
     return apply_options(
         command,
         click.option(
@@ -89,6 +89,13 @@ def rule_options(command: Command) -> Command:
             show_default=True,
             help="Which model may end the answer.",
         ),
+    )
+
+
+def projection_options(command: Command) -> Command:
+    """Add the option that says how the guide is carried over to the base's vocabulary."""
+    return apply_options(
+        command,
         click.option(
             "--projection",
             type=click.Choice(PROJECTIONS),

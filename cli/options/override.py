@@ -12,6 +12,14 @@ import click
 from .settings import Settings
 from .types import AutoOr
 
+# Parameters of ollama, and the options that are meant.
+PARAMETERS = {
+    "temperature": "temp",
+    "num_predict": "max-tokens",
+    "num_ctx": "context",
+    "repeat_penalty": "repetition-penalty",
+    "repeat_last_n": "repetition-context-size",
+}
 _NUMBERS = (click.types.IntParamType, click.types.FloatParamType, AutoOr)
 # These cannot be changed, because the models and what depends on them are loaded once.
 _FIXED = (
@@ -69,9 +77,13 @@ def _field(option: click.Parameter) -> str:
 
 
 def _near(key: str) -> str:
-    """Return a hint at the option that may be meant: one that it begins with, or is near."""
-    key = key.replace("-", "_")
+    """Return a hint at the option that may be meant, or at the start, where alone it is given."""
+    key = PARAMETERS.get(key, key).replace("-", "_")
+    option = f"--{key.replace('_', '-')}"
     near = [known for known in changeable() if key.startswith(known)]
+    given = click.get_current_context().command.params
+    if not near and any(option in one.opts for one in given):
+        return f"; give it at the start: {option}"
     near = near or difflib.get_close_matches(key, changeable(), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 

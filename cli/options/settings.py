@@ -67,6 +67,7 @@ class Settings:
 
 # What holds for a command that does not ask for it: it writes no answer.
 UNASKED: dict[str, Any] = {
+    "stop_policy": "either",
     "max_tokens": 512,
     "temp": 0.0,
     "top_p": 0.0,

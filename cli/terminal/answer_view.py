@@ -81,15 +81,15 @@ class Shown:
         self._text_view.end()
         self._output.end()
 
-    def close(self, response: Response, end: str | None = None) -> None:
+    def close(self, statistics: Statistics, end: str | None = None) -> None:
         """Print the figures of the whole answer.
 
         Args:
-            response: the last part.
+            statistics: the figures.
             end: why it ended, if not by itself.
         """
         self.end()
-        say(self._how.figures(response.statistics, end), self._how.quiet)
+        say(self._how.figures(statistics, end), self._how.quiet)
 
 
 class ShownBlend(Shown):
@@ -127,13 +127,13 @@ class ShownBlend(Shown):
             text = self._text[start : self._settled]
             self._output.write_styled(self._view.piece(who, alpha, text), text)
 
-    def close(self, response: Response, end: str | None = None) -> None:
+    def close(self, statistics: Statistics, end: str | None = None) -> None:
         """Print the legend, α over the answer, and the figures."""
         self.end()
         if not self._how.quiet:
             say_styled(self._view.legend())
         say(closing_line(self._alphas, self._decided), self._how.quiet)
-        say(self._how.figures(response.statistics, end), self._how.quiet)
+        say(self._how.figures(statistics, end), self._how.quiet)
 
 
 def make_shown(view: View) -> Shown:

@@ -20,7 +20,7 @@ ENDS = {
 
 def short_figures(statistics: Statistics, end: str | None = None) -> str:
     """Return the closing line: ``8 tokens · 6.1/s · guide asked 1×``."""
-    parts = [counted(statistics.completion_tokens, "token"), f"{statistics.tokens_per_s:.1f}/s"]
+    parts = [_tokens(statistics), f"{statistics.tokens_per_s:.1f}/s"]
     if statistics.method["method"] not in ALONE:
         parts.append(f"guide asked {statistics.interventions}×")
     end = end or ENDS.get(statistics.finish_reason or "")
@@ -29,10 +29,7 @@ def short_figures(statistics: Statistics, end: str | None = None) -> str:
 
 def all_figures(statistics: Statistics, end: str | None = None) -> str:
     """Return tokens, speed, interventions, weight, drafts, and why the answer ended."""
-    parts = [
-        counted(statistics.completion_tokens, "token"),
-        f"{statistics.tokens_per_s:.1f} tokens/s",
-    ]
+    parts = [_tokens(statistics), f"{statistics.tokens_per_s:.1f} tokens/s"]
     if statistics.method["method"] not in ALONE:
         asked, rate = statistics.interventions, statistics.intervention_rate
         parts.append(f"{counted(asked, 'intervention')} ({rate:.1%})")
@@ -44,3 +41,8 @@ def all_figures(statistics: Statistics, end: str | None = None) -> str:
         if use.rereads:  # its cache could not be rewound, or text was tokenized again
             parts.append(f"{counted(use.rereads, 'token')} read again by the {model}")
     return ", ".join([*parts, f"end: {end or statistics.finish_reason}"])
+
+
+def _tokens(statistics: Statistics) -> str:
+    kept = f" ({statistics.kept_tokens} kept)" if statistics.kept_tokens else ""
+    return counted(statistics.completion_tokens, "token") + kept

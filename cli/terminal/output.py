@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 import click
 
@@ -47,9 +48,16 @@ class HarmlessHelp(click.HelpFormatter):
 
 
 class Context(click.Context):
-    """The context of every command."""
+    """The context of every command; what the command finds wrong with its input names it."""
 
     formatter_class = HarmlessHelp
+
+    def invoke(self, callback: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Return what the command returns; a ValueError is raised as an error of its use."""
+        try:
+            return super().invoke(callback, *args, **kwargs)
+        except ValueError as error:
+            raise click.UsageError(str(error), self) from error
 
 
 class Output:
@@ -97,9 +105,9 @@ def tell(text: str) -> None:
 
 
 def complain(line: str) -> None:
-    """Print an error on stderr, made harmless."""
+    """Print an error on stderr, made harmless: one line, which a terminal gets as wide as it is."""
     STATUS.clear()
-    click.echo(harmless(line), err=True)
+    click.echo(_fitting(harmless(line)), err=True)
 
 
 def say(line: str, quiet: bool = False) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import click
@@ -17,7 +17,6 @@ from .safe_text import harmless
 TICK_S = 0.5  # how often the line is drawn again
 PATIENCE_S = 2.0  # from then on it shows the elapsed time
 BAR = 16  # cells
-NARROW = 60  # columns below which there is no bar
 
 
 def is_plain() -> bool:
@@ -49,23 +48,38 @@ class Work:
     amount: Callable[[float], str] = in_bytes
 
     def line(self, now: float, columns: int) -> str:
-        """Return the status line, shorter than ``columns`` characters."""
-        waited = now - self.began
-        parts = [self.what]
-        if self.total:
-            share = min(self.done / self.total, 1)
-            full = round(share * BAR)
-            bar = f"{'█' * full}{'░' * (BAR - full)} " if columns >= NARROW else ""
-            parts = [f"{self.what}  {bar}{share:.0%}"]
-            done, total = self.amount(self.done), self.amount(self.total)
-            same = done.split()[-1] == total.split()[-1]
-            parts.append(f"{done.split()[0] if same else done} of {total}")
-            if waited >= PATIENCE_S and 0 < share < 1:
-                parts.append(f"{in_time(waited / share - waited)} left")
-        else:
-            parts += [self.amount(self.done)] if self.done else []
-            parts += [in_time(waited)] if waited >= PATIENCE_S else []
-        return " · ".join(parts)[: max(0, columns - 1)]
+        """Return the status line, shorter than ``columns`` characters.
+
+        Where it is too narrow for all, the bar is left out first, then the amounts, then the time.
+        """
+        waited, width = now - self.began, max(0, columns - 1)
+        if not self.total:
+            done = [self.amount(self.done)] if self.done else []
+            taken = [in_time(waited)] if waited >= PATIENCE_S else []
+            return _fitting([[self.what, *done, *taken], [self.what, *taken], [self.what]], width)
+        share = min(self.done / self.total, 1)
+        full = round(share * BAR)
+        bare = f"{self.what}  {share:.0%}"
+        barred = f"{self.what}  {'█' * full}{'░' * (BAR - full)} {share:.0%}"
+        left = []
+        if waited >= PATIENCE_S and 0 < share < 1:
+            left = [f"{in_time(waited / share - waited)} left"]
+        amounts = self._amounts()
+        shown = [[barred, amounts, *left], [bare, amounts, *left], [bare, *left], [bare]]
+        return _fitting(shown, width)
+
+    def _amounts(self) -> str:
+        done, total = self.amount(self.done), self.amount(self.total)
+        same = done.split()[-1] == total.split()[-1]
+        return f"{done.split()[0] if same else done} of {total}"
+
+
+def _fitting(choices: Sequence[Sequence[str]], width: int) -> str:
+    """Return the first line that fits; if there is none, what fits of the last one."""
+    lines = [" · ".join(parts) for parts in choices]
+    return next(
+        (line for line in lines if len(line) <= width), f"{lines[-1][: width - 1]}…"[:width]
+    )
 
 
 def in_time(seconds: float) -> str:

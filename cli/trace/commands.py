@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..habits import Group
 from ..options.types import Number
 from ..terminal.files import FileToWrite, write_whole
 from ..terminal.output import Output, complain, say
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.group()
+@click.group(cls=Group)
 def trace() -> None:
     """View and verify recorded runs.
 
@@ -60,6 +61,9 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
     records = list(read_trace(file))
     if not records or not is_run(records[0]):
         raise TraceError(f"{file} is not a trace: it does not begin with a run record")
+    steps = sum(record["type"] == "step" for record in records)
+    if not steps:
+        raise TraceError(f"{file} has no steps: there is nothing to verify")
     models = records[0]["models"]
     roles = ("base", "aligned", "reference")
     found = {role: _found(models[role]) for role in roles if role in models}
@@ -74,7 +78,6 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
     if mismatch is not None:
         complain(f"blendin: {file}: {mismatch}")
         return 1
-    steps = sum(record["type"] == "step" for record in records)
     rounded = "" if records[0].get("kv_bits") is None else ", within the rounding of its caches"
     say(f"{file}: all {steps} steps reproduced{rounded}", quiet)
     return 0

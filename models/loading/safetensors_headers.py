@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from ..storage.disk_space import readable
 from ..storage.small_files import load_json, parse_json
 
 _LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
@@ -117,7 +118,7 @@ def _check_places(file: Path, tensors: list[Tensor], room: int) -> None:
             raise ModelError(f"{file} is damaged: {tensor.name!r} overlaps or leaves a gap")
         end = tensor.end
     if end > room:
-        raise ModelError(f"{file} is truncated: {end - room} bytes of its weights are missing")
+        raise ModelError(f"{file} is truncated: {readable(end - room)} of its weights are missing")
     if end < room:
         raise ModelError(f"{file} is damaged: {room - end} bytes after its weights")
 

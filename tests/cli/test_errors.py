@@ -18,6 +18,25 @@ def test_unknown_pair_names_a_near_one(run):
     assert "did you mean demo?" in result.error()
 
 
+def test_input_that_is_not_utf_8_names_the_command(run, tmp_path):
+    file = tmp_path / "latin.txt"
+    file.write_bytes(b"caf\xe9")
+    for command, given in (
+        ("generate", {"stdin": b"caf\xe9"}),
+        ("compare", {"stdin": b"caf\xe9"}),
+        ("tune", {"options": ("--examples", file)}),
+        ("diagnose", {"options": ("--prompts", file)}),
+    ):
+        result = run(command, *given.get("options", ()), stdin=given.get("stdin", b""))
+        assert result.code == 2
+        assert result.error().endswith(f"is not UTF-8 text: byte 3 (see blendin {command} --help)")
+
+
+def test_a_traceback_of_bad_input_is_shown_only_on_request(run):
+    assert "Traceback" not in run("generate", stdin=b"\xff").err
+    assert "Traceback" in run("--debug", "generate", stdin=b"\xff").err
+
+
 def test_unknown_model_names_a_near_one(run, tiny):
     result = run("generate", *tiny[:2], "--aligned", "smollm2-135m-instuct", "hi")
     assert result.code == 3

@@ -14,13 +14,38 @@ from blendin_models.catalogue import entries
 
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_commands_of_other_programs_point_to_ours(run, name):
-    result = run(name, "demo")
+    result = run(name)
     assert result.code == 2
-    assert ELSEWHERE[name] in result.error()
+    assert f"; use {ELSEWHERE[name]} (see blendin --help)" in result.error()
 
 
-def test_a_command_that_is_nearly_one_is_suggested(run):
-    assert "did you mean 'generate'?" in run("genrate", "hi").error()
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (("pull", "demo"), "blendin models pull demo"),
+        (("rm", "a b", "-f", "c"), "blendin models remove 'a b' c"),
+        (("import", "m.gguf"), "blendin models import m.gguf"),
+        (("prompt", "What is 2?"), "blendin generate 'What is 2?'"),
+        (("create", "mine"), "blendin models import FILE.gguf"),
+        (("ls", "demo"), "blendin models list"),
+        (("models", "rm", "demo"), "blendin models remove demo"),
+    ],
+)
+def test_what_was_typed_is_put_into_the_command_that_is_meant(run, typed, meant):
+    assert f"; use {meant} (see " in run(*typed).error()
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (("genrate", "hi"), "did you mean 'generate'? (see blendin --help)"),
+        (("models", "pul", "hi"), "did you mean 'pull'? (see blendin models --help)"),
+        (("help", "trace", "veiw"), "did you mean 'view'? (see blendin trace --help)"),
+        (("xyzzy",), "'xyzzy' is not a command (see blendin --help)"),
+    ],
+)
+def test_a_command_that_is_nearly_one_is_suggested(run, typed, said):
+    assert run(*typed).error().endswith(said)
 
 
 def test_version_and_help_work_as_commands(run):

@@ -137,7 +137,7 @@ def test_a_cache_that_nobody_can_reckon_is_said(run, tiny, monkeypatch):
     monkeypatch.setattr(preflight, "_cache_cost", lambda network: CacheCost(known=False))
     told = run("models", "check", *tiny[1::2])
     assert told.code == 0
-    assert "caches_known     no\n" in told.text
+    assert "caches known     no\n" in told.text
     monkeypatch.setattr(memory, "recommended", lambda: 1000)
     said = "tokens (not counting all that base and aligned caches), and "
     assert said in run("models", "check", *tiny[1::2]).err

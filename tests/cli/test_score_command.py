@@ -8,6 +8,7 @@ import pytest
 
 BAD = (
     ({"prompt": "hi"}, 'either "answer" or "answers"'),
+    ({"prompt": "hi", "anwser": "a"}, 'did you mean "answer" by "anwser"?'),
     ({"prompt": "hi", "answer": "a", "answers": ["b"]}, 'either "answer" or "answers"'),
     ({"answer": "a"}, 'either "prompt" or "messages"'),
     ({"prompt": "hi", "answers": []}, "at least one"),
@@ -50,6 +51,12 @@ def test_answers_are_scored_and_the_best_is_named(lines):
     everything = sum(totals) + second["scores"][0]["log_likelihood"]
     assert f"4 answers, log-likelihood {everything:.2f} nats" in err
     assert "2 lines, 0 failed" in err
+
+
+@pytest.mark.parametrize("command", ["score", "tune"])
+def test_what_ends_an_answer_is_not_asked_where_none_is_written(run, command):
+    assert "--stop-policy" not in run(command, "--help").text
+    assert "No such option '--stop-policy'" in run(command, "--stop-policy", "base").error()
 
 
 def test_a_part_of_an_answer_has_no_end(lines):

@@ -93,6 +93,21 @@ def test_tokens_per_second_are_those_of_decoding() -> None:
     assert statistics.tokens_per_s == 5
 
 
+@given(st.lists(st.sampled_from([SHUT, OPEN, OVERRIDE, CHECKED])), st.integers(0, 9))
+def test_kept_steps_count_as_if_they_were_decided_now_and_take_no_time(
+    steps: list[Step], cut: int
+) -> None:
+    rest = made(steps[cut:])
+    rest.decode_s = 2.0
+    before = json.dumps(rest.as_json())
+    whole = rest.after(steps[:cut])
+    assert whole.as_json()["blend"] == made(steps).as_json()["blend"]
+    assert whole.token_ids == [step.id for step in steps]
+    assert whole.kept_tokens == len(steps[:cut])
+    assert whole.tokens_per_s == rest.tokens_per_s
+    assert json.dumps(rest.as_json()) == before
+
+
 def test_the_json_object_has_the_promised_groups() -> None:
     described = json.loads(json.dumps(made([SHUT, OPEN]).as_json()))
     assert list(described["usage"].values()) == [11, 13, 2]

@@ -44,6 +44,10 @@ def shifted(entry):
     entry["data_offsets"] = [place + 4 for place in entry["data_offsets"]]
 
 
+HEADER = b'{"x": {"dtype": "F32", "shape": [20000000], "data_offsets": [0, 80000000]}}'
+PROMISED = len(HEADER).to_bytes(8, "little") + HEADER  # and not one weight
+
+
 def negative(entry):
     entry["data_offsets"][0] = -4
 
@@ -56,6 +60,7 @@ def widened(entry):
     ("damage", "named"),
     [
         (lambda good: good[: len(good) // 2], "is truncated: "),
+        (lambda good: PROMISED, "is truncated: 80.0 MB of its weights are missing"),
         (lambda good: b"", "is empty"),
         (lambda good: b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"),
         (lambda good: b"\xff" * 8 + good[8:], "its header does not fit"),

@@ -55,6 +55,9 @@ def test_every_value_that_holds_is_listed_with_its_source(run, tiny, monkeypatch
     [
         ("/set tau 0.3", "tau is 0.3"),
         ("/set max-tokens", "max-tokens is again 2"),
+        ("/set parameter temperature 0.5", "temp is 0.5"),
+        ("/set parameter num_predict 7", "max-tokens is 7"),
+        ("/set repeat_penalty 1.1", "repetition-penalty is 1.1"),
         ("/method kad", "the method is kad"),
         ("/method", "the method is blendin, one of base"),
         ("/dial 0.5", "the dial is at 0.5"),
@@ -83,7 +86,12 @@ def test_a_message_may_begin_with_a_slash(said, monkeypatch):
 
 def test_a_command_that_is_nearly_one_is_suggested(said):
     assert "/mehtod is not a command; did you mean /method?" in said("/mehtod kad").err
-    assert "did you mean 'temp'?" in said("/set temperature 1").err
+    assert "did you mean 'temp'?" in said("/set temprature 1").err
+    assert "give it at the start: --context" in said("/set parameter num_ctx 512").err
+
+
+def test_ollamas_parameters_are_listed_as_our_options(said):
+    assert said("/set parameter").err == said("/set parameters").err == said("/set").err
 
 
 @pytest.mark.parametrize("line", ["/?", *(f"/{name}" for name in ALIASES if name != "?")])

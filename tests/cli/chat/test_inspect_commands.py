@@ -93,8 +93,18 @@ def test_another_candidate_in_the_blend_keeps_what_was_decided_before(run, tiny)
     marks = list(re.finditer("[‹«][^›»]*[›»]|.", first))
     before = "".join(m[0] for m in marks[:2])
     assert other.startswith(before)
-    whole = run("chat", *tiny, *TAU, "-m", 6, "--marks", stdin=b"hi\n/alt 3 2\n").err
-    assert whole.count("interventions in 6 tokens") + whole.count("interventions in 10 tokens") == 2
+
+
+def test_the_figures_of_another_candidate_are_those_of_the_line_above(run, tiny):
+    lines = b"hi\n/alt 3 2\n/stats\n"
+    told = run("chat", *tiny, *TAU, "-m", 6, "--marks", stdin=lines).err
+    drawn = re.findall(r"^α .* (\d+) interventions? in (\d+) tokens", told, re.M)
+    figures = re.findall(r"^(\d+) tokens(.*?) · .* · guide asked (\d+)×", told, re.M)
+    assert drawn == [(asked, tokens) for tokens, _, asked in figures]
+    assert [(tokens, kept) for tokens, kept, _ in figures] == [("6", ""), ("10", " (4 kept)")]
+    assert "last answer: 10 tokens (4 kept), " in told
+    assert f", {drawn[1][0]} interventions (" in told
+    assert "2 answers, 12 tokens, " in told
 
 
 def test_part_of_a_character_is_no_other_candidate(run, tiny, monkeypatch):

@@ -56,7 +56,7 @@ def test_where_nothing_decides_it_is_said():
     assert order[0].rate == order[1].rate
     (told,) = comparisons(order)
     assert told.decided_by is None
-    assert told.text.endswith("lost ends or answers at the length limit")
+    assert told.text.endswith("missed endings or answers at the length limit")
 
 
 def test_few_prompts_tell_nothing():

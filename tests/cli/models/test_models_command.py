@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -148,7 +149,11 @@ def test_show_a_pair(run, home):
     text = run("models", "show", "demo").text
     assert f"  path             {home}/models/{NAMES[1]}\n" in text
     starts = {line[2:].split(" ", 1)[0] for line in text.splitlines() if line.startswith("  ")}
-    assert starts >= {"name", "license", "installed", "download_bytes", "source"}
+    assert starts >= {"name", "license", "installed", "download", "source"}
+    needed = told["memory_bytes"] / 1e9
+    assert f"\nmemory           {needed:.2f} GB\n" in text
+    assert "\n  on disk          3 MB\n" in text
+    assert not re.search(r"_|\d{6}", re.sub(r"\S*[/=]\S*", "", text))
     assert "note" not in text  # nothing is shown of what there is nothing to say of
 
 

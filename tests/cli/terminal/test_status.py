@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blendin_cli.terminal.layout import fitted, in_bytes, two_columns, wrapped
-from blendin_cli.terminal.output import Output, say
+from blendin_cli.terminal.output import Output, complain, say
 from blendin_cli.terminal.status import StatusLine, Work, in_tokens
 
 
@@ -121,6 +121,22 @@ def test_it_never_wraps(columns, now, done, total):
 
 
 @pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        (80, "loading a-model  ████████████░░░░ 75% · 300 of 400 MB · 10 s left"),
+        (60, "loading a-model  75% · 300 of 400 MB · 10 s left"),
+        (40, "loading a-model  75% · 10 s left"),
+        (30, "loading a-model  75%"),
+        (20, "loading a-model  7…"),
+        (2, "…"),
+        (1, ""),
+    ],
+)
+def test_what_does_not_fit_is_left_out_whole(columns, line):
+    assert Work("loading a-model", 0, 300e6, 400e6).line(30, columns) == line
+
+
+@pytest.mark.parametrize(
     ("count", "written"),
     [(0, "0 MB"), (253e6, "253 MB"), (999.6e6, "1.00 GB"), (1.07e9, "1.07 GB")],
 )
@@ -150,6 +166,27 @@ def test_cells_of_tables_are_as_wide_as_they_say(text, cells):
     from rich.cells import cell_len
 
     assert cell_len(fitted(text, cells)) == cells
+
+
+def test_an_error_is_broken_between_words_on_a_terminal_alone(on_terminal, monkeypatch):
+    monkeypatch.setattr("blendin_cli.terminal.output.columns", lambda: 20)
+    words = "blendin: no pair is called 'demoo'; did you mean demo?"
+    screen = on_terminal()
+    complain(words)
+    lines = screen.getvalue().splitlines()
+    assert max(map(len, lines)) <= 20
+    assert " ".join(lines).split() == words.split()
+    monkeypatch.setattr(sys, "stderr", pipe := Screen(False))
+    complain(words)
+    assert pipe.getvalue() == f"{words}\n"
+
+
+def test_the_summaries_of_commands_are_whole_in_a_narrow_terminal(run, monkeypatch):
+    wide = run("--help").text.split("Commands:")[1]
+    monkeypatch.setattr("blendin_cli.terminal.output.columns", lambda stream=None: 40)
+    narrow = run("--help").text.split("Commands:")[1]
+    assert narrow.split() == wide.split()
+    assert "..." not in narrow
 
 
 @pytest.mark.parametrize("width", [40, 60, 100])

@@ -89,6 +89,16 @@ def test_what_is_no_trace_is_refused(command: str, content: str, run: Run, tmp_p
     assert re.search("is (no|not a) trace", result.error())
 
 
+@pytest.mark.parametrize("kept", [slice(0, 1), slice(0, None, 4)], ids=["cut off", "ended"])
+def test_a_trace_without_steps_is_not_confirmed(kept: slice, run: Run, tmp_path: Path) -> None:
+    path = write_trace(tmp_path / "t.jsonl")
+    path.write_bytes(b"".join(path.read_bytes().splitlines(True)[kept]))
+    result = run("trace", "verify", path)  # of models that do not exist, and are not looked for
+    assert result.code == 1
+    assert result.error() == f"blendin: {path} has no steps: there is nothing to verify"
+    assert "0 interventions in 0 tokens" in run("trace", "view", path).text
+
+
 ENDED = {**step(3, "", 0, 7, None), "source": "aligned", "stop_prob": 0.9}
 
 
