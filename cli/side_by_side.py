@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+import click
+
+from .options.settings import Settings
 from .pair_loading import LONGEST_PROMPT
 from .session import Session
 
 if TYPE_CHECKING:
     from blendin_mlx.batch.batch_generation import BatchPrompt, Outcome
     from blendin_mlx.decoding.answer_stream import Response
+
+
+def check_batch(settings: Settings, size: int | None) -> None:
+    """Refuse options that exclude each other.
+
+    Raises:
+        click.UsageError: a prompt cache holds one answer only.
+    """
+    if size != 1 and settings.prompt_cache is not None:
+        raise click.UsageError("--prompt-cache cannot be used with --batch; leave one of them out")
 
 
 class SideBySide:

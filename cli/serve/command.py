@@ -63,10 +63,7 @@ MB = 2**20
     show_default=True,
     help="Most answers that wait or are written at once; more are refused with 429.",
 )
-@batch_option(
-    "auto",
-    "Write so many answers side by side; auto goes by memory and by what a pass costs here.",
-)
+@batch_option("auto")
 @click.option(
     "--cache-memory",
     type=Whole(0, 2**20),
