@@ -26,7 +26,7 @@ check: $(STAMP)
 	@rm -rf build $(VENV)/typed && $(BIN)/python -m pip install -qq --no-deps --target $(VENV)/typed .
 	MYPYPATH=$(VENV)/typed $(BIN)/mypy -p blendin_mlx -p blendin_models -p blendin_cli
 	MYPYPATH=$(VENV)/typed:tests/helpers $(BIN)/mypy tests/helpers
-	MYPYPATH=$(VENV)/typed:tests/helpers $(BIN)/mypy --config-file tests/mypy.ini tests
+	MYPYPATH=$(VENV)/typed:tests/helpers:benchmarks $(BIN)/mypy --config-file tests/mypy.ini tests
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/demo_pair.py

@@ -28,7 +28,6 @@ from functools import partial
 from typing import Any
 
 from shapes import Script, prompt_of, shape_true_pair, words_of
-from timing import machine
 
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.batch.batch_decoder import BatchDecoder
@@ -39,6 +38,7 @@ from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.prompt_cache import make_prompt_cache
 from blendin_mlx.prompts import PairPrompt, build_prompt
 from blendin_models import load_pair
+from timing import machine
 
 SHARED = "Answer in one word. " + "The tide comes in and the tide goes out, and boats wait. " * 16
 QUESTIONS = ("What comes in?", "What waits?", "What goes out?", "What is wet?", "Who waits?")

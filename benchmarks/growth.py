@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from shapes import GUIDE, Script, prompt_of, shape_true_pair, words_of
-from timing import machine
 
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.drafting.drafter import Drafter
@@ -26,6 +25,7 @@ from blendin_mlx.generation import stream_generate
 from blendin_mlx.model import Pair
 from blendin_mlx.prompt_cache import make_prompt_cache
 from blendin_models import load_pair
+from timing import machine
 
 SMALL = {"hidden_size": 96, "num_hidden_layers": 4, "intermediate_size": 256,
          "num_attention_heads": 4, "num_key_value_heads": 2}  # fmt: skip

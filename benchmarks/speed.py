@@ -17,7 +17,6 @@ from itertools import product
 from typing import Any
 
 from shapes import Script, prompt_of, shape_true_pair, words_of
-from timing import machine, overhead
 
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.drafting.drafter import Drafter
@@ -26,6 +25,7 @@ from blendin_mlx.generation import stream_generate
 from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.prompts import PairPrompt, build_prompt
 from blendin_models import load_pair
+from timing import machine, overhead
 
 AGREEMENTS = (0.5, 0.7, 0.9)
 UNSURE = (0.05, 0.15, 0.30)

@@ -153,39 +153,43 @@ def same_vocabulary(one: Vocabulary, other: Vocabulary) -> bool:
 
 def phi(base: Vocabulary, aligned: Vocabulary) -> list[int]:
     """Return φ as a list over the guide's ids; ``base.size`` for tokens that carry no mass."""
-    if same_vocabulary(base, aligned):
-        return [_same_id(base, aligned, token) for token in range(aligned.size)]
-    return [_counterpart(base, aligned, token) for token in range(aligned.size)]
+    is_same = same_vocabulary(base, aligned)
+    table: dict[int, int | None] = {}
+    for token, written in enumerate(aligned.token_bytes):
+        if token == aligned.stop:
+            table[token] = base.stop
+        elif not written:
+            table[token] = base.size
+        elif is_same and token < base.size and base.token_bytes[token] == written:
+            table[token] = token
+        else:
+            table[token] = base.by_bytes.get(written)
+    others = {t: aligned.token_bytes[t] or b"" for t, target in table.items() if target is None}
+    first = dict(zip(others, _first_tokens(base, list(others.values())), strict=True))
+    return [first[token] if target is None else target for token, target in table.items()]
 
 
-def _same_id(base: Vocabulary, aligned: Vocabulary, token: int) -> int:
-    if token == aligned.stop:
-        return base.stop
-    written = aligned.token_bytes[token]
-    if written and token < base.size and base.token_bytes[token] == written:
-        return token
-    return _counterpart(base, aligned, token)  # an end token of the other model only
+def _first_tokens(base: Vocabulary, spellings: Sequence[bytes]) -> list[int]:
+    """Return the first token of the base's tokenization of each, which may be no UTF-8."""
+    found = base.encode_each([_text(written) for written in spellings])
+    return [
+        _first_token(base, ids[:1], written) for ids, written in zip(found, spellings, strict=True)
+    ]
 
 
-def _counterpart(base: Vocabulary, aligned: Vocabulary, token: int) -> int:
-    if token == aligned.stop:
-        return base.stop
-    written = aligned.token_bytes[token]
-    if not written:
-        return base.size
-    exact = base.by_bytes.get(written)
-    return _first_token(base, written) if exact is None else exact
-
-
-def _first_token(base: Vocabulary, written: bytes) -> int:
-    """Return the first token of the base's tokenization; the longest prefix if not UTF-8."""
+def _text(written: bytes) -> str:
+    """Return bytes as text, nothing where they are none."""
     try:
-        ids = base.encode(written.decode())
+        return written.decode()
     except UnicodeDecodeError:
-        ids = []
-    begins = base.bytes_of(ids[:1])
-    # A normaliser may rewrite the text; then the first token does not write the guide's bytes.
+        return ""
+
+
+def _first_token(base: Vocabulary, first: Sequence[int], written: bytes) -> int:
+    """Return a first token, or the longest prefix in the base where that writes something else."""
+    # Of what is no text nothing is known, and a normaliser may rewrite a text.
+    begins = base.bytes_of(first)
     if begins and written.startswith(begins):
-        return ids[0]
+        return first[0]
     prefixes = (written[:n] for n in range(len(written), 0, -1))
     return next((base.by_bytes[p] for p in prefixes if p in base.by_bytes), base.size)

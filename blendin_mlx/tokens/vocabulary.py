@@ -186,6 +186,17 @@ class Vocabulary:
             return self._plain(text)
         return self._plain(self._lead + text)[len(self._plain(self._lead)) :]
 
+    def encode_each(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return :meth:`encode` of many texts, in a fraction of the time."""
+        lead = len(self._plain(self._lead)) if self._lead else 0
+        found = [ids[lead:] for ids in self._encoder.encode_each([self._lead + t for t in texts])]
+        if self._beyond is None:
+            return found
+        return [
+            ids if max(ids, default=0) < self.size else self.encode(text)
+            for ids, text in zip(found, texts, strict=True)
+        ]
+
     def encode_marked(self, text: str, *, continues: bool = False) -> list[int]:
         """Return the ids of a rendered chat template, with its control tokens recognised.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from blendin_mlx.tokens.vocabulary import Vocabulary
-from tiny import load_tokenizer, sentencepiece_tokenizer
+from tiny import load_tokenizer, sentencepiece_tokenizer, size_of
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def vocabulary(
             tokenizer = sentencepiece_tokenizer(name.removeprefix("sentencepiece-"))
         else:
             tokenizer = load_tokenizer(published_tokenizer(name))
-        size = 1 + max(tokenizer.get_vocab().values())
+        size = size_of(tokenizer)
         return Vocabulary(tokenizer, size=size, stop_ids=[tokenizer.eos_token_id], name=name)
 
     return make

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
-import pytest
+import numpy as np
+import numpy.typing as npt
 
-from blendin_mlx.backend.mlx import mx
 from blendin_mlx.model import Pair
 from blendin_mlx.prompts import build_prompt
 from blendin_mlx.reading.context import Context
@@ -38,14 +39,10 @@ GOOD_ANSWERS = (
 )
 
 
-@pytest.fixture(scope="module")
-def guide(demo_pair: Pair) -> Context:
-    return Context(demo_pair.aligned)
-
-
-def per_token(pair: Pair, context: Context, table: Sequence[int]) -> float:
-    """The guide's mean log-likelihood of the answers through a map, in nats a base token."""
-    total, count = 0.0, 0
+def readings(pair: Pair) -> list[tuple[int, npt.NDArray[Any]]]:
+    """Each token of the good answers, and what the guide thinks of its own tokens there."""
+    read = []
+    context = Context(pair.aligned)
     for question, answer in GOOD_ANSWERS:
         prompt = list(build_prompt(pair, question).aligned.ids)
         reader = Guide(context, pair.projection(), prompt)
@@ -53,12 +50,15 @@ def per_token(pair: Pair, context: Context, table: Sequence[int]) -> float:
         for token in pair.base.vocabulary.encode(answer):
             own = reader.advise(text).own_probs
             assert own is not None
-            places = mx.array([t for t, target in enumerate(table) if target == token])
-            mass = own[0, places].sum().item() if places.size else 0.0
-            total += math.log(max(mass, 1e-12))  # type: ignore[type-var]
-            count += 1
+            read.append((token, np.array(own[0])))
             text.append(token)
-    return total / count
+    return read
+
+
+def per_token(read: list[tuple[int, npt.NDArray[Any]]], table: Sequence[int]) -> float:
+    """The guide's mean log-likelihood of the answers through a map, in nats a base token."""
+    targets = np.array(table)
+    return sum(math.log(max(own[targets == token].sum(), 1e-12)) for token, own in read) / len(read)
 
 
 def lowest_ids(projection: Projection) -> list[int]:
@@ -75,12 +75,9 @@ def lowest_ids(projection: Projection) -> list[int]:
     ]
 
 
-def test_the_guide_finds_good_answers_likely_through_the_map(
-    demo_pair: Pair, guide: Context
-) -> None:
-    projection = demo_pair.projection()
-    right = per_token(demo_pair, guide, projection.table)
-    wrong = per_token(demo_pair, guide, lowest_ids(projection))
+def test_the_guide_finds_good_answers_likely_through_the_map(demo_pair: Pair) -> None:
+    projection, read = demo_pair.projection(), readings(demo_pair)
+    right, wrong = (per_token(read, one) for one in (projection.table, lowest_ids(projection)))
     print(f"right {right:.3f}, lowest ids {wrong:.3f}")
     assert right > -2.6
     assert wrong < right - 1.5

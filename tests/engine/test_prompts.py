@@ -24,7 +24,7 @@ from blendin_mlx.prompts import (
     check_messages,
 )
 from texts import PUBLISHED, TEXTS
-from tiny import load_tokenizer, sentencepiece_tokenizer
+from tiny import load_tokenizer, sentencepiece_tokenizer, size_of
 
 CHAT = (
     "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ eos_token }}{% endfor %}"
@@ -68,7 +68,7 @@ class Flat:
 
 
 def language_model(tokenizer: Any, name: str) -> LanguageModel:
-    return LanguageModel(Flat(1 + max(tokenizer.get_vocab().values())), tokenizer, name=name)
+    return LanguageModel(Flat(size_of(tokenizer)), tokenizer, name=name)
 
 
 def small(name: str, template: str | None = CHAT) -> LanguageModel:

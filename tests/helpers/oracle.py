@@ -19,6 +19,7 @@ import pytest
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.step import Step
+from tiny import size_of
 
 Array = npt.NDArray[np.float64]
 
@@ -125,6 +126,11 @@ def unfinished(tail: bytes) -> bool:
     return False
 
 
+def is_text(written: bytes) -> bool:
+    """Whether bytes are UTF-8."""
+    return written.decode(errors="ignore").encode() == written
+
+
 class Oracle:
     """Decodes greedily with one method of the registry, by name and numbers.
 
@@ -154,7 +160,7 @@ class Oracle:
         self.aligned_stop = min(pair.aligned.stop_ids)
         self.one_vocabulary = self.base_bytes == self.aligned_bytes
         self.sizes = {
-            id(model): 1 + max(model.tokenizer.get_vocab().values())
+            id(model): size_of(model.tokenizer)
             for model in (pair.base, pair.aligned, pair.reference)
             if model is not None
         }
@@ -207,14 +213,28 @@ class Oracle:
 
     def phi(self, token: int) -> int | None:
         """The base token for a guide token."""
+        target = int(self._table[token])
+        return None if target < 0 else target
+
+    @property
+    def _table(self) -> npt.NDArray[np.int64]:
+        """φ of every guide token, −1 for what goes nowhere."""
+        key = id(self.pair.base.tokenizer), id(self.pair.aligned.tokenizer), self.base_stop
+        if key not in TABLES:
+            size = self.sizes[id(self.pair.aligned)]
+            written = [self.aligned_bytes.get(token, b"") for token in range(size)]
+            own = self._own_tokens(written)
+            found = [self._counterpart(*one) for one in zip(range(size), written, own, strict=True)]
+            TABLES[key] = np.array([-1 if target is None else target for target in found])
+        return TABLES[key]
+
+    def _counterpart(self, token: int, written: bytes, own: list[int]) -> int | None:
         if token == self.aligned_stop:
             return self.base_stop
-        written = self.aligned_bytes.get(token)
         if not written:
             return None
         if self.one_vocabulary:
             return token
-        own = self._own_tokens(written)
         if len(own) == 1 and self.base_bytes.get(own[0]) == written:
             return own[0]
         if written in self._by_bytes:
@@ -224,12 +244,14 @@ class Oracle:
         fits = [written[:n] for n in range(1, len(written) + 1) if written[:n] in self._by_bytes]
         return self._by_bytes[max(fits, key=len)] if fits else None
 
-    def _own_tokens(self, written: bytes) -> list[int]:
-        """How the base's tokenizer writes these bytes; nothing where they are no text."""
-        try:
-            return self.encode(self.pair.base, written.decode())
-        except UnicodeDecodeError:
-            return []
+    def _own_tokens(self, spellings: list[bytes]) -> list[list[int]]:
+        """How the base's tokenizer writes each; nothing where it is no text."""
+        texts = [one.decode() if is_text(one) else "" for one in spellings]
+        tokenizer: Any = self.pair.base.tokenizer.backend_tokenizer
+        tokenizer.encode_special_tokens = True
+        found = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        tokenizer.encode_special_tokens = False
+        return [one.ids for one in found]
 
     @staticmethod
     def encode(model: LanguageModel, text: str) -> list[int]:
@@ -242,12 +264,9 @@ class Oracle:
 
     def carried(self, probs: Array, size: int) -> Array:
         """The guide's distribution over the base's vocabulary."""
-        key = id(self.pair.base.tokenizer), id(self.pair.aligned.tokenizer), size, len(probs)
-        if key not in TABLES:
-            found = [self.phi(token) for token in range(len(probs))]
-            TABLES[key] = np.array([size if target is None else target for target in found])
-        mass = np.bincount(TABLES[key], weights=probs, minlength=size)[:size]
-        return mass.astype(np.float64, copy=False)
+        known = self._table[: len(probs)] >= 0
+        mass = np.bincount(self._table[: len(probs)][known], weights=probs[known], minlength=size)
+        return mass[:size].astype(np.float64, copy=False)
 
     def decode(
         self, base_prompt: list[int], aligned_prompt: list[int], max_tokens: int

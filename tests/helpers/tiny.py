@@ -38,6 +38,12 @@ def load_tokenizer(path: Path) -> Any:
     return tokenizer
 
 
+@cache
+def size_of(tokenizer: Any) -> int:
+    """One more than the highest id; asking for a whole vocabulary takes a second."""
+    return 1 + max(tokenizer.get_vocab().values())
+
+
 def network(architecture: str, vocab_size: int, seed: int, sharpness: float, **options: Any) -> Any:
     """A network of two or so layers and width 32 of an architecture that mlx-lm has."""
     import importlib
@@ -97,7 +103,7 @@ def tiny_model(
     **options: Any,
 ) -> LanguageModel:
     """A model over a tokenizer, with ``padding`` logits more than it has tokens."""
-    size = 1 + max(tokenizer.get_vocab().values()) + padding
+    size = size_of(tokenizer) + padding
     made = network(architecture, size, seed, sharpness, **options)
     config = {
         "eos_token_id": eos or [tokenizer.eos_token_id],

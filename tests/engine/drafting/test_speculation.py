@@ -154,10 +154,10 @@ def assert_no_draft(cache: PromptCache, prompt: PairPrompt, got: Answer) -> None
 
 
 class TestAnyProposer:
-    @pytest.mark.parametrize("method", METHODS)
     @pytest.mark.parametrize("policy", get_args(StopPolicy))
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=30, deadline=None)
     @given(
+        st.sampled_from(sorted(METHODS)),
         st.integers(0, 2**20),
         st.sampled_from([*KINDS, "guide", "guide"]),
         st.integers(1, 16),

@@ -1,0 +1,72 @@
+"""What an answer says, by rules that look at its text alone."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Literal
+
+Kind = Literal["sums", "choices", "facts"]
+
+NUMBER = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
+LETTER = re.compile(r"(?:^|[\s(*\"'])([A-D])(?=[.):*\"',]|\s*$)", re.MULTILINE)
+OPTION = re.compile(r"^[\s(*]*([A-D])[.):]", re.MULTILINE)
+REPETITION = 6  # fewer words of the question may well be an answer in its terms
+SENTENCE_END = re.compile(r"[.!?](?:\s|$)|\n")
+LONGEST_FACT = 6  # words beside those of the question
+# Of a sentence about a fact.
+FRAME = frozenset(["a", "an", "the", "is", "are", "was", "were", "it", "answer"])
+
+
+def read_answer(kind: Kind, question: str, text: str, is_cut: bool = False) -> str | None:
+    """The answer that a rule finds, or none.
+
+    What follows a next "Question:" is not read, as scorers of GSM8K stop there. Choices: the first
+    letter of an option; none where lines begin with different letters, since that lists options
+    and names no one. Sums: the last number in digits, as those scorers take it; none where the
+    length limit cut the answer, or where it only repeats the question. Facts: the words of the
+    first sentence that are not the question's, at most six; they must be the answer, not hold it.
+
+    Example:
+        >>> read_answer("sums", "What is 5 + 6?", "5 + 6 is 11.")
+        '11'
+        >>> read_answer("choices", "Which?", "The answer is (B).")
+        'B'
+        >>> read_answer("facts", "What is the capital of Peru?", "The capital of Peru is Lima.")
+        'lima'
+    """
+    text, goes_on, _ = text.partition("Question:")
+    if kind == "facts":
+        return plain_fact(question, text)
+    if kind == "choices":
+        letter = LETTER.search(text)
+        return letter[1] if letter and len(set(OPTION.findall(text))) < 2 else None
+    if (is_cut and not goes_on) or _repeats(question, text):
+        return None
+    numbers = NUMBER.findall(text)
+    return plain_number(numbers[-1]) if numbers else None
+
+
+def plain_number(written: str) -> str:
+    """The one spelling of a number: ``1,200.50`` is ``1200.5``."""
+    plain = f"{Decimal(written.replace(',', '')):f}"
+    return plain.rstrip("0").rstrip(".") if "." in plain else plain
+
+
+def _repeats(question: str, text: str) -> bool:
+    """Has the whole text only words of the question, in their order?"""
+    said, asked = (re.findall(r"[\w,.]*\w", one.lower()) for one in (text, question))
+    ahead = iter(asked)
+    return len(said) >= REPETITION and all(word in ahead for word in said)
+
+
+def plain_fact(question: str, text: str) -> str | None:
+    """What the first sentence says beside the question's words; none if that is no short answer."""
+    sentence = SENTENCE_END.split(text.strip(), maxsplit=1)[0]
+    known = FRAME.union(_words(question))
+    left = [word for word in _words(sentence) if word not in known]
+    return " ".join(left) if 0 < len(left) <= LONGEST_FACT else None
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
