@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
+
 from timing import machine
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
