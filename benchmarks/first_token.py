@@ -1,7 +1,9 @@
 """How long until the first token: a process from its start, models read from disk or from memory.
 
 Cold: the files of both models are dropped from the page cache first. Warm: they were just read.
-Beside them mlx_lm with the base alone. All in turns; medians, the ratios first.
+First: warm, the first command of a machine that has the models, but nothing else in its cache
+folder. Beside them mlx_lm with the base alone. All in turns; medians, the ratios first: of CPU
+seconds, which other work on the machine disturbs least, and of seconds.
 
     python benchmarks/first_token.py --rounds 5
 """
@@ -10,13 +12,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from blendin_models import locate
+from blendin_models.storage.paths import models_folder
 
 PROMPT = "Why is the sky blue?"
 MODELS = ("gemma-3-270m", "smollm2-135m-instruct")
@@ -30,11 +36,33 @@ def forget(folders: list[Path]) -> None:
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def seconds(command: list[str]) -> float:
-    """From the start of a process to its end, after one token."""
-    started = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
-    return time.perf_counter() - started
+class Taken(NamedTuple):
+    """What a process took from its start to its end, after one token."""
+
+    cpu: float
+    seconds: float
+
+
+def run(command: list[str], **variables: str) -> Taken:
+    """Run a command with further environment variables."""
+    started, before = time.perf_counter(), _cpu_seconds()
+    environment = {**os.environ, **variables}
+    subprocess.run(
+        command, check=True, capture_output=True, stdin=subprocess.DEVNULL, env=environment
+    )
+    return Taken(_cpu_seconds() - before, time.perf_counter() - started)
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def run_first(command: list[str]) -> Taken:
+    """Run a command with a cache folder that has the models and nothing else."""
+    with TemporaryDirectory() as home:
+        Path(home, "models").symlink_to(models_folder())
+        return run(command, BLENDIN_HOME=home)
 
 
 def main() -> None:
@@ -46,18 +74,27 @@ def main() -> None:
     blend = [sys.executable, "-m", "blendin_cli", "generate", "-q", "-m", "1", PROMPT]
     alone = [sys.executable, "-m", "mlx_lm", "generate", "--model", str(folders[0])]
     alone += ["--max-tokens", "1", "--ignore-chat-template", "--prompt", PROMPT]
-    found: dict[str, list[float]] = {"cold": [], "warm": [], "mlx_lm": []}
+    found: dict[str, list[Taken]] = {"cold": [], "warm": [], "first": [], "mlx_lm": []}
     for _ in range(rounds):
         forget(folders)
-        found["cold"].append(seconds(blend))
-        found["warm"].append(seconds(blend))
-        found["mlx_lm"].append(seconds(alone))
-    median = {name: statistics.median(values) for name, values in found.items()}
-    print(f"| cold / warm | {median['cold'] / median['warm']:.2f} |")
-    print("|---|---|")
-    print(f"| warm / mlx_lm, base alone | {median['warm'] / median['mlx_lm']:.2f} |")
-    for name, value in median.items():
-        print(f"| {name}, s | {value:.1f} ({min(found[name]):.1f} to {max(found[name]):.1f}) |")
+        found["cold"].append(run(blend))
+        found["warm"].append(run(blend))
+        found["first"].append(run_first(blend))
+        found["mlx_lm"].append(run(alone))
+    median = {
+        name: Taken(*map(statistics.median, zip(*all_, strict=True)))
+        for name, all_ in found.items()
+    }
+    print("| | CPU s | s |\n|---|---|---|")
+    for one, other in (("warm", "mlx_lm"), ("cold", "warm"), ("first", "warm")):
+        ratios = (a / b for a, b in zip(median[one], median[other], strict=True))
+        print(f"| {one} / {other} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
+    for name, several in found.items():
+        columns = (
+            f"{statistics.median(c):.1f} ({min(c):.1f} to {max(c):.1f})"
+            for c in zip(*several, strict=True)
+        )
+        print(f"| {name} | {' | '.join(columns)} |")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .answer_statistics import FinishReason, ModelUse, Statistics
     from .backend.mlx import mx
-    from .batch.batch_decoder import BatchDecoder, Outcome
-    from .batch.batch_generation import BatchPrompt, batch_generate, batch_stream
+    from .batch.batch_decoder import BatchDecoder
+    from .batch.batch_generation import BatchPrompt, Outcome, batch_generate, batch_stream
     from .blend.method import Advice, Method, Target, View
     from .blend.methods import METHODS, make_method
     from .blend.sampling import LogitsProcessor, Sampler
@@ -56,8 +56,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "answer_statistics": ("FinishReason", "ModelUse", "Statistics"),
     "backend.mlx": ("mx",),
-    "batch.batch_decoder": ("BatchDecoder", "Outcome"),
-    "batch.batch_generation": ("BatchPrompt", "batch_generate", "batch_stream"),
+    "batch.batch_decoder": ("BatchDecoder",),
+    "batch.batch_generation": ("BatchPrompt", "Outcome", "batch_generate", "batch_stream"),
     "blend.method": ("Advice", "Method", "Target", "View"),
     "blend.methods": ("METHODS", "make_method"),
     "blend.sampling": ("LogitsProcessor", "Sampler"),

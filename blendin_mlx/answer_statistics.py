@@ -48,6 +48,7 @@ class Statistics:
 
     Times are in seconds, memory in bytes; ``drafted`` and ``accepted`` are tokens, and so are
     ``kept_tokens``: those at the beginning that were decided earlier (see :meth:`after`).
+    ``overrides`` is None once the base was not run for a token.
     """
 
     method: dict[str, Any]
@@ -67,7 +68,7 @@ class Statistics:
     text: str = ""
     token_ids: list[int] = field(default_factory=list)
     interventions: int = 0
-    overrides: int = 0
+    overrides: int | None = 0
     stop_checks: int = 0
     kept_tokens: int = 0
     _alpha: float = 0.0
@@ -77,7 +78,10 @@ class Statistics:
         """Count a step."""
         self.token_ids.append(step.id)
         self.stop_checks += step.stop_check
-        self.overrides += step.is_override
+        if step.base is None:
+            self.overrides = None
+        elif self.overrides is not None:
+            self.overrides += step.is_override
         if step.guidance is not None:
             self.interventions += 1
             self._alpha += step.guidance.alpha

@@ -170,7 +170,6 @@ def begin_answer(
     guide = None
     if method.asks:
         guide = make_guide(pair, readers, method, options.projection, prompt.aligned.ids)
-    _begin_drafts(drafter, pair, readers.base, prompt.base.ids, guide)
     answer = AnswerText(pair.base.vocabulary)
     decoder = Decoder(
         readers.base,
@@ -185,8 +184,13 @@ def begin_answer(
         constraint=options.constraint,
         candidates=options.candidates,
     )
+    if decoder.runs_base:
+        _begin_drafts(drafter, pair, readers.base, prompt.base.ids, guide)
+    else:
+        drafter.begin([], readers.base)
     asked = [] if guide is None else guide.contexts()
-    unread = [(readers.base, prompt.base), *((reader, prompt.aligned) for reader in asked)]
+    unread = [(readers.base, prompt.base)] if decoder.runs_base else []
+    unread += [(reader, prompt.aligned) for reader in asked]
     return AnswerStream(
         decoder,
         answer,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeVar
@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from .backend.mlx import mx
 from .context_limit import context_limit
 from .errors import PairError
-from .tokens.projection import Projection, ProjectionRule, same_vocabulary
+from .tokens.projection import Projection, ProjectionRule, phi, same_vocabulary
 from .tokens.turn_tokens import turn_end, unmarked_turn_tokens
 from .tokens.vocabulary import Vocabulary
 
@@ -125,11 +125,20 @@ class LanguageModel:
         return cache
 
 
+def made_phi(base: LanguageModel, aligned: LanguageModel) -> list[int]:
+    """Return φ from the vocabulary of ``aligned`` to that of ``base``."""
+    return phi(base.vocabulary, aligned.vocabulary)
+
+
 @dataclass
 class Pair:
     """A base model and the aligned model that guides it.
 
-    ``reference`` is the aligned model's unaligned twin, which only proxy-tuning needs.
+    Args:
+        base: writes.
+        aligned: is asked.
+        reference: the aligned model's unaligned twin, which only proxy-tuning needs.
+        phi: finds φ from the second model's vocabulary to the first one's, as a list over its ids.
 
     Example:
         >>> pair = Pair(base=LanguageModel(...), aligned=LanguageModel(...))
@@ -140,6 +149,7 @@ class Pair:
     base: LanguageModel
     aligned: LanguageModel
     reference: LanguageModel | None = None
+    phi: Callable[[LanguageModel, LanguageModel], list[int]] = made_phi
     _projections: dict[str, Projection] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -171,10 +181,12 @@ class Pair:
             PairError: the bytes of a tokenizer's tokens, or a stop token, are not known.
         """
         if rule not in self._projections:
-            self._projections[rule] = Projection(
-                self.base.vocabulary, self.aligned.vocabulary, rule
-            )
+            self._projections[rule] = self._projection_of(self.aligned, rule)
         return self._projections[rule]
+
+    def _projection_of(self, model: LanguageModel, rule: ProjectionRule) -> Projection:
+        table = self.phi(self.base, model)
+        return Projection(self.base.vocabulary, model.vocabulary, rule, table)
 
     def reference_projection(self, rule: ProjectionRule = "prefix") -> Projection:
         """Return φ from the reference model's vocabulary to the base's; made once.
@@ -191,7 +203,7 @@ class Pair:
             )
         key = f"reference {rule}"
         if key not in self._projections:
-            self._projections[key] = Projection(self.base.vocabulary, twin, rule)
+            self._projections[key] = self._projection_of(reference, rule)
         return self._projections[key]
 
     def require_reference(self) -> LanguageModel:

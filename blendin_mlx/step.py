@@ -21,7 +21,7 @@ class Candidates:
     """The likeliest tokens at a position, the likeliest first.
 
     Attributes:
-        base: by the base.
+        base: by the base; empty where it was not run.
         aligned: by the aligned model, ids of its own; empty where it was not asked.
         blend: by the distribution that decided; empty where that is the base's.
     """
@@ -57,7 +57,7 @@ class Step:
         id: the chosen token, an id of the base (its STOP id where the answer ends).
         source: whose wish was followed: the ``base``'s where the gate was shut, the ``blend``'s
             at an intervention, the ``aligned`` model's where it alone decided.
-        base: the base's top token.
+        base: the base's top token; None where the guide wrote alone and the base was not run.
         guidance: the guide's part; None where the method's target did not decide.
         prob: probability of the chosen token in the distribution that decided.
         stop_prob: P(STOP) in the distribution that decided; the guide's own where a sure base was
@@ -73,7 +73,7 @@ class Step:
     index: int
     id: int
     source: Source
-    base: Candidate
+    base: Candidate | None
     guidance: Guidance | None
     prob: float
     stop_prob: float
@@ -91,5 +91,8 @@ class Step:
 
     @property
     def is_override(self) -> bool:
-        """True if this is an intervention whose token is not the base's top token."""
-        return self.is_intervention and self.id != self.base.id
+        """True if this is an intervention whose token is not the base's top token.
+
+        False where the base was not run: nobody knows.
+        """
+        return self.is_intervention and self.base is not None and self.id != self.base.id

@@ -12,12 +12,11 @@ import click
 
 from .json_lines import Line, LineResult, each_line, each_result, messages_of, resume_option
 from .options.extra import hint
-from .options.groups import blend_options
+from .options.groups import batch_option, blend_options
 from .options.override import overridden
 from .options.settings import Settings
-from .options.types import AutoOr, Whole
 from .session import Session
-from .side_by_side import SideBySide
+from .side_by_side import SideBySide, check_batch
 from .terminal.interrupts import Interrupt, interruptible, unswallowed_interrupt
 from .terminal.quiet import quiet_option
 from .whole_answers import whole_answer
@@ -44,13 +43,7 @@ class PromptFile(click.File):
 @click.command()
 @click.argument("file", type=PromptFile("rb"), metavar="IN.jsonl")
 @blend_options
-@click.option(
-    "--batch",
-    type=AutoOr(Whole(1, 64)),
-    default="1",
-    show_default=True,
-    help="Write so many answers at once; auto goes by memory and by what a pass costs here.",
-)
+@batch_option("1")
 @resume_option
 @quiet_option
 def run(
@@ -73,8 +66,7 @@ def run(
       echo '{"prompt": "Say hello."}' | blendin run - | jq -r .text
       blendin run prompts.jsonl --resume-from answers.jsonl >> answers.jsonl
     """
-    if batch != 1 and settings.prompt_cache is not None:
-        raise click.UsageError("--prompt-cache cannot be used with --batch; leave one of them out")
+    check_batch(settings, batch)
     session = Session(settings, quiet)
     session.keep_beginning()
 

@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+import click
+
+from .options.settings import Settings
 from .pair_loading import LONGEST_PROMPT
 from .session import Session
 
 if TYPE_CHECKING:
-    from blendin_mlx.batch.batch_decoder import Outcome
-    from blendin_mlx.batch.batch_generation import BatchPrompt
+    from blendin_mlx.batch.batch_generation import BatchPrompt, Outcome
     from blendin_mlx.decoding.answer_stream import Response
+
+
+def check_batch(settings: Settings, size: int | None) -> None:
+    """Refuse options that exclude each other.
+
+    Raises:
+        click.UsageError: a prompt cache holds one answer only.
+    """
+    if size != 1 and settings.prompt_cache is not None:
+        raise click.UsageError("--prompt-cache cannot be used with --batch; leave one of them out")
 
 
 class SideBySide:
@@ -20,16 +32,20 @@ class SideBySide:
     Args:
         session: its models and settings.
         size: how many at once, None for as many as pay; fewer where memory holds no more.
+
+    Attributes:
+        batch: where they are written.
+        size: how many at once, at most.
     """
 
     def __init__(self, session: Session, size: int | None) -> None:
         from blendin_mlx.batch.batch_decoder import BatchDecoder
 
         self._session = session
-        self._batch = BatchDecoder(session.pair, kv_bits=session.settings.kv_bits)
-        if self._batch.obstacle is not None:
-            session.say_once(f"one answer after the other: {self._batch.obstacle}")
-        self._size = self._fitting(size)
+        self.batch = BatchDecoder(session.pair, kv_bits=session.settings.kv_bits)
+        if self.batch.obstacle is not None:
+            session.say_once(f"one answer after the other: {self.batch.obstacle}")
+        self.size = self._fitting(size)
 
     def _fitting(self, size: int | None) -> int:
         """Return how many answers to write at once."""
@@ -38,11 +54,13 @@ class SideBySide:
         from blendin_models.pass_costs import kept_costs
 
         session = self._session
+        if self.batch.obstacle is not None:
+            return 1
         wanted = best_size(kept_costs(session.pair)) if size is None else size
-        if session.settings.force or self._batch.obstacle is not None:
+        if session.settings.force:
             return wanted
         tokens = session.settings.max_tokens + LONGEST_PROMPT
-        room = rows_that_fit(self._batch.bytes_per_token * tokens)
+        room = rows_that_fit(self.batch.bytes_per_token * tokens)
         if size is not None and room < size:
             session.say_once(
                 f"{room} answers at once, as memory holds no more; --force tries {size}"
@@ -73,7 +91,7 @@ class SideBySide:
                 yield prompt
 
         for index, outcome in batch_stream(
-            self._batch, noted(), size=self._size, should_stop=should_stop
+            self.batch, noted(), size=self.size, should_stop=should_stop
         ):
             yield index, outcome
             if isinstance(outcome, BlendinError):

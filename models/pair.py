@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .catalogue import entries
 from .fetching.resolve import locate_all
+from .kept_phi import kept_phi
 from .progress import Progress
 from .storage.local_model import LocalModel, repair_named
 
@@ -148,7 +149,7 @@ def open_pair(checked: CheckedPair, progress: Progress | None = None) -> Pair:
             progress(f"reading the tokenizer of {one.name}", 0, 0)
         opened[folder] = opened.get(folder) or _open(one)  # a folder is opened once
     base, aligned, *twin = (opened[one.folder.resolve()] for one in checked.models)
-    return Pair(base, aligned, twin[0] if twin else None)
+    return Pair(base, aligned, twin[0] if twin else None, kept_phi)
 
 
 def load_pair(

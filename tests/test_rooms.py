@@ -23,7 +23,7 @@ ORDER = {
     ),
     "blendin_models": (
         *("errors", "progress", "storage", "gguf", "loading", "hub", "catalogue"),
-        *("inventory", "fetching", "pass_costs", "pair"),
+        *("inventory", "fetching", "pass_costs", "kept_phi", "pair"),
     ),
     "blendin_cli": (
         *("errors", "terminal", "options", "pair_loading", "prompting", "tuned"),

@@ -15,7 +15,6 @@ from typing import Any
 from ..decoding.answer_options import AnswerOptions
 from ..decoding.answer_stream import Response, Running
 from ..drafting.drafter import Drafter
-from ..errors import BlendinError
 from ..generation import begin_answer
 from ..model import Pair, Role, by_role
 from ..prompt_cache import PromptCache, make_prompt_cache
@@ -27,7 +26,7 @@ from .random_stream import RandomStream
 
 # Who is served first: all rows meet again at the base.
 ORDER: tuple[Role, ...] = ("reference", "aligned", "base")
-Outcome = Response | BlendinError
+KEPT_BYTES = 2**28  # of answers that have ended, unless told otherwise
 
 
 @dataclass(eq=False)
@@ -42,10 +41,10 @@ class RowReaders:
         """Return the rows by role; the reference model's only where there is one."""
         return by_role(self.base, self.aligned, self.reference)
 
-    def leave(self) -> None:
+    def leave(self, keep: bool) -> None:
         """Make room for another answer."""
         for row in self.contexts().values():
-            row.leave()
+            row.leave(keep)
 
 
 @dataclass(eq=False)
@@ -59,9 +58,9 @@ class _Answer:
     def drawing(self) -> AbstractContextManager[None]:
         return self.random.drawing() if self.random else nullcontext()
 
-    def leave(self) -> None:
+    def leave(self, keep: bool) -> None:
         if isinstance(self.readers, RowReaders):
-            self.readers.leave()
+            self.readers.leave(keep)
 
 
 class BatchDecoder:
@@ -89,8 +88,9 @@ class BatchDecoder:
         self.obstacle = "quantized caches cannot hold several answers" if kv_bits else None
         for context in self._contexts.values():
             self.obstacle = self.obstacle or context.obstacle()
+        self.keep(KEPT_BYTES)
         self._cache = make_prompt_cache(pair, kv_bits=kv_bits) if self.obstacle else None
-        self._outcomes: list[tuple[int, Outcome]] = []
+        self._outcomes: list[tuple[int, Response | Exception]] = []
 
     def __len__(self) -> int:
         """Return how many answers are being written."""
@@ -130,7 +130,7 @@ class BatchDecoder:
         """What a token takes in the caches of all models."""
         return sum(context.bytes_per_token for context in self._contexts.values())
 
-    def step(self) -> list[tuple[int, Outcome]]:
+    def step(self) -> list[tuple[int, Response | Exception]]:
         """Go on until something comes of an answer; return what did, by index.
 
         An answer has left when it has finished, or failed with an error; the others go on.
@@ -144,9 +144,24 @@ class BatchDecoder:
         """Leave the answers as they are; others may join afterwards."""
         for answer in self._answers:
             answer.running.close()
-            answer.leave()
+        for context in self._contexts.values():
+            context.clear()
         self._answers = []
         self._outcomes = []
+
+    def keep(self, limit: int) -> None:
+        """Set how many bytes may be kept of answers that have ended.
+
+        Prompts that begin as one of them need not be read again as far as that.
+        """
+        for context in self._contexts.values():  # to each what its tokens take
+            share = context.bytes_per_token / max(1, self.bytes_per_token)
+            context.kept.limit = int(limit * share)
+
+    def forget(self) -> None:
+        """Forget what was kept of answers that have ended."""
+        for context in self._contexts.values():
+            context.kept.clear()
 
     def _serve(self) -> None:
         """Serve one kind of request, in all answers that wait for it."""
@@ -158,7 +173,7 @@ class BatchDecoder:
             return
         if self._cache is not None:
             for answer in list(self._answers):
-                self._go_on(answer, serve(answer.waiting))
+                self._serve_alone(answer)
             return
         self._read(next(role for role in ORDER if any(self._asking(role))))
 
@@ -172,11 +187,28 @@ class BatchDecoder:
                 yield row, request.tokens, answer
 
     def _read(self, role: Role) -> None:
-        """Let a model read for all answers that wait for it, in one pass."""
+        """Let a model read for all answers that wait for it, in one pass.
+
+        Where that fails each reads alone, so that the failure ends the answer that it belongs to.
+        """
         asking = sorted(self._asking(role), key=lambda one: one[0].number)
-        logits = self._contexts[role].after([(row, tokens) for row, tokens, _ in asking])
+        try:
+            logits = self._contexts[role].after([(row, tokens) for row, tokens, _ in asking])
+        except Exception:
+            for _, _, answer in asking:
+                self._serve_alone(answer)
+            return
         for n, (_, _, answer) in enumerate(asking):
             self._go_on(answer, logits[n : n + 1])
+
+    def _serve_alone(self, answer: _Answer) -> None:
+        try:
+            served = serve(answer.waiting)
+        except Exception as error:
+            answer.running.close()
+            self._end(answer, error)
+        else:
+            self._go_on(answer, served)
 
     def _go_on(self, answer: _Answer, served: Any) -> None:
         """Give an answer what it waits for, and keep what comes of it until it waits again."""
@@ -187,8 +219,14 @@ class BatchDecoder:
                     self._outcomes.append((answer.index, item))
                     item = answer.running.send(None)
             answer.waiting = item
-        except (StopIteration, BlendinError) as end:
-            if isinstance(end, BlendinError):
-                self._outcomes.append((answer.index, end))
-            self._answers.remove(answer)
-            answer.leave()
+        except StopIteration:
+            self._end(answer)
+        except Exception as error:
+            self._end(answer, error)
+
+    def _end(self, answer: _Answer, error: Exception | None = None) -> None:
+        """Let an answer leave; what a failure may have spoilt is not kept."""
+        if error is not None:
+            self._outcomes.append((answer.index, error))
+        self._answers.remove(answer)
+        answer.leave(keep=error is None)

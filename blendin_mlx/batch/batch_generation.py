@@ -8,12 +8,14 @@ from typing import Any
 
 from ..backend.mlx import mx
 from ..decoding.answer_options import AnswerOptions
+from ..decoding.answer_stream import Response
 from ..errors import BlendinError
 from ..generation import prepared
 from ..model import Pair
 from ..prompts import Message, PairPrompt
-from .batch_decoder import BatchDecoder, Outcome
+from .batch_decoder import BatchDecoder
 
+Outcome = Response | BlendinError
 SIZE = 8  # answers at once, unless told otherwise
 
 
@@ -78,7 +80,10 @@ def batch_stream(
             outcomes = batch.step()
             if not outcomes:
                 return
-            yield from outcomes
+            for index, outcome in outcomes:
+                if not isinstance(outcome, Response | BlendinError):
+                    raise outcome
+                yield index, outcome
     finally:
         batch.close()
 

@@ -7,6 +7,7 @@ a smaller length and nothing else, and a pass that was cut short has spoiled not
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -95,10 +96,9 @@ class RaggedKVCache:
         return self._read(self.keys), self._read(self.values)
 
     def _written(self, held: mx.array | None, new: mx.array) -> mx.array:
-        _, heads, _, width = new.shape
-        if held is None:
-            held = mx.zeros((0, heads, 0, width), dtype=new.dtype)
-        held = _grown(held, max(self.place.rows) + 1, self.place.reach)
+        held = _grown(
+            _empty(new) if held is None else held, max(self.place.rows) + 1, self.place.reach
+        )
         held[self.place.row_ids, :, self.place.positions] = new.swapaxes(1, 2)
         return held
 
@@ -108,14 +108,31 @@ class RaggedKVCache:
             return held[: len(self.place.rows)]
         return mx.take(held, self.place.row_ids[:, 0], axis=0)
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Let a row begin as another does for ``length`` positions, and hold nothing else.
+    def row(self, number: int, length: int) -> list[mx.array]:
+        """Return the keys and values ``[heads, length, width]`` of a row's first positions."""
+        parts = [mx.contiguous(held[number, :, :length]) for held in self.arrays]
+        mx.eval(parts)  # else the whole array would be copied to keep it
+        return parts
+
+    def begin(self, number: int, parts: Sequence[mx.array] = ()) -> None:
+        """Let a row begin with what :meth:`row` returned, and hold nothing else.
 
         What an old row left is cleared: a mask hides numbers, but not what is no number.
         """
         if self.keys is not None and self.values is not None:
-            self.keys = _copied(self.keys, source, target, length)
-            self.values = _copied(self.values, source, target, length)
+            keys, values = parts or (None, None)
+            self.keys = _begun(self.keys, number, keys)
+            self.values = _begun(self.values, number, values)
+
+    def clear(self) -> None:
+        """Hold nothing, and give the memory back."""
+        if self.keys is not None and self.values is not None:
+            self.keys, self.values = _empty(self.keys), _empty(self.values)
+
+    @property
+    def bytes_per_token(self) -> int:
+        """What a token of a row takes; 0 before anything was read."""
+        return sum(held.shape[1] * held.shape[3] * held.itemsize for held in self.arrays)
 
     @property
     def arrays(self) -> list[mx.array]:
@@ -130,11 +147,16 @@ def _grown(held: mx.array, rows: int, positions: int) -> mx.array:
     return mx.pad(held, [(0, more), (0, 0), (0, room), (0, 0)]) if more or room else held
 
 
-def _copied(held: mx.array, source: int, target: int, length: int) -> mx.array:
-    held = _grown(held, target + 1, length)
-    if length and source != target:
-        beginning = mx.contiguous(held[source, :, :length])
-        mx.eval(beginning)  # else the whole array would be copied to keep it
-        held[target, :, :length] = beginning
-    held[target, :, length:] = 0
+def _empty(like: mx.array) -> mx.array:
+    """``[0, heads, 0, width]``."""
+    return mx.zeros((0, like.shape[1], 0, like.shape[3]), dtype=like.dtype)
+
+
+def _begun(held: mx.array, number: int, part: mx.array | None) -> mx.array:
+    length = 0 if part is None else part.shape[1]
+    held = _grown(held, number + 1, length)
+    if part is not None:
+        held[number, :, :length] = part
+    if length < held.shape[2]:
+        held[number, :, length:] = 0
     return held

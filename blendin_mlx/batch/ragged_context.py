@@ -10,6 +10,7 @@ from ..reading.context import HEAD_ROWS
 from ..reading.reader import Progress, RewindsBy
 from ..tokens.answer_text import common_prefix
 from ..tokens.embeddings import check_ids
+from .kept_rows import Held, KeptRows
 from .ragged_cache import Place, RaggedKVCache
 
 TRIAL = ((0, 1, 2), (2, 1))  # what is read to see whether a network takes rows
@@ -54,7 +55,7 @@ class RaggedRow:
     def move_to(self, ids: Sequence[int]) -> list[int]:
         """Keep the prefix that ``ids`` shares with what was read; return what is left to read.
 
-        A row that holds nothing begins with what another one has read of it.
+        A row that holds nothing begins with what another one has read of it, or had when it left.
         """
         del self.tokens[common_prefix(self.tokens, ids) :]
         if not self.tokens:
@@ -65,9 +66,9 @@ class RaggedRow:
         """Read ``ids`` in steps, without logits, telling ``progress(done, total)``."""
         self.rows.prefill(self, ids, progress)
 
-    def leave(self) -> None:
-        """End; the last row takes this one's place."""
-        self.rows.remove(self)
+    def leave(self, keep: bool = True) -> None:
+        """End; the last row takes this one's place. What it has read may be kept for others."""
+        self.rows.remove(self, keep)
 
 
 class RaggedContext:
@@ -76,6 +77,10 @@ class RaggedContext:
     Args:
         model: the model; see :meth:`obstacle`.
         prefill_step_size: how many tokens of a row are read at once without logits.
+        kept_bytes: what rows that have left may leave behind.
+
+    Attributes:
+        kept: what they have left.
 
     Example:
         >>> rows = RaggedContext(model)
@@ -83,43 +88,59 @@ class RaggedContext:
         >>> logits = rows.after([(one, encode("The sea is")), (other, encode("Boats"))])  # [2, V']
     """
 
-    def __init__(self, model: LanguageModel, *, prefill_step_size: int | None = None) -> None:
+    def __init__(
+        self, model: LanguageModel, *, prefill_step_size: int | None = None, kept_bytes: int = 0
+    ) -> None:
         self.model = model
         self.prefill_step_size = prefill_step_size or (128 if is_cpu() else 2048)
         self.rows: list[RaggedRow] = []
         windows = _windows(model)
         self._keeps_states = windows is None
         self._layers = [RaggedKVCache(window) for window in windows or ()]
-        self._left: list[int] = []  # what is still in the first place though its row has left
+        self.kept = KeptRows(kept_bytes)
 
     def join(self) -> RaggedRow:
         """Add a row that has read nothing yet."""
         self.rows.append(RaggedRow(self, len(self.rows)))
         return self.rows[-1]
 
-    def remove(self, row: RaggedRow) -> None:
-        """Remove a row; the last one takes its place."""
+    def remove(self, row: RaggedRow, keep: bool = True) -> None:
+        """Remove a row; the last one takes its place. See :meth:`RaggedRow.leave`."""
+        if keep:
+            nbytes = len(row.tokens) * self.bytes_per_token
+            self.kept.add(row.tokens, nbytes, lambda: self._held(row, len(row.tokens)))
         last = self.rows.pop()
         if row is not last:
-            self._copy(last.number, row.number, len(last.tokens))
+            self._begin(row, self._held(last, len(last.tokens)))
             self.rows[row.number] = last
             last.number = row.number
         elif not self.rows:
-            self._left = row.tokens or self._left
+            self.clear()
+
+    def clear(self) -> None:
+        """Remove all rows as they are, and keep nothing of them."""
+        self.rows.clear()
+        for layer in self._layers:
+            layer.clear()
 
     def shared_beginning(self, row: RaggedRow, ids: Sequence[int]) -> list[int]:
         """Copy into an empty row what another has read of ``ids``; return those tokens."""
-        known = [(common_prefix(other.tokens, ids), other.number) for other in self.rows]
-        known.append((common_prefix(self._left, ids), 0))
-        length, source = max(known, key=lambda one: one[0])
-        self._copy(source, row.number, length)
+        other = max(self.rows, key=lambda one: common_prefix(one.tokens, ids))
+        length = common_prefix(other.tokens, ids)
+        kept_length, kept = self.kept.longest(ids)
+        if kept is not None and kept_length > length:
+            length = kept_length
+            self._begin(row, kept.beginning(length))
+        else:
+            self._begin(row, self._held(other, length))
         return list(ids[:length])
 
-    def _copy(self, source: int, target: int, length: int) -> None:
-        for layer in self._layers:
-            layer.copy(source, target, length)
-        if target == 0:
-            self._left = []
+    def _held(self, row: RaggedRow, length: int) -> Held:
+        return [layer.row(row.number, length) if length else [] for layer in self._layers]
+
+    def _begin(self, row: RaggedRow, held: Held) -> None:
+        for layer, parts in zip(self._layers, held, strict=True):
+            layer.begin(row.number, parts)
 
     def obstacle(self) -> str | None:
         """Return why this model cannot be read in rows, in words; None where it can.
@@ -139,7 +160,7 @@ class RaggedContext:
         except (TypeError, ValueError, AttributeError, IndexError):  # it wants another cache
             agrees = False
         for row, _ in trial:
-            row.leave()
+            row.leave(keep=False)
         if agrees:
             return None
         return f"the network of {self.model.name} cannot read several answers at once"
@@ -147,8 +168,7 @@ class RaggedContext:
     @property
     def bytes_per_token(self) -> int:
         """What a token of a row takes; 0 before anything was read."""
-        held = [array for layer in self._layers for array in layer.arrays]
-        return sum(array.nbytes // (array.shape[0] * array.shape[2]) for array in held)
+        return sum(layer.bytes_per_token for layer in self._layers)
 
     def prefill(self, row: RaggedRow, ids: Sequence[int], progress: Progress | None = None) -> None:
         """Let a row read ``ids`` in steps, without logits."""

@@ -48,6 +48,11 @@ class Dialled:
         return self.method.needs_reference
 
     @property
+    def needs_base(self) -> bool:
+        """True if the base has a part in the target."""
+        return self.dial < 1.0 or self.method.needs_base
+
+    @property
     def tau(self) -> float | None:
         """The method's τ, None if it has none."""
         return getattr(self.method, "tau", None)
@@ -56,6 +61,10 @@ class Dialled:
     def asks(self) -> bool:
         """True if the guide can be asked at all."""
         return self.dial > 0.0 and self.method.asks
+
+    def always_asks(self, greedy: bool) -> bool:
+        """Return whether the method's gate is always open."""
+        return self.asks and self.method.always_asks(greedy)
 
     def unsure(self, view: View, greedy: bool) -> mx.array:
         """Return the method's gate."""

@@ -33,6 +33,10 @@ class Advice(NamedTuple):
     reference_probs: mx.array | None = None  # [..., V], P_a, where a method needs it
     own_probs: mx.array | None = None  # [..., V_g], P_g over the guide's own vocabulary
 
+    def as_view(self) -> View:
+        """Return what stands for the base where a method does not need it."""
+        return View(self.probs, self.confidence, self.token)
+
 
 class Target(NamedTuple):
     """The distribution that decides, and the guide's weight in it."""
@@ -54,6 +58,17 @@ class Method(Protocol):
     def asks(self) -> bool:
         """True if the guide can be asked at all with these options."""
 
+    @property
+    def needs_base(self) -> bool:
+        """True if the target depends on the base's distribution."""
+
+    def always_asks(self, greedy: bool) -> bool:
+        """Return whether the gate is open whatever the base says.
+
+        Args:
+            greedy: as for :meth:`unsure`.
+        """
+
     def unsure(self, view: View, greedy: bool) -> mx.array:
         """Return the gate: ``[...]`` booleans, true where the guide must be asked.
 
@@ -66,6 +81,6 @@ class Method(Protocol):
         """Return the distribution that decides where the gate is open.
 
         Args:
-            base: the base's distribution.
+            base: the base's distribution; anything of its shape if :attr:`needs_base` is False.
             aligned: the guide's distribution.
         """

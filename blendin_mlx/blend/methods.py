@@ -30,7 +30,11 @@ class Base:
 
     name: ClassVar[str] = "base"
     needs_reference: ClassVar[bool] = False
+    needs_base: ClassVar[bool] = True
     asks: ClassVar[bool] = False
+
+    def always_asks(self, greedy: bool) -> bool:
+        return False
 
     def unsure(self, view: View, greedy: bool) -> mx.array:
         return mx.zeros(view.confidence.shape, dtype=mx.bool_)
@@ -44,10 +48,14 @@ class _Always:
     """A method that asks at every position."""
 
     needs_reference: ClassVar[bool] = False
+    needs_base: ClassVar[bool] = True
 
     @property
     def asks(self) -> bool:
         return True
+
+    def always_asks(self, greedy: bool) -> bool:
+        return self.asks
 
     def unsure(self, view: View, greedy: bool) -> mx.array:
         return mx.ones(view.confidence.shape, dtype=mx.bool_)
@@ -58,6 +66,7 @@ class Aligned(_Always):
     """The guide alone, written in the base's vocabulary."""
 
     name: ClassVar[str] = "aligned"
+    needs_base: ClassVar[bool] = False
 
     def target(self, base: View, aligned: Advice) -> Target:
         return Target(aligned.probs, mx.ones(base.confidence.shape))
@@ -68,6 +77,7 @@ class _Gated:
     """A method that asks where ``p̂_b < τ``. With ``tau`` 0 it never asks."""
 
     needs_reference: ClassVar[bool] = False
+    needs_base: ClassVar[bool] = True
     tau: float = 0.4
 
     def __post_init__(self) -> None:
@@ -76,6 +86,9 @@ class _Gated:
     @property
     def asks(self) -> bool:
         return self.tau > 0.0
+
+    def always_asks(self, greedy: bool) -> bool:
+        return False
 
     def unsure(self, view: View, greedy: bool) -> mx.array:
         return view.confidence < self.tau
@@ -150,6 +163,7 @@ class Kad:
 
     name: ClassVar[str] = "kad"
     needs_reference: ClassVar[bool] = False
+    needs_base: ClassVar[bool] = True
     lambda_: float = 0.4
 
     def __post_init__(self) -> None:
@@ -158,6 +172,9 @@ class Kad:
     @property
     def asks(self) -> bool:
         return self.lambda_ > 0.0
+
+    def always_asks(self, greedy: bool) -> bool:
+        return self.asks and not greedy
 
     def unsure(self, view: View, greedy: bool) -> mx.array:
         """Return the gate; if greedy, open only where some guide could change the winner."""

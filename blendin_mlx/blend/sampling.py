@@ -56,6 +56,11 @@ class Chooser:
         """True if the choice is always the top token."""
         return self._sampler is None and not self._processors
 
+    @property
+    def needs_level(self) -> bool:
+        """True if the choice depends on the scale of the base's logits."""
+        return bool(self._processors)
+
     def choose(
         self, probs: mx.array, tokens: Sequence[int], level: mx.array | float = 0.0
     ) -> mx.array:

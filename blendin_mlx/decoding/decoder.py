@@ -2,7 +2,8 @@
 
 At each position the base is run; where the method's gate is open, or the answer may be over, the
 guide is asked; the method's target distribution decides. Gate, weight, blend and choice are one
-lazy graph of array operations per model pass, and one small array is read back from it.
+lazy graph of array operations per model pass, and one small array is read back from it. Where the
+guide is asked whatever the base says, both passes are one graph.
 """
 
 from __future__ import annotations
@@ -11,20 +12,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..backend.mlx import is_cpu, mx
-from ..blend import formulas
+from ..backend.mlx import mx
 from ..blend.method import Advice, Method, View
 from ..blend.sampling import Chooser
 from ..drafting.drafter import Drafter
 from ..reading.guide import Guide
 from ..reading.reader import Reader
-from ..reading.requests import Deciding, logits_after, values
+from ..reading.requests import Deciding
 from ..step import Candidate, Guidance, Source, Step
 from ..tokens.answer_text import AnswerText
 from . import rules
 from .json_constraint import JsonConstraint
 from .rules import Choice, StopPolicy
-from .top_tokens import Shortlist
+from .two_models import TwoModels
 
 
 class Decoder:
@@ -35,7 +35,7 @@ class Decoder:
 
     Args:
         base: the base's context; it must hold ``prompt`` but for the last token before the first
-            step.
+            step, if it is run.
         prompt: what the base reads before the answer.
         answer: gets the tokens.
         guide: the aligned model; None only if the method never asks.
@@ -44,11 +44,12 @@ class Decoder:
         stop_policy: one of :data:`StopPolicy`.
         drafter: drafts tokens that the base scores in one pass; None scores one at a time.
         max_tokens: no token beyond so many is drafted.
-        overlap: without drafts, start the base's next pass before this token is read back, and
-            discard it if the guide decides otherwise. The default is True on a GPU only.
-        candidates: how many of the likeliest tokens of each distribution a step names.
         constraint: restricts the tokens of the distribution that decides; the gate sees the
             unrestricted base. Only STOP ends such an answer: the policy is ``blend``.
+        candidates: how many of the likeliest tokens of each distribution a step names.
+
+    Attributes:
+        runs_base: False if the guide writes alone: the base is run only to complete a character.
 
     Raises:
         ValueError: an unknown stop policy.
@@ -65,28 +66,26 @@ class Decoder:
         stop_policy: StopPolicy = "either",
         drafter: Drafter | None = None,
         max_tokens: int = sys.maxsize,
-        overlap: bool | None = None,
         constraint: JsonConstraint | None = None,
         candidates: int = 0,
     ) -> None:
-        self._base = base
-        self._guide = guide if method.asks else None
         self._method = method
         self._chooser = chooser or Chooser()
         self._stop_policy = rules.policy_in_force(stop_policy, constraint is not None)
         self._vocabulary = base.model.vocabulary
         self._answer = answer
-        self._takebacks = 0
-        self._prompt = list(prompt)
         self._drafter = drafter or Drafter("off")
-        self._max_tokens = max_tokens
         self._constraint = constraint
+        guide = guide if method.asks else None
+        self._models = TwoModels(base, prompt, answer, guide, self._drafter, max_tokens, candidates)
         self._takes_top = self._chooser.is_greedy and constraint is None
-        overlaps = not is_cpu() if overlap is None else overlap
-        self._overlaps = overlaps and not self._drafter.can_draft
+        self.runs_base = rules.needs_base(method, self._stop_policy, self._chooser)
+        # A forced end of the base comes before any question.
+        always = method.always_asks(self._takes_top) and self._stop_policy != "base"
+        self._always_asks = always
+        self._can_take_back = guide is not None
+        self._takebacks = 0
         self._banned: int | None = None
-        self._level: mx.array | float = 0.0
-        self._shortlist = Shortlist(candidates)
 
     def step(self) -> Deciding[Step]:
         """Decide the next token, and write it to the answer unless it is STOP.
@@ -96,7 +95,7 @@ class Decoder:
         Raises:
             NumericalError: a model's logits are not finite, or all equal.
         """
-        step = self._shortlist.added_to((yield from self._decide()))
+        step = self._models.shortlist.added_to((yield from self._decide()))
         self._drafter.learn(step)
         if not step.is_stop:
             self._answer.append(step.id)
@@ -110,7 +109,7 @@ class Decoder:
         Returns:
             True if it was done: only under the policy ``guide``, and a bounded number of times.
         """
-        if self._guide is None or not self._takes_back():
+        if not self._can_take_back or not self._takes_back():
             return False
         self._banned = self._undo(self._answer.ids[length])
         self._answer.rewind(length)
@@ -119,52 +118,80 @@ class Decoder:
 
     def is_full(self) -> bool:
         """Return whether one of the contexts has no room for another token."""
-        limit = self._base.model.context_limit
-        if limit is not None and len(self._prompt) + len(self._answer.ids) >= limit:
-            return True
-        return self._guide is not None and self._guide.is_full(self._answer)
+        return self._models.is_full()
 
     def settle(self) -> None:
         """Rewind the contexts to the end of the answer."""
-        self._base.move_to(self._tokens())
-        if self._drafter.can_draft and self._guide is not None:
-            self._guide.settle(self._answer)
-
-    def _tokens(self) -> list[int]:
-        return [*self._prompt, *self._answer.ids]
+        self._models.settle()
 
     def _decide(self) -> Deciding[Step]:
-        view = yield from self._run_base()
-        base, choice, unsure = yield from self._base_choice(view)
         undone, self._banned = self._banned, None
-        asked = self._question(base, choice, unsure, undone is not None)
+        can_ask = self._models.can_ask()
+        wanted: rules.Question = "next" if undone is None else "undone"
+        if can_ask and not self.runs_base:
+            return (yield from self._ask(None, wanted, undone))
+        view = yield from self._models.run_base()
+        if can_ask and self._always_asks:
+            return (yield from self._ask(view, wanted, undone))
+        chosen = self._base_choice(view)
+        if can_ask and (yield from self._is_open(view)):
+            return (yield from self._ask(view, wanted, undone))
+        base, choice, unsure = yield from self._read_base(view, chosen)
+        asked = self._question(base, choice, unsure, undone is not None) if can_ask else "nothing"
         if asked == "nothing":
             return self._step(base, choice)
-        advice = yield from self._advise()
+        return (yield from self._ask(view, asked, undone, choice))
+
+    def _ask(
+        self,
+        view: View | None,
+        asked: rules.Question,
+        banned: int | None,
+        choice: Choice | None = None,
+    ) -> Deciding[Step]:
+        """Ask the guide, and decide.
+
+        Args:
+            view: what the base says; None if it was not run.
+            asked: the question.
+            banned: the token that began an end taken back here.
+            choice: the base's, if the question depends on it.
+        """
+        advice = yield from self._models.ask_guide()
         if asked != "next":
-            over = yield from self._stop_prob(advice)
+            base, over = yield from self._stop_prob(view, advice)
             verdict = rules.verdict(asked, rules.is_over(over))
-            if verdict == "base":
+            if verdict == "base" and choice is not None:
                 return self._step(base, choice, checked=over)
             if verdict == "stop":
                 return self._guide_ends(base, over)
         if asked == "end":
-            undone = self._undo(choice.id)
-        step = yield from self._blend(view, base, advice, undone)
-        ends = asked == "next" and step.is_stop and self._takes_back()
-        if ends and not rules.is_over((yield from self._stop_prob(advice))):
-            return (yield from self._blend(view, base, advice, self._undo(step.id)))
+            banned = self._undo(self._vocabulary.stop)
+        step = yield from self._blend(view, advice, banned)
+        if asked == "next" and step.is_stop and self._takes_back():
+            _, over = yield from self._stop_prob(view, advice)
+            if not rules.is_over(over):
+                return (yield from self._blend(view, advice, self._undo(step.id)))
         return step
 
+    def _is_open(self, view: View) -> Deciding[bool]:
+        """Return whether the gate is known to be open before the base's choice is read.
+
+        A draw from a large vocabulary is not computed then. Where the base's choice costs nothing,
+        or is at work already, both are read together.
+        """
+        if self._takes_top or self._models.overlaps or self._stop_policy == "base":
+            return False
+        _, (unsure,) = yield from self._models.read(view, [self._method.unsure(view, False)])
+        return bool(unsure)
+
     def _question(
-        self, base: Candidate, choice: Choice, unsure: bool, undone: bool
+        self, base: Candidate | None, choice: Choice, unsure: bool, undone: bool
     ) -> rules.Question:
-        if self._guide is None or not self._guide.can_read(self._answer):
-            return "nothing"
         stop = self._vocabulary.stop
         return rules.question(
             self._stop_policy,
-            forced=rules.is_forced_end(self._stop_policy, base.id, stop),
+            forced=base is not None and rules.is_forced_end(self._stop_policy, base.id, stop),
             ends=choice.id == stop,
             opens_line=self._vocabulary.breaks_line(choice.id),
             unsure=unsure,
@@ -172,74 +199,58 @@ class Decoder:
             undone=undone,
         )
 
-    def _base_choice(self, view: View) -> Deciding[tuple[Candidate, Choice, bool]]:
-        """Return the base's top token, what is taken if it decides, and whether it is unsure."""
-        probs = self._permitted(view.probs)
-        drawn = view.token if self._takes_top else self._choose(probs)
+    def _base_choice(self, view: View) -> mx.array:
+        """Return what is taken if the base decides, lazily."""
+        drawn = view.token if self._takes_top else self._choose(self._permitted(view.probs))
         stop = self._vocabulary.stop
         chosen = rules.with_forced_ends(self._stop_policy, drawn, view.token, stop)
-        if self._overlaps and len(self._answer.ids) + 1 < self._max_tokens:
-            self._base.begin(chosen)
+        self._models.begin_base(chosen)
+        return chosen
+
+    def _read_base(
+        self, view: View, chosen: mx.array
+    ) -> Deciding[tuple[Candidate | None, Choice, bool]]:
+        """Return the base's top token, its choice, and whether the gate is open."""
         gate = self._method.unsure(view, self._takes_top)
-        (confidence, top, unsure), choice = yield from self._read(
-            [view.confidence, view.token, gate], probs, chosen
-        )
-        self._check_sound(confidence, self._base)
-        return Candidate(int(top), confidence), choice, bool(unsure)
-
-    def _run_base(self) -> Deciding[View]:
-        tokens = self._tokens()
-        draft = [] if self._base.knows(tokens) else self._draft()
-        logits = yield from logits_after(self._base, tokens, draft)
-        self._level = formulas.level(logits, self._vocabulary.size)
-        probs = self._vocabulary.distribution(logits)
-        self._shortlist.see("base", probs)
-        return View(probs, *formulas.top(probs))
-
-    def _draft(self) -> list[int]:
-        written = len(self._answer.ids)
-        limit = self._base.model.context_limit or sys.maxsize
-        room = min(self._max_tokens - written, limit - len(self._prompt) - written) - 1
-        return self._drafter.draft(self._answer, room)
+        facts = self._facts(self._permitted(view.probs), chosen)
+        base, (unsure, *read) = yield from self._models.read(view, [gate, *facts])
+        return base, rules.read_choice(read), bool(unsure)
 
     def _permitted(self, probs: mx.array, banned: int | None = None) -> mx.array:
         allowed = None if self._constraint is None else self._constraint.allowed(self._answer.ids)
         return rules.permitted(probs, banned, allowed)
 
     def _choose(self, probs: mx.array) -> mx.array:
-        return self._chooser.choose(probs, self._tokens(), self._level)
+        return self._chooser.choose(probs, self._models.tokens(), self._models.level)
 
-    def _read(
-        self, row: list[mx.array], probs: mx.array, chosen: mx.array
-    ) -> Deciding[tuple[list[float], Choice]]:
-        """Read back ``row`` and the facts about a choice, in one array."""
-        facts = rules.choice_facts(probs, chosen, self._vocabulary.stop)
-        read = yield from values([*row, *facts])
-        token, *rest = read[len(row) :]
-        return read[: len(row)], Choice(int(token), *rest)
+    def _facts(self, probs: mx.array, chosen: mx.array) -> list[mx.array]:
+        return rules.choice_facts(probs, chosen, self._vocabulary.stop)
 
     def _blend(
-        self, view: View, base: Candidate, advice: Advice, banned: int | None = None
+        self, view: View | None, advice: Advice, banned: int | None = None
     ) -> Deciding[Step]:
         """Decide by the method's target, without the token ``banned``."""
-        assert self._guide is not None
-        target = self._method.target(view, advice)
+        target = self._method.target(view or advice.as_view(), advice)
         probs = self._permitted(target.probs, banned)
-        self._shortlist.see("blend", probs)
-        row = [advice.confidence, advice.token, target.alpha, advice.exact_mass, advice.prefix_mass]
-        (confidence, token, *shares), choice = yield from self._read(
-            row, probs, self._choose(probs)
+        self._models.shortlist.see("blend", probs)
+        chosen = self._choose(probs)
+        if self._always_asks:
+            if view is not None:
+                self._models.begin_base(chosen)
+            self._models.begin_guide(chosen)
+        shares = [target.alpha, advice.exact_mass, advice.prefix_mass]
+        base, top, read = yield from self._models.read_advised(
+            view, advice, [*shares, *self._facts(probs, chosen)]
         )
-        self._check_sound(confidence, self._guide.context)
-        if self._guide.reference is not None:  # the other two are finite
-            self._check_sound(choice.prob, self._guide.reference.context)
-        guidance = Guidance(Candidate(int(token), confidence), *shares)
+        choice = rules.read_choice(read[len(shares) :])
+        self._models.check_blend(choice.prob)
+        guidance = Guidance(top, *read[: len(shares)])
         step = self._step(base, choice, rules.source(self._method), guidance)
         return replace(step, instead_of=banned)
 
     def _step(
         self,
-        base: Candidate,
+        base: Candidate | None,
         choice: Choice,
         source: Source = "base",
         guidance: Guidance | None = None,
@@ -253,28 +264,22 @@ class Decoder:
             guidance=guidance,
             prob=choice.prob,
             stop_prob=choice.stop_prob if checked is None else checked,
-            gate_margin=rules.gate_margin(self._method, base.prob),
+            gate_margin=rules.gate_margin(self._method, None if base is None else base.prob),
             gap=choice.gap,
             is_stop=choice.id == self._vocabulary.stop,
             stop_check=checked is not None,
         )
 
-    def _guide_ends(self, base: Candidate, over: float) -> Step:
+    def _guide_ends(self, base: Candidate | None, over: float) -> Step:
         choice = Choice(self._vocabulary.stop, prob=over, gap=2 * over - 1, stop_prob=over)
         return self._step(base, choice, "aligned", checked=over)
 
-    def _stop_prob(self, advice: Advice) -> Deciding[float]:
-        """Return P_g(STOP), the guide's probability that the answer so far is over."""
-        assert self._guide is not None
-        confidence, over = yield from values([advice.confidence, advice.stop_prob])
-        self._check_sound(confidence, self._guide.context)
-        return over
-
-    def _advise(self) -> Deciding[Advice]:
-        assert self._guide is not None
-        advice = yield from self._guide.advising(self._answer)
-        self._shortlist.see("aligned", advice.own_probs)
-        return advice
+    def _stop_prob(
+        self, view: View | None, advice: Advice
+    ) -> Deciding[tuple[Candidate | None, float]]:
+        """Return the base's top token, and P_g(STOP): how surely the answer so far is over."""
+        base, _, (over,) = yield from self._models.read_advised(view, advice, [advice.stop_prob])
+        return base, over
 
     def _takes_back(self) -> bool:
         return rules.may_take_back(self._stop_policy, self._takebacks)
@@ -283,6 +288,3 @@ class Decoder:
         """Count an end taken back; return the token that began it, to ban it."""
         self._takebacks += 1
         return token
-
-    def _check_sound(self, confidence: float, context: Reader) -> None:
-        rules.check_sound(confidence, context.model, len(self._answer.ids))

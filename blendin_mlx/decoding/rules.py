@@ -8,11 +8,13 @@ numbers take one position.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 from ..backend.mlx import mx
 from ..blend import formulas
 from ..blend.method import Method
+from ..blend.sampling import Chooser
 from ..errors import NumericalError
 from ..model import LanguageModel
 from ..step import Source
@@ -58,6 +60,12 @@ class Choice(NamedTuple):
     stop_prob: float
 
 
+def read_choice(facts: Sequence[float]) -> Choice:
+    """Return a choice whose :func:`choice_facts` were read back."""
+    token, *rest = facts
+    return Choice(int(token), *rest)
+
+
 def choice_facts(probs: mx.array, chosen: mx.array, stop: int) -> list[mx.array]:
     """Return the fields of a :class:`Choice` as arrays ``[...]``, lazily.
 
@@ -97,6 +105,15 @@ def permitted(
     return probs if allowed is None else formulas.restricted(probs, allowed)
 
 
+def needs_base(method: Method, policy: StopPolicy, chooser: Chooser) -> bool:
+    """Return whether the base is run where the guide can be asked.
+
+    Even where the guide writes alone, a forced end is the base's, and so is the scale of logits
+    that are penalized.
+    """
+    return method.needs_base or policy == "base" or chooser.needs_level
+
+
 def is_forced_end(policy: StopPolicy, top: int, stop: int) -> bool:
     """Return whether the base's top token ``top`` ends the answer, whatever is drawn."""
     return policy == "base" and top == stop
@@ -107,10 +124,10 @@ def with_forced_ends(policy: StopPolicy, chosen: mx.array, top: mx.array, stop: 
     return mx.where(top == stop, top, chosen) if policy == "base" else chosen
 
 
-def gate_margin(method: Method, confidence: float) -> float | None:
-    """Return ``p̂_b − τ``, the distance to the gate; None for a method without τ."""
+def gate_margin(method: Method, confidence: float | None) -> float | None:
+    """Return ``p̂_b − τ``, the distance to the gate; None without τ, or where p̂_b is unknown."""
     tau: float | None = getattr(method, "tau", None)
-    return None if tau is None else confidence - tau
+    return None if tau is None or confidence is None else confidence - tau
 
 
 def source(method: Method) -> Source:

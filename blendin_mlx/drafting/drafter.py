@@ -130,6 +130,11 @@ class Drafter:
         """True if anything may be proposed in this answer."""
         return bool(self._proposers)
 
+    @property
+    def is_resting(self) -> bool:
+        """True if nothing would be drafted now: nothing is pending, pays, or is due for a trial."""
+        return not self._pending and not any(self.length(one.name) for one in self._proposers)
+
     def begin(self, proposers: Sequence[Proposer], base: Reader) -> None:
         """Start a new answer.
 
@@ -140,6 +145,7 @@ class Drafter:
         self._proposers = list(proposers)
         self._base = base
         self.forget()
+        self._consider()
 
     def draft(self, answer: AnswerText, room: int) -> list[int]:
         """Return what to score beyond the answer so far, at most ``room`` tokens."""
@@ -148,7 +154,6 @@ class Drafter:
             return []
         self.off_because = None
         for proposer in sorted(self._proposers, key=lambda p: -self._speed(p.name)):
-            self._consider(proposer.name)
             count = min(room, self.length(proposer.name))
             if count and not self._base.can_trim(len(self._base.tokens) + 1 + count):
                 self.off_because = cannot_rewind(self._base)
@@ -166,6 +171,7 @@ class Drafter:
         if not self._proposers:
             return
         self._asked.add(step.is_intervention or step.stop_check)
+        self._consider()
         if not self._pending:
             return
         hit = self._pending.pop(0) == step.id
@@ -186,9 +192,13 @@ class Drafter:
         hopeful = replace(outlook, acceptance=_HOPEFUL).best_length(self.costs) > 0
         return self.records[name].length(outlook.best_length(self.costs), hopeful)
 
-    def _consider(self, name: ProposerName) -> None:
-        if self.costs is not None and self._fixed_length is None:
-            self.records[name].consider(self._outlook(name).best_length(self.costs))
+    def _consider(self) -> None:
+        """Note who pays at the next position."""
+        if self.costs is None or self._fixed_length is not None:
+            return
+        for proposer in self._proposers:
+            best = self._outlook(proposer.name).best_length(self.costs)
+            self.records[proposer.name].consider(best)
 
     def _outlook(self, name: ProposerName) -> Outlook:
         return Outlook(self.records[name].acceptance.value, self._asked.value, name == "guide")

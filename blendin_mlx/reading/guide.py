@@ -114,6 +114,12 @@ class Guide:
             written.append(token)
         return written
 
+    def begin(self, token: mx.array) -> None:
+        """Start the passes over a token of the base early, where this model has the same tokens."""
+        if self._tokens is None and not self._has_more:
+            for context in self.contexts():
+                context.begin(token)
+
     def settle(self, answer: AnswerText) -> None:
         """Rewind the contexts to the end of the answer."""
         for context in self.contexts():

@@ -26,6 +26,7 @@ from ..prompt_cache import PromptCache, make_prompt_cache
 from ..prompts import Message, PairPrompt, build_prompt
 from ..reading.context import Context
 from ..reading.guide import Guide
+from ..reading.reader import Progress
 from ..reading.room import check_fits, too_long
 from ..step import Candidate
 from ..tokens.projection import ProjectionRule
@@ -77,6 +78,7 @@ def score(
     projection: ProjectionRule = "prefix",
     prompt_cache: PromptCache | None = None,
     top: int = 0,
+    progress: Progress = lambda done, total: None,
 ) -> Score:
     """Score a text as the answer to a prompt; each model reads it once.
 
@@ -90,6 +92,8 @@ def score(
         prompt_cache: contexts of an earlier call; the common prefix is not read again, so that
             several answers to one prompt share its reading.
         top: how many of the likeliest tokens at each place the score names.
+        progress: called after each pass with the tokens scored and those to score; what it raises
+            breaks off.
 
     Raises:
         PromptError: nothing to score, or more than a context holds.
@@ -112,12 +116,13 @@ def score(
         check_room(pair.aligned, len(prompt.aligned.ids) + len(own))
     if method.name == "aligned":
         text = text._replace(ids=own)
-        return _score(cache.aligned, prompt.aligned.ids, text, make_method("base"), None, top)
+        alone = make_method("base")
+        return _score(cache.aligned, prompt.aligned.ids, text, alone, None, top, progress)
     check_room(pair.base, len(prompt.base.ids) + len(text.ids))
     guide = None
     if method.asks:
         guide = make_guide(pair, cache, method, projection, prompt.aligned.ids)
-    return _score(cache.base, prompt.base.ids, text, method, guide, top)
+    return _score(cache.base, prompt.base.ids, text, method, guide, top, progress)
 
 
 class GivenText(NamedTuple):
@@ -179,6 +184,7 @@ def _score(
     method: Method,
     guide: Guide | None,
     top: int,
+    progress: Progress,
 ) -> Score:
     tokens = [*text.ids, *([context.model.vocabulary.stop] if text.complete else [])]
     rows: list[list[float]] = []
@@ -192,6 +198,7 @@ def _score(
         rows += fresh
         if top:
             ranked += [likeliest(probs[n : n + 1], top) for n in range(len(fresh))]
+        progress(len(rows), len(tokens))
     return Score(
         token_ids=tuple(tokens),
         log_probs=tuple(math.log(max(row[1], FLOOR)) for row in rows),

@@ -147,9 +147,7 @@ def safe_boundaries(vocabulary: Vocabulary) -> str:
     if vocabulary not in _SAFE:
         # A token may begin inside a character (U+FFFD here), which may be a letter.
         pattern = re.compile(f"(?<=[^\\W_]|\ufffd)[{re.escape(_BOUNDARY_CHARS)}]")
-        crossed: set[str] = set()
-        for written in vocabulary.by_bytes:
-            if len(written) > 1:
-                crossed.update(pattern.findall(written.decode(errors="replace")))
+        tokens = b"\0".join(written for written in vocabulary.token_bytes if written)
+        crossed = set(pattern.findall(tokens.decode(errors="replace")))
         _SAFE[vocabulary] = "".join(char for char in _BOUNDARY_CHARS if char not in crossed)
     return _SAFE[vocabulary]

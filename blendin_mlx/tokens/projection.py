@@ -34,13 +34,18 @@ class Projection:
         base, aligned: the two vocabularies.
         rule: ``prefix`` as in the module's docstring; ``shared`` keeps only tokens that both
             have and renormalises (the paper's variant).
+        table: what :func:`phi` gives for them, if it is known already.
 
     Raises:
         ValueError: an unknown rule.
     """
 
     def __init__(
-        self, base: Vocabulary, aligned: Vocabulary, rule: ProjectionRule = "prefix"
+        self,
+        base: Vocabulary,
+        aligned: Vocabulary,
+        rule: ProjectionRule = "prefix",
+        table: list[int] | None = None,
     ) -> None:
         if rule not in get_args(ProjectionRule):
             raise ValueError(f"projection must be prefix or shared, not {rule!r}")
@@ -48,7 +53,7 @@ class Projection:
         self.base = base
         self.aligned = aligned
         self.identity = same_vocabulary(base, aligned)
-        self.table = phi(base, aligned)
+        self.table = phi(base, aligned) if table is None else table
         exact = [
             target < base.size
             and (token == aligned.stop or base.token_bytes[target] == aligned.token_bytes[token])

@@ -109,14 +109,12 @@ class Vocabulary:
         If several tokens write the same bytes, as ``.`` and ``<0x2E>`` do, it is the one that the
         tokenizer itself gives for them; a byte-fallback token only if no other writes them.
         """
+        found: dict[bytes, int] = {}
         alike: dict[bytes, list[int]] = {}
         for token, written in enumerate(self.token_bytes):
-            if written:
-                alike.setdefault(written, []).append(token)
-        return {
-            written: tokens[0] if len(tokens) == 1 else self._written_as(written, tokens)
-            for written, tokens in alike.items()
-        }
+            if written and found.setdefault(written, token) != token:
+                alike.setdefault(written, [found[written]]).append(token)
+        return found | {written: self._written_as(written, alike[written]) for written in alike}
 
     def _written_as(self, written: bytes, alike: list[int]) -> int:
         """Return which of several tokens with the same bytes the tokenizer gives."""
@@ -286,6 +284,6 @@ def _byte_level_bytes(text: str) -> bytes:
 
 
 def _sentencepiece_bytes(text: str) -> bytes:
-    if match := _BYTE_TOKEN.match(text):
+    if text.startswith("<0x") and (match := _BYTE_TOKEN.match(text)):
         return bytes([int(match[1], 16)])
     return text.replace("▁", " ").encode()

@@ -84,7 +84,7 @@ def step_record(step: Step, text: str, pair: Pair) -> TraceRecord:
         "id": step.id,
         "text": text,
         "source": step.source,
-        "base": candidate_record(step.base.id, step.base.prob, pair.base),
+        "base": step.base and candidate_record(step.base.id, step.base.prob, pair.base),
         "aligned": guidance and candidate_record(guidance.top.id, guidance.top.prob, pair.aligned),
         "alpha": guidance and guidance.alpha,
         "prob": step.prob,
@@ -207,17 +207,17 @@ def _is_step(record: TraceRecord) -> bool:
     kinds = {"index": int, "id": int, "text": str, "source": str}
     if not all(isinstance(record.get(name), kind) for name, kind in kinds.items()):
         return False
-    optional = ("alpha", "gap", "gate_margin", "stop_prob", "exact_mass", "aligned")
-    if any(name not in record for name in optional):
+    numbers = ("alpha", "gap", "gate_margin", "stop_prob", "exact_mass")
+    if any(name not in record for name in (*numbers, "base", "aligned")):
         return False
-    if not all(record[name] is None or _is_number(record[name]) for name in optional[:-1]):
+    if not all(record[name] is None or _is_number(record[name]) for name in numbers):
         return False
     lists = record.get("candidates", {})
     if not isinstance(lists, dict) or not all(isinstance(one, list) for one in lists.values()):
         return False
     if not all(_is_candidate(one) for several in lists.values() for one in several):
         return False
-    candidates = [record.get("base"), *([record["aligned"]] if record["aligned"] else [])]
+    candidates = [record[role] for role in ("base", "aligned") if record[role] is not None]
     return _is_number(record.get("prob")) and all(map(_is_candidate, candidates))
 
 

@@ -94,6 +94,11 @@ class Replay:
                 self.level = formulas.level(logits[row : row + 1], self.vocabulary.size)
                 yield View(probs, *formulas.top(probs))
 
+    def _needs_base(self) -> bool:
+        """Return whether the base had to be run at this position; traces may have it elsewhere."""
+        can_ask = self.guide is not None and self.guide.can_read(self.answer)
+        return not can_ask or rules.needs_base(self.method, self.policy, self.chooser)
+
     def _permitted(self, probs: mx.array, banned: int | None = None) -> mx.array:
         allowed = None if self.constraint is None else self.constraint.allowed(self.answer.ids)
         return rules.permitted(probs, banned, allowed)
@@ -113,6 +118,7 @@ class Replay:
         """
         view = next(self.views)
         token = step["id"]
+        runs_base = step["base"] is not None or self._needs_base()
         asked = step["alpha"] is not None or step["stop_check"]
         advice = self.guide.advise(self.answer) if self.guide and asked else None
         expected = self._decided(view, advice, step)
@@ -124,15 +130,17 @@ class Replay:
         if index == self.last:
             self.answer.finish()
         base = candidate_record(_item(view.token), _item(view.confidence), self.pair.base)
-        expected |= {"index": index, "base": base, "text": self.answer.text[before:]}
-        expected["gate_margin"] = rules.gate_margin(self.method, base["prob"])
+        margin = rules.gate_margin(self.method, base["prob"] if runs_base else None)
+        expected |= {"index": index, "base": base if runs_base else None, "gate_margin": margin}
+        expected["text"] = self.answer.text[before:]
         return expected
 
     def _candidates(self, view: View, advice: Advice | None, step: TraceRecord) -> TraceRecord:
         """Return the likeliest tokens of each known distribution, as many as are recorded."""
         recorded, pair = step.get("candidates", {}), self.pair
-        lists: TraceRecord = {"base": self._ranked(view.probs, recorded.get("base"), pair.base)}
-        lists |= {"aligned": [], "blend": []}
+        lists: TraceRecord = {"base": [], "aligned": [], "blend": []}
+        if step["base"] is not None:
+            lists["base"] = self._ranked(view.probs, recorded.get("base"), pair.base)
         if advice is not None and advice.own_probs is not None:
             lists["aligned"] = self._ranked(advice.own_probs, recorded.get("aligned"), pair.aligned)
             if step["alpha"] is not None:

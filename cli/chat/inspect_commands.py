@@ -169,6 +169,8 @@ def _token_index(chat: Conversation, argument: str) -> int:
 def _decided(step: Step, position: Position, asks: bool) -> str:
     """Describe who decided; if the guide was not asked, its weight if it had been."""
     if step.guidance is not None:
+        if step.base is None:
+            return "the guide wrote alone: the base was not run"
         choice = "kept" if step.id == step.base.id else "overrode"
         return f"α {step.guidance.alpha:.2f}: the {step.source} {choice} the base's choice"
     if step.source == "aligned":

@@ -110,13 +110,14 @@ def counted(session: Session, responses: Sequence[Response]) -> Blended:
     statistics = responses[-1].statistics
     stops = (session.pair.base.vocabulary.stop, session.pair.aligned.vocabulary.stop)
     asked = [step.guidance.top.prob for step in steps if step.guidance is not None]
+    run = [step.base.prob for step in steps if step.base is not None]
     return Blended(
         asked=tuple(step.is_intervention for step in steps),
-        overrides=statistics.overrides,
+        overrides=statistics.overrides or 0,
         base_ends_lost=sum(base_end_lost(step, stops[0]) for step in steps),
         guide_ends_lost=sum(guide_end_lost(step, stops[1]) for step in steps),
         guide_ended=any(guide_ended(step, stops[0]) for step in steps),
-        base_confidence=fmean(step.base.prob for step in steps) if steps else 0.0,
+        base_confidence=fmean(run) if run else 0.0,
         guide_confidence=fmean(asked) if asked else None,
         exact_mass=statistics.exact_mass,
         hit_limit=statistics.finish_reason == "length",
@@ -133,7 +134,7 @@ def base_end_lost(step: Step, stop: int) -> bool:
         step: a step of the answer.
         stop: the base's STOP token.
     """
-    wanted = step.base.id == stop or step.instead_of not in (None, stop)
+    wanted = _wants_end(step, stop) or step.instead_of not in (None, stop)
     return wanted and step.is_intervention and not step.is_stop
 
 
@@ -145,4 +146,8 @@ def guide_end_lost(step: Step, stop: int) -> bool:
 def guide_ended(step: Step, stop: int) -> bool:
     """Return True if the guide ended the answer: the base's own choice was not STOP."""
     by_guide = step.source == "aligned" or step.is_intervention
-    return step.is_stop and by_guide and step.base.id != stop
+    return step.is_stop and by_guide and not _wants_end(step, stop)
+
+
+def _wants_end(step: Step, stop: int) -> bool:
+    return step.base is not None and step.base.id == stop

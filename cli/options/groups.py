@@ -178,6 +178,17 @@ def speed_options(command: Command) -> Command:
     )
 
 
+def batch_option(default: str) -> Callable[[Command], Command]:
+    """Return a decorator that adds ``--batch``, of which ``auto`` is None."""
+    return click.option(
+        "--batch",
+        type=AutoOr(Whole(1, 64)),
+        default=default,
+        show_default=True,
+        help="Write so many answers at once; auto goes by memory and by what a pass costs here.",
+    )
+
+
 def loading_options(command: Command) -> Command:
     """Add the options that say what the models may take."""
     return apply_options(

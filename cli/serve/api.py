@@ -90,10 +90,16 @@ class ChatRequest(AnswerRequest):
 
 @dataclass(frozen=True)
 class CompletionRequest(AnswerRequest):
-    """Texts to go on from, each a string or ids of the base."""
+    """Texts to go on from, each a string or ids of the base.
+
+    Attributes:
+        echo: with the text itself.
+        writes: False where nothing shall follow the text.
+    """
 
     prompts: tuple[str | tuple[int, ...], ...]
     echo: bool
+    writes: bool
 
 
 @dataclass(frozen=True)
@@ -155,12 +161,13 @@ class RequestReader:
         prompts = read_prompts(fields.take("prompt"))
         echo = fields.boolean("echo")
         top = fields.whole("logprobs", 0, MOST_TOP, default=-1)
+        writes = "max_completion_tokens" in fields or not fields.take_if("max_tokens", 0)
         common = self._common(fields)
         fields.finish(COMPLETION_WITHOUT_EFFECT)
         if len(prompts) * common["n"] > self._most:
             raise refused("prompt", f"and n ask for more than {self._most} answers at once")
         common["logprobs"] = None if top < 0 else top
-        return CompletionRequest(**common, prompts=prompts, echo=echo)
+        return CompletionRequest(**common, prompts=prompts, echo=echo, writes=writes)
 
     def tokenize(self, body: Any) -> TokenizeRequest:
         """Return a request to cut a text into tokens.

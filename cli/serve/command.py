@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import FAILURE, INTERRUPTED
-from ..options.groups import blend_options
+from ..options.groups import batch_option, blend_options
 from ..options.settings import DEFAULT_PAIR, METHODS, Settings
 from ..options.types import Whole
 from ..session import Session
@@ -20,6 +20,7 @@ from ..terminal.quiet import quiet_option
 
 if TYPE_CHECKING:
     from .app import Routes
+    from .decoding import Decoding
     from .engine import Engine
     from .guard import Guard
 
@@ -62,6 +63,7 @@ MB = 2**20
     show_default=True,
     help="Most answers that wait or are written at once; more are refused with 429.",
 )
+@batch_option("auto")
 @click.option(
     "--cache-memory",
     type=Whole(0, 2**20),
@@ -82,6 +84,7 @@ def serve(
     allow_host: tuple[str, ...],
     allow_origin: tuple[str, ...],
     queue: int,
+    batch: int | None,
     cache_memory: int,
     log_prompts: bool,
     settings: Settings,
@@ -113,7 +116,8 @@ def serve(
         routes = Routes(engine, guard, limits, lambda line: say(line, quiet), log_prompts)
         with HttpServer(listening, routes, limits, engine.stop) as server:
             say(f"{url} listens; loading the models …", quiet)
-            name = _load(ctx, settings, cache_memory * MB, routes, engine, quiet)
+            session, decoding = _load(settings, quiet, cache_memory * MB, batch, engine)
+            name = _offer(ctx, session, decoding, routes, engine)
             say(f"{name} is ready at {url}; Ctrl-C ends", quiet)
             with _until_signal(engine) as ending:
                 engine.run()
@@ -135,30 +139,31 @@ def _check_reach(address: str, guard: Guard) -> None:
 
 
 def _load(
-    ctx: click.Context,
-    settings: Settings,
-    cache_bytes: int,
-    routes: Routes,
-    engine: Engine,
-    quiet: bool,
-) -> str:
-    """Load the pair and offer it; return its name."""
-    from .api import RequestReader
-    from .app import Service
+    settings: Settings, quiet: bool, cache_bytes: int, batch: int | None, engine: Engine
+) -> tuple[Session, Decoding]:
     from .decoding import Decoding
-    from .naming import ModelNames
 
     session = Session(settings, quiet)
     session.keep_beginning()
-    decoding = Decoding(session, cache_bytes)
-    pair = session.pair
+    return session, Decoding(session, cache_bytes, batch, engine.is_alone)
+
+
+def _offer(
+    ctx: click.Context, session: Session, decoding: Decoding, routes: Routes, engine: Engine
+) -> str:
+    """Let requests for the loaded pair in; return its name."""
+    from .api import RequestReader
+    from .app import Service
+    from .naming import ModelNames
+
+    pair, settings = session.pair, session.settings
     name = settings.pair or f"{pair.base.name}+{pair.aligned.name}"
     if settings.base is None and settings.aligned is None:
         name = settings.pair or DEFAULT_PAIR
     methods = [one for one in METHODS if one != "proxy-tuning" or pair.reference is not None]
     names = ModelNames(name, methods, settings.method)
-    engine.recover = decoding.recover
-    reader = RequestReader(ctx, session.settings, names, engine.capacity)
+    reader = RequestReader(ctx, settings, names, engine.capacity)
+    engine.rows, engine.recover = decoding.size, decoding.recover
     routes.service = Service(reader, decoding, names)
     return name
 

@@ -10,16 +10,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..session import Session
-from ..terminal.status import STATUS
+from ..side_by_side import SideBySide
 from .api import AnswerRequest, ChatRequest, CompletionRequest, TokenizeRequest
 from .caches import CachePool
+from .echo import Abandoned, Echo
 from .errors import refused
-from .parts import Part, PartMaker, ShownToken, Start, TokenProb, token_of
+from .parts import Part, PartMaker, Start
+from .rows import Rows
 
 if TYPE_CHECKING:
+    from blendin_mlx.batch.batch_generation import BatchPrompt
+    from blendin_mlx.decoding.answer_stream import Response
     from blendin_mlx.prompt_cache import PromptCache
     from blendin_mlx.prompts import PairPrompt
-    from blendin_mlx.scoring.score import Score
 
 ShouldStop = Callable[[], bool]
 
@@ -30,22 +33,41 @@ class Decoding:
     Args:
         session: the models and the settings of the command.
         cache_bytes: what may be kept of earlier requests.
+        batch: how many answers are written side by side; None for as many as pay.
+        is_alone: says whether no other request waits or is answered.
+
+    Attributes:
+        size: how many are, at most.
     """
 
-    def __init__(self, session: Session, cache_bytes: int) -> None:
+    def __init__(
+        self,
+        session: Session,
+        cache_bytes: int,
+        batch: int | None,
+        is_alone: Callable[[], bool],
+    ) -> None:
         from blendin_mlx.prompt_cache import make_prompt_cache
 
         def make() -> PromptCache:
             return make_prompt_cache(session.pair, kv_bits=session.settings.kv_bits)
 
+        several = SideBySide(session, batch)
+        self.size = several.size
+        self._rows = Rows(several.batch)
+        share = cache_bytes // min(2, self.size)  # half of it for what rows have read
+        several.batch.keep(share)
         self._session = session
-        self._make = make
-        self._pool = CachePool(make, cache_bytes)
+        self._pool = CachePool(make, share)
         self._pool.put(session.cache)
+        session.cache = make()  # the pool alone keeps what is kept
+        self._echo = Echo(session, self._pool)
+        self._is_alone = is_alone
 
     def recover(self) -> None:
         """Forget what a fault may have spoilt."""
         self._pool.clear()
+        self._rows.forget()
 
     def chat(
         self, request: ChatRequest, index: int, should_stop: ShouldStop
@@ -53,8 +75,9 @@ class Decoding:
         """Answer a conversation; ``index`` counts the answers to one request."""
         self._configure(request, index)
         prompt = self._session.prompt([dict(message) for message in request.messages])
+        asked = self._asked(prompt, request)
         yield Start(prompt.opens_thinking)
-        yield from self._answer(prompt, request, should_stop)
+        yield from self._answer(asked, request, should_stop)
 
     def completion(
         self, request: CompletionRequest, index: int, should_stop: ShouldStop
@@ -62,11 +85,17 @@ class Decoding:
         """Go on from a text that both models read as it is."""
         self._configure(request, index)
         ids = self._ids(request.prompts[index // request.n])
-        prompt = self._raw_prompt(ids)
+        asked = self._asked(self._echo.prompt(ids), request)
         yield Start()
         if request.echo:
-            yield self._echo(ids, request.logprobs)
-        yield from self._answer(prompt, request, should_stop)
+            try:
+                yield self._echo.part(ids, request.logprobs, asked.options, should_stop)
+            except Abandoned:
+                return
+        if request.writes:
+            yield from self._answer(asked, request, should_stop)
+        else:
+            yield self._nothing(asked, len(ids))
 
     def tokenize(self, request: TokenizeRequest, should_stop: ShouldStop) -> Iterator[Any]:
         """Cut a text into tokens of the base; control tokens that it spells are recognised."""
@@ -106,28 +135,6 @@ class Decoding:
         if max(tokens, default=0) >= self._session.pair.base.vocabulary.size:
             raise refused(field, "has an id beyond the vocabulary of the base")
 
-    def _configure(self, request: AnswerRequest, index: int) -> None:
-        settings, seed = request.settings, request.settings.seed
-        if seed is not None:
-            settings = replace(settings, seed=seed + index % request.n)
-        self._session.configure(settings)
-
-    def _answer(
-        self, prompt: PairPrompt, request: AnswerRequest, should_stop: ShouldStop
-    ) -> Iterator[Part]:
-        session = self._session
-        top = request.logprobs or 0
-        maker = PartMaker(session.pair, top, detailed=request.candidates > 0)
-        session.cache = self._pool.take(prompt.base.ids)
-        candidates = max(top, request.candidates)
-        try:
-            for response in session.answer(prompt, should_stop, candidates=candidates):
-                STATUS.clear()
-                yield maker.part(response)
-            self._pool.put(session.cache)  # not after an error: it may have spoilt it
-        finally:
-            session.cache = self._make()  # the pool alone keeps what is kept
-
     def _ids(self, prompt: str | Sequence[int]) -> list[int]:
         """Return the tokens of a text, or those that were given."""
         if isinstance(prompt, str):
@@ -135,58 +142,60 @@ class Decoding:
         self._check_ids(prompt, "prompt")
         return list(prompt)
 
-    def _raw_prompt(self, ids: Sequence[int]) -> PairPrompt:
-        """Return tokens of the base as both models read them, after their beginning-of-text."""
-        from blendin_mlx.inspection import begun
-        from blendin_mlx.prompts import PairPrompt, Prompt
+    def _configure(self, request: AnswerRequest, index: int) -> None:
+        settings, seed = request.settings, request.settings.seed
+        if seed is not None:
+            settings = replace(settings, seed=seed + index % request.n)
+        self._session.configure(settings)
 
-        pair = self._session.pair
-        opening = pair.base.beginning
-        own = ids[len(opening) :] if tuple(ids[: len(opening)]) == opening else ids
-        empty = PairPrompt(Prompt("", opening), Prompt("", pair.aligned.beginning))
-        return begun(pair, empty, own)
+    def _asked(self, prompt: PairPrompt, request: AnswerRequest) -> BatchPrompt:
+        """Return a prompt with the session's settings of now: the next request changes them."""
+        from blendin_mlx.batch.batch_generation import BatchPrompt
+        from blendin_mlx.decoding.answer_options import AnswerOptions
 
-    def _echo(self, ids: Sequence[int], top: int | None) -> Part:
-        """Return a prompt as the first part of what follows it, scored where that is wanted."""
-        written = self._session.pair.base.vocabulary.bytes_of(ids)
-        shown = () if top is None else tuple(self._scored(ids, top))
-        return Part(written.decode(errors="replace"), shown, ())
+        candidates = max(request.logprobs or 0, request.candidates)
+        options = AnswerOptions(**self._session.answer_options(), candidates=candidates)
+        return BatchPrompt(prompt, options, self._session.seed)
 
-    def _scored(self, ids: Sequence[int], top: int) -> Iterator[ShownToken]:
-        """Yield the tokens of a prompt with what the method gives them, each after the others.
+    def _answer(
+        self, asked: BatchPrompt, request: AnswerRequest, should_stop: ShouldStop
+    ) -> Iterator[Part]:
+        maker = PartMaker(self._session.pair, request.logprobs or 0, request.candidates > 0)
+        # Who is alone has the single decoder: it drafts, and its caches need not hold rows.
+        alone = self.size == 1 or self._is_alone()
+        for response in (self._alone if alone else self._rows.answer)(asked, should_stop):
+            yield maker.part(response)
 
-        Beginning-of-text has no probability, nor has a first token before which one of the models
-        has nothing to read.
-        """
-        pair, vocabulary = self._session.pair, self._session.pair.base.vocabulary
-        opening = pair.base.beginning
-        before = len(opening) if tuple(ids[: len(opening)]) == opening else 0
-        before += not (opening and pair.aligned.beginning)
-        for token in ids[:before]:
-            yield ShownToken(TokenProb(vocabulary.bytes_of([token]), None), ())
-        if len(ids) <= before:
-            return
-        score = self._score(ids[:before], ids[before:], max(1, top))
-        for token, logprob, ranked in zip(ids[before:], score.log_probs, score.top, strict=True):
-            likeliest = tuple(token_of(one, vocabulary) for one in ranked[:top])
-            yield ShownToken(TokenProb(vocabulary.bytes_of([token]), logprob), likeliest)
+    def _alone(self, one: BatchPrompt, should_stop: ShouldStop) -> Iterator[Response]:
+        from blendin_mlx.batch.random_stream import RandomStream
+        from blendin_mlx.generation import stream_generate
+        from blendin_mlx.prompts import PairPrompt
 
-    def _score(self, before: Sequence[int], ids: Sequence[int], top: int) -> Score:
-        from blendin_mlx.scoring.score import score
-
-        session = self._session
-        cache = self._pool.take([*before, *ids])
-        scored = score(
-            session.pair,
-            self._raw_prompt(before),
-            ids,
-            method=session.method,
-            complete=False,
-            projection=session.settings.projection,
+        assert isinstance(one.prompt, PairPrompt)
+        cache = self._pool.take(one.prompt.base.ids)
+        responses = stream_generate(
+            self._session.pair,
+            one.prompt,
+            draft=self._session.drafter,
             prompt_cache=cache,
-            top=top,
+            should_stop=should_stop,
+            **vars(one.options),
         )
-        self._pool.put(cache)
-        if list(scored.token_ids) != list(ids):
-            raise refused("echo", "with logprobs needs a method that decides on the base's tokens")
-        return scored
+        random = RandomStream(0 if one.seed is None else one.seed)  # rows that join draw too
+        while True:
+            with random.drawing():
+                response = next(responses, None)
+            if response is None:
+                break
+            yield response
+        self._pool.put(cache)  # not after an error: it may have spoilt it
+
+    def _nothing(self, asked: BatchPrompt, read: int) -> Part:
+        """Return the end of an answer that shall have no token."""
+        from blendin_mlx.answer_statistics import Statistics, describe_method
+        from blendin_mlx.decoding.answer_stream import Response
+
+        described = describe_method(asked.options.made_method())
+        statistics = Statistics(described, asked.options.policy, read, read)
+        maker = PartMaker(self._session.pair, 0, detailed=False)
+        return maker.part(Response("", (), statistics, "length"))

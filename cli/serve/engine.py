@@ -69,7 +69,7 @@ class Engine:
 
     Args:
         capacity: how many pieces of work may wait or run at once.
-        rows: how many of them run side by side, a step of each in turn.
+        rows: how many of them run side by side, a step of each in turn; it may be set later.
         recover: called after a fault, to throw away what it may have spoilt.
 
     Attributes:
@@ -88,7 +88,7 @@ class Engine:
         self.state: State = "loading"
         self.capacity = capacity
         self.recover = recover
-        self._rows = rows
+        self.rows = rows
         self._unfinished = 0
         self._lock = threading.Lock()
         self._inbox: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
@@ -116,6 +116,10 @@ class Engine:
         self._stopping = True
         self._inbox.put(None)
 
+    def is_alone(self) -> bool:
+        """Return True while no more than one piece of work waits or runs."""
+        return self._unfinished <= 1
+
     def is_stopping(self) -> bool:
         """Return True once an end was asked for."""
         return self._stopping
@@ -126,8 +130,8 @@ class Engine:
         try:
             while not self._stopping:
                 self._receive()
-                while self._waiting and len(self._running) < self._rows:
-                    self._begin(self._waiting.popleft())
+                if self._waiting and len(self._running) < self.rows:
+                    self._begin(self._waiting.popleft())  # one: it may have much to read
                 for _ in range(len(self._running)):
                     self._advance(*self._running.popleft())
         finally:

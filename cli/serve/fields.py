@@ -44,6 +44,14 @@ class Fields:
         """Return any value, None where there is none."""
         return self._left.pop(field, None)
 
+    def take_if(self, field: str, value: float) -> bool:
+        """Take a number if it is this one; return whether it was."""
+        given = self._left.get(field)
+        if not is_number(given) or given != value:
+            return False
+        del self._left[field]
+        return True
+
     def boolean(self, field: str, default: bool = False) -> bool:
         """Return a truth value."""
         value = self.take(field)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .blend_view import BlendView, closing_line, decision, wants_marks
+from .blend_view import BlendView, Decision, closing_line, decision, wants_marks
 from .figures import all_figures, short_figures
 from .output import Output, say, say_styled
 from .quiet import quiet_option
@@ -99,7 +99,7 @@ class ShownBlend(Shown):
         super().__init__(view)
         self._view = BlendView(view.marks or wants_marks())
         self._alphas: list[float | None] = []
-        self._overrides = 0
+        self._decided: list[Decision] = []
         self._text = ""
         self._settled = 0
 
@@ -120,9 +120,10 @@ class ShownBlend(Shown):
             step, start = piece.step, self._settled
             self._settled += len(piece.text)
             alpha = step.guidance.alpha if step.guidance else None
-            who = decision(step.source, alpha, step.id, step.base.id)
+            wish = None if step.base is None else step.base.id
+            who = decision(step.source, alpha, step.id, wish)
             self._alphas.append(alpha)
-            self._overrides += who == "override"
+            self._decided.append(who)
             text = self._text[start : self._settled]
             self._output.write_styled(self._view.piece(who, alpha, text), text)
 
@@ -131,7 +132,7 @@ class ShownBlend(Shown):
         self.end()
         if not self._how.quiet:
             say_styled(self._view.legend())
-        say(closing_line(self._alphas, self._overrides), self._how.quiet)
+        say(closing_line(self._alphas, self._decided), self._how.quiet)
         say(self._how.figures(statistics, end), self._how.quiet)
 
 

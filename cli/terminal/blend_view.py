@@ -18,8 +18,9 @@ from .output import counted
 from .safe_text import SafeText, harmless
 from .status import is_plain
 
-# "end": the base was sure, and the guide found the answer over.
-Decision = Literal["base", "kept", "override", "end"]
+# end    the guide found the answer over
+# guide  it wrote alone: the base was not run
+Decision = Literal["base", "kept", "override", "end", "guide"]
 
 # 256-colour backgrounds under black letters, ever darker from α = 0 to α = 1.
 SHADES = {"kept": (195, 153, 111, 69), "override": (230, 223, 215, 208)}
@@ -29,16 +30,19 @@ BARS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 60
 
 
-def decision(source: str, alpha: float | None, token: int, wish: int) -> Decision:
-    """Return who decided; ``token`` was written, ``wish`` was the base's top token."""
+def decision(source: str, alpha: float | None, token: int, wish: int | None) -> Decision:
+    """Return who decided; ``token`` was written, ``wish`` was the base's, None if not run."""
     if alpha is None:
         return "end" if source == "aligned" else "base"
+    if wish is None:
+        return "guide"
     return "kept" if token == wish else "override"
 
 
 def recorded_decision(step: dict[str, Any]) -> Decision:
     """Return who decided a step of a trace."""
-    return decision(step["source"], step["alpha"], step["id"], step["base"]["id"])
+    wish = step["base"] and step["base"]["id"]
+    return decision(step["source"], step["alpha"], step["id"], wish)
 
 
 def level(alpha: float | None) -> int:
@@ -67,7 +71,7 @@ class BlendView:
     def piece(self, decided: Decision, alpha: float | None, text: str) -> str:
         """Return the text of one token, made harmless and styled; ``alpha`` None counts as 1."""
         shown = self._safe.feed(text).encode(errors="replace").decode()
-        if decided in ("base", "end") or not shown:
+        if decided not in MARKS or not shown:
             return shown
         if self.marks:
             return _marked(MARKS[decided], shown)
@@ -81,7 +85,7 @@ class BlendView:
         kept = self.piece("kept", 0.5, "base's choice kept")
         override = self.piece("override", 0.5, "base overridden")
         scale = "" if self.marks else f"; α from 0 {self._scale()} to 1"
-        return f"plain: base alone, {kept}, {override}{scale}"
+        return f"plain: one model alone, {kept}, {override}{scale}"
 
     def _scale(self) -> str:
         levels = (0.0, 0.25, 0.5, 0.75)
@@ -111,14 +115,19 @@ def _bar(alphas: Iterable[float | None]) -> str:
     return BARS[min(max(int(8 * max(known)), 0), 7)] if known else "·"
 
 
-def closing_line(alphas: Sequence[float | None], overrides: int) -> str:
+def closing_line(alphas: Sequence[float | None], decided: Sequence[Decision]) -> str:
     """Return the sparkline, the rate and the number of overrides."""
     asked = sum(alpha is not None for alpha in alphas)
     rate = asked / len(alphas) if alphas else 0.0
     return (
         f"α {sparkline(alphas)} {counted(asked, 'intervention')} in "
-        f"{counted(len(alphas), 'token')} ({rate:.1%}), {counted(overrides, 'override')}"
+        f"{counted(len(alphas), 'token')} ({rate:.1%}){count_overrides(decided)}"
     )
+
+
+def count_overrides(decided: Sequence[Decision]) -> str:
+    """Return the number of overrides as the end of a line; nothing where the base was not run."""
+    return "" if "guide" in decided else f", {counted(decided.count('override'), 'override')}"
 
 
 def override_line(step: dict[str, Any]) -> str:

@@ -131,7 +131,7 @@ def view(file: Path, marks: bool, quiet: bool) -> None:
     overrides = [step for who, step in pairs if who == "override"]
     lines = ["".join(shown.piece(who, s["alpha"], s["text"]) for who, s in pairs), ""]
     lines += [_about(recorded, decided[-1:] == ["end"]), shown.legend()]
-    lines += [closing_line([step["alpha"] for step in recorded.steps], len(overrides))]
+    lines += [closing_line([step["alpha"] for step in recorded.steps], decided)]
     if overrides:
         lines += ["", "overrides (token, the base's choice → what was written):"]
         lines += [override_line(step) for step in overrides]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ..terminal.blend_view import level, recorded_decision, visible
+from ..terminal.blend_view import MARKS, count_overrides, level, recorded_decision, visible
 from ..terminal.output import counted
 from ..terminal.web_pages import clean, render
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _BINS = 20
 WIDTH, HEIGHT = 600.0, 100.0
 _WORDS = {"base": "base alone", "kept": "base's choice kept", "override": "base overridden"}
-_WORDS |= {"end": "guide: the answer is over"}
+_WORDS |= {"end": "guide: the answer is over", "guide": "guide alone"}
 
 
 def page(runs: list[tuple[str, RecordedRun]]) -> str:
@@ -36,8 +36,8 @@ def _run(name: str, recorded: RecordedRun) -> dict[str, Any]:
         "aligned": clean(run["models"]["aligned"]["name"]),
         "prompt": _prompt(run),
         "tokens": tokens,
-        "counts": f"{counted(len(tokens), 'token')}, {counted(asked, 'intervention')} ({rate}), "
-        f"{counted(len(overrides), 'override')}",
+        "counts": f"{counted(len(tokens), 'token')}, {counted(asked, 'intervention')} ({rate})"
+        f"{count_overrides([token['decided'] for token in tokens])}",
         "overrides": overrides,
         "finish": clean(end.get("finish_reason", "cut off")),
         "by_guide": bool(tokens) and tokens[-1]["decided"] == "end",
@@ -76,19 +76,19 @@ def _token(step: dict[str, Any]) -> dict[str, Any]:
         "text": clean(step["text"]),
         "shown": visible(step["text"]),
         "decided": decided,
-        "style": "base" if decided in ("base", "end") else f"{decided} level{level(alpha)}",
+        "style": f"{decided} level{level(alpha)}" if decided in MARKS else "base",
         "label": ", ".join(f"{key} {value}" for key, value in facts),
         "facts": json.dumps(facts, ensure_ascii=False),
-        "wish": visible(step["base"]["text"]),
+        "wish": visible(step["base"]["text"]) if step["base"] else "",
         "alpha": "" if alpha is None else f"{alpha:.2f}",
-        "base_prob": f"{step['base']['prob']:.2f}",
+        "base_prob": f"{step['base']['prob']:.2f}" if step["base"] else "",
         "guide_prob": f"{step['aligned']['prob']:.2f}" if step.get("aligned") else "",
     }
 
 
 def _rankings(step: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the likeliest tokens of each model and the blend; just the top one if no more."""
-    tops = {"base": [step["base"]], "aligned": [step["aligned"]] if step.get("aligned") else []}
+    tops = {role: [step[role]] for role in ("base", "aligned") if step.get(role)}
     lists = {**tops, **step.get("candidates", {})}
     words = {"base": "base's choice", "aligned": "guide's choice", "blend": "blend's choice"}
     return [
@@ -117,7 +117,7 @@ def _timeline(steps: list[dict[str, Any]]) -> dict[str, Any]:
             if value is not None
         ]
 
-    base = points([step["base"]["prob"] for step in steps])
+    base = points([(step["base"] or {}).get("prob") for step in steps])
     return {
         "base": " ".join(f"{x},{y}" for x, y in base),
         "guide": points([(step.get("aligned") or {}).get("prob") for step in steps]),
@@ -127,7 +127,7 @@ def _timeline(steps: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _histogram(steps: list[dict[str, Any]], tau: Any) -> dict[str, Any]:
     counts = [0] * _BINS
-    for step in steps:
+    for step in filter(lambda step: step["base"], steps):
         counts[min(max(int(_BINS * step["base"]["prob"]), 0), _BINS - 1)] += 1
     tallest, width = max([*counts, 1]), WIDTH / _BINS
     bars = [

@@ -22,6 +22,7 @@ from ..errors import ModelError, first_line
 from ..progress import Advance, Progress
 from ..storage.paths import lacking, special_file
 from .config_json import read_config
+from .dequantize import dequantize_network
 from .own_tokenizer import load_tokenizer
 
 
@@ -115,10 +116,8 @@ def open_files_limit() -> Iterator[None]:
 
 def to_float32(network: Any) -> None:
     """Convert all weights of a network to float32, dequantizing them, lazily."""
-    from mlx_lm.utils import dequantize_model
-
     network.set_dtype(mx.float32)  # scales first, so that weights are dequantized in float32
-    dequantize_model(network)
+    dequantize_network(network)
 
 
 def evaluate_weights(network: Any, progress: Advance | None = None) -> None:

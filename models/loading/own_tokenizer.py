@@ -7,16 +7,21 @@ file decides; the other settings only name special tokens.
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, first_line
-from ..storage.small_files import load_json
+from ..storage.small_files import load_json, read_regular
 
 # The parts of a tokenizer that decide about ids, besides vocabulary and merges.
 RULES = ("normalizer", "pre_tokenizer", "decoder")
 _NO_VOCABULARY = {"type": "BPE", "vocab": {}, "merges": []}
+_GAP = re.compile(r"[\s:,]*")  # between the members of a JSON object
+# Files that transformers adds to the tokens of tokenizer.json, and the setting in place of them.
+_ADDED_FILES, _ADDED = ("special_tokens_map.json", "added_tokens.json"), "added_tokens_decoder"
 # Texts that every tokenizer must encode: numbers, scripts, emoji, code, long runs.
 BATTERY = (
     "The year 2023: 1234567 items, it's 12.5% more.\n\n",
@@ -48,11 +53,16 @@ def load_tokenizer(folder: Path, eos_token_ids: Any = None) -> Any:
     kind = PreTrainedTokenizerFast if named else AutoTokenizer
     with contained():
         # Explicit, because by default transformers may ask on the terminal whether to run code.
-        tokenizer = kind.from_pretrained(folder, trust_remote_code=False)
+        more = _nothing_added(folder) if named else {}
+        tokenizer = kind.from_pretrained(folder, trust_remote_code=False, **more)
     restore(tokenizer, file, rebuilt=not named)
     probe(tokenizer.backend_tokenizer, file)
     ends = [eos_token_ids] if isinstance(eos_token_ids, int) else eos_token_ids
-    return TokenizerWrapper(tokenizer, eos_token_ids=ends)
+    # mlx-lm asks twice for a large dictionary.
+    tokenizer.get_vocab = functools.cache(tokenizer.get_vocab)
+    wrapped = TokenizerWrapper(tokenizer, eos_token_ids=ends)
+    del tokenizer.get_vocab
+    return wrapped
 
 
 def read_tokenizer(file: Path) -> Any:
@@ -100,12 +110,49 @@ def _rules(tokenizer: Any) -> list[bytes | None]:
     return [None if part is None else part.__getstate__() for part in parts]
 
 
+def _nothing_added(folder: Path) -> dict[str, Any]:
+    """Return settings that spare transformers from parsing tokenizer.json a second time.
+
+    It looks there for added tokens, which the tokenizer has from that file already.
+    """
+    settings = load_json(folder / "tokenizer_config.json")
+    told = _ADDED in settings or any((folder / name).exists() for name in _ADDED_FILES)
+    return {} if told else {_ADDED: {}}
+
+
 def _without_vocabulary(file: Path) -> Any:
     """Build the tokenizer of a file without its vocabulary, which takes almost no time."""
     from tokenizers import Tokenizer
 
-    bare = {**load_json(file), "model": _NO_VOCABULARY, "added_tokens": [], "post_processor": None}
+    try:
+        members = _before_the_model(read_regular(file))
+    except (OSError, ValueError, RecursionError):
+        members = {}
+    if not {*RULES} <= {*members}:
+        members = load_json(file)
+    bare = {**members, "model": _NO_VOCABULARY, "added_tokens": [], "post_processor": None}
     return Tokenizer.from_str(json.dumps(bare))
+
+
+def _before_the_model(text: str) -> dict[str, Any]:
+    """Parse the members of a JSON object up to ``model``: megabytes, and usually the last one.
+
+    Example:
+        >>> _before_the_model('{"decoder": null, "model": {"vocab": {}}}')
+        {'decoder': None}
+    """
+    parse, members = json.JSONDecoder().raw_decode, dict[str, Any]()
+    place = text.index("{") + 1
+    while True:
+        name, place = parse(text, _skipped(text, place))
+        if name == "model":
+            return members
+        members[name], place = parse(text, _skipped(text, place))
+
+
+def _skipped(text: str, place: int) -> int:
+    found = _GAP.match(text, place)
+    return found.end() if found else place
 
 
 def probe(tokenizer: Any, file: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from blendin_cli import session
+from blendin_mlx.batch.ragged_context import RaggedContext
 from chains import write_chain
 from running import pair
 
@@ -27,6 +28,37 @@ def test_answers_are_those_of_generate(run, tiny, monkeypatch):
         alone = run("generate", *tiny, *options, "-m", 8, "--method", one["method"], "--json", "hi")
         assert json.loads(alone.text)["token_ids"] == one["token_ids"]
         assert one["blend"]["method"] == one["method"]
+
+
+@pytest.mark.parametrize("options", [(), ("--temp", 1), ("--temp", 1, "--seed", 3)])
+@pytest.mark.parametrize("size", [2, 16, "auto"])
+def test_answers_written_side_by_side_are_those_of_generate(run, tiny, options, size):
+    result = run("compare", *tiny, "--batch", size, "-m", 8, "--json", *options, "hi")
+    answers = json.loads(result.text)["answers"]
+    assert [one["method"] for one in answers] == ["base", "aligned", "blendin"]
+    assert [line.split(":")[0] for line in result.err.splitlines()] == [
+        one["method"] for one in answers
+    ]
+    for one in answers:
+        seed = () if one["seed"] is None else ("--seed", one["seed"])
+        asked = ("--method", one["method"], "-m", 8, "--json", *options[:2], *seed, "hi")
+        assert json.loads(run("generate", *tiny, *asked).text)["token_ids"] == one["token_ids"]
+
+
+def test_side_by_side_they_share_the_passes(run, tiny, monkeypatch):
+    read = RaggedContext.after
+    rows = []
+    monkeypatch.setattr(
+        RaggedContext, "after", lambda self, asked: rows.append(len(asked)) or read(self, asked)
+    )
+    assert run("compare", *tiny, "--batch", 3, "-m", 8, "--with", "nudging", "hi").code == 0
+    assert max(rows) == 3  # of four answers
+
+
+def test_a_prompt_cache_holds_one_answer_at_a_time(run, tiny, tmp_path):
+    result = run("compare", *tiny, "--batch", 2, "--prompt-cache", tmp_path / "c", "hi")
+    assert result.code == 2
+    assert "--prompt-cache cannot be used with --batch" in result.error()
 
 
 def test_texts_come_with_their_method(run, tiny):

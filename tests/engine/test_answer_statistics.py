@@ -57,6 +57,14 @@ def test_an_answer_counted_by_hand() -> None:
     assert statistics.exact_mass == pytest.approx(0.5)
 
 
+def test_overrides_are_unknown_where_the_base_was_not_run() -> None:
+    alone = replace(OVERRIDE, base=None)
+    assert not alone.is_override
+    statistics = made([OVERRIDE, alone, OVERRIDE])
+    assert (statistics.overrides, statistics.interventions) == (None, 3)
+    assert statistics.as_json()["blend"]["overrides"] is None
+
+
 @given(st.lists(st.sampled_from([SHUT, OPEN, OVERRIDE, CHECKED])))
 def test_counts_never_exceed_the_steps(steps: list[Step]) -> None:
     statistics = made(steps)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from running import begin
 from serving import DEADLINE_S, Address
 
+MEASURING_NOTHING = ("--draft", "off", "--batch", "8")
+
 
 @dataclass
 class ServedPair:
@@ -46,7 +48,7 @@ class ServedPair:
 @contextmanager
 def served_pair(*options: object, code: str = "") -> Iterator[ServedPair]:
     """Start the command on a free port, wait until it is ready, and end it."""
-    process = begin("serve", "--port", "0", "--draft", "off", *options, code=code)
+    process = begin("serve", "--port", "0", *MEASURING_NOTHING, *options, code=code)
     server = ServedPair(process)
     reader = threading.Thread(target=server.read)
     reader.start()

@@ -41,7 +41,8 @@ def load_tokenizer(path: Path) -> Any:
 @cache
 def size_of(tokenizer: Any) -> int:
     """One more than the highest id; asking for a whole vocabulary takes a second."""
-    return 1 + max(tokenizer.get_vocab().values())
+    size: int = 1 + max(tokenizer.get_vocab().values())
+    return size
 
 
 def network(architecture: str, vocab_size: int, seed: int, sharpness: float, **options: Any) -> Any:

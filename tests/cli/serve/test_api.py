@@ -247,6 +247,16 @@ def test_a_prompt_of_another_form_is_refused(prompt):
     assert refused.value.param == "prompt"
 
 
+def test_a_text_may_be_given_no_token():
+    read = reader("--max-tokens", "9").completion
+    for fields, writes in (({}, True), ({"max_tokens": 1}, True), ({"max_tokens": 0}, False)):
+        assert read({"prompt": "a", **fields}).writes == writes
+    assert read({"prompt": "a", "max_tokens": 0.0}).settings.max_tokens == 9
+    for zero in ({"max_tokens": 0, "max_completion_tokens": 2}, {"max_tokens": False}):
+        with pytest.raises(ApiError):
+            read({"prompt": "a", **zero})
+
+
 def test_prompts_and_n_are_counted_together():
     with pytest.raises(ApiError):
         READER.completion({"prompt": ["a"] * QUEUE, "n": 2})

@@ -1,4 +1,4 @@
-"""Programs that people have: the ``openai`` package, ``llm`` and ``curl``."""
+"""Programs that people have: the ``openai`` package, ``llm``, ``lm_eval`` and ``curl``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 import openai
 import pytest
@@ -189,3 +189,72 @@ def test_curl_sends_a_large_request_after_leave_was_given(pair_server, tmp_path)
     )
     assert told.stdout.endswith("400")
     assert "holds 4096" in told.stdout
+
+
+LM_TASK = """
+task: {name}
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {data}}}}}
+test_split: test
+output_type: {kind}
+doc_to_text: "Question: {{{{q}}}}\\nAnswer:"
+{form}
+"""
+LM_CHOICE = """
+doc_to_choice: "{{c}}"
+doc_to_target: "{{a}}"
+metric_list: [{metric: acc}]
+"""
+LM_WORDS = """
+doc_to_target: "{{c[a]}}"
+generation_kwargs: {max_gen_toks: 8, until: ["o"]}
+metric_list: [{metric: exact_match}]
+"""
+LM_QUESTIONS: list[dict[str, Any]] = [
+    {"q": "Which capital?", "c": ["Paris", "a long banana"], "a": 0},
+    {"q": "What colour?", "c": ["of stone", "green"], "a": 1},
+]
+
+
+@pytest.mark.skipif(shutil.which("lm_eval") is None, reason="needs lm_eval on the PATH")
+@pytest.mark.parametrize(
+    ("model", "kind", "form", "route"),
+    [
+        ("local-completions", "multiple_choice", LM_CHOICE, "completions"),
+        ("local-completions", "generate_until", LM_WORDS, "completions"),
+        ("local-chat-completions", "generate_until", LM_WORDS, "chat/completions"),
+    ],
+)
+def test_lm_eval_chooses_and_asks(pair_server, tmp_path, model, kind, form, route):
+    data = tmp_path / "questions.jsonl"
+    data.write_text("".join(json.dumps(one) + "\n" for one in LM_QUESTIONS))
+    task = LM_TASK.format(name="tiny", data=data, kind=kind, form=form)
+    (tmp_path / "tiny.yaml").write_text(task)
+    asked = [f"model={pair_server.model}", f"base_url={pair_server.address.url}/v1/{route}"]
+    line = ["lm_eval", "--model", model, "--tasks", "tiny", "--include_path", tmp_path]
+    line += ["--model_args", ",".join([*asked, "num_concurrent=4", "tokenizer_backend=remote"])]
+    line += ["--output_path", tmp_path / "found", "--log_samples"]
+    line += ["--apply_chat_template"] if model == "local-chat-completions" else []
+    told = subprocess.run(line, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert told.returncode == 0, told.stderr
+    (samples,) = (tmp_path / "found").rglob("samples_*.jsonl")
+    found = [json.loads(line) for line in samples.read_text().splitlines()]
+    assert len(found) == len(LM_QUESTIONS)
+    if kind == "multiple_choice":
+        for one, question in zip(found, LM_QUESTIONS, strict=True):
+            text = f"Question: {question['q']}\nAnswer:"
+            for (told, _), choice in zip(one["filtered_resps"], question["c"], strict=True):
+                assert float(told) == pytest.approx(scored(pair_server, text, f" {choice}"))
+
+
+def scored(server, text, answer):
+    """The log-probability of an answer, by an echo of our own."""
+    ids = [
+        server.address.post("/tokenize", {"prompt": prompt, "add_special_tokens": False}).json[
+            "tokens"
+        ]
+        for prompt in (text, text + answer)
+    ]
+    asked = {"prompt": ids[1], "echo": True, "logprobs": 1, "max_tokens": 0}
+    (choice,) = server.address.post("/v1/completions", asked).json["choices"]
+    return sum(choice["logprobs"]["token_logprobs"][len(ids[0]) :])

@@ -79,10 +79,24 @@ def test_every_client_gets_all_of_its_results_and_one_end(counts, rows):
         assert client.last == Done()
 
 
-def test_rows_take_turns():
+def test_rows_take_turns_and_one_begins_at_a_time():
     log = []
-    run(Engine(8, rows=2), *(Client(lambda stop, name=name: tagged(name, log)) for name in "ab"))
-    assert log == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+    run(Engine(8, rows=2), *(Client(lambda stop, name=name: tagged(name, log)) for name in "abc"))
+    assert log == [
+        *(("a", 0), ("a", 1), ("b", 0), ("a", 2), ("b", 1)),
+        *(("b", 2), ("c", 0), ("c", 1), ("c", 2)),
+    ]
+
+
+def test_it_knows_who_is_alone():
+    engine = Engine(8, rows=2)
+    seen = []
+
+    def work(should_stop):
+        yield seen.append(engine.is_alone())
+
+    run(engine, *(Client(work) for _ in range(3)))
+    assert seen == [False, False, True]
 
 
 def tagged(name, log):

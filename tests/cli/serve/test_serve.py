@@ -200,6 +200,24 @@ def test_an_echo_is_scored_through_the_pair(pair_server, method):
     assert tops == second["logprobs"]["token_logprobs"][places]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_no_token_at_all_gives_the_scores_of_the_prompt_alone(pair_server, stream):
+    asked = {"prompt": "the cat sat", "max_tokens": 0, "logprobs": 1, "echo": True}
+    (more,) = pair_server.address.post(TEXT, {**asked, "max_tokens": 1}).json["choices"]
+    reply = pair_server.address.post(TEXT, {**asked, "stream": stream})
+    choices = [c["choices"][0] for c in reply.events] if stream else reply.json["choices"]
+    assert "".join(choice["text"] for choice in choices) == "the cat sat"
+    assert choices[-1]["finish_reason"] == "length"
+    scored = more["logprobs"]["token_logprobs"][:-1]
+    assert choices[0]["logprobs"]["token_logprobs"] == pytest.approx(scored, abs=1e-4)
+    nothing = pair_server.address.post(TEXT, {"prompt": "the cat sat", "max_tokens": 0}).json
+    assert (nothing["choices"][0]["text"], nothing["usage"]["completion_tokens"]) == ("", 0)
+    assert nothing["usage"]["prompt_tokens"] == len(scored)
+    for body in ({**HI, "max_tokens": 0}, {"prompt": "a", "max_completion_tokens": 0}):
+        path = CHAT if "messages" in body else TEXT
+        assert pair_server.address.post(path, body).status == 400
+
+
 def test_an_echo_names_as_many_alternatives_as_were_asked_for(pair_server):
     asked = {"prompt": "the cat sat", "echo": True, "logprobs": 0}
     (choice,) = pair_server.address.post(TEXT, asked).json["choices"]

@@ -138,3 +138,16 @@ def test_indices_may_begin_anywhere(run: Run, tmp_path: Path) -> None:
     page = (tmp_path / "t.html").read_text()
     assert 'href="#r1t3">100<' in page
     assert 'id="r1t3"' in page
+
+
+def test_tokens_of_the_guide_alone_override_nothing(run: Run, tmp_path: Path) -> None:
+    alone = {**step(3, " alone", 3, 4, 1.0), "source": "aligned", "base": None}
+    path = write_trace(tmp_path / "t.jsonl", more=[alone])
+    shown = run("trace", "view", path)
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.text.splitlines()[0] == "Plain ‹kept› «over» alone"
+    assert "α ·▂██ 3 interventions in 4 tokens (75.0%)" in shown.text.splitlines()
+    assert run("trace", "html", path).code == 0
+    page = (tmp_path / "t.html").read_text()
+    assert "decided by guide alone" in page
+    assert "3 interventions (75.0%), end" in page

@@ -19,6 +19,7 @@ from blendin_mlx.batch.batch_decoder import BatchDecoder
 from blendin_mlx.batch.batch_generation import BatchPrompt, batch_generate, batch_stream
 from blendin_mlx.blend.methods import METHODS, make_method
 from blendin_mlx.decoding.answer_options import AnswerOptions
+from blendin_mlx.decoding.answer_stream import Response
 from blendin_mlx.decoding.json_constraint import JsonConstraint
 from blendin_mlx.decoding.rules import StopPolicy
 from blendin_mlx.errors import BlendinError, NumericalError, PromptError
@@ -298,6 +299,66 @@ def test_logits_that_are_no_numbers_end_one_answer_alone(broken: str) -> None:
     assert isinstance(ended.pop(1), NumericalError)
     for index, outcome in ended.items():
         assert outcome.statistics.token_ids == alone(pair, prompts[index]).statistics.token_ids
+
+
+def test_an_error_of_our_own_ends_one_answer_alone_and_is_raised() -> None:
+    def spoilt(ids: mx.array, logits: mx.array) -> mx.array:
+        raise KeyError("spoilt")
+
+    pair, good = pair_of(), AnswerOptions(max_tokens=6)
+    batch, options = BatchDecoder(pair), [good, replace(good, logits_processors=[spoilt]), good]
+    for n, one in enumerate(options):
+        batch.add(n, build_prompt(pair, PROMPTS[n]), one)
+    ended = {}
+    while batch:
+        ended |= dict(batch.step())
+    assert isinstance(ended.pop(1), KeyError)
+    for n, outcome in ended.items():
+        expected = alone(pair, BatchPrompt(PROMPTS[n], good)).statistics.token_ids
+        assert outcome.statistics.token_ids == expected
+    with pytest.raises(KeyError, match="spoilt"):
+        list(batch_stream(batch, [BatchPrompt("Why?", one) for one in options]))
+
+
+def test_a_pass_that_cannot_be_made_for_one_is_made_for_the_others() -> None:
+    """The last token of a prompt is read in a pass that all rows share."""
+    pair = pair_of()
+    prompt, beyond = build_prompt(pair, "Why?"), pair.base.rows
+    bad = replace(prompt, base=replace(prompt.base, ids=(*prompt.base.ids, beyond)))
+    prompts = ask(AnswerOptions("base", max_tokens=5), ["x", bad, "Yes."])
+    ended = dict(batch_stream(BatchDecoder(pair), prompts, size=3))
+    assert isinstance(ended.pop(1), PromptError)
+    for index, outcome in ended.items():
+        assert isinstance(outcome, Response)
+        assert outcome.statistics.token_ids == alone(pair, prompts[index]).statistics.token_ids
+
+
+def test_after_it_was_closed_in_the_middle_others_are_answered() -> None:
+    pair, options = pair_of(2), AnswerOptions(max_tokens=8)
+    batch = BatchDecoder(pair)
+    for n, text in enumerate(PROMPTS[:3]):
+        batch.add(n, build_prompt(pair, text), options)
+    batch.step()
+    batch.close()
+    assert len(batch) == 0
+    assert not any(context.rows for context in batch._contexts.values())
+    (one,) = ask(options, ["Why?"])
+    got = [outcome for _, outcome in batch_stream(batch, [one])]
+    assert_same(Answer(got), alone(pair, one))
+
+
+def test_what_is_kept_of_answers_is_shared_out_by_what_a_token_takes() -> None:
+    pair = pair_of(2)
+    batch, prompts = BatchDecoder(pair), ask(AnswerOptions(max_tokens=9))
+    batch.keep(2**16)
+    limits = [context.kept.limit for context in batch._contexts.values()]
+    assert 0 < sum(limits) <= 2**16
+    for _ in batch_stream(batch, prompts, size=3):
+        pass
+    held = [context.kept.nbytes for context in batch._contexts.values()]
+    assert 0 < sum(held) <= 2**16
+    batch.forget()
+    assert not any(context.kept.nbytes for context in batch._contexts.values())
 
 
 def test_a_prompt_that_cannot_be_used_is_an_error_of_its_own() -> None:

@@ -51,10 +51,11 @@ def test_any_history_gives_the_logits_of_each_row_alone(
     architecture: str, actions: list[Any], seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    rows = RaggedContext(model(architecture), prefill_step_size=8)
+    rows = RaggedContext(model(architecture), prefill_step_size=8, kept_bytes=10**5)
     for kind, first, second in actions:
         if kind == "join" and len(rows.rows) < 6:
-            begun = rows.rows[0].tokens[:20] if second and rows.rows else []
+            left = [row.tokens for row in rows.rows] + [row.tokens for row in rows.kept._rows]
+            begun = left[seed % len(left)][:20] if second and left else []
             row = rows.join()
             row.prefill(row.move_to([*begun, *first]))
         elif kind == "leave" and rows.rows:
@@ -83,33 +84,62 @@ def test_what_another_row_has_read_is_not_read_again() -> None:
     assert_says(second.after([*range(20), 60, 61])[0], second)
 
 
-def test_the_beginning_of_the_last_row_that_left_serves_the_next_one() -> None:
+def test_what_a_row_has_read_that_left_is_not_read_again() -> None:
+    rows = RaggedContext(model("llama"), kept_bytes=10**6)
+    for tokens in (range(30), range(40, 60)):
+        row = rows.join()
+        row.prefill(row.move_to(list(tokens)))
+        row.leave()
+    one, two = rows.join(), rows.join()
+    assert two.move_to([*range(25), 60]) == [60]
+    assert one.move_to([*range(40, 50), 61]) == [61]
+    assert_says(two.after([*range(25), 60])[0], two)
+    assert_says(one.after([*range(40, 50), 61])[0], one)
+
+
+def test_what_is_kept_has_a_limit_and_may_be_nothing() -> None:
+    rows = RaggedContext(model("llama"), kept_bytes=10**6)
+    row = rows.join()
+    row.prefill(row.move_to(list(range(9))))
+    rows.kept.limit = 9 * rows.bytes_per_token - 1
+    row.leave()
+    row = rows.join()
+    assert row.move_to(list(range(9))) == list(range(9))
+    row.prefill(list(range(9)))
+    rows.kept.limit += 1
+    row.leave(keep=False)
+    assert rows.kept.nbytes == 0
+    row = rows.join()
+    row.prefill(row.move_to(list(range(9))))
+    row.leave()
+    assert rows.kept.nbytes == rows.kept.limit
+
+
+def test_the_memory_of_rows_is_given_back_when_the_last_one_leaves() -> None:
     rows = RaggedContext(model("llama"))
-    first = rows.join()
-    first.prefill(first.move_to(list(range(30))))
-    first.leave()
-    idle, second = rows.join(), rows.join()
-    idle.leave()  # the second row takes the place where that beginning lay
-    assert second.move_to([*range(25), 60]) == [*range(25), 60]
-    second.leave()
-    third = rows.join()
-    third.prefill(third.move_to(list(range(10))))
-    third.leave()
-    fourth = rows.join()
-    assert fourth.move_to([*range(8), 60]) == [60]
-    assert_says(fourth.after([*range(8), 60])[0], fourth)
+    one, two = rows.join(), rows.join()
+    for row in (one, two):
+        row.prefill(row.move_to(list(range(30))))
+    one.leave()
+    assert sum(array.nbytes for layer in rows._layers for array in layer.arrays) > 0
+    two.leave()
+    assert sum(array.nbytes for layer in rows._layers for array in layer.arrays) == 0
+    assert rows.bytes_per_token > 0
 
 
 def test_what_a_broken_row_left_behind_is_not_seen_by_the_next_one() -> None:
     """A mask hides numbers, but not what is no number."""
     rows = RaggedContext(model("llama"))
-    broken = rows.join()
-    broken.prefill(broken.move_to(list(range(30))))
+    broken = rows.join(), rows.join()
+    for spoilt in broken:
+        spoilt.prefill(spoilt.move_to(list(range(30))))
     for layer in rows._layers:
         layer.keys, layer.values = layer.keys * mx.nan, layer.values * mx.nan
-    broken.tokens = []
-    broken.leave()
-    row, other = rows.join(), rows.join()
+    other = rows.join()  # takes the first place, and the next one the second
+    for spoilt in broken:
+        spoilt.leave(keep=False)
+    row = rows.join()
+    assert (other.number, row.number) == (0, 1)
     row.prefill(row.move_to([1, 2, 3]))
     other.prefill(other.move_to(list(range(40, 60))))
     one, two = rows.after([(row, [1, 2, 3, 4]), (other, list(range(40, 61)))])

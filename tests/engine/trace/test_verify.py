@@ -298,3 +298,30 @@ def test_what_is_no_trace_is_refused(pair: Pair, trace: Records) -> None:
     del lacking[2]["id"]
     with pytest.raises(TraceError, match="id"):
         verify_trace(pair, lacking)
+
+
+def test_a_trace_of_the_guide_alone_names_no_choice_of_the_base(pair: Pair) -> None:
+    records = record(pair, "Name a colour.", 12, name="aligned")
+    alone = [step for step in records[1:-1] if step["source"] == "aligned"]
+    assert len(alone) > 6
+    assert all(step["base"] is None and step["candidates"]["base"] == [] for step in alone)
+    assert (records[-1]["blend"]["overrides"], records[-1]["blend"]["exact_mass"]) != (0, None)
+    assert verify_trace(pair, records) is None
+
+
+def test_what_the_base_would_have_chosen_is_verified_where_a_trace_has_it(pair: Pair) -> None:
+    """As traces of the guide alone had it before, when the base was run all the same."""
+    records = record(pair, "Name a colour.", 12, "base", name="aligned")
+    records[0]["stop_policy"] = "either"
+    assert all(step["base"] is not None for step in records[1:-1])
+    assert verify_trace(pair, records) is None
+    records[5]["base"]["prob"] += 0.1
+    assert verify_trace(pair, records) is not None
+
+
+def test_the_base_s_choice_may_not_be_left_out_where_it_was_run(trace: Records, pair: Pair) -> None:
+    changed = copy.deepcopy(trace)
+    changed[3]["base"], changed[3]["candidates"]["base"] = None, []
+    found = verify_trace(pair, changed)
+    assert found is not None
+    assert (found.index, found.field) == (2, "base.id")

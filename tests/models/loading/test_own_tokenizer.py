@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 from transformers import AutoTokenizer
 
+from blendin_models.loading import own_tokenizer
 from blendin_models.loading.own_tokenizer import BATTERY, load_tokenizer
 from tiny_folders import write_model
 
@@ -81,3 +84,54 @@ def test_special_tokens_come_from_the_settings(folder):
     assert tokenizer.eos_token_id == 1
     assert tokenizer.eos_token_ids == {1, 7}
     assert tokenizer.chat_template
+
+
+def test_rules_behind_the_vocabulary_decide_too(folder):
+    file = folder / "tokenizer.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({"model": content.pop("model"), **content}))
+    (folder / "tokenizer_config.json").unlink()
+    change(folder, "config.json", model_type="qwen2")
+    assert wrong(folder, ["2023", *BATTERY]) == []
+
+
+def test_the_vocabulary_is_parsed_by_the_tokenizer_alone(folder, monkeypatch):
+    """A vocabulary has megabytes; python's json would take as long again, each time."""
+    parsed = []
+    load = json.load
+    monkeypatch.setattr(json, "load", lambda file: parsed.append(file.name) or load(file))
+    whole = own_tokenizer.load_json
+    monkeypatch.setattr(
+        own_tokenizer, "load_json", lambda path: parsed.append(str(path)) or whole(path)
+    )
+    load_tokenizer(folder)
+    assert any(name.endswith("tokenizer_config.json") for name in parsed)
+    assert not any(name.endswith("tokenizer.json") for name in parsed)
+
+
+@pytest.mark.parametrize("name", ["special_tokens_map.json", "added_tokens.json"])
+def test_tokens_that_other_files_add_are_known(folder, name):
+    added = {"added_tokens.json": {"<|new|>": 5000}}
+    (folder / name).write_text(json.dumps(added.get(name, {"mask_token": "<|new|>"})))
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.encode("<|new|>") == [tokenizer.convert_tokens_to_ids("<|new|>")]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text().filter(lambda name: name != "model"), JSON), JSON)
+def test_what_stands_before_the_model_is_read_as_json_reads_it(members, model):
+    for indent in (None, 2):
+        text = json.dumps({**members, "model": model, "after": 1}, indent=indent)
+        assert own_tokenizer._before_the_model(text) == members
+
+
+@given((st.text() | JSON.map(json.dumps)).filter(lambda text: '"model"' not in text))
+def test_what_has_no_model_is_refused_not_read_on(text):
+    with pytest.raises((ValueError, RecursionError)):
+        own_tokenizer._before_the_model(text)

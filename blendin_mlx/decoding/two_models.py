@@ -1,0 +1,161 @@
+"""Base and guide at the end of an answer that grows: they are run, and their numbers read back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from ..backend.mlx import is_cpu, mx
+from ..blend import formulas
+from ..blend.method import Advice, View
+from ..drafting.drafter import Drafter
+from ..reading.guide import Guide
+from ..reading.reader import Reader
+from ..reading.requests import Deciding, logits_after, values
+from ..step import Candidate
+from ..tokens.answer_text import AnswerText
+from . import rules
+from .top_tokens import Shortlist
+
+
+class TwoModels:
+    """What both models say after the answer so far; each is run only where that is asked for.
+
+    Where nothing would be drafted, a GPU starts the next pass before this token is read back; it is
+    discarded if another token follows.
+
+    Args:
+        base: the base's context.
+        prompt: what the base reads before the answer.
+        answer: the answer; it grows elsewhere.
+        guide: the aligned model; None if it is never asked.
+        drafter: drafts tokens that the base scores in one pass.
+        max_tokens: no token beyond so many is drafted.
+        candidates: how many of the likeliest tokens of each distribution are ranked.
+
+    Attributes:
+        level: ``log Σ exp`` of the base's last logits, see :func:`.formulas.level`.
+        shortlist: the distributions of this position.
+    """
+
+    def __init__(
+        self,
+        base: Reader,
+        prompt: Sequence[int],
+        answer: AnswerText,
+        guide: Guide | None,
+        drafter: Drafter,
+        max_tokens: int,
+        candidates: int,
+    ) -> None:
+        self._base = base
+        self._prompt = list(prompt)
+        self._answer = answer
+        self._guide = guide
+        self._drafter = drafter
+        self._max_tokens = max_tokens
+        self._overlaps = not is_cpu()
+        self.level: mx.array | float = 0.0
+        self.shortlist = Shortlist(candidates)
+
+    def can_ask(self) -> bool:
+        """Return whether the guide can read the answer so far."""
+        return self._guide is not None and self._guide.can_read(self._answer)
+
+    def tokens(self) -> list[int]:
+        """Return prompt and answer so far, in ids of the base."""
+        return [*self._prompt, *self._answer.ids]
+
+    def run_base(self) -> Deciding[View]:
+        """Return what the base says comes next, lazily."""
+        tokens = self.tokens()
+        draft = [] if self._base.knows(tokens) else self._draft()
+        logits = yield from logits_after(self._base, tokens, draft)
+        vocabulary = self._base.model.vocabulary
+        self.level = formulas.level(logits, vocabulary.size)
+        probs = vocabulary.distribution(logits)
+        self.shortlist.see("base", probs)
+        return View(probs, *formulas.top(probs))
+
+    def _draft(self) -> list[int]:
+        written = len(self._answer.ids)
+        limit = self._base.model.context_limit or sys.maxsize
+        room = min(self._max_tokens - written, limit - len(self._prompt) - written) - 1
+        return self._drafter.draft(self._answer, room)
+
+    def ask_guide(self) -> Deciding[Advice]:
+        """Return what the guide says comes next, lazily."""
+        assert self._guide is not None
+        advice = yield from self._guide.advising(self._answer)
+        self.shortlist.see("aligned", advice.own_probs)
+        return advice
+
+    @property
+    def overlaps(self) -> bool:
+        """True if the next pass is started before this token is read back."""
+        is_last = len(self._answer.ids) + 1 >= self._max_tokens
+        return self._overlaps and not is_last and self._drafter.is_resting
+
+    def begin_base(self, chosen: mx.array) -> None:
+        """Start the base's next pass early where passes overlap."""
+        if self.overlaps:
+            self._base.begin(chosen)
+
+    def begin_guide(self, chosen: mx.array) -> None:
+        """Start the guide's next pass early where passes overlap."""
+        if self.overlaps and self._guide is not None:
+            self._guide.begin(chosen)
+
+    def read(
+        self, view: View | None, row: list[mx.array]
+    ) -> Deciding[tuple[Candidate | None, list[float]]]:
+        """Read back, in one array, the base's top token, if it was run, and ``row``.
+
+        Raises:
+            NumericalError: the base's logits are not finite, or all equal.
+        """
+        if view is None:
+            return None, (yield from values(row))
+        confidence, top, *read = yield from values([view.confidence, view.token, *row])
+        self._check_sound(confidence, self._base)
+        return Candidate(int(top), confidence), read
+
+    def read_advised(
+        self, view: View | None, advice: Advice, row: list[mx.array]
+    ) -> Deciding[tuple[Candidate | None, Candidate, list[float]]]:
+        """Read back the top tokens of both models, and ``row``.
+
+        Raises:
+            NumericalError: the logits of a model are not finite, or all equal.
+        """
+        assert self._guide is not None
+        base, (confidence, top, *read) = yield from self.read(
+            view, [advice.confidence, advice.token, *row]
+        )
+        self._check_sound(confidence, self._guide.context)
+        return base, Candidate(int(top), confidence), read
+
+    def check_blend(self, prob: float) -> None:
+        """Refuse a probability that the reference model has spoiled; the other two are sound.
+
+        Raises:
+            NumericalError: names the model and the position.
+        """
+        if self._guide is not None and self._guide.reference is not None:
+            self._check_sound(prob, self._guide.reference.context)
+
+    def _check_sound(self, confidence: float, reader: Reader) -> None:
+        rules.check_sound(confidence, reader.model, len(self._answer.ids))
+
+    def is_full(self) -> bool:
+        """Return whether one of the contexts has no room for another token."""
+        limit = self._base.model.context_limit
+        if limit is not None and len(self._prompt) + len(self._answer.ids) >= limit:
+            return True
+        return self._guide is not None and self._guide.is_full(self._answer)
+
+    def settle(self) -> None:
+        """Rewind the contexts to the end of the answer."""
+        self._base.move_to(self.tokens())
+        if self._drafter.can_draft and self._guide is not None:
+            self._guide.settle(self._answer)
