@@ -7,17 +7,15 @@ import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
-from blendin_mlx import Advice, Target, View, generate, mx
+from blendin_mlx import Advice, Method, Target, View, generate, mx
 from blendin_models import load_pair
 
 
 @dataclass(frozen=True)
-class MarginGate:
+class MarginGate(Method):
     """An even mixture wherever the base's lead is below ``margin``."""
 
     name: ClassVar[str] = "margin-gate"
-    needs_reference: ClassVar[bool] = False
-    asks: ClassVar[bool] = True
     margin: float = 0.2
 
     def unsure(self, view: View, greedy: bool) -> mx.array:

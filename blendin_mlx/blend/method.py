@@ -46,21 +46,27 @@ class Target(NamedTuple):
 
 
 class Method(Protocol):
-    """A gate and a target distribution (see the module's docstring)."""
+    """A gate and a target distribution (see the module's docstring).
+
+    A subclass needs a name, :meth:`unsure` and :meth:`target`; the rest says what can be spared.
+    """
 
     name: ClassVar[str]
 
     @property
     def needs_reference(self) -> bool:
         """True if the target needs the guide's unaligned twin."""
+        return False
 
     @property
     def asks(self) -> bool:
         """True if the guide can be asked at all with these options."""
+        return True
 
     @property
     def needs_base(self) -> bool:
         """True if the target depends on the base's distribution."""
+        return True
 
     def always_asks(self, greedy: bool) -> bool:
         """Return whether the gate is open whatever the base says.
@@ -68,6 +74,7 @@ class Method(Protocol):
         Args:
             greedy: as for :meth:`unsure`.
         """
+        return False
 
     def unsure(self, view: View, greedy: bool) -> mx.array:
         """Return the gate: ``[...]`` booleans, true where the guide must be asked.

@@ -33,7 +33,7 @@ QUANTIZED = 5e-3
 DEMO_LENGTH = 72
 DEMO_COMPARED = 3  # one position in so many: its vocabulary has 262,144 tokens
 DAY = "On day {} I walked along the coast and counted {} gulls and {} seals, then went home. "
-DIARY = "".join(DAY.format(n, 2 * n, n + 3) for n in range(1, 21)) + "Go on with my diary."
+DIARY = "".join(DAY.format(n, 2 * n, n + 3) for n in range(1, 20)) + "Go on with my diary."
 TWO = ["".join(letters) for letters in product("abcdefghi", repeat=2)]
 THREE = ["".join(letters) for letters in product("abcdefg", repeat=3)]
 WORDS = (*(f" {start}{end}" for start in TWO for end in "abcdefghi"), *THREE, *TWO)

@@ -248,7 +248,8 @@ def test_the_models_of_a_stranger_s_trace_are_fetched_only_with_pull(
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     trace = tmp_path / "stranger.jsonl"
     named = {"base": {"name": BASE}, "aligned": {"name": GUIDE, "path": "/nowhere"}}
-    trace.write_text(json.dumps({"type": "run", "models": named}) + "\n")
+    records = {"type": "run", "models": named}, {"type": "step"}
+    trace.write_text("".join(json.dumps(record) + "\n" for record in records))
     code, said = verified(trace, capsys)
     assert (code, server.requests) == (3, [])
     assert f"needs {BASE} and {GUIDE}, missing on this machine" in said

@@ -28,9 +28,9 @@ def test_the_blend_has_the_same_text(run, tiny):
     marks = run("generate", *tiny, *TAU, "-m", 20, "--marks", "hi")
     assert unmarked(blend.text) == plain.text != blend.text == marks.text
     assert "interventions in 20 tokens" in blend.err
-    assert "plain: base alone" in blend.err
+    assert "plain: one model alone" in blend.err
     assert (
-        "plain: base alone"
+        "plain: one model alone"
         not in run("generate", *tiny, "-q", "-m", 2, "--show", "blend", "hi").err
     )
 
