@@ -90,11 +90,11 @@ def test_the_opening_that_the_plain_template_leaves_to_the_base_is_not_shown(run
 
 
 @pytest.mark.parametrize("arguments", [("--with", "nope", "hi"), ("",)])
-def test_bad_input(run, tiny, arguments):
+def test_refused_options(run, tiny, arguments):
     assert run("compare", *tiny, *arguments).code == 2
 
 
-def test_what_a_method_lacks_is_said_before_models_are_loaded(run, tiny, monkeypatch):
+def test_missing_options_are_refused_before_models_are_loaded(run, tiny, monkeypatch):
     monkeypatch.setattr(session, "load_pair", lambda *_: pytest.fail("the models were loaded"))
     result = run("compare", *tiny, "--with", "proxy-tuning", "hi")
     assert result.code == 2

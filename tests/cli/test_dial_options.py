@@ -100,7 +100,7 @@ def test_a_tuning_for_other_weights_is_left_out_and_that_is_said(mine, monkeypat
     assert tuned.without_stale_tuning(Some(pair=None), None) == (Some(pair=None), None)
 
 
-def test_what_is_not_asked_for_is_the_default_of_its_option():
+def test_commands_that_write_no_answer_use_the_defaults_of_its_options():
     """But for drafts: nothing is drafted where nothing is written."""
     values = generate.make_context("generate", ["hi"]).params
     defaults = {name: values[name] for name in UNASKED}

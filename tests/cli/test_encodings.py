@@ -36,7 +36,7 @@ def test_a_prompt_on_standard_input(run, tiny, place):
     assert "save it as UTF-8" in run("generate", *tiny, stdin=UTF16).error()
 
 
-def test_a_template(run, tiny, place):
+def test_a_template_in_any_encoding(run, tiny, place):
     template = place / "t.jinja"
     template.write_bytes(MARK + b"{{ messages[0].content }}\r\nend")
     shown = base_prompt(run, tiny, place, "--base-template", template, "hi")
@@ -49,7 +49,7 @@ def test_a_template(run, tiny, place):
     assert (result.code, "save it as UTF-8" in result.error()) == (2, True)
 
 
-def test_a_schema(run, tiny, place):
+def test_a_schema_in_any_encoding(run, tiny, place):
     pytest.importorskip("llguidance")
     schema = place / "s.json"
     schema.write_bytes(MARK + b'{\r\n"enum": ["yes"]}')
@@ -58,7 +58,7 @@ def test_a_schema(run, tiny, place):
     assert "save it as UTF-8" in run("generate", *tiny, "--json-schema", schema, "hi").error()
 
 
-def test_settings(run, tiny, place):
+def test_settings_in_any_encoding(run, tiny, place):
     settings = place / "blendin.toml"
     settings.write_bytes(MARK + b"[generate]\r\nmax-tokens = 3\r\n")
     answer = json.loads(run("generate", *tiny, "--json", "-q", "hi").text)
@@ -108,7 +108,7 @@ def test_a_conversation_and_a_note(run, tiny, place):
     assert "too deeply" in run("chat", *tiny, "--resume", talk).error()
 
 
-def test_a_trace(run, tiny, place):
+def test_a_trace_in_any_encoding(run, tiny, place):
     base_prompt(run, tiny, place, "hi")
     trace = place / "run.jsonl"
     trace.write_bytes(MARK + trace.read_bytes().replace(b"\n", b"\r\n"))

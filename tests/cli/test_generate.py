@@ -66,7 +66,7 @@ def test_stdout_is_the_answer_and_stderr_the_figures(run, tiny):
     assert re.fullmatch(every + "length\n", run("generate", *tiny, "-vm", 12, "hi").err)
 
 
-def test_quiet(run, tiny):
+def test_quiet_writes_the_answer_only(run, tiny):
     loud, quiet = run("generate", *tiny, "-m", 5, "hi"), run("generate", *tiny, "-qm", 5, "hi")
     assert (quiet.out, quiet.err) == (loud.out, "")
 
@@ -248,7 +248,7 @@ def test_every_method_answers(run, tiny, method):
 
 
 @pytest.mark.parametrize(("method", "value"), [("blendin", 0.3), ("kad", 0.3), ("kad", 0.0)])
-def test_lambda_is_what_the_method_calls_so(run, tiny, method, value):
+def test_lambda_reaches_the_method(run, tiny, method, value):
     given = ("--method", method, "--lambda", value)
     answer = json.loads(run("generate", *tiny, *given, "-m", 3, "--json", "hi").text)
     assert answer["blend"]["lambda"] == value

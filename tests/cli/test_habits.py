@@ -31,7 +31,7 @@ def test_commands_of_other_programs_point_to_ours(run, name):
         (("models", "rm", "demo"), "blendin models remove demo"),
     ],
 )
-def test_what_was_typed_is_put_into_the_command_that_is_meant(run, typed, meant):
+def test_suggested_commands_have_the_typed_names(run, typed, meant):
     assert f"; use {meant} (see " in run(*typed).error()
 
 
@@ -71,7 +71,7 @@ def test_version_and_help_work_as_commands(run):
         (("generate", "--pair", "gemma-3-270m", "hi"), "is a model, not a pair"),
     ],
 )
-def test_what_is_meant_is_said_in_one_line(run, tmp_path, monkeypatch, arguments, said):
+def test_foreign_commands_get_a_suggestion(run, tmp_path, monkeypatch, arguments, said):
     monkeypatch.chdir(tmp_path)
     result = run(*arguments)
     assert result.code in (2, 3)
@@ -107,7 +107,7 @@ def test_a_completion_script_for_each_shell(run, shell):
         (["models", "pull"], "gemma-3-2", "gemma-3-270m"),
     ],
 )
-def test_names_are_completed(before, begun, found):
+def test_shell_completes_names(before, begun, found):
     items = ShellComplete(cli, {}, "blendin", "_BLENDIN_COMPLETE").get_completions(before, begun)
     assert found in [item.value for item in items]
 

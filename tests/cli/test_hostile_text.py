@@ -34,7 +34,7 @@ def test_run_answers_the_other_lines(run, pair):
     assert len(result.err.splitlines()) == 2
 
 
-def test_chat_goes_on(run, pair):
+def test_chat_survives_hostile_text(run, pair):
     result = run("chat", *pair, "-q", "-m", 5, stdin=f"hi\n{PANICKED}\nho\n".encode())
     assert result.code == 2
     assert result.text.count("\n") == 2

@@ -88,7 +88,7 @@ def test_the_reference_of_a_catalogue_pair_is_used_where_the_method_needs_one(ru
     assert "pass --reference MODEL" in told.error()
 
 
-def test_check_tells_what_can_be_known(run, tiny, no_weights):
+def test_check_reports_a_usable_pair(run, tiny, no_weights):
     told = json.loads(run("models", "check", tiny[1], tiny[3], "--json").text)
     assert (told["vocabularies"], told["shared_tokens"], told["fits"]) == ("same", 1.0, True)
     assert told["base"]["chat_template"] is False
@@ -100,7 +100,7 @@ def test_check_tells_what_can_be_known(run, tiny, no_weights):
     assert run("models", "check", "a", "b", "c").code == 2
 
 
-def test_check_tells_all_and_refuses_what_cannot_be_used(run, tiny, tmp_path, monkeypatch):
+def test_check_reports_and_refuses_an_unusable_pair(run, tiny, tmp_path, monkeypatch):
     raw = str(write_model(tmp_path / "raw", 3, chat_template=False))
     short = str(write_model(tmp_path / "short", 4, max_position_embeddings=512))
     refusals = [
@@ -143,7 +143,7 @@ def test_a_cache_that_nobody_can_reckon_is_said(run, tiny, monkeypatch):
     assert said in run("models", "check", *tiny[1::2]).err
 
 
-def test_what_a_pair_recommends_holds_unless_something_is_said(run, monkeypatch):
+def test_recommended_settings_are_defaults(run, monkeypatch):
     entry = entries.PairEntry(
         name="mine", description="", base="b", aligned="a", tau=0.2, stop_policy="base"
     )

@@ -79,9 +79,7 @@ def unloaded(monkeypatch):
     monkeypatch.setattr(session, "load_pair", lambda *_: pytest.fail("the models were loaded"))
 
 
-def test_what_is_wrong_with_the_file_is_said_before_models_are_loaded(
-    run, tiny, tmp_path, unloaded
-):
+def test_bad_files_are_refused_before_models_are_loaded(run, tiny, tmp_path, unloaded):
     (tmp_path / "kept").write_bytes(b"garbage")
     assert run("generate", *tiny, "--prompt-cache", tmp_path / "kept", "hi").code == 1
     assert run("generate", *tiny, "--prompt-cache", tmp_path / "no" / "kept", "hi").code == 2
@@ -96,7 +94,7 @@ def test_another_document_of_the_same_length_is_told(run, tiny, tmp_path):
     assert "another prefix" in run("generate", *tiny, *cache, stdin=b"the dog sat on the cat").err
 
 
-def test_where_nothing_is_to_be_kept_no_file_is_made(run, tiny, tmp_path):
+def test_no_file_is_made_without_anything_to_keep(run, tiny, tmp_path):
     file = tmp_path / "kept.safetensors"
     result = run("generate", *tiny, "--prompt-cache", file, "-m", 2, "hi")
     assert (result.code, file.exists()) == (0, False)

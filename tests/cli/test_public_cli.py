@@ -5,5 +5,5 @@ from __future__ import annotations
 import blendin_cli
 
 
-def test_nothing_is_public() -> None:
+def test_blendin_cli_exports_nothing() -> None:
     assert blendin_cli.__all__ == []

@@ -163,7 +163,7 @@ def test_empty_lines_are_none(lines):
     assert (len(found), found[0]["line"], code) == (1, 2, 0)
 
 
-def test_what_prompts_share_is_read_once(run, tiny, tmp_path):
+def test_shared_beginnings_are_read_once(run, tiny, tmp_path):
     text = "a long beginning " * 20
     file = tmp_path / "in.jsonl"
     asked = [{"prompt": f"{text}{n}", "max_tokens": 2} for n in range(3)]
@@ -293,7 +293,7 @@ def test_a_byte_order_mark_and_crlf_are_no_part_of_a_line(lines):
     assert marked["text"] == plain["text"]
 
 
-def test_what_is_whole_may_be_written_with_a_point(lines):
+def test_whole_numbers_may_have_a_decimal_point(lines):
     (answer,), code, _ = lines(b'{"prompt": "hi", "max_tokens": 2.0, "top_k": 1e3}')
     assert (code, answer["usage"]["completion_tokens"]) == (0, 2)
 

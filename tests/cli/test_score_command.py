@@ -54,7 +54,7 @@ def test_answers_are_scored_and_the_best_is_named(lines):
 
 
 @pytest.mark.parametrize("command", ["score", "tune"])
-def test_what_ends_an_answer_is_not_asked_where_none_is_written(run, command):
+def test_stop_policy_is_not_an_option(run, command):
     assert "--stop-policy" not in run(command, "--help").text
     assert "No such option '--stop-policy'" in run(command, "--stop-policy", "base").error()
 
@@ -76,7 +76,7 @@ def test_bad_lines_are_named_and_the_others_scored(lines):
     assert f"{len(BAD) + 1} lines, {len(BAD)} failed" in err
 
 
-def test_it_goes_on_from_what_was_scored(run, tiny, tmp_path):
+def test_resume_from_earlier_output(run, tiny, tmp_path):
     given = tmp_path / "in.jsonl"
     given.write_text("".join(json.dumps({"prompt": p, "answer": "a"}) + "\n" for p in "xyz"))
     whole = run("score", *tiny, given).text.splitlines()

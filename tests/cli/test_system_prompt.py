@@ -24,12 +24,12 @@ def test_a_chat_says_once_where_it_goes(run, models):
     assert result.err.count(MOVED) == 1
 
 
-def test_nothing_is_said_without_a_system_prompt_or_where_quiet_is_wanted(run, models):
+def test_no_remark_without_a_system_prompt_or_with_quiet(run, models):
     assert MOVED not in run("chat", *models, stdin=b"first\n").err
     assert run("chat", *models, "-q", stdin=b"/system Be brief.\nfirst\n").err == ""
 
 
-def test_generate_says_it_too(run, models):
+def test_generate_remarks_on_a_moved_system_prompt(run, models):
     result = run("generate", *models, "--system", "Be brief.", "hi")
     assert (result.code, result.err.count(MOVED)) == (0, 1)
 

@@ -38,7 +38,7 @@ def test_progress_is_one_count_over_both(server, here):
     assert len(done) >= 2 * 5  # before and after each file's end
 
 
-def test_other_programs_find_what_was_fetched(server, here):
+def test_the_hub_client_finds_fetched_files(server, here):
     folders = pull()
     for repo, folder in zip((BASE, GUIDE), folders, strict=True):
         assert snapshot_download(repo, local_files_only=True) == str(folder)

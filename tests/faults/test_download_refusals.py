@@ -190,6 +190,6 @@ def test_the_command_names_the_revision(server, here):
         client.look_up(BASE, "v1")
 
 
-def test_waits_grow_and_end():
+def test_pauses_between_tries_grow_and_end():
     assert list(errors.WAITS_S) == sorted(errors.WAITS_S)
     assert sum(errors.WAITS_S) < 20

@@ -83,12 +83,12 @@ def typed(models, tmp_path):
 
 
 @pytest.mark.parametrize("module", ["click", "mlx.core", "mlx_lm.utils", "transformers"])
-def test_while_importing(models, module):
+def test_ctrl_c_while_importing(models, module):
     ended = interrupted("generate", *models, "hi", code=IMPORTING.format(module=module))
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", WAITING)
 
 
-def test_while_loading(models):
+def test_ctrl_c_while_loading(models):
     ended = interrupted("generate", *models, "hi", code=LOADING)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", WAITING)
 
@@ -99,7 +99,7 @@ def test_in_a_long_prefill_no_further_step_is_taken(models):
     assert ended.stderr == 3 * b"[step]" + WAITING
 
 
-def test_while_a_template_is_rendered(models, tmp_path):
+def test_ctrl_c_while_a_template_is_rendered(models, tmp_path):
     template = tmp_path / "endless.jinja"
     template.write_text(ENDLESS)
     for option in ("--aligned-template", "--base-template"):

@@ -41,7 +41,7 @@ def models(tmp_path):
         (("generate", ""), b"", "the prompt is empty"),
     ],
 )
-def test_what_is_no_text_is_one_line(arguments, stdin, said):
+def test_input_that_is_not_utf8_is_one_line(arguments, stdin, said):
     ended = blendin(*arguments, stdin=stdin)
     assert said in the_line(ended, 2)
     assert ended.stdout == b""

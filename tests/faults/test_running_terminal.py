@@ -60,20 +60,20 @@ def test_a_pipe_gets_the_bytes_unchanged(hostile):
     assert (ended.returncode, ended.stdout) == (0, BYTES + b"\n")
 
 
-def test_a_terminal_gets_what_can_only_be_read(terminals, hostile):
+def test_a_terminal_gets_text_without_control_characters(terminals, hostile):
     terminal = terminals("generate", "-q", *hostile, "hi")
     assert terminal.leave() == 0
     assert terminal.seen.replace("\r\n", "\n") == SHOWN
 
 
-def test_so_does_one_that_shows_the_blend(terminals, hostile):
+def test_so_does_a_terminal_that_shows_the_blend(terminals, hostile):
     terminal = terminals("generate", "-q", "--show", "blend", "--tau", "1", *hostile, "hi")
     assert terminal.leave() == 0
     assert COLOURS.search(terminal.seen)
     assert COLOURS.sub("", terminal.seen).replace("\r\n", "\n") == SHOWN
 
 
-def test_so_does_a_chat(terminals, hostile):
+def test_so_does_a_terminal_with_a_chat(terminals, hostile):
     terminal = terminals("chat", "-q", *hostile)
     terminal.until(PROMPT)
     terminal.type("hi\r")

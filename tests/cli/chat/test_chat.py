@@ -83,7 +83,7 @@ def test_an_unknown_command_is_said_and_the_rest_goes_on(run, tiny, asked):
     assert result.code == 2
 
 
-def test_no_input_leaves(run, tiny):
+def test_end_of_input_quits(run, tiny):
     assert run("chat", *tiny, "-q").code == 0
 
 
@@ -267,7 +267,7 @@ def test_an_explicit_system_prompt_comes_before_the_kept_one(run, tiny, tmp_path
     assert terse == "Be terse.\n"
 
 
-def test_what_was_undone_or_cleared_is_not_lost_and_does_not_come_back(typed, asked, tmp_path):
+def test_undone_and_cleared_turns_do_not_come_back(typed, asked, tmp_path):
     typed("first", "second", "/undo", "/clear", "third")
     folder = tmp_path / "home" / "conversations"
     talks = [json.loads(file.read_text())["messages"] for file in folder.glob("*.json")]
@@ -278,7 +278,7 @@ def test_what_was_undone_or_cleared_is_not_lost_and_does_not_come_back(typed, as
     assert len(list(folder.glob("*.json"))) == 2  # it goes on in its own file
 
 
-def test_nothing_to_go_on_with_is_one_line(typed):
+def test_resume_without_a_conversation_is_one_line(typed):
     refused = typed(options=["--resume"])
     assert refused.code == 2
     assert "there is no conversation to go on with" in refused.error()

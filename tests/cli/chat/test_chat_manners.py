@@ -156,7 +156,7 @@ def test_a_loop_is_ended_and_said(terminals, endless):
     assert terminal.leave() == 0
 
 
-def test_what_is_stopped_before_its_first_token_is_dropped(terminals, endless, tmp_path):
+def test_an_interrupt_before_the_first_token_drops_the_turn(terminals, endless, tmp_path):
     file = tmp_path / "talk.json"
     terminal = terminals("chat", *endless, "-m", "3", code=UNTIL_SIGNAL + HELD)
     terminal.until(PROMPT)
@@ -173,7 +173,7 @@ def test_what_is_stopped_before_its_first_token_is_dropped(terminals, endless, t
     assert json.loads(file.read_text())["messages"] == []
 
 
-def test_what_is_typed_ahead_is_kept_for_the_next_prompt(terminals, endless):
+def test_typed_ahead_text_is_kept_for_the_next_prompt(terminals, endless):
     terminal = terminals("chat", *endless, "-m", "3000", "--draft", "off")
     terminal.until(PROMPT)
     terminal.type("hi\r")

@@ -147,13 +147,13 @@ def test_the_dial_tells_where_it_is(run, tiny):
 @pytest.mark.parametrize(
     "line", ["/dial 2", "/dial x", "/method nope", "/show nope", "/method proxy-tuning"]
 )
-def test_what_cannot_be_turned(run, tiny, line):
+def test_dial_refuses_bad_values(run, tiny, line):
     result = run("chat", *tiny, "-m", 3, stdin=f"{line}\nhi\n".encode())
     assert result.code == 2
     assert said(result, "3 tokens")  # and the conversation goes on
 
 
-def test_another_method_keeps_the_options_that_it_has_too(run, tiny):
+def test_another_method_keeps_shared_options(run, tiny):
     lines = b"/set tau 0.3\n/set lambda 0.2\n/method nudging\n/set\n"
     told = run("chat", *tiny, "-q", stdin=lines).err
     assert "the method is nudging, without lambda, set for blendin" in told

@@ -22,7 +22,7 @@ def test_the_same_text_again_and_again_is_a_loop_wherever_it_is_cut(before, unit
 
 
 @given(st.permutations(WORDS))
-def test_a_few_times_is_no_loop(words):
+def test_a_few_repetitions_are_no_loop(words):
     verse = f"{' '.join(words)}.\n"  # long enough, but for the number of times
     assert not is_looping(verse * (TIMES - 1))
     assert is_looping(verse * TIMES)
@@ -45,7 +45,7 @@ def test_code_is_no_loop_at_any_place(file):
     assert not any(is_looping(text[:end]) for end in range(0, len(text), 7))
 
 
-def test_what_is_repeated_may_be_as_long_as_it_says():
+def test_the_longest_repetition_is_noticed():
     unit = "".join(f"{n}, " for n in range(999)).replace("1", "one ")[: LONGEST - 1] + "."
     assert is_looping(unit * TIMES)
     assert not is_looping(f"{unit}.." * TIMES)

@@ -128,7 +128,7 @@ def test_an_unknown_guide_is_refused_before_another_is_fetched(run, models, monk
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
-def test_what_was_measured_is_told_though_a_later_guide_fails(run, models, six, tmp_path, form):
+def test_finished_guides_are_reported_when_a_later_one_fails(run, models, six, tmp_path, form):
     html = tmp_path / "a.html"
     result = run("diagnose", *pair(models), "--guide", models / "silent", "--prompts", six, *form,
                  "--html", html)  # fmt: skip
@@ -143,7 +143,7 @@ def test_what_was_measured_is_told_though_a_later_guide_fails(run, models, six, 
 
 
 @pytest.mark.parametrize("option", ["--html", "--png"])
-def test_where_nothing_can_be_written_nothing_is_measured(run, models, six, tmp_path, option):
+def test_unwritable_output_is_refused_before_measuring(run, models, six, tmp_path, option):
     pytest.importorskip("matplotlib", reason="needs the plot extra to draw")
     target = tmp_path / "no" / "such" / "file"
     result = run("diagnose", *pair(models), option, target, "--prompts", six)

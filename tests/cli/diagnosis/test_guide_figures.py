@@ -62,7 +62,7 @@ class TestVerdict:
         assert "of the words" in lines[0]
         assert "prompts were not graded" in lines[-1]
 
-    def test_few_prompts_decide_nothing(self):
+    def test_few_prompts_allow_no_verdict(self):
         for often in (0, 10):
             (first, *_) = verdict(summarise("g", [asked(often)] * (FEWEST - 1)))
             assert first.startswith("undecided: too few prompts")
@@ -137,7 +137,7 @@ class TestEnds:
         assert told.guide_ended
         assert not self.count(always({STOP: 0.3}), always({STOP: 0.9})).guide_ended
 
-    def test_they_are_shown(self):
+    def test_figures_are_shown(self):
         ended = summarise("g", [replace(ONE, guide_ended=True), ONE])
         assert rows(ended)["made endings"] == "the guide ended 50 % of the answers"
 
@@ -167,7 +167,7 @@ class TestPageAndPicture:
         assert not re.search(r"\d %", re.sub(r"<style>.*?</style>", "", text, flags=re.S))
 
     @pytest.mark.skipif(BROWSER is None, reason=NEEDED)
-    def test_no_rule_is_above_the_corner_and_nothing_overflows(self, tmp_path):
+    def test_narrow_pages_do_not_overflow(self, tmp_path):
         file = tmp_path / "a.html"
         file.write_text(page(ranked([guide("B" * 60, asked(4)), guide("A", asked(2))])))
         with browser(tmp_path / "profile") as shown:

@@ -50,7 +50,7 @@ def test_then_the_length_limit_decides():
     assert "A runs into the length limit less often, 0 % against 100 %" in told.text
 
 
-def test_where_nothing_decides_it_is_said():
+def test_undecided_rankings_say_so():
     one_lost = [replace(NOISY[0], base_ends_lost=1), *NOISY[1:], *NOISY, *NOISY]
     order = ranked([summarise("B", one_lost), guide("A", *SHIFTED)])
     assert order[0].rate == order[1].rate
@@ -59,7 +59,7 @@ def test_where_nothing_decides_it_is_said():
     assert told.text.endswith("missed endings or answers at the length limit")
 
 
-def test_few_prompts_tell_nothing():
+def test_few_prompts_give_no_ranking():
     few = [summarise(name, [asked(often)] * (FEWEST - 1)) for name, often in (("A", 9), ("B", 1))]
     (told,) = comparisons(ranked(few))
     assert told.decided_by is None

@@ -74,7 +74,7 @@ def test_show_a_hub_repo_that_is_here(run, home):
     assert "someone/other is not installed" in missing.error()
 
 
-def test_what_is_in_no_pair_is_listed_after_them(run, home):
+def test_models_without_a_pair_are_listed_last(run, home):
     folder = write_model(home / "models" / "mine", 1)
     manifest.write(folder, manifest.Manifest("mine.gguf", "sha256:12"))
     *pairs, mine = json.loads(run("models", "list", "--json").text)
@@ -96,7 +96,7 @@ def test_suggestions_are_what_fits_one_tokenizer_first(run, monkeypatch):
     assert len({line.index(" tokenizer") for line in described}) == 1  # columns
 
 
-def test_what_does_not_fit_says_so_in_the_list(run, monkeypatch):
+def test_list_marks_models_that_do_not_fit(run, monkeypatch):
     monkeypatch.setattr("blendin_models.loading.memory.recommended", lambda: 10**9)
     (line,) = [row for row in run("models", "list").text.splitlines() if row.startswith("demo ")]
     assert "GB of memory: too large for this machine" in line
@@ -196,7 +196,7 @@ def test_pull_refuses_an_empty_name(run, name):
     assert "a model's name is empty" in result.error()
 
 
-def test_pull_calls_nothing_ready_that_cannot_be_loaded(run, home):
+def test_pull_reports_models_that_cannot_be_loaded(run, home):
     for name, said in ((str(home), "is not a model folder"), (NAMES[1], "has no model_type")):
         result = run("models", "pull", name)
         assert result.code == 3
@@ -213,7 +213,7 @@ def test_no_repair_is_named_where_none_can_help(run, home):
     assert "repair it" not in line
 
 
-def test_what_was_done_as_json(run, home):
+def test_pull_and_remove_as_json(run, home):
     folder = write_model(home / "models" / "mine", 1)
     manifest.write(folder, manifest.Manifest("mine.gguf", "sha256:12"))
     (pulled,) = json.loads(run("models", "pull", "mine", "--json").text)

@@ -34,7 +34,7 @@ def blend(run, tiny, *options):
     ]
 
 
-def test_the_nearer_place_wins(run, tiny, own, local, monkeypatch):
+def test_precedence_of_places(run, tiny, own, local, monkeypatch):
     assert blend(run, tiny)["tau"] == 0.4
     own.write_text("tau = 0.1")
     assert blend(run, tiny)["tau"] == 0.1
@@ -102,7 +102,7 @@ def test_a_mistake_is_one_line(run, tiny, local, text, said):
     assert said in result.error()
 
 
-def test_what_is_no_text_is_one_line(run, local):
+def test_a_file_that_is_not_utf8_is_one_line(run, local):
     local.write_bytes(b"\xff\xfe")
     assert "blendin.toml cannot be read: " in run("generate", "hi").error()
 

@@ -19,7 +19,7 @@ def chat(**fields):
     return READER.chat({**HI, **fields})
 
 
-def test_a_request_that_says_nothing_means_the_settings_of_the_command():
+def test_missing_fields_take_the_settings_of_the_command():
     asked = reader("--temp", "0.3", "--max-tokens", "9", "--seed", "4").chat(HI)
     assert (asked.settings.temp, asked.settings.max_tokens, asked.settings.seed) == (0.3, 9, 4)
     assert (asked.model, asked.settings.method, asked.settings.dial) == ("P", "blendin", 1.0)
@@ -75,7 +75,7 @@ def test_our_own_object_says_how_much_is_told():
     assert chat(blendin={"candidates": 5}).candidates == 5
 
 
-def test_another_method_leaves_behind_what_it_does_not_have():
+def test_another_method_drops_options_it_lacks():
     asked = reader("--tau", "0.3").chat({**HI, "model": "P:ensemble"})
     assert (asked.settings.method, asked.settings.tau) == ("ensemble", None)
     assert reader("--tau", "0.3").chat({**HI, "model": "P:nudging"}).settings.tau == 0.3
@@ -145,7 +145,7 @@ def test_another_method_leaves_behind_what_it_does_not_have():
         ({"model": 5}, "model"),
     ],
 )
-def test_what_is_not_supported_is_refused_by_name(fields, name):
+def test_unsupported_fields_are_refused_by_name(fields, name):
     with pytest.raises(ApiError) as refused:
         chat(**fields)
     assert refused.value.status == 400
@@ -219,7 +219,7 @@ def test_a_system_message_takes_the_place_of_the_command_s():
         ([{"role": "assistant", "content": "x", "tool_calls": [1]}], "messages[0].tool_calls"),
     ],
 )
-def test_what_is_wrong_with_a_message_is_said(messages, name):
+def test_bad_messages_are_refused_with_the_reason(messages, name):
     with pytest.raises(ApiError) as refused:
         chat(messages=messages)
     assert (refused.value.status, refused.value.param) == (400, name)

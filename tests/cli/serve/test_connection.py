@@ -159,7 +159,7 @@ def test_an_idle_connection_is_closed_without_a_word(serve, app):
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 99 + b"\r\n\r\n", 400),  # TLS
     ],
 )
-def test_what_is_not_http_is_refused(serve, app, request_, expected):
+def test_malformed_http_is_refused(serve, app, request_, expected):
     reply = serve().send(request_)
     assert status(reply) == expected
     assert b"Connection: close" in reply
@@ -185,7 +185,7 @@ def test_a_large_refused_body_does_not_cost_the_client_the_reason(serve):
         assert status(until_closed(client)) == 413
 
 
-def test_who_waits_for_leave_to_send_gets_it(serve):
+def test_expect_100_continue_is_answered(serve):
     with serve().connect() as client:
         client.sendall(
             b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n"
@@ -235,7 +235,7 @@ def test_a_client_that_goes_away_is_noticed(serve, app, path, reset):
     assert app.lines[0][2] == "the client went away"
 
 
-def test_who_sends_without_end_while_being_answered_is_given_up(serve, app):
+def test_endless_pipelining_is_given_up(serve, app):
     with serve(pipelined_bytes=5000).connect() as client:
         client.sendall(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
         until(client, b"one")

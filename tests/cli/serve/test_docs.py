@@ -43,7 +43,7 @@ def test_a_command_works_when_pasted(demo, line):
     assert '"model": "demo"' in told.stdout or '"id": "demo"' in told.stdout
 
 
-def test_the_program_works(demo):
+def test_python_example_runs(demo):
     (program,) = (block for language, block in BLOCKS if language == "py")
     line = [sys.executable, "-c", here(program, demo)]
     told = subprocess.run(line, capture_output=True, text=True, timeout=DEADLINE_S)

@@ -88,7 +88,7 @@ def test_rows_take_turns_and_one_begins_at_a_time():
     ]
 
 
-def test_it_knows_who_is_alone():
+def test_is_alone_counts_waiting_work():
     engine = Engine(8, rows=2)
     seen = []
 
@@ -121,7 +121,7 @@ def test_a_full_queue_refuses_and_makes_room_again():
     engine.run()
 
 
-def test_work_is_submitted_whole_or_not_at_all():
+def test_submission_is_all_or_nothing():
     engine = Engine(2)
     with pytest.raises(ApiError):
         engine.submit([Client(counting(1)).ticket for _ in range(3)])
@@ -141,7 +141,7 @@ def test_cancelled_work_ends_within_one_step():
     assert log == [0, 1, 2, 3, 4]
 
 
-def test_what_is_cancelled_while_it_waits_is_never_begun():
+def test_cancelled_waiting_work_is_never_begun():
     log = []
     first, second = Client(counting(3)), Client(counting(3, log))
     second.ticket.cancel()
@@ -193,7 +193,7 @@ def test_after_a_fault_a_success_makes_it_ready_again():
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_when_it_ends_early_nobody_is_left_waiting(error):
+def test_an_early_end_fails_all_waiting_work(error):
     engine = Engine(8, rows=2)
     clients = [Client(failing(error())), *(Client(counting(99)) for _ in range(3))]
     engine.submit([client.ticket for client in clients])

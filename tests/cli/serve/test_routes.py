@@ -153,7 +153,7 @@ def test_no_other_model_is_ever_taken(server, model):
         ("POST", CHAT, {"messages": []}, {}, 400),
     ],
 )
-def test_what_cannot_be_answered_says_why(server, method, path, body, headers, status):
+def test_refused_requests_have_a_reason(server, method, path, body, headers, status):
     reply = server.address.ask(method, path, body, **headers)
     assert reply.status == status
     assert reply.error["message"]
@@ -214,7 +214,7 @@ def test_only_known_pages_may_ask(origin, status):
 
 
 @pytest.mark.parametrize("given", [None, "Bearer wrong", "Basic sesame", "sesame", "Bearer ", "é"])
-def test_without_the_key_nothing_is_told(given):
+def test_requests_without_the_key_get_401(given):
     with scripted_server(guard=Guard("sesame")) as server:
         headers = {} if given is None else {"Authorization": given}
         for method, path in (("POST", CHAT), ("GET", "/v1/models"), ("GET", "/v1/nothing")):
@@ -325,7 +325,7 @@ def test_a_full_queue_says_when_to_come_again():
         assert server.address.post(CHAT, {**HI, "n": 3}).status == 400  # it would never fit
 
 
-def test_who_does_not_read_keeps_nobody_from_the_models():
+def test_a_slow_reader_does_not_block_other_requests():
     script = Script(words(*["x" * 9999] * 999))
     with scripted_server(script, write_s=0.05) as server:
         with server.address.connect(receive_buffer=4096) as client:
@@ -363,7 +363,7 @@ def test_a_long_wait_before_the_first_token_is_a_stream_already():
 
 
 @pytest.mark.parametrize("body", [HI, STREAM])
-def test_at_the_end_whoever_waits_is_told(body):
+def test_waiting_requests_are_answered_at_shutdown(body):
     script = Script(words("a", "b"), threading.Semaphore(0))
     with scripted_server(script) as server:
         client = server.address.connect()

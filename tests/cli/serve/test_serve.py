@@ -101,7 +101,7 @@ def test_log_probabilities_agree_with_the_tokens(pair_server):
     assert "o" not in choice["message"]["content"]
 
 
-def test_candidates_say_what_each_model_wished(pair_server):
+def test_candidates_have_the_probabilities_of_both_models(pair_server):
     (choice,) = chat(pair_server, blendin={"candidates": 3})["choices"]
     asked = [token for token in choice["blendin"]["tokens"] if token["alpha"] is not None]
     assert asked
@@ -153,13 +153,13 @@ def test_a_schema_is_kept_to(pair_server, stream):
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_only_the_models_can_refuse_is_refused(pair_server, fields, part, stream):
+def test_refusals_that_need_the_models(pair_server, fields, part, stream):
     reply = pair_server.address.post(CHAT, {**HI, **fields, "stream": stream})
     assert reply.status == 400
     assert part in reply.error["message"]
 
 
-def test_what_both_models_read_of_a_text_is_that_text(pair_server):
+def test_completions_read_the_prompt_verbatim(pair_server):
     text = pair_server.address.post(TEXT, {"prompt": "the cat", "max_tokens": 4}).json
     (choice,) = text["choices"]
     assert (choice["text"], choice["finish_reason"]) != ("", "stop")
@@ -276,12 +276,12 @@ def test_texts_are_cut_into_the_tokens_that_the_base_reads(pair_server):
         ("/detokenize", {"tokens": [10**6]}, "tokens"),
     ],
 )
-def test_what_cannot_be_cut_is_refused(pair_server, path, body, param):
+def test_tokenize_refuses_bad_input(pair_server, path, body, param):
     reply = pair_server.address.post(path, body)
     assert (reply.status, reply.error["param"]) == (400, param)
 
 
-def test_clients_that_come_and_go_cost_nothing(pair_server):
+def test_abandoned_requests_leave_nothing_behind(pair_server):
     """32 clients, most of which leave: those that stay get what they would get alone."""
     expected = content(chat(pair_server))
     long = json.dumps({**HI, "max_tokens": 400, "stream": True}).encode()
@@ -366,7 +366,7 @@ def test_a_port_that_is_taken_is_one_line(run, tiny):
         (("--method", "proxy-tuning"), "--reference"),
     ],
 )
-def test_what_cannot_be_served_is_said_at_once(run, tiny, options, part):
+def test_bad_options_are_refused_before_models_are_loaded(run, tiny, options, part):
     result = run("serve", *tiny, "--port", 0, *options)
     assert result.code == 2
     assert part in result.err

@@ -165,7 +165,9 @@ def test_answers_that_come_later_join_those_that_are_written(
 
 @pytest.mark.parametrize("asked", ["greedy", "a long prompt"])
 @pytest.mark.parametrize("others", [0, 3])
-def test_who_has_gone_frees_a_row_within_one_step(served: Served, asked: str, others: int) -> None:
+def test_an_abandoned_request_frees_its_row_within_one_step(
+    served: Served, asked: str, others: int
+) -> None:
     told = list[bool]()
     gone = False
 
@@ -190,7 +192,7 @@ def test_who_has_gone_frees_a_row_within_one_step(served: Served, asked: str, ot
     assert served.unfinished == 0
 
 
-def test_an_echo_of_which_nobody_waits_for_the_end_breaks_off(served: Served) -> None:
+def test_an_abandoned_echo_is_interrupted(served: Served) -> None:
     """It is scored in passes; the first one after the client has gone is the last."""
     passes = list[int]()
 
@@ -270,9 +272,7 @@ def test_clients_that_ask_at_once_get_what_each_gets_alone(pair_server: ServedPa
 
 
 @pytest.mark.parametrize("memory", [0, MB])
-def test_what_side_by_side_answers_have_read_is_kept_within_the_limit(
-    tiny: tuple[str, ...], memory: int
-) -> None:
+def test_kept_prefixes_of_rows_stay_within_the_limit(tiny: tuple[str, ...], memory: int) -> None:
     served = Served(tiny)
     batch = served.decoding._rows._batch
     batch.keep(memory)

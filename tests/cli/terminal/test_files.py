@@ -55,7 +55,7 @@ def test_a_new_trace_takes_the_place_of_the_old_one(run, tiny, old):
     assert list(old.parent.iterdir()) == [old]
 
 
-def test_what_was_decided_before_an_error_is_kept(run, tiny, old, monkeypatch):
+def test_steps_before_an_error_are_kept_in_the_trace(run, tiny, old, monkeypatch):
     def failing(self, piece):
         if piece.step.index == 2:
             raise RuntimeError("in the middle")

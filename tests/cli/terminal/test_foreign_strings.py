@@ -92,7 +92,7 @@ def assert_readable(shown):
     ],
     ids=" ".join,
 )
-def test_what_comes_from_files_is_made_harmless(shown, place, kept, pairs, command):
+def test_strings_from_files_are_made_harmless(shown, place, kept, pairs, command):
     key = "method" if command[0] == "generate" else "stop"  # help shows defaults unchecked
     (place / "blendin.toml").write_text(f"{key} = {IN_TOML}\nsystem = {IN_TOML}\n")
     result = shown(*command)
@@ -100,12 +100,12 @@ def test_what_comes_from_files_is_made_harmless(shown, place, kept, pairs, comma
     assert_readable(result.text)
 
 
-def test_a_pipe_gets_what_a_file_says(run, place):
+def test_strings_for_a_pipe_are_unchanged(run, place):
     (place / "blendin.toml").write_text(f"system = {IN_TOML}\n")
     assert ESCAPE in run("config", "show").text
 
 
-def test_what_an_error_quotes_is_made_harmless(shown, place):
+def test_quotes_in_errors_are_made_harmless(shown, place):
     (place / "blendin.toml").write_text(f"{IN_TOML} = 3\n")
     assert_readable(shown("generate", "hi").err)
     debugged = shown("--debug", "models", "show", ESCAPE)

@@ -116,7 +116,7 @@ def test_it_tells_tokens_of_tokens_and_the_time_left():
 
 
 @given(st.integers(1, 120), st.floats(0, 1e4), st.integers(0, 10**10), st.integers(0, 10**10))
-def test_it_never_wraps(columns, now, done, total):
+def test_status_line_never_wraps(columns, now, done, total):
     assert len(Work("loading a model of a long name", 0, done, total).line(now, columns)) < columns
 
 
@@ -132,7 +132,7 @@ def test_it_never_wraps(columns, now, done, total):
         (1, ""),
     ],
 )
-def test_what_does_not_fit_is_left_out_whole(columns, line):
+def test_parts_that_do_not_fit_are_left_out_whole(columns, line):
     assert Work("loading a-model", 0, 300e6, 400e6).line(30, columns) == line
 
 

@@ -43,7 +43,7 @@ def test_hostile_text_is_made_harmless(text):
     assert all(char.isprintable() for char in kept)
 
 
-def test_nothing_but_text_newline_and_tab_survives():
+def test_only_text_newline_and_tab_survive():
     """Of all characters: what controls, reorders or hides is replaced, each by itself."""
     for code in (*range(0xD800), *range(0xE000, 0x110000)):
         shown = harmless(chr(code))
@@ -119,11 +119,11 @@ def written(monkeypatch, terminal, *parts):
     return screen.bytes
 
 
-def test_a_terminal_gets_harmless_text(monkeypatch):
+def test_text_for_a_terminal_is_made_harmless(monkeypatch):
     assert written(monkeypatch, True, "a\x1b", "[2Jb") == "a\ufffd[2Jb\n".encode()
 
 
-def test_a_pipe_gets_the_bytes_as_they_are(monkeypatch):
+def test_bytes_for_a_pipe_are_unchanged(monkeypatch):
     assert written(monkeypatch, False, "a\x1b", "[2Jb\u202e") == "a\x1b[2Jb\u202e\n".encode()
 
 

@@ -70,7 +70,7 @@ def test_it_can_be_hidden_with_the_space_behind_it(shown, terminal):
 
 
 @pytest.mark.parametrize("think", ["show", "dim"])
-def test_a_pipe_gets_the_bytes_of_the_answer(shown, think):
+def test_bytes_for_a_pipe_are_those_of_the_answer(shown, think):
     assert shown(think, [ANSWER], terminal=False) == ANSWER
 
 
@@ -81,7 +81,7 @@ def test_without_colours_nothing_is_dimmed(shown):
 @pytest.mark.parametrize("think", ["show", "dim", "hide"])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(cuts=st.lists(st.integers(0, len(ANSWER))))
-def test_any_cut_looks_the_same(shown, think, cuts):
+def test_text_in_any_pieces_is_shown_the_same(shown, think, cuts):
     places = [0, *sorted(cuts), len(ANSWER)]
     parts = [ANSWER[a:b] for a, b in pairwise(places)]
     assert click.unstyle(shown(think, parts)) == click.unstyle(shown(think, [ANSWER]))

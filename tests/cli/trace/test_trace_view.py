@@ -80,7 +80,9 @@ def test_another_version_is_said_in_one_line(run: Run, tmp_path: Path) -> None:
     ],
     ids=["empty", "text", "deep", "step", "run", "name"],
 )
-def test_what_is_no_trace_is_refused(command: str, content: str, run: Run, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_trace_is_refused(
+    command: str, content: str, run: Run, tmp_path: Path
+) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text(content)
     result = run("trace", command, path)
@@ -114,7 +116,7 @@ def test_an_end_that_the_guide_wished_is_no_override(run: Run, tmp_path: Path) -
     assert "guide: the answer is over" in page
 
 
-def test_who_answered_and_how_is_told(run: Run, tmp_path: Path) -> None:
+def test_view_names_models_and_method(run: Run, tmp_path: Path) -> None:
     told = run("trace", "view", write_trace(tmp_path / "t.jsonl")).text
     assert "big, guided by small; method blendin, τ 0.4, end: stop" in told
 

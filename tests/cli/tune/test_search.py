@@ -57,7 +57,7 @@ def test_a_guide_that_knows_all_is_used_alone():
     assert judge(found(20, 0.1, 0.7)) == "guide"
 
 
-def test_one_whose_own_words_are_unlikely_is_used_in_the_blend():
+def test_verdict_blend_where_only_the_guides_own_text_is_unlikely():
     outcome = found(20, 0.1, 0.7, alone=-3.0)
     assert judge(outcome) == "blend"
     assert (outcome.best.tau, outcome.best.alpha) == (pytest.approx(0.6, abs=0.41), 1.0)
@@ -91,7 +91,7 @@ def test_the_verdict_follows_from_the_intervals(over_base, over_guide, guide_ove
     assert judge(outcome) == verdict
 
 
-def test_what_is_held_out_was_chosen_without_it():
+def test_held_out_prompts_have_no_part_in_choosing():
     """One prompt that alone would change the choice cannot make itself look better."""
     readings = [reading(n, 0.4, 0.001) for n in range(9)]
     readings.append(reading(99, 1e-6, 0.9))
@@ -104,7 +104,7 @@ def test_what_is_held_out_was_chosen_without_it():
     assert held_out == pytest.approx(np.array([part for part, _ in outcome.tuned]))
 
 
-def test_the_places_share_the_whole_gain():
+def test_gains_by_place_sum_to_the_whole():
     read = DialMap([reading(n, 0.1, 0.7) for n in range(6)])
     outcome = search(read, Dial())
     breaks = [n % TOKENS == 5 for n in range(6 * TOKENS)]
@@ -122,7 +122,7 @@ def test_some_thousand_settings_are_tried_and_the_default_among_them():
     assert min(TAUS) > 0
 
 
-def test_what_is_not_certain_is_said():
+def test_uncertain_verdicts_say_so():
     outcome = found(FEWEST, 0.1, 0.7, alone=-3.0)
     read = DialMap([reading(n, 0.1, 0.7) for n in range(FEWEST)])
     unsure = replace(outcome, over_default=Difference(0.1, -0.1, 0.3))

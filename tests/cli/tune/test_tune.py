@@ -41,7 +41,7 @@ def test_the_built_in_examples_are_many_and_of_every_kind():
     }
 
 
-def test_it_says_what_it_found(tuned):
+def test_text_report(tuned):
     result = tuned(14, "--json")
     assert result.code == 0
     found = json.loads(result.text)
@@ -60,7 +60,7 @@ def test_it_says_what_it_found(tuned):
     assert "blendin diagnose" in text
 
 
-def test_what_was_read_is_not_read_again(tuned, tmp_path, monkeypatch):
+def test_kept_readings_are_reused(tuned, tmp_path, monkeypatch):
     first = tuned(14, "--json").text
     from blendin_mlx.scoring import readings
 
@@ -104,7 +104,7 @@ def test_too_few_are_not_judged_but_drawn(tuned, tmp_path):
     assert "<script" not in html
 
 
-def test_no_text_becomes_markup(run, tiny, tmp_path, monkeypatch):
+def test_page_escapes_texts(run, tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("BLENDIN_HOME", str(tmp_path / "home"))
     evil = written(tmp_path / "in.jsonl", 2, prompt="<img src=x>", answer="<b>&", kind="<i>")
     page = tmp_path / "map.html"
