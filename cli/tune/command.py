@@ -73,6 +73,8 @@ def tune(
     default = _compared_with(settings)
     if html is not None:
         Target(html, "--html")  # it can be written
+    if save is not None and settings.lambda_ is not None:
+        raise click.UsageError("--save: a pair keeps no --lambda; leave one of them out")
     file = own_pair_file(save, _models(settings)) if save is not None else None
     session = Session(settings, quiet)
     with interruptible() as interrupt:

@@ -125,6 +125,7 @@ def test_page_escapes_texts(run, tiny, tmp_path, monkeypatch):
         ({"prompt": "hi", "answer": "a"}, ("--method", "kad"), "not of kad"),
         ({"prompt": "hi", "answer": "a"}, ("--save", "new"), "is not in the catalogue"),
         ({"prompt": "hi", "answer": "a"}, ("--save", "../x"), "is not a name"),
+        ({"prompt": "hi", "answer": "a"}, ("--save", "x", "--lambda", 0.2), "keeps no --lambda"),
     ],
 )
 def test_bad_input_is_named_before_a_model_is_loaded(run, tiny, tmp_path, line, options, reason):
@@ -165,4 +166,20 @@ def test_a_pair_is_written_with_what_was_found(tiny, tmp_path, monkeypatch):
     assert own_pair_file("mine", models) == file  # it may be tuned again
     with pytest.raises(Exception, match="taken"):
         own_pair_file("demo", models)
+    entries._catalogue.cache_clear()
+
+
+def test_saved_settings_are_those_of_the_new_pair(run, tiny_demo, tmp_path, monkeypatch):
+    monkeypatch.setenv("BLENDIN_CONFIG", str(tmp_path))
+    monkeypatch.setenv("BLENDIN_HOME", str(tiny_demo))
+    monkeypatch.setattr("blendin_cli.tune.report.judge", lambda outcome: "blend")
+    entries._catalogue.cache_clear()
+    examples = written(tmp_path / "in.jsonl")
+    found = run("tune", "--pair", "demo", "--examples", examples, "--save", "mine", "--json")
+    assert "use it with --pair mine" in found.err
+    entries._catalogue.cache_clear()
+    settings = json.loads(found.text)["settings"]
+    used = json.loads(run("generate", "--pair", "mine", "-m", 2, "--json", "hi").text)["blend"]
+    for name in ("tau", "alpha", "dial", "guide_temp"):
+        assert used[name] == settings[name], name
     entries._catalogue.cache_clear()
