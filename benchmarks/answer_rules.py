@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Literal
 
@@ -62,10 +63,26 @@ def _repeats(question: str, text: str) -> bool:
 
 def plain_fact(question: str, text: str) -> str | None:
     """What the first sentence says beside the question's words; none if that is no short answer."""
-    sentence = SENTENCE_END.split(text.strip(), maxsplit=1)[0]
-    known = FRAME.union(_words(question))
-    left = [word for word in _words(sentence) if word not in known]
+    left = _added(question, text)
     return " ".join(left) if 0 < len(left) <= LONGEST_FACT else None
+
+
+def holds_fact(question: str, answers: Sequence[str], text: str) -> bool:
+    """Whether the first sentence has one of the answers among whatever else it says.
+
+    Example:
+        >>> holds_fact("Who wrote Hamlet?", ["shakespeare"], "The play is by Shakespeare.")
+        True
+    """
+    said = f" {' '.join(_added(question, text))} "
+    return any(f" {answer} " in said for answer in answers)
+
+
+def _added(question: str, text: str) -> list[str]:
+    """The words of the first sentence that are not the question's, before a next question."""
+    sentence = SENTENCE_END.split(text.partition("Question:")[0].strip(), maxsplit=1)[0]
+    known = FRAME.union(_words(question))
+    return [word for word in _words(sentence) if word not in known]
 
 
 def _words(text: str) -> list[str]:

@@ -7,7 +7,8 @@ letter only is right in a quarter. Every method answers every question greedily,
 compared question by question; *tuned* is blendin with the settings that are given.
 
 An answer is *readable* when the rule (`read_answer`) finds an answer in it, *right* when that is
-the right one, and *cut* when the length limit ended it. The texts of the answers are kept as JSON
+the right one, and *cut* when the length limit ended it; a fact that is not right may still *hold*
+the answer among other words. The texts of the answers are kept as JSON
 lines; they are scored when the table is printed, and a run that was cut goes on where it stopped.
 
     python benchmarks/quality.py --answers quality.jsonl
@@ -26,7 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from answer_rules import Kind, read_answer
+from answer_rules import Kind, holds_fact, read_answer
 from intervals import newcombe, wilson
 from question_sets import Question, questions
 from timing import machine
@@ -174,6 +175,9 @@ def table(done: Sequence[Question], answers: Answers, methods: Sequence[str]) ->
         head += f"; {_always(done, scored.values())}"
         columns += "    favourite"
         rows = {m: f"{row:<108}{_describe(_favourite([scored[m]]))}" for m, row in rows.items()}
+    if done[0].kind == "facts":
+        columns += "    holds it"
+        rows = {m: f"{row:<108}{_holding(done, scored[m]):.0%}" for m, row in rows.items()}
     return "\n".join([head, columns, *rows.values()])
 
 
@@ -198,6 +202,12 @@ def _against(right: Sequence[bool], base: Sequence[bool]) -> str:
     counts = f"+{better} −{worse}"
     difference = f"{_points((better - worse) / len(right))} ({_points(low)} to {_points(high)})"
     return f"  {counts:<12}  {difference}"
+
+
+def _holding(done: Sequence[Question], one: Scored) -> float:
+    """The share of answers that have a right one among other words."""
+    both = zip(done, one.answers, strict=True)
+    return sum(holds_fact(q.text, q.answers, a.text) for q, a in both) / len(done)
 
 
 def _points(share: float) -> str:

@@ -116,6 +116,13 @@ def test_the_favourite_is_the_letter_named_most(asked):
     assert table["blendin"].endswith(" B 67%")
 
 
+def test_facts_that_an_answer_holds_are_counted():
+    facts = [Question("facts", "Who wrote Hamlet?", ("shakespeare",))]
+    answers = answers_of(facts, {"base": "A poet", "aligned": "The play is by Shakespeare."})
+    assert rows(facts, answers)["base"].endswith(" 10 0%")
+    assert rows(facts, answers)["aligned"].endswith(" 100%")
+
+
 def test_cut_answers_are_counted():
     sums = [Question("sums", "How many?", ("9",))]
     texts = dict.fromkeys(quality.METHODS, "It is 9")

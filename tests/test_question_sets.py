@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from answer_rules import read_answer
+from answer_rules import holds_fact, read_answer
 from intervals import newcombe, wilson
 from question_sets import (
     FACTS,
@@ -100,6 +100,20 @@ PERU = "What is the capital of Peru?"
 )
 def test_a_fact_is_what_the_first_sentence_adds_to_the_question(text, named):
     assert read_answer("facts", PERU, text) == named
+
+
+@pytest.mark.parametrize(
+    ("text", "is_there"),
+    [
+        ("It is the large city of Lima.", True),
+        ("Limassol", False),
+        ("It is large. Lima.", False),
+        ("Cusco\nQuestion: Lima?", False),
+        ("", False),
+    ],
+)
+def test_a_fact_may_stand_among_other_words_of_the_first_sentence(text, is_there):
+    assert holds_fact(PERU, ["lima"], text) is is_there
 
 
 def test_every_fact_can_be_answered_with_each_of_its_spellings():
