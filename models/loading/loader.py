@@ -23,6 +23,7 @@ from ..progress import Advance, Progress
 from ..storage.paths import lacking, special_file
 from .config_json import read_config
 from .dequantize import dequantize_network
+from .output_columns import keep_output_columns
 from .own_tokenizer import load_tokenizer
 
 
@@ -46,6 +47,7 @@ def open_model(folder: Path, name: str | None = None, revision: str | None = Non
         tokenizer = load_tokenizer(folder, config.get("eos_token_id"))
         if is_cpu():
             to_float32(network)
+            keep_output_columns(network)
     path = folder.resolve()
     return LanguageModel(network, tokenizer, config, name or path.name, str(path), revision)
 
