@@ -186,7 +186,8 @@ class TestAnyProposer:
         assert got.statistics.base.passes <= plain.statistics.base.passes
         assert got.statistics.aligned == plain.statistics.aligned or kind == "guide"
         assert got.statistics.reference == plain.statistics.reference
-        assert got.statistics.base == plain.statistics.base or kind != "empty"
+        if kind == "empty" and method != "aligned":  # which finds in the cache what it needs
+            assert got.statistics.base == plain.statistics.base
 
     @pytest.mark.parametrize("kind", ["perfect", "base", "half"])
     @pytest.mark.parametrize("who", ["base", "aligned"])
