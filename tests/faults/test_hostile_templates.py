@@ -96,8 +96,8 @@ def pair(tmp_path_factory):
 
 @pytest.fixture
 def little_time(monkeypatch):
-    """No more than a second of processor time for each template."""
-    monkeypatch.setattr(render, "LIMITS", replace(render.LIMITS, cpu_s=0.01))
+    """Little processor time for each template, and many times what an ordinary one takes."""
+    monkeypatch.setattr(render, "LIMITS", replace(render.LIMITS, cpu_s=0.2))
 
 
 def assert_works(pair):
@@ -110,7 +110,7 @@ def test_a_template_that_never_ends_is_killed(pair, name):
     process = render._process()
     build_prompt(pair, "hi")
     before = process.pid
-    with pytest.raises(PairError, match=r"aligned: its chat .* it takes more than 0\.01 s"):
+    with pytest.raises(PairError, match=r"aligned: its chat .* it takes more than 0\.2 s"):
         build_prompt(pair, "hi", aligned_template=ENDLESS[name])
     assert process.pid is None
     assert_works(pair)
