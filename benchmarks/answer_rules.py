@@ -36,9 +36,9 @@ def read_answer(kind: Kind, question: str, text: str, is_cut: bool = False) -> s
         >>> read_answer("facts", "What is the capital of Peru?", "The capital of Peru is Lima.")
         'lima'
     """
-    text, goes_on, _ = text.partition("Question:")
     if kind == "facts":
         return plain_fact(question, text)
+    text, goes_on, _ = text.partition("Question:")
     if kind == "choices":
         letter = LETTER.search(text)
         return letter[1] if letter and len(set(OPTION.findall(text))) < 2 else None

@@ -20,21 +20,21 @@ _FORMAT = 1  # incremented when φ is made otherwise, or kept otherwise
 
 
 def kept_phi(base: LanguageModel, aligned: LanguageModel) -> list[int]:
-    """Return φ from the vocabulary of ``aligned`` to that of ``base``, see :func:`.projection.phi`.
+    """Return φ from the vocabulary of ``aligned`` to that of ``base``, see :func:`.made_phi`.
 
     It is made again where none is kept for these tokenizers, or where the file is damaged.
     """
-    from blendin_mlx.tokens.projection import phi
+    from blendin_mlx.model import made_phi
 
     if base.path is None or aligned.path is None:
-        return phi(base.vocabulary, aligned.vocabulary)
+        return made_phi(base, aligned)
     file = paths.home() / FOLDER / _key(base, aligned)
     with suppress(OSError, ValueError):
         checksum, _, text = read_regular(file).partition("\n")
         if checksum == _digest(text.encode()):
             kept: list[int] = json.loads(text)
             return kept
-    table = phi(base.vocabulary, aligned.vocabulary)
+    table = made_phi(base, aligned)
     text = json.dumps(table)
     replace_file(file, f"{_digest(text.encode())}\n{text}")
     return table

@@ -52,10 +52,11 @@ class KeptRows:
 
     def longest(self, ids: Sequence[int]) -> tuple[int, KeptRow | None]:
         """Return the row that shares most of its beginning with ``ids``, and how many tokens."""
-        best = max(self._rows, key=lambda row: common_prefix(row.tokens, ids), default=None)
-        length = 0 if best is None else common_prefix(best.tokens, ids)
-        if best is None or length == 0:
+        shared = [common_prefix(row.tokens, ids) for row in self._rows]
+        length = max(shared, default=0)
+        if length == 0:
             return 0, None
+        best = self._rows[shared.index(length)]
         self._use(best)
         return length, best
 

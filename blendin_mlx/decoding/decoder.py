@@ -81,8 +81,7 @@ class Decoder:
         self._takes_top = self._chooser.is_greedy and constraint is None
         self.runs_base = rules.needs_base(method, self._stop_policy, self._chooser)
         # A forced end of the base comes before any question.
-        always = method.always_asks(self._takes_top) and self._stop_policy != "base"
-        self._always_asks = always
+        self._always_asks = method.always_asks(self._takes_top) and self._stop_policy != "base"
         self._can_take_back = guide is not None
         self._takebacks = 0
         self._banned: int | None = None

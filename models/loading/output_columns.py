@@ -58,9 +58,8 @@ class ColumnEmbedding(nn.Embedding):  # type: ignore[misc]
 def keep_output_columns(network: Any) -> None:
     """Replace the dense output layer of a network, lazily: its ``lm_head``, else its embedding."""
     modules = [module for _, module in network.named_modules()]
-    has_head = any("lm_head" in module for module in modules)
+    name = "lm_head" if any("lm_head" in module for module in modules) else "embed_tokens"
     for module in modules:
-        name = "lm_head" if has_head else "embed_tokens"
         layer = module.get(name)
         if type(layer) is nn.Linear:
             setattr(module, name, ColumnLinear(layer))

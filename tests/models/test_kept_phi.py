@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from blendin_mlx import model as engine_model
 from blendin_mlx.model import LanguageModel, Pair
-from blendin_mlx.tokens import projection
 from blendin_models import kept_phi as module
 from blendin_models.kept_phi import FOLDER, kept_phi
 from scripted import always, scripted_pair
@@ -17,9 +17,9 @@ from scripted import always, scripted_pair
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """Return the list of what was made; the cache folder is fresh."""
-    done, phi = list[Any](), projection.phi
+    done, phi = list[Any](), engine_model.made_phi
     monkeypatch.setenv("BLENDIN_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(projection, "phi", lambda *two: done.append(two) or phi(*two))
+    monkeypatch.setattr(engine_model, "made_phi", lambda *two: done.append(two) or phi(*two))
     return done
 
 
