@@ -96,3 +96,16 @@ def test_no_import_runs_in_a_circle() -> None:
         TopologicalSorter(IMPORTS).prepare()
     except CycleError as error:
         pytest.fail(" is imported by ".join(error.args[1]))
+
+
+def test_mlx_is_imported_where_the_blas_is_chosen_and_nowhere_before():
+    """A module that imports it by itself, on its own import, would bind the slow BLAS."""
+    early = set()
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            if {name.split(".")[0] for name in names} & {"mlx", "mlx_lm"}:
+                early.add(module)
+    assert early == {"blendin_mlx.backend.mlx"}

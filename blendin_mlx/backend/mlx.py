@@ -1,4 +1,4 @@
-"""The only import of ``mlx.core``: first the BLAS is chosen and kernels are kept private.
+"""Where mlx is imported first: the BLAS is chosen before, and kernels are kept private.
 
 from .backend.mlx import mx
 """
@@ -11,9 +11,11 @@ from .private import keep_kernels_private
 BLAS: Blas = preload()
 keep_kernels_private()
 
-import mlx.core as mx  # noqa: E402 - mlx binds its BLAS on import, so the choice comes first
+# mlx binds its BLAS on import, so the choice comes first.
+import mlx.core as mx  # noqa: E402
+import mlx.nn as nn  # noqa: E402
 
-__all__ = ["BLAS", "is_cpu", "mx"]
+__all__ = ["BLAS", "is_cpu", "mx", "nn"]
 
 
 def is_cpu() -> bool:

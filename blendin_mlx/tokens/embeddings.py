@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..backend.mlx import nn
 from ..errors import PromptError
 
 # Names of embeddings that are not of tokens.
@@ -16,8 +17,6 @@ def token_rows(network: Any) -> int | None:
 
     Quantization does not change the number of rows.
     """
-    import mlx.nn as nn
-
     if not isinstance(network, nn.Module):
         return None
     rows = [

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import mlx.nn as nn
-
-from blendin_mlx.backend.mlx import mx
+from blendin_mlx.backend.mlx import mx, nn
 
 
 class ColumnLinear(nn.Linear):  # type: ignore[misc] # mlx has no types
