@@ -75,7 +75,8 @@ def test_where_limits_cannot_be_set_all_works(models):
 
 
 SMALL_FILES = """
-import resource
+import resource, sys
+sys.dont_write_bytecode = True  # half a module would be kept for whoever imports it next
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
 """
