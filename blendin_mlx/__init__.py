@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         TraceError,
     )
     from .generation import generate, read_beginning, stream_generate
-    from .model import LanguageModel, Pair, Role
+    from .model import AdapterFiles, LanguageModel, Pair, Role
     from .prompt_cache import PromptCache, load_prompt_cache, make_prompt_cache, save_prompt_cache
     from .prompts import BASE_TEMPLATES, BaseTemplate, Message, PairPrompt, Prompt, build_prompt
     from .reading.context import Context
@@ -73,7 +73,7 @@ _HOMES = {
         *("SchemaError", "TraceError"),
     ),
     "generation": ("generate", "read_beginning", "stream_generate"),
-    "model": ("LanguageModel", "Pair", "Role"),
+    "model": ("AdapterFiles", "LanguageModel", "Pair", "Role"),
     "prompt_cache": ("PromptCache", "load_prompt_cache", "make_prompt_cache", "save_prompt_cache"),
     "prompts": (
         *("BASE_TEMPLATES", "BaseTemplate", "Message", "PairPrompt", "Prompt"),
@@ -99,6 +99,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "BASE_TEMPLATES",
     "METHODS",
+    "AdapterFiles",
     "Advice",
     "AnswerOptions",
     "AnswerText",

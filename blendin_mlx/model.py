@@ -24,6 +24,14 @@ def by_role(base: T, aligned: T, reference: T | None) -> dict[Role, T]:
     return both if reference is None else {**both, "reference": reference}
 
 
+@dataclass(frozen=True)
+class AdapterFiles:
+    """An adapter that a network was given: its folder, and the SHA-256 of its files."""
+
+    path: str
+    sha256: str
+
+
 @dataclass
 class LanguageModel:
     """A network, its tokenizer and its config, as ``mlx_lm.load`` returns them, with a name.
@@ -37,6 +45,7 @@ class LanguageModel:
         turn_template: if it has no chat template, that of the model it is paired with; the turn
             tokens of that template are control tokens here, too.
         template: a chat template to use instead of the tokenizer's own.
+        adapter: the adapter that the network has, None if it has none.
 
     Example:
         >>> LanguageModel(*mlx_lm.load("some/folder", return_config=True), name="base")
@@ -51,6 +60,7 @@ class LanguageModel:
     context: int | None = None
     turn_template: str | None = None
     template: str | None = None
+    adapter: AdapterFiles | None = None
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

@@ -192,13 +192,16 @@ def _filled(state: Any, parts: Mapping[str, Any], place: str = "") -> Any:
 
 
 def fingerprint(model: LanguageModel) -> str:
-    """Return a digest of a model's config, its tokens' bytes, and the first values of its weights.
+    """Return a digest of a model's config, its tokens' bytes, the first values of its weights, and
+    the files of its adapter.
 
     It differs between fine-tunes and between quantizations of one model.
     """
     from mlx.utils import tree_flatten
 
     digest = hashlib.sha256(json.dumps(model.config, sort_keys=True, default=str).encode())
+    if model.adapter is not None:
+        digest.update(model.adapter.sha256.encode())
     for written in model.vocabulary.token_bytes:
         digest.update(b"-" if written is None else b"%d:%b" % (len(written), written))
     weights = sorted(tree_flatten(model.network.parameters()))

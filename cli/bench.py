@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,6 +44,8 @@ def bench(
     pair: str | None,
     base: str | None,
     aligned: str | None,
+    base_adapter: Path | None,
+    aligned_adapter: Path | None,
     rounds: int,
     max_tokens: int,
     as_json: bool,
@@ -57,11 +60,18 @@ def bench(
       blendin bench
       blendin bench --rounds 3 --json | jq .ratios
     """
-    named = named_pair(pair, base, aligned)
+    named = named_pair(pair, base, aligned, aligned_adapter)
     with unswallowed_interrupt():
         from blendin_models.pair import PairSpec
 
-        loaded = load_pair(PairSpec(pair=named, base=base, aligned=aligned), quiet)
+        spec = PairSpec(
+            pair=named,
+            base=base,
+            aligned=aligned,
+            base_adapter=base_adapter,
+            aligned_adapter=aligned_adapter,
+        )
+        loaded = load_pair(spec, quiet)
     report = measure_programs(loaded, prompt, rounds, max_tokens, quiet)
     if as_json:
         tell(json.dumps(report))

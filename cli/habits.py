@@ -36,7 +36,7 @@ OPTIONS = {
     "--temperature": "the temperature is --temp",
     "--num-predict": "the most tokens are --max-tokens",
     "--system-prompt": "the system prompt is --system",
-    "--adapter-path": "adapters are not loaded: fuse them into the model first",
+    "--adapter-path": "a pair has two models: --base-adapter DIR or --aligned-adapter DIR",
 }
 _SUMMARY = 200  # characters: more than any command's first sentence has
 WITH_PROMPT = ("generate", "compare")

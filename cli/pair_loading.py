@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,18 +18,27 @@ if TYPE_CHECKING:
 LONGEST_PROMPT = 4096  # tokens that memory is checked for besides the answer
 
 
-def named_pair(pair: str | None, base: str | None, aligned: str | None) -> str | None:
+def named_pair(
+    pair: str | None, base: str | None, aligned: str | None, aligned_adapter: Path | None = None
+) -> str | None:
     """Return the catalogue pair that is named or the default one, None if both models are named.
+
+    An adapter of the aligned model names the guide, too, if the base is named.
 
     Raises:
         click.UsageError: one side of a pair is not named.
     """
     if pair is None and base is None and aligned is None:
         return DEFAULT_PAIR
-    if pair is None and (base is None or aligned is None):
+    if pair is None and (base is None or (aligned is None and aligned_adapter is None)):
         missing = "--base" if base is None else "--aligned"
         raise click.UsageError(f"a pair has two models: pass {missing} too, or --pair NAME")
     return pair
+
+
+def pair_of(settings: Settings) -> str | None:
+    """Return the catalogue pair that the settings mean, see :func:`named_pair`."""
+    return named_pair(settings.pair, settings.base, settings.aligned, settings.aligned_adapter)
 
 
 def spec_of(settings: Settings) -> PairSpec:
@@ -40,10 +50,12 @@ def spec_of(settings: Settings) -> PairSpec:
     from blendin_models.pair import PairSpec
 
     return PairSpec(
-        pair=named_pair(settings.pair, settings.base, settings.aligned),
+        pair=pair_of(settings),
         base=settings.base,
         aligned=settings.aligned,
         reference=settings.reference,
+        base_adapter=settings.base_adapter,
+        aligned_adapter=settings.aligned_adapter,
         tokens=settings.max_tokens + LONGEST_PROMPT,
         kv_bits=settings.kv_bits,
         force=settings.force,

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 
 _CANDIDATES = 5  # of each distribution, in a trace
+# Settings that a trace has in another form.
+_NOT_RECORDED = (
+    *("pair", "base", "aligned", "reference", "base_adapter", "aligned_adapter"),
+    *("lambda_", "beta"),
+)
 
 
 class Session:
@@ -277,7 +282,7 @@ class Session:
         kept = {
             name: str(value) if isinstance(value, Path) else value
             for name, value in asdict(self.settings).items()
-            if name not in ("pair", "base", "aligned", "reference", "lambda_", "beta")
+            if name not in _NOT_RECORDED
         }
         own = {"seed": self.seed, "json_schema": self.schema}
         return {**kept, **describe_method(self.method), **own}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -10,7 +10,7 @@ from .catalogue import entries
 from .fetching.resolve import locate_all
 from .kept_phi import kept_phi
 from .progress import Progress
-from .storage.local_model import LocalModel, repair_named
+from .storage.local_model import LocalModel, adapter_folder, repair_named
 
 if TYPE_CHECKING:
     from blendin_mlx.model import LanguageModel, Pair
@@ -29,6 +29,9 @@ class PairSpec:
         base: the base model, instead of the pair's: a catalogue name, a hub repo id or a folder.
         aligned: the aligned model, likewise; without ``pair`` both are needed.
         reference: the aligned model's unaligned twin, for methods that need one.
+        base_adapter: folder of an adapter that the base gets, in mlx-lm's format.
+        aligned_adapter: likewise of the aligned model; if no aligned model is named, the base with
+            this adapter is the aligned model. Arrays are shared, not copied.
         tokens: length of the longest conversation, in tokens.
         kv_bits: bits that the caches are quantized to, 4 or 8; None: not quantized.
         force: load models that do not fit the memory.
@@ -46,6 +49,8 @@ class PairSpec:
     base: str | None = None
     aligned: str | None = None
     reference: str | None = None
+    base_adapter: str | Path | None = None
+    aligned_adapter: str | Path | None = None
     tokens: int = TOKENS
     kv_bits: int | None = None
     force: bool = False
@@ -54,7 +59,8 @@ class PairSpec:
     def __post_init__(self) -> None:
         if self.kv_bits not in (None, 4, 8):
             raise ValueError(f"kv_bits must be 4 or 8, not {self.kv_bits}")
-        if self.pair is None and (self.base is None or self.aligned is None):
+        guided = self.aligned is not None or self.aligned_adapter is not None
+        if self.pair is None and (self.base is None or not guided):
             raise ValueError("name a pair, or both a base and an aligned model")
 
     def names(self) -> tuple[str, ...]:
@@ -63,11 +69,24 @@ class PairSpec:
         Raises:
             ModelError: no pair has that name.
         """
+        return tuple(name for name, _ in self.parts())
+
+    def parts(self) -> tuple[tuple[str, Path | None], ...]:
+        """Return the same names, each with the absolute path of the adapter that it gets.
+
+        Raises:
+            ModelError: no pair has that name.
+        """
         base, aligned = self.base, self.aligned
+        adapters = [self.base_adapter, self.aligned_adapter]
         if self.pair is not None:
             entry = entries.find_pair(self.pair)
-            base, aligned = base or entry.base, aligned or entry.aligned
-        return tuple(name for name in (base, aligned, self.reference) if name is not None)
+            if base is None:
+                base, adapters[0] = entry.base, self.base_adapter or entry.base_adapter
+            if aligned is None and self.aligned_adapter is None:
+                aligned, adapters[1] = entry.aligned, entry.aligned_adapter
+        models = zip((base, aligned or base, self.reference), (*adapters, None), strict=True)
+        return tuple((name, adapter_folder(folder)) for name, folder in models if name is not None)
 
 
 @dataclass(frozen=True)
@@ -95,15 +114,21 @@ def check_pair(spec: PairSpec, progress: Progress | None = None) -> CheckedPair:
     Raises:
         ModelError: a model is unknown, missing or damaged.
         MemoryNeededError: the models do not fit the memory.
-        PairError: the aligned model has no chat template, and one is needed.
+        PairError: the aligned model has no chat template, and one is needed; or an adapter does not
+            belong to its model.
     """
     from blendin_mlx.model import no_chat_template
 
+    from .loading.adapters import read_adapter
     from .loading.loader import check_folder
     from .loading.memory import check_memory
     from .loading.preflight import inspect_located
 
-    located = locate_all(spec.names(), progress)
+    adapters = [folder for _, folder in spec.parts()]
+    for folder in filter(None, adapters):  # before anything is fetched
+        read_adapter(folder)
+    found = locate_all(spec.names(), progress)
+    located = [replace(one, adapter=own) for one, own in zip(found, adapters, strict=True)]
     for one in located:  # the quick checks of all models first
         with repair_named(one):
             check_folder(one.folder)
@@ -111,11 +136,11 @@ def check_pair(spec: PairSpec, progress: Progress | None = None) -> CheckedPair:
     reports = []
     for one in located:
         if progress:
-            progress(f"checking {one.name}", 0, 0)
+            progress(f"checking {one.title}", 0, 0)
         reports.append(inspect_located(one, tokenizer=False))
     check_memory(reports, spec.tokens, spec.force, spec.kv_bits)
     if spec.needs_chat_template and not reports[1].has_chat_template:
-        raise no_chat_template(located[1].name)
+        raise no_chat_template(located[1].title)
     return CheckedPair(spec, tuple(located), tuple(reports))
 
 
@@ -134,21 +159,29 @@ def require_usable(checked: CheckedPair, opened: Pair, tokens: int) -> None:
     for one, report in zip(checked.models, checked.reports, strict=True):
         limit = report.context_limit
         if limit is not None and tokens > limit:
-            raise PairError(f"{one.name} reads {limit} tokens at most, not {tokens}")
+            raise PairError(f"{one.title} reads {limit} tokens at most, not {tokens}")
     check_memory(checked.reports, tokens, kv_bits=checked.spec.kv_bits)
 
 
 def open_pair(checked: CheckedPair, progress: Progress | None = None) -> Pair:
-    """Open the models with their tokenizers; weights are loaded lazily."""
+    """Open the models with their tokenizers; weights are loaded lazily, those of adapters at once.
+
+    Raises:
+        ModelError: a model cannot be loaded, or the weights of an adapter are damaged.
+    """
     from blendin_mlx.model import Pair
 
-    opened: dict[Path, LanguageModel] = {}
-    for one in checked.models:
+    from .loading.adapters import adapted
+
+    plain: dict[Path, LanguageModel] = {}
+    opened = []
+    for one, report in zip(checked.models, checked.reports, strict=True):
         folder = one.folder.resolve()
         if progress:
             progress(f"reading the tokenizer of {one.name}", 0, 0)
-        opened[folder] = opened.get(folder) or _open(one)  # a folder is opened once
-    base, aligned, *twin = (opened[one.folder.resolve()] for one in checked.models)
+        plain[folder] = model = plain.get(folder) or _open(one)  # a folder is opened once
+        opened.append(model if report.adapter is None else adapted(model, report.adapter))
+    base, aligned, *twin = opened
     return Pair(base, aligned, twin[0] if twin else None, kept_phi)
 
 
@@ -157,6 +190,8 @@ def load_pair(
     *,
     base: str | None = None,
     aligned: str | None = None,
+    base_adapter: str | Path | None = None,
+    aligned_adapter: str | Path | None = None,
     needs_chat_template: bool = False,
     progress: Progress | None = None,
 ) -> Pair:
@@ -166,6 +201,8 @@ def load_pair(
         pair: a pair of the catalogue.
         base: the base model, instead of the pair's: a catalogue name, a hub repo id or a folder.
         aligned: the aligned model, likewise.
+        base_adapter: see :class:`PairSpec`.
+        aligned_adapter: see :class:`PairSpec`.
         needs_chat_template: refuse an aligned model without a chat template before any weight is
             read; False if prompts bring their own template.
         progress: called with a label, the bytes done and the total bytes.
@@ -179,8 +216,16 @@ def load_pair(
     Example:
         >>> load_pair("demo")
         >>> load_pair(base="HuggingFaceTB/SmolLM2-360M", aligned="smollm2-135m-instruct")
+        >>> load_pair(base="Qwen/Qwen3-0.6B", aligned_adapter="adapters")
     """
-    spec = PairSpec(pair=pair, base=base, aligned=aligned, needs_chat_template=needs_chat_template)
+    spec = PairSpec(
+        pair=pair,
+        base=base,
+        aligned=aligned,
+        base_adapter=base_adapter,
+        aligned_adapter=aligned_adapter,
+        needs_chat_template=needs_chat_template,
+    )
     return load_spec(spec, progress)
 
 

@@ -16,7 +16,7 @@ from .storage import paths
 from .storage.small_files import read_json, replace_file
 
 if TYPE_CHECKING:
-    from blendin_mlx.model import Pair
+    from blendin_mlx.model import LanguageModel, Pair
 
 FILE = "costs.json"
 
@@ -40,10 +40,15 @@ def kept_costs(pair: Pair) -> Costs:
 
 def _key(pair: Pair) -> str:
     """Return a key of everything that the costs depend on: models, machine, BLAS, threads, MLX."""
-    models = (f"{model.path or model.name}@{model.revision}" for model in (pair.base, pair.aligned))
+    models = (_identity(model) for model in (pair.base, pair.aligned))
     threads = os.environ.get("OPENBLAS_NUM_THREADS", "")
     machine = platform.node(), os.cpu_count(), mlx.BLAS.name, threads, version("mlx")
     return " ".join(map(str, (*models, *machine)))
+
+
+def _identity(model: LanguageModel) -> str:
+    plain = f"{model.path or model.name}@{model.revision}"
+    return plain if model.adapter is None else f"{plain}+{model.adapter.sha256}"
 
 
 def _read(file: Path) -> dict[str, Any]:

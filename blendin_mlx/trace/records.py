@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -117,7 +117,8 @@ def _models(pair: Pair) -> TraceRecord:
 
 
 def _identity(model: LanguageModel) -> TraceRecord:
-    return {"name": model.name, "path": model.path, "revision": model.revision}
+    record = {"name": model.name, "path": model.path, "revision": model.revision}
+    return record if model.adapter is None else {**record, "adapter": asdict(model.adapter)}
 
 
 def _prompt(prompt: Prompt) -> TraceRecord:

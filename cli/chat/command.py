@@ -14,7 +14,7 @@ from ..errors import INTERRUPTED, explain
 from ..options.extra import refuse_extra
 from ..options.groups import blend_options
 from ..options.settings import Settings
-from ..pair_loading import named_pair
+from ..pair_loading import pair_of
 from ..session import Session
 from ..terminal.answer_view import View, show_options
 from ..terminal.output import say
@@ -77,7 +77,7 @@ def _suggest_questions(settings: Settings, quiet: bool) -> None:
     """Name the questions of the catalogue's pair that are worth trying first."""
     from blendin_models.catalogue import entries
 
-    named = named_pair(settings.pair, settings.base, settings.aligned)
+    named = pair_of(settings)
     if named is not None and (questions := entries.find_pair(named).questions):
         say(f"Try:  {'  ·  '.join(questions)}", quiet)
 

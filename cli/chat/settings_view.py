@@ -10,6 +10,7 @@ import click
 
 from ..options.settings import DEFAULT_PAIR, Settings
 from ..options.sources import source
+from ..pair_loading import pair_of
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 # What holds where an option was not given.
 _UNSET = {
     "reference": "none",
+    "base_adapter": "none",
+    "aligned_adapter": "none",
     "aligned_template": "the model's own",
     "system": "none",
     "repetition_penalty": "off",
@@ -53,8 +56,7 @@ def value(session: Session, name: str) -> str:
         model = session.pair.base if name == "base" else session.pair.aligned
         return model.name
     if name == "pair":
-        models = session.settings.base, session.settings.aligned
-        return given or ("none" if any(models) else DEFAULT_PAIR)
+        return given or pair_of(session.settings) or "none"
     if name == "seed" and session.settings.temp == 0:
         return "not used at temp 0"
     return _UNSET[name] if given is None else _written(given)
@@ -85,4 +87,4 @@ def _recommended(session: Session, name: str) -> bool:
 
     began = session.began
     pair = entries.pairs().get(began.pair or DEFAULT_PAIR)
-    return pair is not None and name in pair.recommended and not (began.base or began.aligned)
+    return pair is not None and name in pair.recommended and not began.names_models

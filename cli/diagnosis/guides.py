@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..options.method import make_method, with_reference
-from ..options.settings import DEFAULT_PAIR, Settings
-from ..pair_loading import named_pair, spec_of
+from ..options.settings import Settings
+from ..pair_loading import pair_of, spec_of
 from ..terminal.interrupts import unswallowed_interrupt
 from ..terminal.output import say
 from ..terminal.progress import progress
@@ -51,10 +51,11 @@ def find(settings: Settings, guides: Sequence[str], quiet: bool = False) -> list
     found = {}
     for one, pair in zip(asked, checked, strict=True):
         guide = pair.models[1]
-        if guide.folder.resolve() in found:
-            say(f"{guide.name} is named twice and measured once", quiet)
+        key = guide.folder.resolve(), guide.adapter
+        if key in found:
+            say(f"{guide.title} is named twice and measured once", quiet)
             continue
-        found[guide.folder.resolve()] = (guide.name, one)
+        found[key] = (guide.title, one)
     names = [name for name, _ in found.values()]
     return [
         Candidate(_printable(name if names.count(name) == 1 else one.aligned or name), one)
@@ -64,15 +65,16 @@ def find(settings: Settings, guides: Sequence[str], quiet: bool = False) -> list
 
 def _settings_of_each(settings: Settings, guides: Sequence[str]) -> list[Settings]:
     """Return the settings of each guide: the given ones, if they name a guide, and the others."""
-    from blendin_models.catalogue import entries
-
-    own = not guides or settings.aligned is not None or settings.base is None
-    own = own or settings.pair is not None
+    named = settings.aligned is not None or settings.aligned_adapter is not None
+    own = not guides or named or settings.base is None or settings.pair is not None
     first = [settings] if own else []
     if own:
-        named_pair(settings.pair, settings.base, settings.aligned)
-    base = settings.base or entries.find_pair(settings.pair or DEFAULT_PAIR).base
-    others = [replace(settings, pair=None, base=base, aligned=guide) for guide in guides]
+        pair_of(settings)
+    base, adapter = settings.base, settings.base_adapter
+    if base is None:
+        base, adapter = spec_of(settings).parts()[0]
+    alike = replace(settings, pair=None, base=base, base_adapter=adapter, aligned_adapter=None)
+    others = [replace(alike, aligned=guide) for guide in guides]
     return [with_reference(one, [one.method]) for one in first + others]
 
 

@@ -72,7 +72,7 @@ def configured(group: click.Group) -> list[str]:
 def _add(found: dict[str, Setting], nearer: dict[str, Setting]) -> None:
     """Override settings by those of a nearer file; its pair also overrides single models."""
     if "pair" in nearer:
-        for name in ("base", "aligned", "reference"):
+        for name in ("base", "aligned", "reference", "base_adapter", "aligned_adapter"):
             found.pop(name, None)
     found.update(nearer)
 

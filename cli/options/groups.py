@@ -45,6 +45,19 @@ def pair_options(command: Command) -> Command:
             shell_complete=model_names,
             help="Aligned model that guides it.",
         ),
+        click.option(
+            "--base-adapter",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Adapter of the base: a folder in mlx-lm's LoRA or DoRA format.",
+        ),
+        click.option(
+            "--aligned-adapter",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Adapter of the aligned model; without --aligned, the base with this adapter is "
+            "the aligned model.",
+        ),
     )
 
 

@@ -23,7 +23,7 @@ PARAMETERS = {
 _NUMBERS = (click.types.IntParamType, click.types.FloatParamType, AutoOr)
 # These cannot be changed, because the models and what depends on them are loaded once.
 _FIXED = (
-    *("pair", "base", "aligned", "reference"),
+    *("pair", "base", "aligned", "reference", "base_adapter", "aligned_adapter"),
     *("context", "kv_bits", "prompt_cache", "draft", "num_draft_tokens", "force", "wired_limit"),
 )
 

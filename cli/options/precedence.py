@@ -20,7 +20,7 @@ def as_meant(settings: Settings) -> Settings:
     """
     changes: dict[str, Any] = {}
     if settings.pair is not None:
-        models = ("base", "aligned", "reference")
+        models = ("base", "aligned", "reference", "base_adapter", "aligned_adapter")
         changes |= {name: None for name in models if _nearness(name) < _nearness("pair")}
     own = {"tau": "tau", "alpha": "alpha", "beta": "beta", "lambda_": "lambda"}
     far = [
@@ -51,7 +51,7 @@ def with_recommended(settings: Settings) -> Settings:
     from blendin_models.catalogue import entries
 
     pair = entries.pairs().get(settings.pair or DEFAULT_PAIR)
-    if pair is None or settings.base is not None or settings.aligned is not None:
+    if pair is None or settings.names_models:
         return settings
     ctx = click.get_current_context()
     unsaid = {

@@ -33,6 +33,8 @@ class Settings:
     base: str | None
     aligned: str | None
     reference: str | None
+    base_adapter: Path | None
+    aligned_adapter: Path | None
     method: str
     tau: float | None
     alpha: float | None
@@ -63,6 +65,11 @@ class Settings:
     num_draft_tokens: int | None
     force: bool
     wired_limit: bool
+
+    @property
+    def names_models(self) -> bool:
+        """True if a base, an aligned model or an adapter is named, besides the pair or alone."""
+        return any((self.base, self.aligned, self.base_adapter, self.aligned_adapter))
 
 
 # What holds for a command that does not ask for it: it writes no answer.

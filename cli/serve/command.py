@@ -158,7 +158,7 @@ def _offer(
 
     pair, settings = session.pair, session.settings
     name = settings.pair or f"{pair.base.name}+{pair.aligned.name}"
-    if settings.base is None and settings.aligned is None:
+    if not settings.names_models:
         name = settings.pair or DEFAULT_PAIR
     methods = [one for one in METHODS if one != "proxy-tuning" or pair.reference is not None]
     names = ModelNames(name, methods, settings.method)

@@ -67,11 +67,16 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
     models = records[0]["models"]
     roles = ("base", "aligned", "reference")
     found = {role: _found(models[role]) for role in roles if role in models}
+    adapters = {role: _adapter(file, models[role]) for role in found}
     if not pull:
         _require_here(file, list(found.values()))
     with progress(quiet) as report:
         spec = PairSpec(
-            base=found["base"], aligned=found["aligned"], reference=found.get("reference")
+            base=found["base"],
+            aligned=found["aligned"],
+            reference=found.get("reference"),
+            base_adapter=adapters["base"],
+            aligned_adapter=adapters["aligned"],
         )
         pair = load_spec(spec, report)
     mismatch = verify_trace(pair, records, tolerance)
@@ -100,7 +105,31 @@ def _require_here(file: Path, names: list[str]) -> None:
 def _found(model: dict[str, Any]) -> str:
     """Return the folder that a recorded model was read from if it exists, else the model's name."""
     path = model.get("path")
-    return path if isinstance(path, str) and Path(path).is_dir() else str(model["name"])
+    if isinstance(path, str) and Path(path).is_dir():
+        return path
+    recorded = _adapter_path(model)
+    return str(model["name"]).removesuffix(f"+{recorded.name}" if recorded else "")
+
+
+def _adapter(file: Path, model: dict[str, Any]) -> Path | None:
+    """Return the folder of a recorded model's adapter, None if it had none.
+
+    Raises:
+        ModelError: the adapter is missing, or is another one now.
+    """
+    from blendin_models.errors import ModelError
+    from blendin_models.loading.adapters import adapter_digest
+
+    folder = _adapter_path(model)
+    if folder is not None and adapter_digest(folder) != model["adapter"].get("sha256"):
+        raise ModelError(f"{file} needs the adapter {folder} as it was then; it was changed since")
+    return folder
+
+
+def _adapter_path(model: dict[str, Any]) -> Path | None:
+    adapter = model.get("adapter")
+    path = adapter.get("path") if isinstance(adapter, dict) else None
+    return Path(path) if isinstance(path, str) else None
 
 
 @trace.command()

@@ -75,7 +75,7 @@ def tune(
         Target(html, "--html")  # it can be written
     if save is not None and settings.lambda_ is not None:
         raise click.UsageError("--save: a pair keeps no --lambda; leave one of them out")
-    file = own_pair_file(save, _models(settings)) if save is not None else None
+    file = own_pair_file(save, spec_of(settings).names()[:2]) if save is not None else None
     session = Session(settings, quiet)
     with interruptible() as interrupt:
         read = _read(session, given, interrupt, quiet)
@@ -113,12 +113,6 @@ def _compared_with(settings: Settings) -> Dial:
     if settings.method == "fixed":
         values.setdefault("alpha", 0.5)
     return Dial(**values)
-
-
-def _models(settings: Settings) -> tuple[str, str]:
-    """Return the names of base and aligned model."""
-    base, aligned, *_ = spec_of(settings).names()
-    return base, aligned
 
 
 def _read(
@@ -179,8 +173,8 @@ def _save(file: Path, settings: Settings, session: Session, found: Report, quiet
     if found.verdict != "blend":
         say(f"nothing is saved: {WORDS[found.verdict]}", quiet)
         return
-    models = _models(settings)
+    models = spec_of(settings).parts()[:2]
     best, weights = found.outcome.best, weights_digest(session.pair)
-    why = f"{models[0]} guided by {models[1]}, tuned on {counted(found.examples, 'example')}"
+    why = f"{found.base} guided by {found.aligned}, tuned on {counted(found.examples, 'example')}"
     write_pair(file, models, best, settings, weights, why)
     say(f"wrote {file}: use it with --pair {file.stem}", quiet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from blendin_mlx.scoring.dial_map import Dial
 
 
-def own_pair_file(name: str, models: tuple[str, str]) -> Path:
+def own_pair_file(name: str, models: Sequence[str]) -> Path:
     """Return the file of the user's own pair of that name, found fit to be written.
 
     Args:
@@ -46,13 +47,18 @@ def own_pair_file(name: str, models: tuple[str, str]) -> Path:
 
 
 def write_pair(
-    file: Path, models: tuple[str, str], dial: Dial, settings: Settings, weights: str, why: str
+    file: Path,
+    models: Sequence[tuple[str, Path | None]],
+    dial: Dial,
+    settings: Settings,
+    weights: str,
+    why: str,
 ) -> None:
     """Write a pair with the settings of a dial, whole or not at all.
 
     Args:
         file: from :func:`own_pair_file`.
-        models: its base and its aligned model.
+        models: its base and its aligned model, each with the folder of its adapter.
         dial: the chosen setting.
         settings: the options of the command, of which the base template is kept.
         weights: digest of the weights that the settings are for.
@@ -61,7 +67,12 @@ def write_pair(
     Raises:
         click.UsageError, OSError: it cannot be written.
     """
-    values = {"description": why, "base": models[0], "aligned": models[1], "tau": dial.tau}
+    values: dict[str, str | float] = {"description": why}
+    for role, (model, adapter) in zip(("base", "aligned"), models, strict=True):
+        values[role] = model
+        if adapter is not None:
+            values[f"{role}_adapter"] = str(adapter)
+    values["tau"] = dial.tau
     if dial.alpha is not None:
         values["alpha"] = dial.alpha
     values |= {"dial": dial.scale, "guide_temp": dial.guide_temp}

@@ -7,6 +7,7 @@ keys are the attributes of :class:`PackagedModel`, :class:`HubModel` and :class:
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -135,6 +136,8 @@ class PairEntry:
         base: name of the base model.
         aligned: name of the aligned model.
         reference: name of the aligned model's unaligned twin, for proxy-tuning.
+        base_adapter: folder of an adapter that the base gets, absolute or from ``~`` on.
+        aligned_adapter: likewise of the aligned model.
         note: known facts, such as the paper's results for the pair.
         questions: examples to try first; a chat on a terminal shows them.
         tau: recommended gate threshold instead of the program's default.
@@ -146,7 +149,8 @@ class PairEntry:
         tuned_for: digest of the weights for which ``tune`` found these.
 
     Raises:
-        ValueError: tau, alpha or dial is outside [0, 1], or guide_temp outside [0.01, 100].
+        ValueError: tau, alpha or dial is outside [0, 1], guide_temp outside [0.01, 100], or
+            an adapter's folder depends on where a command starts.
     """
 
     name: str
@@ -154,6 +158,8 @@ class PairEntry:
     base: str
     aligned: str
     reference: str | None = None
+    base_adapter: str | None = None
+    aligned_adapter: str | None = None
     note: str | None = None
     questions: tuple[str, ...] = ()
     tau: float | None = None
@@ -170,6 +176,9 @@ class PairEntry:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise ValueError(f"{name} must be from {low} to {high}, not {value}")
+        for folder in filter(None, (self.base_adapter, self.aligned_adapter)):
+            if not Path(os.path.expanduser(folder)).is_absolute():
+                raise ValueError(f"the folder of an adapter must be absolute, not {folder!r}")
 
     @property
     def models(self) -> tuple[ModelEntry, ModelEntry]:

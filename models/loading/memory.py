@@ -30,9 +30,15 @@ class Need:
 
 
 def need(models: Sequence[Preflight], tokens: int, kv_bits: int | None = None) -> Need:
-    """Return the memory of models and their caches after `tokens` tokens; a folder counts once."""
+    """Return the memory of models and their caches after `tokens` tokens; a folder counts once.
+
+    So does an adapter that several of them get.
+    """
     weights = {one.folder.resolve(): one.memory_bytes for one in models}
-    return Need(sum(weights.values()), sum(one.cache.bytes(tokens, kv_bits) for one in models))
+    adapted = [one for one in models if one.adapter is not None]
+    adapters = {(one.folder.resolve(), one.adapter.folder): one.adapter_bytes for one in adapted}
+    held = sum(weights.values()) + sum(adapters.values())
+    return Need(held, sum(one.cache.bytes(tokens, kv_bits) for one in models))
 
 
 def recommended() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from blendin_mlx.reading.context import KV_GROUP
 from ..errors import ModelError, UnsuitableError, first_line
 from ..storage.local_model import LocalModel, repair_named
 from ..storage.small_files import load_json
+from .adapters import Adapter, add_layers, read_adapter
 from .config_json import check_counts, read_config
 from .loader import check_folder, load_network, open_files_limit, to_float32
 from .own_tokenizer import read_tokenizer
@@ -61,6 +62,8 @@ class Preflight:
         stored_bytes: bytes of its weights in files.
         memory_bytes: bytes of its weights in memory, in the type used on this device.
         cache: memory of its KV cache.
+        adapter: the adapter that it gets, None if it gets none.
+        adapter_bytes: bytes of the adapter's weights in memory.
     """
 
     folder: Path
@@ -70,6 +73,8 @@ class Preflight:
     stored_bytes: int
     memory_bytes: int
     cache: CacheCost
+    adapter: Adapter | None = None
+    adapter_bytes: int = 0
 
 
 def inspect(folder: Path, tokenizer: bool = True) -> Preflight:
@@ -93,8 +98,6 @@ def inspect(folder: Path, tokenizer: bool = True) -> Preflight:
     if tokenizer:
         read_tokenizer(folder / "tokenizer.json")
     network = _fitted(folder)
-    if is_cpu():
-        to_float32(network)  # lazily; it sets the type of the cache too
     return Preflight(
         folder=folder,
         model_type=config["model_type"],
@@ -107,9 +110,21 @@ def inspect(folder: Path, tokenizer: bool = True) -> Preflight:
 
 
 def inspect_located(located: LocalModel, tokenizer: bool = True) -> Preflight:
-    """Check a located model (see :func:`inspect`); the error says how to repair it."""
+    """Check a located model (see :func:`inspect`); the error says how to repair it.
+
+    Raises:
+        PairError: its adapter does not belong to it.
+    """
     with repair_named(located):
-        return inspect(located.folder, tokenizer)
+        found = inspect(located.folder, tokenizer)
+    if located.adapter is None:
+        return found
+    adapter = read_adapter(located.adapter)
+    network = _fitted(located.folder)
+    add_layers(network, adapter, located.name)
+    return replace(
+        found, adapter=adapter, adapter_bytes=_bytes(network.parameters()) - found.memory_bytes
+    )
 
 
 def check_description(folder: Path) -> None:
@@ -141,10 +156,13 @@ def _check_architecture(file: Path, config: dict[str, Any]) -> None:
 def _fitted(folder: Path) -> Any:
     """Build the network lazily; mlx-lm checks the names and shapes of its parameters."""
     try:
-        return load_network(folder)[0]
+        network = load_network(folder)[0]
     except Exception as error:  # an architecture may raise anything for a wrong config
         reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
         raise ModelError(f"{folder / 'config.json'} does not fit the weights: {reason}") from error
+    if is_cpu():
+        to_float32(network)  # lazily; it sets the type of the cache too
+    return network
 
 
 def _has_chat_template(folder: Path) -> bool:

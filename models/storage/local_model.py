@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,12 +24,29 @@ class LocalModel:
         folder: its folder.
         revision: the version of its source: a commit, or ``sha256:…`` of a file.
         source: a name that fetches it again; None for a folder of the user's.
+        adapter: the folder of the adapter that it gets, absolute.
     """
 
     name: str
     folder: Path
     revision: str | None = None
     source: str | None = None
+    adapter: Path | None = None
+
+    @property
+    def title(self) -> str:
+        """The name, and that of the adapter if there is one."""
+        return with_adapter(self.name, self.adapter)
+
+
+def adapter_folder(name: str | Path | None) -> Path | None:
+    """Return the absolute path of an adapter's folder, as a user names it."""
+    return None if name is None else Path(os.path.expanduser(name)).resolve()
+
+
+def with_adapter(name: str, adapter: Path | None) -> str:
+    """Return the name of a model with an adapter."""
+    return name if adapter is None else f"{name}+{adapter.name}"
 
 
 def repo_named(name: str) -> tuple[str, str | None] | None:

@@ -10,6 +10,7 @@ import blendin_mlx
 
 FOLDER = Path(blendin_mlx.__file__).parent
 PUBLIC = {
+    "AdapterFiles",
     "Advice",
     "AnswerOptions",
     "AnswerText",

@@ -149,6 +149,7 @@ def test_an_answer_longer_than_a_context_is_left_out(run, tiny, tmp_path, monkey
 def test_a_pair_is_written_with_what_was_found(tiny, tmp_path, monkeypatch):
     from blendin_cli.tune.saving import own_pair_file, write_pair
     from blendin_mlx.scoring.dial_map import Dial
+    from blendin_models import PairSpec
 
     monkeypatch.setenv("BLENDIN_CONFIG", str(tmp_path))
     entries._catalogue.cache_clear()
@@ -158,11 +159,13 @@ def test_a_pair_is_written_with_what_was_found(tiny, tmp_path, monkeypatch):
     class Settings:
         base_template = "examples"
 
-    write_pair(file, models, Dial(0.9, 0.5, guide_temp=1.4), Settings, "abc", 'a "pair"')
+    parts = (models[0], None), (models[1], tmp_path / "lora")
+    write_pair(file, parts, Dial(0.9, 0.5, guide_temp=1.4), Settings, "abc", 'a "pair"')
     entries._catalogue.cache_clear()
     pair = entries.find_pair("mine")
     assert (pair.tau, pair.alpha, pair.dial, pair.guide_temp) == (0.9, 0.5, 1.0, 1.4)
     assert (pair.tuned_for, pair.description) == ("abc", 'a "pair"')
+    assert PairSpec(pair="mine").parts() == parts
     assert own_pair_file("mine", models) == file  # it may be tuned again
     with pytest.raises(Exception, match="taken"):
         own_pair_file("demo", models)
