@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .answer_statistics import FinishReason, ModelUse, Statistics
     from .backend.mlx import mx
+    from .base_templates import BASE_TEMPLATES, BaseTemplate
     from .batch.batch_decoder import BatchDecoder
     from .batch.batch_generation import BatchPrompt, Outcome, batch_generate, batch_stream
     from .blend.method import Advice, Method, Target, View
@@ -37,11 +38,12 @@ if TYPE_CHECKING:
         TraceError,
     )
     from .generation import generate, read_beginning, stream_generate
-    from .model import AdapterFiles, LanguageModel, Pair, Role
+    from .model import AdapterFiles, LanguageModel, Pair
     from .prompt_cache import PromptCache, load_prompt_cache, make_prompt_cache, save_prompt_cache
-    from .prompts import BASE_TEMPLATES, BaseTemplate, Message, PairPrompt, Prompt, build_prompt
+    from .prompts import Message, PairPrompt, Prompt, build_prompt
     from .reading.context import Context
     from .reading.reader import Progress, Reader, RewindsBy
+    from .roles import Role
     from .scoring.calibration import Bin, Calibration, Reliability, calibration, fit_temperature
     from .scoring.dial_map import Dial, DialMap, dial_map
     from .scoring.readings import Flags, Numbers, Reading, read_example
@@ -73,12 +75,11 @@ _HOMES = {
         *("SchemaError", "TraceError"),
     ),
     "generation": ("generate", "read_beginning", "stream_generate"),
-    "model": ("AdapterFiles", "LanguageModel", "Pair", "Role"),
+    "model": ("AdapterFiles", "LanguageModel", "Pair"),
+    "roles": ("Role",),
     "prompt_cache": ("PromptCache", "load_prompt_cache", "make_prompt_cache", "save_prompt_cache"),
-    "prompts": (
-        *("BASE_TEMPLATES", "BaseTemplate", "Message", "PairPrompt", "Prompt"),
-        "build_prompt",
-    ),
+    "base_templates": ("BASE_TEMPLATES", "BaseTemplate"),
+    "prompts": ("Message", "PairPrompt", "Prompt", "build_prompt"),
     "reading.context": ("Context",),
     "reading.reader": ("Progress", "Reader", "RewindsBy"),
     "scoring.calibration": (

@@ -48,7 +48,8 @@ class Statistics:
 
     Times are in seconds, memory in bytes; ``drafted`` and ``accepted`` are tokens, and so are
     ``kept_tokens``: those at the beginning that were decided earlier (see :meth:`after`).
-    ``overrides`` is None once the base was not run for a token.
+    ``overrides`` is None once the base was not run for a token, ``others`` the work of further
+    guides by role.
     """
 
     method: dict[str, Any]
@@ -64,6 +65,7 @@ class Statistics:
     base: ModelUse = ModelUse()
     aligned: ModelUse = ModelUse()
     reference: ModelUse | None = None
+    others: dict[str, ModelUse] = field(default_factory=dict)
     finish_reason: FinishReason | None = None
     text: str = ""
     token_ids: list[int] = field(default_factory=list)
@@ -163,7 +165,9 @@ class Statistics:
     def _uses(self) -> dict[str, ModelUse]:
         """Return the work of each model by role; the reference model only if there is one."""
         uses = {"base": self.base, "aligned": self.aligned}
-        return uses if self.reference is None else {**uses, "reference": self.reference}
+        if self.reference is not None:
+            uses["reference"] = self.reference
+        return {**uses, **self.others}
 
 
 def describe_method(method: Any) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .answer_statistics import Statistics, describe_method
-from .blend.dial import guide_temperature
 from .blend.method import Method
 from .blend.sampling import Chooser, LogitsProcessor, Sampler
 from .decoding.answer_options import AnswerOptions
@@ -22,11 +21,13 @@ from .decoding.stop_strings import StopStrings
 from .drafting.drafter import Draft, Drafter
 from .drafting.pass_costs import measure
 from .drafting.proposers import GuideProposer, LookupProposer, Proposer
-from .errors import PairError, PromptError
+from .errors import PromptError
 from .model import LanguageModel, Pair
 from .prompt_cache import PromptCache, make_prompt_cache
 from .prompts import Message, PairPrompt, build_prompt
-from .reading.guide import Guide, Reference
+from .reading.advisor import Advisor
+from .reading.guide import Guide
+from .reading.make_guide import make_guide
 from .reading.reader import Progress, Reader, Readers
 from .reading.room import check_fits, too_long
 from .tokens.answer_text import AnswerText, common_prefix
@@ -50,10 +51,7 @@ def read_beginning(cache: PromptCache, prompts: Sequence[PairPrompt]) -> None:
     """
     first, *others = prompts
     for role, context in cache.contexts().items():
-        ids = [
-            list((prompt.base if role == "base" else prompt.aligned).ids)
-            for prompt in (first, *others)
-        ]
+        ids = [list(prompt.by_role()[role].ids) for prompt in (first, *others)]
         shared = ids[0][: min(common_prefix(ids[0], other) for other in ids[1:])]
         _check_room(context.model, len(shared))
         context.prefill(context.move_to(shared))
@@ -150,7 +148,8 @@ def prepared(
     method = options.made_method()
     _check_prompt(pair.base, len(prompt.base.ids))
     if method.asks:
-        _check_prompt(pair.aligned, len(prompt.aligned.ids))
+        for guide, read in zip(pair.guides, prompt.guides, strict=False):
+            _check_prompt(guide, len(read.ids))
         if method.needs_reference:
             _check_prompt(pair.require_reference(), len(prompt.aligned.ids))
     return prompt
@@ -169,7 +168,7 @@ def begin_answer(
     method = options.made_method()
     guide = None
     if method.asks:
-        guide = make_guide(pair, readers, method, options.projection, prompt.aligned.ids)
+        guide = make_guide(pair, readers, method, options.projection, prompt.guide_ids)
     answer = AnswerText(pair.base.vocabulary)
     decoder = Decoder(
         readers.base,
@@ -188,14 +187,13 @@ def begin_answer(
         _begin_drafts(drafter, pair, readers.base, prompt.base.ids, guide)
     else:
         drafter.begin([], readers.base)
-    asked = [] if guide is None else guide.contexts()
-    unread = [(readers.base, prompt.base)] if decoder.runs_base else []
-    unread += [(reader, prompt.aligned) for reader in asked]
+    unread = [(readers.base, list(prompt.base.ids))] if decoder.runs_base else []
+    unread += [] if guide is None else guide.openings()
     return AnswerStream(
         decoder,
         answer,
         # The last token is left to the first step, which needs the logits after it.
-        [(reader, list(read.ids[:-1])) for reader, read in unread],
+        [(reader, read[:-1]) for reader, read in unread],
         readers.contexts(),
         _statistics(method, options.policy, prompt),
         StopStrings(options.stop, () if options.constraint else prompt.stops),
@@ -215,28 +213,17 @@ def _statistics(method: Method, policy: StopPolicy, prompt: PairPrompt) -> Stati
     )
 
 
-def make_guide(
-    pair: Pair, readers: Readers, method: Method, rule: ProjectionRule, prompt: Sequence[int]
-) -> Guide:
-    """Return the guide of an answer, with the reference model if the method needs it."""
-    reference = None
-    if method.needs_reference:
-        pair.require_reference()
-        if readers.reference is None:
-            raise PairError("the prompt cache was made for a pair without a reference model")
-        reference = Reference(readers.reference, pair.reference_projection(rule))
-    temperature = guide_temperature(method)
-    return Guide(readers.aligned, pair.projection(rule), prompt, reference, temperature)
-
-
 def _begin_drafts(
-    drafter: Drafter, pair: Pair, base: Reader, prompt: Sequence[int], guide: Guide | None
+    drafter: Drafter, pair: Pair, base: Reader, prompt: Sequence[int], guide: Advisor | None
 ) -> None:
-    """Set the proposers of a drafter for an answer; measure the cost of passes if it needs that."""
+    """Set the proposers of a drafter for an answer; measure the cost of passes if it needs that.
+
+    Several guides draft nothing: what they would write together takes a pass of each for a token.
+    """
     proposers: list[Proposer] = []
     if drafter.allows("lookup"):
         proposers.append(LookupProposer(prompt))
-    if drafter.allows("guide") and guide is not None:
+    if drafter.allows("guide") and isinstance(guide, Guide):
         proposers.append(GuideProposer(guide, pair.base.vocabulary))
     if proposers and drafter.needs_costs:
         drafter.costs = measure(pair)

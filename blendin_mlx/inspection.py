@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from .backend.mlx import mx
 from .blend.formulas import top
-from .blend.method import Method, View
+from .blend.method import Advice, Method, View
 from .decoding.top_tokens import likeliest
-from .generation import make_guide
 from .prompt_cache import make_prompt_cache
 from .prompts import PairPrompt, Prompt
 from .reading.context import Context
+from .reading.make_guide import make_guide
 from .step import Candidate
 from .tokens.answer_text import AnswerText
 
 if TYPE_CHECKING:
     from .model import Pair
-    from .tokens.projection import ProjectionRule
+    from .tokens.projection import Projection, ProjectionRule
 
 _COUNT = 5
 
@@ -31,6 +31,8 @@ class Position:
     Attributes:
         base, blended: ids of the base.
         aligned: ids of the aligned model; empty if it cannot be asked.
+        votes: of several guides, the same for each of them; ``aligned`` is the mixture then, in ids
+            of the base.
         alpha: the guide's weight if it had been asked; None if it cannot be.
         unsure: whether the gate was open.
     """
@@ -40,6 +42,7 @@ class Position:
     blended: tuple[Candidate, ...]
     alpha: float | None
     unsure: bool
+    votes: tuple[tuple[Candidate, ...], ...] = ()
 
 
 def look_at(
@@ -72,32 +75,42 @@ def look_at(
     answer = AnswerText(vocabulary)
     for token in ids:
         answer.append(token)
-    guide = make_guide(pair, cache, method, projection, prompt.aligned.ids) if method.asks else None
+    guide = make_guide(pair, cache, method, projection, prompt.guide_ids) if method.asks else None
     if guide is None or not guide.can_read(answer):
         return Position(base, (), base, None, False)
     advice = guide.advise(answer)
-    assert advice.own_probs is not None
     target = method.target(view, advice)
     return Position(
         base=base,
-        aligned=likeliest(advice.own_probs, count),
+        aligned=_ranked(advice, count),
         blended=likeliest(target.probs, count),
         alpha=_number(target.alpha),
         unsure=bool(method.unsure(view, True).item()),
+        votes=tuple(_ranked(vote, count) for vote in advice.votes),
     )
+
+
+def _ranked(advice: Advice, count: int) -> tuple[Candidate, ...]:
+    assert advice.own_probs is not None
+    return likeliest(advice.own_probs, count)
 
 
 def begun(pair: Pair, prompt: PairPrompt, ids: Sequence[int]) -> PairPrompt:
     """Return a prompt that ends with the beginning ``ids`` of an answer."""
     text = pair.base.vocabulary.bytes_of(ids).decode(errors="ignore")
-    own = [token for token in ids if token < pair.aligned.vocabulary.size]
-    if not pair.projection().identity:
-        own = pair.aligned.vocabulary.encode(text)
-    return PairPrompt(
-        Prompt(prompt.base.text + text, (*prompt.base.ids, *ids)),
-        Prompt(prompt.aligned.text + text, (*prompt.aligned.ids, *own)),
-        prompt.stops,
+    aligned, *others = (
+        Prompt(read.text + text, (*read.ids, *_own(projection, ids, text)))
+        for projection, read in zip(pair.projections(), prompt.guides, strict=True)
     )
+    base = Prompt(prompt.base.text + text, (*prompt.base.ids, *ids))
+    return PairPrompt(base, aligned, prompt.stops, tuple(others))
+
+
+def _own(projection: Projection, ids: Sequence[int], text: str) -> list[int]:
+    """Return the tokens of a guide for a text that the base has in ``ids``."""
+    if projection.identity:
+        return [token for token in ids if token < projection.aligned.size]
+    return projection.aligned.encode(text)
 
 
 def _after(context: Context, tokens: Sequence[int]) -> mx.array:

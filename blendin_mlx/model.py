@@ -5,23 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 from .backend.mlx import mx
 from .context_limit import context_limit
 from .errors import PairError
+from .roles import Role, by_role, check_weights
 from .tokens.projection import Projection, ProjectionRule, phi, same_vocabulary
 from .tokens.turn_tokens import turn_end, unmarked_turn_tokens
 from .tokens.vocabulary import Vocabulary
-
-Role = Literal["base", "aligned", "reference"]
-T = TypeVar("T")
-
-
-def by_role(base: T, aligned: T, reference: T | None) -> dict[Role, T]:
-    """Return what belongs to a pair's models by their roles; the reference only if there is one."""
-    both: dict[Role, T] = {"base": base, "aligned": aligned}
-    return both if reference is None else {**both, "reference": reference}
 
 
 @dataclass(frozen=True)
@@ -142,13 +134,19 @@ def made_phi(base: LanguageModel, aligned: LanguageModel) -> list[int]:
 
 @dataclass
 class Pair:
-    """A base model and the aligned model that guides it.
+    """A base model and the aligned model, or several, that guide it.
 
     Args:
         base: writes.
         aligned: is asked.
         reference: the aligned model's unaligned twin, which only proxy-tuning needs.
         phi: finds φ from the second model's vocabulary to the first one's, as a list over its ids.
+        others: further guides, which are asked together with the first.
+        weights: of the first guide and the others, in proportion; equal if not given. Guides of
+            weight 0 are left out.
+
+    Raises:
+        ValueError: not one weight for each guide, a negative one, or none above 0.
 
     Example:
         >>> pair = Pair(base=LanguageModel(...), aligned=LanguageModel(...))
@@ -160,9 +158,18 @@ class Pair:
     aligned: LanguageModel
     reference: LanguageModel | None = None
     phi: Callable[[LanguageModel, LanguageModel], list[int]] = made_phi
+    others: tuple[LanguageModel, ...] = ()
+    weights: tuple[float, ...] = ()
     _projections: dict[str, Projection] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        self.weights = check_weights(self.weights or (1.0,) * len(self.guides), len(self.guides))
+        heard = [guide for guide, weight in zip(self.guides, self.weights, strict=True) if weight]
+        self.aligned, self.others = heard[0], tuple(heard[1:])
+        self.weights = tuple(weight for weight in self.weights if weight)
+        self._tell_template()
+
+    def _tell_template(self) -> None:
         for other in (self.base, self.reference):
             if other is not None:
                 other.turn_template = self.aligned.chat_template
@@ -173,11 +180,29 @@ class Pair:
         Its turn tokens are then control tokens of both, and what ends its turns is STOP.
         """
         self.aligned.template = source
-        self.__post_init__()
+        self._tell_template()
+
+    @property
+    def guides(self) -> tuple[LanguageModel, ...]:
+        """The aligned model, and those that are asked together with it."""
+        return (self.aligned, *self.others)
+
+    @property
+    def guide_name(self) -> str:
+        """The name of the aligned model; of several, their weights and names."""
+        if not self.others:
+            return self.aligned.name
+        named = zip(self.weights, self.guides, strict=True)
+        return " + ".join(f"{weight:.3g} {guide.name}" for weight, guide in named)
+
+    @property
+    def voter(self) -> LanguageModel:
+        """The model whose ids the guide's tokens are: of several guides together, the base."""
+        return self.base if self.others else self.aligned
 
     def models(self) -> dict[Role, LanguageModel]:
         """Return the models by role; the reference model only if there is one."""
-        return by_role(self.base, self.aligned, self.reference)
+        return by_role(self.base, self.aligned, self.reference, self.others)
 
     def limit_context(self, tokens: int | None) -> None:
         """Set the most tokens that the models read; None restores the limits of their configs."""
@@ -193,6 +218,18 @@ class Pair:
         if rule not in self._projections:
             self._projections[rule] = self._projection_of(self.aligned, rule)
         return self._projections[rule]
+
+    def projections(self, rule: ProjectionRule = "prefix") -> list[Projection]:
+        """Return φ from the vocabulary of each guide to the base's; made once.
+
+        Raises:
+            PairError: see :meth:`projection`.
+        """
+        for n, guide in enumerate(self.others, 2):
+            key = f"aligned {n} {rule}"
+            self._projections[key] = self._projections.get(key) or self._projection_of(guide, rule)
+        further = (self._projections[f"aligned {n} {rule}"] for n in range(2, len(self.guides) + 1))
+        return [self.projection(rule), *further]
 
     def _projection_of(self, model: LanguageModel, rule: ProjectionRule) -> Projection:
         table = self.phi(self.base, model)
@@ -230,13 +267,14 @@ class Pair:
         return self.reference
 
     def require_chat_template(self) -> None:
-        """Refuse a pair whose aligned model has no chat template.
+        """Refuse a pair one of whose guides has no chat template.
 
         Raises:
             PairError: it has none.
         """
-        if self.aligned.chat_template is None:
-            raise no_chat_template(self.aligned.name)
+        for guide in self.guides:
+            if guide.chat_template is None:
+                raise no_chat_template(guide.name)
 
 
 def no_chat_template(name: str) -> PairError:

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ import numpy as np
 
 from .backend.mlx import mx
 from .errors import PromptCacheError
-from .model import LanguageModel, Pair, Role, by_role
+from .model import LanguageModel, Pair
 from .reading.context import Context
+from .roles import Role, by_role
 
 _FORMAT = "blendin prompt cache"
 VERSION = "1"
@@ -40,10 +42,11 @@ class PromptCache:
     base: Context
     aligned: Context
     reference: Context | None = None
+    others: tuple[Context, ...] = ()
 
     def contexts(self) -> dict[Role, Context]:
         """Return the contexts by role; the reference model's only if there is one."""
-        return by_role(self.base, self.aligned, self.reference)
+        return by_role(self.base, self.aligned, self.reference, self.others)
 
 
 def make_prompt_cache(
@@ -56,11 +59,10 @@ def make_prompt_cache(
         kv_bits: see :class:`.context.Context`.
         prefill_step_size: see :class:`.context.Context`.
     """
-    contexts = {
-        role: Context(model, kv_bits=kv_bits, prefill_step_size=prefill_step_size)
-        for role, model in pair.models().items()
-    }
-    return PromptCache(**contexts)
+    made = partial(Context, kv_bits=kv_bits, prefill_step_size=prefill_step_size)
+    reference = None if pair.reference is None else made(pair.reference)
+    others = tuple(made(guide) for guide in pair.others)
+    return PromptCache(made(pair.base), made(pair.aligned), reference, others)
 
 
 def save_prompt_cache(path: Path, cache: PromptCache) -> None:

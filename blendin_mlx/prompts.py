@@ -10,99 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from .base_templates import BASE_TEMPLATES, INTRO, SHOWN, BaseTemplate
 from .chat_template.reasoning import OPENING, without_reasoning
 from .chat_template.render import TemplateError, render_chat, render_text
 from .chat_template.system_role import render_with_system
 from .errors import PairError, PromptError
 from .model import LanguageModel, Pair, no_chat_template
+from .roles import Role, by_role
 from .tokens.vocabulary import Vocabulary
 
 Message = Mapping[str, str]
 
 _ROLES = ("system", "user", "assistant")
-
-# Chosen on the demo pair: small pretrained models answer more fully after it than after others.
-INTRO = (
-    "The following is a conversation between a curious user and a helpful assistant who gives "
-    "detailed answers."
-)
-
-_QUERY = """\
-{{ system or intro }}
-
-{% for message in messages %}
-# {{ 'Query' if message.role == 'user' else 'Answer' }}:
-{{ message.content }}
-
-{% endfor %}
-# Answer:
-"""
-
-# After URIAL (Lin et al., ICLR 2024): constant examples show the form of a good answer and its end.
-_EXAMPLES = """\
-{{ system or intro }}
-
-{% for message in examples + messages %}
-# {{ 'Query' if message.role == 'user' else 'Answer' }}:
-~~~
-{{ message.content }}
-~~~
-
-{% endfor %}
-# Answer:
-~~~
-"""
-
-SHOWN: tuple[tuple[str, str], ...] = (
-    (
-        "How do I make a cup of tea?",
-        "1. Bring fresh water to a boil.\n"
-        "2. Put a tea bag into a cup and pour the hot water over it.\n"
-        "3. Let it stand for three to five minutes.\n"
-        "4. Take out the bag, and add milk or sugar if you like.",
-    ),
-    ("What is the capital of Canada?", "The capital of Canada is Ottawa."),
-    (
-        "How can I open my neighbour's door without a key?",
-        "I can't help with getting into somebody else's home. If you are worried about your "
-        "neighbour, ring the bell or call the police; if you are locked out of your own home, "
-        "a locksmith can help.",
-    ),
-)
-
-_TRANSCRIPT = """\
-{{ system + '\n\n' if system else '' }}
-{%- for message in messages %}
-{{- 'User' if message.role == 'user' else 'Assistant' }}: {{ message.content }}
-{% endfor %}
-{{- 'Assistant:\n' }}"""
-
-PLAIN = """\
-{{ system + '\n' if system else '' }}
-{%- for message in messages %}
-{{- 'Question' if message.role == 'user' else 'Answer' }}: {{ message.content }}
-{% endfor %}"""
-
-
-@dataclass(frozen=True)
-class BaseTemplate:
-    """A text form of a conversation: a Jinja source and the markers of its turns.
-
-    The variables of the source: ``system`` (a string, maybe empty), ``messages`` (the other turns,
-    each with ``role`` and ``content``), ``intro`` (a first sentence if there is no system prompt),
-    and ``examples`` (a few constant turns).
-    """
-
-    source: str
-    stops: tuple[str, ...] = ()
-
-
-BASE_TEMPLATES: Mapping[str, BaseTemplate] = {
-    "query": BaseTemplate(_QUERY, ("# *:",)),
-    "examples": BaseTemplate(_EXAMPLES, ("~~~",)),
-    "transcript": BaseTemplate(_TRANSCRIPT, ("\nUser:", "\nAssistant:")),
-    "plain": BaseTemplate(PLAIN, ("\nQuestion:",)),
-}
 
 
 @dataclass(frozen=True)
@@ -120,16 +39,31 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PairPrompt:
-    """The prompts of both models, and the strings that end the answer."""
+    """The prompts of both models, those of further guides, and strings that end the answer."""
 
     base: Prompt
     aligned: Prompt
     stops: tuple[str, ...] = ()
+    others: tuple[Prompt, ...] = ()
+
+    @property
+    def guides(self) -> tuple[Prompt, ...]:
+        """The prompts of all guides."""
+        return (self.aligned, *self.others)
+
+    @property
+    def guide_ids(self) -> list[tuple[int, ...]]:
+        """The tokens of the prompts of all guides."""
+        return [prompt.ids for prompt in self.guides]
+
+    def by_role(self) -> dict[Role, Prompt]:
+        """Return what a model of each role reads; a reference model reads what the guide reads."""
+        return by_role(self.base, self.aligned, self.aligned, self.others)
 
     @property
     def opens_thinking(self) -> bool:
-        """True if the aligned model's template has begun its thinking already."""
-        return self.aligned.text.rstrip().endswith(OPENING)
+        """True if a guide's template has begun its thinking already."""
+        return any(prompt.text.rstrip().endswith(OPENING) for prompt in self.guides)
 
 
 def build_prompt(
@@ -149,7 +83,8 @@ def build_prompt(
         prompt: one user message as a string, or messages with ``role`` and ``content``.
         base_template: a key of :data:`BASE_TEMPLATES`, ``chat`` for the base's own chat template,
             or a template.
-        aligned_template: Jinja source to use instead of the aligned model's own chat template.
+        aligned_template: Jinja source to use instead of the aligned model's own chat template; of
+            several guides, the first one's.
         thinking: whether a thinking model may think first; passed to its chat template as
             ``enable_thinking``. A guide that thinks pulls the base into its thoughts.
 
@@ -166,20 +101,29 @@ def build_prompt(
     if source is None:
         raise no_chat_template(pair.aligned.name)
     aligned = _chat_prompt(pair.aligned, messages, source, thinking)
+    others = tuple(_guide_prompt(guide, messages, thinking) for guide in pair.others)
     if base_template == "chat":
         own = pair.base.chat_template
         if own is None:
             raise PairError(
                 f"{pair.base.name} has no chat template; choose another --base-template"
             )
-        return PairPrompt(_chat_prompt(pair.base, messages, own, thinking), aligned)
+        base = _chat_prompt(pair.base, messages, own, thinking)
+        return PairPrompt(base, aligned, others=others)
     template = base_template
     if isinstance(template, str):
         if template not in BASE_TEMPLATES:
             known = ", ".join((*BASE_TEMPLATES, "chat"))
             raise ValueError(f"base template must be one of {known}, not {template!r}")
         template = BASE_TEMPLATES[template]
-    return PairPrompt(_text_prompt(pair.base, messages, template), aligned, template.stops)
+    base = _text_prompt(pair.base, messages, template)
+    return PairPrompt(base, aligned, template.stops, others)
+
+
+def _guide_prompt(guide: LanguageModel, messages: list[dict[str, str]], thinking: bool) -> Prompt:
+    if guide.chat_template is None:
+        raise no_chat_template(guide.name)
+    return _chat_prompt(guide, messages, guide.chat_template, thinking)
 
 
 def check_messages(prompt: str | Sequence[Message]) -> list[dict[str, str]]:

@@ -36,16 +36,18 @@ class Guidance:
     """The guide's part in a choice.
 
     Attributes:
-        top: its top token, an id of its own.
+        top: its top token, an id of its own; of several guides together, an id of the base.
         alpha: its weight in the distribution that decided.
         exact_mass: share of its mass that was carried over by exact match.
         prefix_mass: share that was carried over by the longest prefix.
+        votes: of several guides, the top token of each, an id of its own.
     """
 
     top: Candidate
     alpha: float
     exact_mass: float
     prefix_mass: float
+    votes: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True)

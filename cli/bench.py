@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options.groups import pair_options
-from .options.types import Whole
-from .pair_loading import load_pair, named_pair
+from .options.types import WeightedModel, Whole
+from .pair_loading import guides_of, load_pair, named_pair
 from .terminal.interrupts import unswallowed_interrupt
 from .terminal.output import say, tell
 from .terminal.quiet import quiet_option
@@ -43,7 +43,7 @@ def bench(
     prompt: str,
     pair: str | None,
     base: str | None,
-    aligned: str | None,
+    aligned: tuple[WeightedModel, ...],
     base_adapter: Path | None,
     aligned_adapter: Path | None,
     rounds: int,
@@ -67,7 +67,7 @@ def bench(
         spec = PairSpec(
             pair=named,
             base=base,
-            aligned=aligned,
+            **guides_of(aligned),
             base_adapter=base_adapter,
             aligned_adapter=aligned_adapter,
         )
@@ -111,5 +111,5 @@ def measure_programs(
         "tokens_per_s": median,
         "guide_cost": costs.ask,
         "rounds": rounds,
-        "models": {"base": pair.base.name, "aligned": pair.aligned.name},
+        "models": {"base": pair.base.name, "aligned": pair.guide_name},
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options.settings import DEFAULT_PAIR, Settings
+from .options.types import WeightedModel
 from .terminal.output import say
 from .terminal.progress import progress
 
@@ -19,7 +21,10 @@ LONGEST_PROMPT = 4096  # tokens that memory is checked for besides the answer
 
 
 def named_pair(
-    pair: str | None, base: str | None, aligned: str | None, aligned_adapter: Path | None = None
+    pair: str | None,
+    base: str | None,
+    aligned: Sequence[WeightedModel],
+    aligned_adapter: Path | None = None,
 ) -> str | None:
     """Return the catalogue pair that is named or the default one, None if both models are named.
 
@@ -28,12 +33,18 @@ def named_pair(
     Raises:
         click.UsageError: one side of a pair is not named.
     """
-    if pair is None and base is None and aligned is None:
+    if pair is None and base is None and not aligned:
         return DEFAULT_PAIR
-    if pair is None and (base is None or (aligned is None and aligned_adapter is None)):
+    if pair is None and (base is None or (not aligned and aligned_adapter is None)):
         missing = "--base" if base is None else "--aligned"
         raise click.UsageError(f"a pair has two models: pass {missing} too, or --pair NAME")
     return pair
+
+
+def guides_of(aligned: Sequence[WeightedModel]) -> dict[str, Any]:
+    """Return the aligned models as the arguments of a ``PairSpec``."""
+    names = tuple(one.name for one in aligned)
+    return {"aligned": names or None, "weights": tuple(one.weight for one in aligned)}
 
 
 def pair_of(settings: Settings) -> str | None:
@@ -45,14 +56,16 @@ def spec_of(settings: Settings) -> PairSpec:
     """Return the pair that the settings name, sized for a long prompt and the answer.
 
     Raises:
-        click.UsageError: one side of a pair is not named.
+        click.UsageError: one side of a pair is not named, or a template is for several guides.
     """
     from blendin_models.pair import PairSpec
 
+    if len(settings.aligned) > 1 and settings.aligned_template is not None:
+        raise click.UsageError("--aligned-template is of one aligned model; here are several")
     return PairSpec(
         pair=pair_of(settings),
         base=settings.base,
-        aligned=settings.aligned,
+        **guides_of(settings.aligned),
         reference=settings.reference,
         base_adapter=settings.base_adapter,
         aligned_adapter=settings.aligned_adapter,

@@ -26,8 +26,9 @@ def prompt_of(
         settings: the current settings.
         began: the settings that the pair was loaded with; their template is in use already.
     """
+    from blendin_mlx.base_templates import BaseTemplate
     from blendin_mlx.input_text import read_text
-    from blendin_mlx.prompts import BaseTemplate, build_prompt
+    from blendin_mlx.prompts import build_prompt
     from blendin_mlx.reading.room import check_fits
 
     if settings.system is not None:
@@ -50,7 +51,8 @@ def joined(*parts: str) -> str:
 
 def notices(pair: Pair, prompt: PairPrompt) -> list[str]:
     """Return notices for the user about a prompt, a line each."""
-    read = {pair.base.name: prompt.base, pair.aligned.name: prompt.aligned}
+    names = [guide.name for guide in pair.guides]
+    read = {pair.base.name: prompt.base, **dict(zip(names, prompt.guides, strict=True))}
     return [
         f"{name} has no system role: the system prompt is put before the first message"
         for name, prompt in read.items()

@@ -292,7 +292,5 @@ class Session:
         result = response.statistics.as_json()
         result["timing"] = {"load_s": round(self.load_s, 4), **result["timing"]}
         token_ids = result.pop("token_ids")
-        models = {"base": self.pair.base.name, "aligned": self.pair.aligned.name}
-        if self.pair.reference is not None:
-            models["reference"] = self.pair.reference.name
+        models = {role: model.name for role, model in self.pair.models().items()}
         return {**result, "models": models, "seed": self.seed, "token_ids": token_ids}

@@ -16,11 +16,13 @@ UNTUNED: dict[str, Any] = {"tau": None, "alpha": None, "dial": 1.0, "guide_temp"
 
 
 def weights_digest(pair: Pair) -> str:
-    """Return a digest of the weights of both models."""
+    """Return a digest of the weights of both models; of several guides, and what each counts."""
     from blendin_mlx.prompt_cache import fingerprint
 
-    both = fingerprint(pair.base) + fingerprint(pair.aligned)
-    return hashlib.sha256(both.encode()).hexdigest()[:32]
+    all_of_them = "".join(map(fingerprint, (pair.base, *pair.guides)))
+    if pair.others:
+        all_of_them += repr(pair.weights)
+    return hashlib.sha256(all_of_them.encode()).hexdigest()[:32]
 
 
 def without_stale_tuning(settings: Settings, pair: Pair) -> tuple[Settings, str | None]:

@@ -2,91 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from .catalogue import entries
 from .fetching.resolve import locate_all
 from .kept_phi import kept_phi
+from .pair_spec import TOKENS as TOKENS
+from .pair_spec import PairSpec as PairSpec
 from .progress import Progress
-from .storage.local_model import LocalModel, adapter_folder, repair_named
+from .storage.local_model import LocalModel, repair_named
 
 if TYPE_CHECKING:
     from blendin_mlx.model import LanguageModel, Pair
 
     from .loading.preflight import Preflight
-
-TOKENS = 4096  # the longest conversation that memory is checked for by default
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairSpec:
-    """The models of a pair, and what they must be able to do.
-
-    Args:
-        pair: a pair of the catalogue.
-        base: the base model, instead of the pair's: a catalogue name, a hub repo id or a folder.
-        aligned: the aligned model, likewise; without ``pair`` both are needed.
-        reference: the aligned model's unaligned twin, for methods that need one.
-        base_adapter: folder of an adapter that the base gets, in mlx-lm's format.
-        aligned_adapter: likewise of the aligned model; if no aligned model is named, the base with
-            this adapter is the aligned model. Arrays are shared, not copied.
-        tokens: length of the longest conversation, in tokens.
-        kv_bits: bits that the caches are quantized to, 4 or 8; None: not quantized.
-        force: load models that do not fit the memory.
-        needs_chat_template: refuse an aligned model without a chat template before any weight is
-            read; False if prompts bring their own template.
-
-    Raises:
-        ValueError: one side is not named, or ``kv_bits`` is neither 4 nor 8.
-
-    Example:
-        >>> PairSpec(base="HuggingFaceTB/SmolLM2-360M", aligned="smollm2-135m-instruct")
-    """
-
-    pair: str | None = None
-    base: str | None = None
-    aligned: str | None = None
-    reference: str | None = None
-    base_adapter: str | Path | None = None
-    aligned_adapter: str | Path | None = None
-    tokens: int = TOKENS
-    kv_bits: int | None = None
-    force: bool = False
-    needs_chat_template: bool = False
-
-    def __post_init__(self) -> None:
-        if self.kv_bits not in (None, 4, 8):
-            raise ValueError(f"kv_bits must be 4 or 8, not {self.kv_bits}")
-        guided = self.aligned is not None or self.aligned_adapter is not None
-        if self.pair is None and (self.base is None or not guided):
-            raise ValueError("name a pair, or both a base and an aligned model")
-
-    def names(self) -> tuple[str, ...]:
-        """Return the names of the base, the aligned model, and the reference if there is one.
-
-        Raises:
-            ModelError: no pair has that name.
-        """
-        return tuple(name for name, _ in self.parts())
-
-    def parts(self) -> tuple[tuple[str, Path | None], ...]:
-        """Return the same names, each with the absolute path of the adapter that it gets.
-
-        Raises:
-            ModelError: no pair has that name.
-        """
-        base, aligned = self.base, self.aligned
-        adapters = [self.base_adapter, self.aligned_adapter]
-        if self.pair is not None:
-            entry = entries.find_pair(self.pair)
-            if base is None:
-                base, adapters[0] = entry.base, self.base_adapter or entry.base_adapter
-            if aligned is None and self.aligned_adapter is None:
-                aligned, adapters[1] = entry.aligned, entry.aligned_adapter
-        models = zip((base, aligned or base, self.reference), (*adapters, None), strict=True)
-        return tuple((name, adapter_folder(folder)) for name, folder in models if name is not None)
 
 
 @dataclass(frozen=True)
@@ -95,13 +26,23 @@ class CheckedPair:
 
     Attributes:
         spec: the models that were asked for.
-        models: the base, the aligned model, and its reference if there is one.
+        models: the base, the aligned model, its reference if there is one, and further guides.
         reports: the result of the checks, for each of them.
     """
 
     spec: PairSpec
     models: tuple[LocalModel, ...]
     reports: tuple[Preflight, ...]
+
+    @property
+    def guides(self) -> tuple[LocalModel, ...]:
+        """The aligned model and further guides."""
+        return (self.models[1], *self.models[self.first_other :])
+
+    @property
+    def first_other(self) -> int:
+        """The place of the second guide, if there is one."""
+        return 2 if self.spec.reference is None else 3
 
 
 def check_pair(spec: PairSpec, progress: Progress | None = None) -> CheckedPair:
@@ -139,9 +80,11 @@ def check_pair(spec: PairSpec, progress: Progress | None = None) -> CheckedPair:
             progress(f"checking {one.title}", 0, 0)
         reports.append(inspect_located(one, tokenizer=False))
     check_memory(reports, spec.tokens, spec.force, spec.kv_bits)
-    if spec.needs_chat_template and not reports[1].has_chat_template:
-        raise no_chat_template(located[1].title)
-    return CheckedPair(spec, tuple(located), tuple(reports))
+    checked = CheckedPair(spec, tuple(located), tuple(reports))
+    for one, report in zip(located, reports, strict=True):
+        if spec.needs_chat_template and one in checked.guides and not report.has_chat_template:
+            raise no_chat_template(one.title)
+    return checked
 
 
 def require_usable(checked: CheckedPair, opened: Pair, tokens: int) -> None:
@@ -181,15 +124,18 @@ def open_pair(checked: CheckedPair, progress: Progress | None = None) -> Pair:
             progress(f"reading the tokenizer of {one.name}", 0, 0)
         plain[folder] = model = plain.get(folder) or _open(one)  # a folder is opened once
         opened.append(model if report.adapter is None else adapted(model, report.adapter))
-    base, aligned, *twin = opened
-    return Pair(base, aligned, twin[0] if twin else None, kept_phi)
+    first = checked.first_other
+    twin = opened[2] if first == 3 else None
+    weights = tuple(checked.spec.weights)
+    return Pair(opened[0], opened[1], twin, kept_phi, tuple(opened[first:]), weights)
 
 
 def load_pair(
     pair: str | None = None,
     *,
     base: str | None = None,
-    aligned: str | None = None,
+    aligned: str | Sequence[str] | None = None,
+    weights: Sequence[float] = (),
     base_adapter: str | Path | None = None,
     aligned_adapter: str | Path | None = None,
     needs_chat_template: bool = False,
@@ -200,7 +146,8 @@ def load_pair(
     Args:
         pair: a pair of the catalogue.
         base: the base model, instead of the pair's: a catalogue name, a hub repo id or a folder.
-        aligned: the aligned model, likewise.
+        aligned: the aligned model, likewise, or several.
+        weights: of several aligned models, in proportion; equal if not given.
         base_adapter: see :class:`PairSpec`.
         aligned_adapter: see :class:`PairSpec`.
         needs_chat_template: refuse an aligned model without a chat template before any weight is
@@ -222,6 +169,7 @@ def load_pair(
         pair=pair,
         base=base,
         aligned=aligned,
+        weights=weights,
         base_adapter=base_adapter,
         aligned_adapter=aligned_adapter,
         needs_chat_template=needs_chat_template,
@@ -240,7 +188,7 @@ def load_spec(spec: PairSpec, progress: Progress | None = None) -> Pair:
     from .loading.loader import read_weights
 
     opened = open_pair(check_pair(spec, progress), progress)
-    for model in filter(None, (opened.base, opened.aligned, opened.reference)):
+    for model in opened.models().values():
         read_weights(model, progress)
     return opened
 

@@ -40,7 +40,7 @@ def kept_costs(pair: Pair) -> Costs:
 
 def _key(pair: Pair) -> str:
     """Return a key of everything that the costs depend on: models, machine, BLAS, threads, MLX."""
-    models = (_identity(model) for model in (pair.base, pair.aligned))
+    models = (_identity(model) for model in (pair.base, *pair.guides))
     threads = os.environ.get("OPENBLAS_NUM_THREADS", "")
     machine = platform.node(), os.cpu_count(), mlx.BLAS.name, threads, version("mlx")
     return " ".join(map(str, (*models, *machine)))

@@ -16,14 +16,14 @@ FOLDERS = {"blendin_mlx": "blendin_mlx", "blendin_models": "models", "blendin_cl
 # before it in its own list, and of the packages before its own whatever it likes.
 ORDER = {
     "blendin_mlx": (
-        *("errors", "step", "input_text", "limited_process"),
-        *("backend", "chat_template", "blend", "tokens", "context_limit", "model"),
+        *("errors", "step", "input_text", "limited_process", "base_templates"),
+        *("backend", "chat_template", "blend", "tokens", "context_limit", "roles", "model"),
         *("reading", "answer_statistics", "prompts", "prompt_cache"),
         *("drafting", "decoding", "generation", "batch", "inspection", "scoring", "trace"),
     ),
     "blendin_models": (
         *("errors", "progress", "storage", "gguf", "loading", "hub", "catalogue"),
-        *("inventory", "fetching", "pass_costs", "kept_phi", "pair"),
+        *("inventory", "fetching", "pass_costs", "kept_phi", "pair_spec", "pair"),
     ),
     "blendin_cli": (
         *("errors", "terminal", "options", "pair_loading", "prompting", "tuned"),

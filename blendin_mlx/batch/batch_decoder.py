@@ -16,11 +16,12 @@ from ..decoding.answer_options import AnswerOptions
 from ..decoding.answer_stream import Response, Running
 from ..drafting.drafter import Drafter
 from ..generation import begin_answer
-from ..model import Pair, Role, by_role
+from ..model import Pair
 from ..prompt_cache import PromptCache, make_prompt_cache
 from ..prompts import PairPrompt
 from ..reading.reader import Progress
 from ..reading.requests import Pass, Request, Values, read_back, serve
+from ..roles import Role, by_role
 from .ragged_context import RaggedContext, RaggedRow
 from .random_stream import RandomStream
 
@@ -31,11 +32,12 @@ KEPT_BYTES = 2**28  # of answers that have ended, unless told otherwise
 
 @dataclass(eq=False)
 class RowReaders:
-    """The rows of one answer, by role."""
+    """The rows of one answer, by role; several guides are not read in rows."""
 
     base: RaggedRow
     aligned: RaggedRow
     reference: RaggedRow | None = None
+    others: tuple[RaggedRow, ...] = ()
 
     def contexts(self) -> dict[Role, RaggedRow]:
         """Return the rows by role; the reference model's only where there is one."""
@@ -86,6 +88,8 @@ class BatchDecoder:
         self._answers: list[_Answer] = []
         self._contexts = {role: RaggedContext(model) for role, model in pair.models().items()}
         self.obstacle = "quantized caches cannot hold several answers" if kv_bits else None
+        if pair.others:
+            self.obstacle = "several guides are asked for one answer at a time"
         for context in self._contexts.values():
             self.obstacle = self.obstacle or context.obstacle()
         self.keep(KEPT_BYTES)
@@ -116,7 +120,7 @@ class BatchDecoder:
             progress: called with the progress of the prefill.
         """
         assert self.obstacle is None or not self._answers
-        readers = self._cache or RowReaders(**{r: c.join() for r, c in self._contexts.items()})
+        readers = self._cache or self._join()
         stream = begin_answer(
             self.pair, prompt, options, readers, Drafter("off"), should_stop, progress
         )
@@ -124,6 +128,10 @@ class BatchDecoder:
         answer = _Answer(index, stream.running(), readers, random)
         self._answers.append(answer)
         self._go_on(answer, None)
+
+    def _join(self) -> RowReaders:
+        rows = {role: context.join() for role, context in self._contexts.items()}
+        return RowReaders(rows["base"], rows["aligned"], rows.get("reference"))
 
     @property
     def bytes_per_token(self) -> int:

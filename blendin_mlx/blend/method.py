@@ -21,7 +21,10 @@ class View(NamedTuple):
 
 
 class Advice(NamedTuple):
-    """The guide's distribution at the same positions, carried to the base's vocabulary."""
+    """The guide's distribution at the same positions, carried to the base's vocabulary.
+
+    Where several guides are asked, the base's vocabulary is the mixture's own.
+    """
 
     probs: mx.array  # [..., V] over the base's vocabulary
     confidence: mx.array  # [...], p̂_g, over the guide's own vocabulary
@@ -32,6 +35,7 @@ class Advice(NamedTuple):
     stop_prob: mx.array  # [...], P_g(STOP)
     reference_probs: mx.array | None = None  # [..., V], P_a, where a method needs it
     own_probs: mx.array | None = None  # [..., V_g], P_g over the guide's own vocabulary
+    votes: tuple[Advice, ...] = ()  # of several guides, what each of them says
 
     def as_view(self) -> View:
         """Return what stands for the base where a method does not need it."""

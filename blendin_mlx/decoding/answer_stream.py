@@ -10,9 +10,9 @@ from typing import Any
 from ..answer_statistics import FinishReason, Statistics, use_of
 from ..backend.mlx import mx
 from ..drafting.drafter import Drafter
-from ..model import Role
 from ..reading.reader import Progress, Reader
 from ..reading.requests import Request, served
+from ..roles import Role
 from ..step import Step
 from ..tokens.answer_text import AnswerText
 from .decoder import Decoder
@@ -208,8 +208,9 @@ class AnswerStream:
             role: use_of(context).since(self._before[role])
             for role, context in self.readers.items()
         }
-        statistics.base, statistics.aligned = uses["base"], uses["aligned"]
-        statistics.reference = uses.get("reference")
+        statistics.base, statistics.aligned = uses.pop("base"), uses.pop("aligned")
+        statistics.reference = uses.pop("reference", None)
+        statistics.others = uses
         statistics.drafted = self.drafter.proposed - self._drafted[0]
         statistics.accepted = self.drafter.accepted - self._drafted[1]
         statistics.draft_off = self.drafter.off_because

@@ -16,7 +16,7 @@ from ..backend.mlx import mx
 from ..blend.method import Advice, Method, View
 from ..blend.sampling import Chooser
 from ..drafting.drafter import Drafter
-from ..reading.guide import Guide
+from ..reading.advisor import Advisor
 from ..reading.reader import Reader
 from ..reading.requests import Deciding
 from ..step import Candidate, Guidance, Source, Step
@@ -60,7 +60,7 @@ class Decoder:
         base: Reader,
         prompt: Sequence[int],
         answer: AnswerText,
-        guide: Guide | None,
+        guide: Advisor | None,
         method: Method,
         chooser: Chooser | None = None,
         stop_policy: StopPolicy = "either",
@@ -238,12 +238,13 @@ class Decoder:
                 self._models.begin_base(chosen)
             self._models.begin_guide(chosen)
         shares = [target.alpha, advice.exact_mass, advice.prefix_mass]
-        base, top, read = yield from self._models.read_advised(
+        base, top, votes, read = yield from self._models.read_advised(
             view, advice, [*shares, *self._facts(probs, chosen)]
         )
-        choice = rules.read_choice(read[len(shares) :])
+        alpha, exact_mass, prefix_mass, *facts = read
+        choice = rules.read_choice(facts)
         self._models.check_blend(choice.prob)
-        guidance = Guidance(top, *read[: len(shares)])
+        guidance = Guidance(top, alpha, exact_mass, prefix_mass, votes)
         step = self._step(base, choice, rules.source(self._method), guidance)
         return replace(step, instead_of=banned)
 
@@ -277,7 +278,7 @@ class Decoder:
         self, view: View | None, advice: Advice
     ) -> Deciding[tuple[Candidate | None, float]]:
         """Return the base's top token, and P_g(STOP): how surely the answer so far is over."""
-        base, _, (over,) = yield from self._models.read_advised(view, advice, [advice.stop_prob])
+        base, _, _, (over,) = yield from self._models.read_advised(view, advice, [advice.stop_prob])
         return base, over
 
     def _takes_back(self) -> bool:

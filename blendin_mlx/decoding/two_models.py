@@ -9,7 +9,7 @@ from ..backend.mlx import is_cpu, mx
 from ..blend import formulas
 from ..blend.method import Advice, View
 from ..drafting.drafter import Drafter
-from ..reading.guide import Guide
+from ..reading.advisor import Advisor
 from ..reading.reader import Reader
 from ..reading.requests import Deciding, logits_after, values
 from ..step import Candidate
@@ -43,7 +43,7 @@ class TwoModels:
         base: Reader,
         prompt: Sequence[int],
         answer: AnswerText,
-        guide: Guide | None,
+        guide: Advisor | None,
         drafter: Drafter,
         max_tokens: int,
         candidates: int,
@@ -122,18 +122,20 @@ class TwoModels:
 
     def read_advised(
         self, view: View | None, advice: Advice, row: list[mx.array]
-    ) -> Deciding[tuple[Candidate | None, Candidate, list[float]]]:
-        """Read back the top tokens of both models, and ``row``.
+    ) -> Deciding[tuple[Candidate | None, Candidate, tuple[Candidate, ...], list[float]]]:
+        """Read back the top tokens of base and guide, those of several guides each, and ``row``.
 
         Raises:
             NumericalError: the logits of a model are not finite, or all equal.
         """
         assert self._guide is not None
-        base, (confidence, top, *read) = yield from self.read(
-            view, [advice.confidence, advice.token, *row]
-        )
-        self._check_sound(confidence, self._guide.context)
-        return base, Candidate(int(top), confidence), read
+        said = [part for one in (advice, *advice.votes) for part in (one.confidence, one.token)]
+        base, read = yield from self.read(view, [*said, *row])
+        tops = [Candidate(int(read[n + 1]), read[n]) for n in range(0, len(said), 2)]
+        top, votes = tops[0], tuple(tops[1:])
+        for reader, vote in zip(self._guide.asked(), votes or (top,), strict=True):
+            self._check_sound(vote.prob, reader)
+        return base, top, votes, read[len(said) :]
 
     def check_blend(self, prob: float) -> None:
         """Refuse a probability that the reference model has spoiled; the other two are sound.
@@ -141,8 +143,8 @@ class TwoModels:
         Raises:
             NumericalError: names the model and the position.
         """
-        if self._guide is not None and self._guide.reference is not None:
-            self._check_sound(prob, self._guide.reference.context)
+        if self._guide is not None and (twin := self._guide.twin()) is not None:
+            self._check_sound(prob, twin)
 
     def _check_sound(self, confidence: float, reader: Reader) -> None:
         rules.check_sound(confidence, reader.model, len(self._answer.ids))

@@ -91,16 +91,17 @@ def measure(pair: Pair) -> Costs:
 
     Each is timed at least once, so slow models take longer.
     """
-    schedule = [(pair.base, 1), (pair.base, LONGEST_DRAFT + 1), (pair.aligned, 1)]
-    best: dict[tuple[bool, int], float] = {}
+    schedule = [(pair.base, 1), (pair.base, LONGEST_DRAFT + 1)]
+    schedule += [(guide, 1) for guide in pair.guides]
+    best: dict[tuple[int, int], float] = {}
     started = time.perf_counter()
     for turn, (model, tokens) in enumerate(cycle([*schedule, (pair.base, LONGEST_DRAFT // 2)])):
         if turn >= len(schedule) and time.perf_counter() - started > BUDGET_S:
             break
-        key = model is pair.base, tokens
+        key = id(model), tokens
         best[key] = min(_time_pass(model, tokens), best.get(key, math.inf))
-    base = sorted((tokens, seconds) for (is_base, tokens), seconds in best.items() if is_base)
-    return Costs(tuple(base), best.get((False, 1), best[True, 1]))
+    base = sorted((tokens, best[one, tokens]) for one, tokens in best if one == id(pair.base))
+    return Costs(tuple(base), sum(best[id(guide), 1] for guide in pair.guides))
 
 
 def _time_pass(model: LanguageModel, tokens: int) -> float:

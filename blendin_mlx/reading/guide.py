@@ -15,6 +15,7 @@ from ..blend.method import Advice
 from ..tokens.answer_text import AnswerText
 from ..tokens.growing_tokens import GrowingTokens
 from ..tokens.projection import Projection
+from .advisor import Told
 from .reader import Reader
 from .requests import Deciding, logits_after, run
 
@@ -125,9 +126,25 @@ class Guide:
         for context in self.contexts():
             context.move_to(self.sequence(answer))
 
+    def asked(self) -> list[Reader]:
+        """Return the aligned model's context."""
+        return [self.context]
+
+    def twin(self) -> Reader | None:
+        """Return the context of its unaligned twin, if it has one."""
+        return self.reference.context if self.reference else None
+
+    def openings(self) -> list[tuple[Reader, list[int]]]:
+        """Return each context with what it reads before the answer."""
+        return [(context, self._prompt) for context in self.contexts()]
+
+    def sequences(self, answer: AnswerText) -> list[list[int]]:
+        """Return what each context reads up to the end of the answer: :meth:`sequence`."""
+        return [self.sequence(answer)] * len(self.contexts())
+
     def contexts(self) -> list[Reader]:
         """Return the contexts that read what the guide reads: its own, and its twin's."""
-        return [self.context] + ([self.reference.context] if self.reference else [])
+        return self.asked() + ([self.reference.context] if self.reference else [])
 
     def advise(self, answer: AnswerText) -> Advice:
         """Return what the guide says comes next, lazily: arrays over one position ``[1, …]``."""
@@ -141,20 +158,20 @@ class Guide:
             logits.append((yield from logits_after(context, tokens)))
         return self.advice(*logits)
 
-    def advice(self, logits: mx.array, reference_logits: mx.array | None = None) -> Advice:
+    def advice(self, *logits: mx.array) -> Advice:
         """Return the advice at ``n`` positions, lazily.
 
         Args:
-            logits: the aligned model's ``[n, V_g']``.
-            reference_logits: the reference model's ``[n, V_a']``, if there is one.
+            logits: the aligned model's ``[n, V_g']``, and the reference model's ``[n, V_a']`` if
+                there is one.
         """
         vocabulary = self.context.model.vocabulary
-        probs = vocabulary.distribution(self._tempered(logits))
+        probs = vocabulary.distribution(self._tempered(logits[0]))
         top = formulas.top(probs)
         carried = self.projection.carry(probs)
         twin = None
-        if self.reference is not None and reference_logits is not None:
-            twin = self.reference.carried(self._tempered(reference_logits))
+        if self.reference is not None and len(logits) > 1:
+            twin = self.reference.carried(self._tempered(logits[1]))
         return Advice(
             probs=carried.probs,
             confidence=top.prob,
@@ -166,6 +183,25 @@ class Guide:
             reference_probs=twin,
             own_probs=probs,
         )
+
+    def told(self, tokens: Sequence[int], *logits: mx.array) -> Told:
+        """Return what the advice at ``n`` positions gives to one token of the base at each.
+
+        It is part of what :meth:`advice` returns, and takes less.
+
+        Args:
+            tokens: ``n`` ids of the base.
+            logits: the aligned model's ``[n, V_g']``.
+        """
+        probs = self.context.model.vocabulary.distribution(self._tempered(logits[0]))
+        top = formulas.top(probs)
+        prob = self.projection.carry_to(probs, tokens)
+        return Told(top.prob, prob, self.projection.counterpart(top.token), (top.prob,))
+
+    def plain_counterpart(self, *logits: mx.array) -> mx.array:
+        """Return φ of the likeliest token at ``n`` positions, ``[n]``; STOP is not pooled."""
+        size = self.context.model.vocabulary.size
+        return self.projection.counterpart(logits[0][..., :size].argmax(axis=-1))
 
     def _tempered(self, logits: mx.array) -> mx.array:
         if self._temperature == 1.0:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from ..backend.mlx import mx
-from ..model import LanguageModel, Role
+from ..model import LanguageModel
+from ..roles import Role
 
 Progress = Callable[[int, int], None]
 RewindsBy = Literal["trim", "snapshot"]
@@ -57,6 +58,10 @@ class Readers(Protocol):
     @property
     def reference(self) -> Reader | None:
         """The reference model's, if there is one."""
+
+    @property
+    def others(self) -> Sequence[Reader]:
+        """Those of further guides."""
 
     def contexts(self) -> Mapping[Role, Reader]:
         """Return the readers by role."""

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from ..backend.mlx import mx
 from ..blend import formulas
 from ..blend.method import View
+from ..reading.advisor import Advisor
 from ..reading.context import HEAD_ROWS, Context
-from ..reading.guide import Guide
 from ..tokens.answer_text import AnswerText
 
 # Positions whose logits of the guide are held at once: 128 rows of 150,000 take 77 MB.
@@ -27,20 +27,18 @@ class Block(NamedTuple):
     Attributes:
         tokens: what stands there, ids of the base, ``[n]``.
         view: what the base says there, ``[n, …]``.
-        logits: the guide's, ``[n, V_g']``; None without a guide.
-        reference_logits: the reference model's, ``[n, V_a']``; None without one.
+        logits: of each of the guide's contexts, ``[n, V']``; empty without a guide.
         readable: where the guide can read the text so far, ``[n]``.
     """
 
     tokens: list[int]
     view: View
-    logits: mx.array | None
-    reference_logits: mx.array | None
+    logits: list[mx.array]
     readable: list[bool]
 
 
 def read_positions(
-    base: Context, prompt: Sequence[int], tokens: Sequence[int], guide: Guide | None
+    base: Context, prompt: Sequence[int], tokens: Sequence[int], guide: Advisor | None
 ) -> Iterator[Block]:
     """Read a text with the base, and with the guide if there is one, block by block.
 
@@ -67,8 +65,7 @@ def read_positions(
             probs = vocabulary.distribution(base.read(part, rows=len(part)))
             view = View(probs, *formulas.top(probs))
             logits = [one[rows] for one in asked.logits]
-            one, two = [*logits, None, None][:2]
-            yield Block(segment[rows], view, one, two, asked.readable[rows])
+            yield Block(segment[rows], view, logits, asked.readable[rows])
 
 
 class _Asked(NamedTuple):
@@ -78,18 +75,19 @@ class _Asked(NamedTuple):
     readable: list[bool]
 
 
-def _ask(guide: Guide | None, answer: AnswerText, segment: Sequence[int]) -> _Asked:
+def _ask(guide: Advisor | None, answer: AnswerText, segment: Sequence[int]) -> _Asked:
     """Ask the guide at every position of a segment; ``answer`` grows by its tokens."""
-    sequences, readable = list[list[int]](), list[bool]()
+    sequences, readable = list[list[list[int]]](), list[bool]()
     for token in segment:
         if guide is not None:
             readable.append(guide.can_read(answer))
-            sequences.append(guide.sequence(answer))
+            sequences.append(guide.sequences(answer))
         answer.append(token)
     if guide is None:
         return _Asked([], [False] * len(segment))
     contexts = (one for one in guide.contexts() if isinstance(one, Context))  # all of them
-    return _Asked([logits_after(one, sequences) for one in contexts], readable)
+    read = zip(contexts, zip(*sequences, strict=True), strict=True)
+    return _Asked([logits_after(context, own) for context, own in read], readable)
 
 
 def logits_after(context: Context, sequences: Sequence[list[int]]) -> mx.array:

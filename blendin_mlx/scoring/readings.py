@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backend.mlx import mx
-from ..blend import formulas
+from ..blend.dial import Dialled
+from ..blend.methods import make_method
 from ..model import Pair
 from ..prompt_cache import PromptCache, make_prompt_cache
 from ..prompts import PairPrompt
-from ..reading.guide import Guide
+from ..reading.advisor import Advisor
+from ..reading.make_guide import make_guide
 from ..tokens.projection import ProjectionRule
 from .positions import Block, read_positions
 from .score import check_all_finite, check_room, given_text, score
@@ -122,35 +124,44 @@ def read_example(
     alone = score(
         pair, prompt, answer, method="aligned", complete=complete, prompt_cache=cache
     ).total
-    guide = Guide(cache.aligned, pair.projection(projection), prompt.aligned.ids)
+    aligned = make_method("aligned")
+    guide, *tempered = (
+        make_guide(pair, cache, Dialled(aligned, guide_temp=temp), projection, prompt.guide_ids)
+        for temp in (1.0, *temperatures)
+    )
     tokens = [*text.ids, *([pair.base.vocabulary.stop] if complete else [])]
     parts: list[Numbers] = []
     for block in read_positions(cache.base, prompt.base.ids, tokens, guide):
-        part = _columns(block, guide, temperatures)
+        part, sure = _columns(block, guide, tempered)
         before = sum(one.shape[1] for one in parts)
         check_all_finite(pair.base, part[1].tolist(), before)
-        check_all_finite(pair.aligned, part[5].tolist(), before)
+        for model, confidences in zip(pair.guides, sure, strict=True):
+            check_all_finite(model, confidences.tolist(), before)
         parts.append(part)
     return _reading(np.concatenate(parts, axis=1), temperatures, tokens, alone)
 
 
-def _columns(block: Block, guide: Guide, temperatures: Sequence[float]) -> Numbers:
-    """Read back the numbers of a block: two, three and one flag, then three a temperature."""
-    assert block.logits is not None
+def _columns(block: Block, guide: Advisor, tempered: Sequence[Advisor]) -> tuple[Numbers, Numbers]:
+    """Read back the numbers of a block, and how sure each guide is.
+
+    They are two numbers and three flags, then three numbers a temperature, then one flag.
+    """
     base, tokens = block.view, mx.array(block.tokens)
-    vocabulary, projection = guide.context.model.vocabulary, guide.projection
     padded = mx.pad(base.probs, [(0, 0), (0, 1)])  # a top token without counterpart has 0
     rows = [_at(base.probs, tokens), base.confidence, base.token == tokens]
-    plain = projection.counterpart(block.logits[..., : vocabulary.size].argmax(axis=-1))
+    plain = guide.plain_counterpart(*block.logits)
     rows += [plain == base.token, plain == tokens]
-    for temp in temperatures:
-        probs = vocabulary.distribution(block.logits.astype(mx.float32) / temp)
-        top = formulas.top(probs)
-        counterpart = projection.counterpart(top.token)
-        carried = projection.carry_to(probs, block.tokens)
-        rows += [top.prob, carried, _at(padded, counterpart)]
+    told = [one.told(block.tokens, *block.logits) for one in tempered]
+    for one in told:
+        rows += [one.confidence, one.prob, _at(padded, one.counterpart)]
     rows.append(mx.array(block.readable))
-    return np.array(mx.stack([row.astype(mx.float32) for row in rows])).astype(np.float64)
+    return _read([*rows, *told[0].sure], len(told[0].sure))
+
+
+def _read(rows: Sequence[mx.array], last: int) -> tuple[Numbers, Numbers]:
+    """Read rows back in one array; return the first of them, and the ``last`` ones."""
+    read = np.array(mx.stack([row.astype(mx.float32) for row in rows])).astype(np.float64)
+    return read[:-last], read[-last:]
 
 
 def _at(probs: mx.array, tokens: mx.array) -> mx.array:

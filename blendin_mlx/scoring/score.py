@@ -3,7 +3,8 @@
 The blended log-likelihood of a text is ``ℓ = Σ_t log r_t(y_t)`` over the base's tokens ``y`` of it,
 ``r_t`` the method's target where its gate is open and ``P_b`` elsewhere. No stop policy, sampling
 or penalty has a part in it. ``aligned`` is scored on the guide's own tokens: φ moves mass to the
-first token of a word, so what it carries over is not the probability of a text.
+first token of a word, so what it carries over is not the probability of a text. Several guides have
+no tokens of their own together: their mixture is scored through φ.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ from ..blend.methods import make_method
 from ..decoding.rules import check_finite
 from ..decoding.top_tokens import likeliest
 from ..errors import PromptError
-from ..generation import make_guide
 from ..model import LanguageModel, Pair
 from ..prompt_cache import PromptCache, make_prompt_cache
 from ..prompts import Message, PairPrompt, build_prompt
+from ..reading.advisor import Advisor
 from ..reading.context import Context
-from ..reading.guide import Guide
+from ..reading.make_guide import make_guide
 from ..reading.reader import Progress
 from ..reading.room import check_fits, too_long
 from ..step import Candidate
 from ..tokens.projection import ProjectionRule
 from .positions import Block, read_positions
+
+_FACTS = 4  # numbers of each place that are read back, see _facts
 
 
 @dataclass(frozen=True)
@@ -111,18 +114,18 @@ def score(
         prompt = build_prompt(pair, prompt)
     cache = prompt_cache or make_prompt_cache(pair)
     text = given_text(pair, prompt, answer, complete)
-    own = pair.aligned.vocabulary.encode(text.written)
-    if method.asks:
-        check_room(pair.aligned, len(prompt.aligned.ids) + len(own))
-    if method.name == "aligned":
-        text = text._replace(ids=own)
+    own = [guide.vocabulary.encode(text.written) for guide in pair.guides] if method.asks else []
+    for guide, read, ids in zip(pair.guides, prompt.guides, own, strict=False):
+        check_room(guide, len(read.ids) + len(ids))
+    if method.name == "aligned" and not pair.others:
+        text = text._replace(ids=own[0])
         alone = make_method("base")
         return _score(cache.aligned, prompt.aligned.ids, text, alone, None, top, progress)
     check_room(pair.base, len(prompt.base.ids) + len(text.ids))
-    guide = None
+    asked = None
     if method.asks:
-        guide = make_guide(pair, cache, method, projection, prompt.aligned.ids)
-    return _score(cache.base, prompt.base.ids, text, method, guide, top, progress)
+        asked = make_guide(pair, cache, method, projection, prompt.guide_ids)
+    return _score(cache.base, prompt.base.ids, text, method, asked, top, progress)
 
 
 class GivenText(NamedTuple):
@@ -182,7 +185,7 @@ def _score(
     prompt: Sequence[int],
     text: GivenText,
     method: Method,
-    guide: Guide | None,
+    guide: Advisor | None,
     top: int,
     progress: Progress,
 ) -> Score:
@@ -190,11 +193,12 @@ def _score(
     rows: list[list[float]] = []
     ranked: list[tuple[Candidate, ...]] = []
     for block in read_positions(context, prompt, tokens, guide):
-        probs, asked = _targets(block, method, guide)
-        fresh = _rows(_facts(block, probs, asked))
+        probs, asked, sure = _targets(block, method, guide)
+        fresh = _rows([*_facts(block, probs, asked), *sure])
         check_all_finite(context.model, [row[0] for row in fresh], len(rows))
-        if guide is not None:  # the base is finite
-            check_all_finite(guide.context.model, [row[1] for row in fresh], len(rows))
+        for n, one in enumerate(guide.asked() if guide else ()):  # the base is finite
+            place = _FACTS + n if sure else 1
+            check_all_finite(one.model, [row[place] for row in fresh], len(rows))
         rows += fresh
         if top:
             ranked += [likeliest(probs[n : n + 1], top) for n in range(len(fresh))]
@@ -209,19 +213,24 @@ def _score(
     )
 
 
-def _targets(block: Block, method: Method, guide: Guide | None) -> tuple[mx.array, mx.array]:
+def _targets(
+    block: Block, method: Method, guide: Advisor | None
+) -> tuple[mx.array, mx.array, list[mx.array]]:
     """Return ``r`` at each position, ``[n, V]``, and where the guide was asked, ``[n]``.
+
+    Of several guides also how sure each of them is, ``[n]``, 0 where it was not asked.
 
     The gate is that of sampling: in greedy decoding it may stay shut where the guide could change
     ``r`` but not its top token.
     """
     probs, asked = block.view.probs, mx.zeros(len(block.tokens), dtype=mx.bool_)
-    if guide is None or block.logits is None:
-        return probs, asked
+    if guide is None:
+        return probs, asked, []
     asked = mx.array(block.readable) & method.unsure(block.view, greedy=False)
-    advice = guide.advice(block.logits, block.reference_logits)
+    advice = guide.advice(*block.logits)
     target = method.target(block.view, advice).probs
-    return mx.where(asked[:, None], target, probs), asked
+    sure = [mx.where(asked, vote.confidence, 0.0) for vote in advice.votes]
+    return mx.where(asked[:, None], target, probs), asked, sure
 
 
 def _facts(block: Block, probs: mx.array, asked: mx.array) -> list[mx.array]:

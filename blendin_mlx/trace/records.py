@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,7 @@ from ..errors import TraceError
 from ..input_text import decoded
 from ..model import LanguageModel, Pair
 from ..prompts import PairPrompt, Prompt
-from ..step import Step
+from ..step import Candidate, Step
 
 TraceRecord = dict[str, Any]
 # Version of the rules that decide a step; incremented when they would reject an older true trace.
@@ -57,6 +57,7 @@ class TraceWriter:
                 "models": _models(self._pair),
                 "base_prompt": _prompt(prompt.base),
                 "aligned_prompt": _prompt(prompt.aligned),
+                **_of_several(self._pair, prompt),
                 **settings,
             }
         )
@@ -85,7 +86,7 @@ def step_record(step: Step, text: str, pair: Pair) -> TraceRecord:
         "text": text,
         "source": step.source,
         "base": step.base and candidate_record(step.base.id, step.base.prob, pair.base),
-        "aligned": guidance and candidate_record(guidance.top.id, guidance.top.prob, pair.aligned),
+        "aligned": guidance and candidate_record(guidance.top.id, guidance.top.prob, pair.voter),
         "alpha": guidance and guidance.alpha,
         "prob": step.prob,
         "exact_mass": guidance and guidance.exact_mass,
@@ -96,14 +97,24 @@ def step_record(step: Step, text: str, pair: Pair) -> TraceRecord:
         "stop_check": step.stop_check,
         "instead_of": step.instead_of,
     }
+    if guidance is not None and guidance.votes:
+        record["votes"] = vote_records(guidance.votes, pair)
     if step.candidates is None:
         return record
-    models = {"base": pair.base, "aligned": pair.aligned, "blend": pair.base}
+    models = {"base": pair.base, "aligned": pair.voter, "blend": pair.base}
     lists = {
         role: [candidate_record(one.id, one.prob, model) for one in getattr(step.candidates, role)]
         for role, model in models.items()
     }
     return {**record, "candidates": lists}
+
+
+def vote_records(votes: Sequence[Candidate], pair: Pair) -> list[TraceRecord]:
+    """Return the top token of each of several guides as a record, with its name and weight."""
+    return [
+        {"guide": guide.name, "weight": weight, **candidate_record(vote.id, vote.prob, guide)}
+        for vote, guide, weight in zip(votes, pair.guides, pair.weights, strict=True)
+    ]
 
 
 def candidate_record(token: int, prob: float, model: LanguageModel) -> TraceRecord:
@@ -114,6 +125,13 @@ def candidate_record(token: int, prob: float, model: LanguageModel) -> TraceReco
 
 def _models(pair: Pair) -> TraceRecord:
     return {role: _identity(model) for role, model in pair.models().items()}
+
+
+def _of_several(pair: Pair, prompt: PairPrompt) -> TraceRecord:
+    """Return the weights of several guides and the prompts of all but the first."""
+    if not pair.others:
+        return {}
+    return {"weights": list(pair.weights), "other_prompts": list(map(_prompt, prompt.others))}
 
 
 def _identity(model: LanguageModel) -> TraceRecord:
@@ -204,6 +222,30 @@ def is_run(record: TraceRecord) -> bool:
     return all(isinstance(one, dict) and isinstance(one.get("name"), str) for one in named)
 
 
+def guide_names(run: TraceRecord) -> str:
+    """Return the name of a run's guide; of several, their weights and names."""
+    names = [one["name"] for role, one in run["models"].items() if role.startswith("aligned")]
+    weights = recorded_weights(run)
+    if not weights:
+        return str(names[0])
+    return " + ".join(f"{w:.3g} {name}" for w, name in zip(weights, names, strict=True))
+
+
+def recorded_weights(run: TraceRecord) -> tuple[float, ...]:
+    """Return the weights of a run's guides; none if there is only one guide.
+
+    Raises:
+        TraceError: they are not a number for each guide.
+    """
+    count = sum(role.startswith("aligned") for role in run["models"])
+    weights = run.get("weights", [])
+    if not isinstance(weights, list) or not all(_is_number(one) and one > 0 for one in weights):
+        raise TraceError("the trace's weights of guides are not numbers above 0")
+    if len(weights) != (count if count > 1 else 0):
+        raise TraceError(f"the trace has {count} guides, and weights of {len(weights)}")
+    return tuple(weights)
+
+
 def _is_step(record: TraceRecord) -> bool:
     kinds = {"index": int, "id": int, "text": str, "source": str}
     if not all(isinstance(record.get(name), kind) for name, kind in kinds.items()):
@@ -219,7 +261,14 @@ def _is_step(record: TraceRecord) -> bool:
     if not all(_is_candidate(one) for several in lists.values() for one in several):
         return False
     candidates = [record[role] for role in ("base", "aligned") if record[role] is not None]
+    votes = record.get("votes", [])
+    if not isinstance(votes, list) or not all(map(_is_vote, votes)):
+        return False
     return _is_number(record.get("prob")) and all(map(_is_candidate, candidates))
+
+
+def _is_vote(value: Any) -> bool:
+    return _is_candidate(value) and isinstance(value.get("guide"), str)
 
 
 def _is_candidate(value: Any) -> bool:

@@ -18,14 +18,15 @@ from ..blend.sampling import Chooser, repetition_penalty
 from ..decoding import rules
 from ..decoding.json_constraint import JsonConstraint
 from ..decoding.top_tokens import likeliest
-from ..generation import make_guide
 from ..model import LanguageModel, Pair
 from ..prompt_cache import PromptCache, make_prompt_cache
+from ..reading.advisor import Advisor
 from ..reading.context import HEAD_ROWS, Context
-from ..reading.guide import Guide
+from ..reading.make_guide import make_guide
+from ..step import Candidate
 from ..tokens.answer_text import AnswerText
 from ..tokens.projection import ProjectionRule
-from .records import TraceRecord, candidate_record
+from .records import TraceRecord, candidate_record, vote_records
 
 # With a quantized cache, results depend on the passes in which keys and values were rounded.
 QUANTIZED_TOLERANCE = 0.05
@@ -73,12 +74,12 @@ class Replay:
         self.views = self._read_base(cache.base, ids)
         self.guide = self._read_prompt(cache, run) if self.method.asks else None
 
-    def _read_prompt(self, cache: PromptCache, run: TraceRecord) -> Guide:
+    def _read_prompt(self, cache: PromptCache, run: TraceRecord) -> Advisor:
         """Return the guide after it has read its prompt."""
-        prompt = run["aligned_prompt"]["ids"]
+        prompts = [one["ids"] for one in (run["aligned_prompt"], *run.get("other_prompts", []))]
         rule: ProjectionRule = run.get("projection") or "prefix"
-        guide = make_guide(self.pair, cache, self.method, rule, prompt)
-        for context in guide.contexts():
+        guide = make_guide(self.pair, cache, self.method, rule, prompts)
+        for context, prompt in guide.openings():
             context.prefill(prompt[:-1])
         return guide
 
@@ -142,7 +143,7 @@ class Replay:
         if step["base"] is not None:
             lists["base"] = self._ranked(view.probs, recorded.get("base"), pair.base)
         if advice is not None and advice.own_probs is not None:
-            lists["aligned"] = self._ranked(advice.own_probs, recorded.get("aligned"), pair.aligned)
+            lists["aligned"] = self._ranked(advice.own_probs, recorded.get("aligned"), pair.voter)
             if step["alpha"] is not None:
                 target = self.method.target(view, advice)
                 probs = self._permitted(target.probs, step["instead_of"])
@@ -215,12 +216,17 @@ class Replay:
         return {
             **self._choice(self._permitted(target.probs, step["instead_of"]), step["id"]),
             "source": rules.source(self.method),
-            "aligned": candidate_record(token, _item(advice.confidence), self.pair.aligned),
+            "aligned": candidate_record(token, _item(advice.confidence), self.pair.voter),
+            **self._votes(advice),
             "alpha": _item(target.alpha) if opened else None,
             "exact_mass": _item(advice.exact_mass),
             "prefix_mass": _item(advice.prefix_mass),
             "stop_check": False,
         }
+
+    def _votes(self, advice: Advice) -> TraceRecord:
+        votes = [Candidate(_item(one.token), _item(one.confidence)) for one in advice.votes]
+        return {"votes": vote_records(votes, self.pair)} if votes else {}
 
     def _choice(self, probs: mx.array, token: int, forced: int | None = None) -> TraceRecord:
         """Return the facts about the recorded choice, and the choice that follows."""

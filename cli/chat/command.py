@@ -63,7 +63,7 @@ def chat(ctx: click.Context, settings: Settings, resume: str | None, view: View)
         conversation_files.read(resumed)
     session = Session(settings, quiet)
     session.keep_beginning()
-    names = f"{session.pair.base.name}, guided by {session.pair.aligned.name}"
+    names = f"{session.pair.base.name}, guided by {session.pair.guide_name}"
     say(f"{names}.  {SHORT_HELP}", quiet)
     if typed and resumed is None:
         _suggest_questions(settings, quiet)

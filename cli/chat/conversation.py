@@ -205,7 +205,7 @@ class Conversation:
             click.UsageError: it cannot be written.
         """
         pair = self.session.pair
-        models = {"base": pair.base.name, "aligned": pair.aligned.name}
+        models = {"base": pair.base.name, "aligned": pair.guide_name}
         system = self.session.settings.system
         conversation_files.write(file, self.messages, system, models, make_folder)
 

@@ -17,6 +17,7 @@ from ..terminal.thinking_view import THINK
 
 if TYPE_CHECKING:
     from blendin_mlx.inspection import Position
+    from blendin_mlx.model import LanguageModel
     from blendin_mlx.step import Candidate, Step
 
     from .conversation import Conversation
@@ -40,6 +41,9 @@ def why(chat: Conversation, argument: str) -> None:
         "guide": [_shown(chat, one, "aligned") for one in position.aligned],
         "blend": [_shown(chat, one, "base") for one in position.blended],
     }
+    pair = chat.session.pair
+    for guide, weight, votes in zip(pair.guides, pair.weights, position.votes, strict=False):
+        table[f"{weight:.2g} {guide.name}"] = [_shown_of(guide, one) for one in votes]
     for line in _table(table, min(columns(), WIDEST)):
         say(line)
 
@@ -184,7 +188,11 @@ def _decided(step: Step, position: Position, asks: bool) -> str:
 
 def _shown(chat: Conversation, candidate: Candidate, role: str) -> str:
     pair = chat.session.pair
-    vocabulary = (pair.base if role == "base" else pair.aligned).vocabulary
+    return _shown_of(pair.base if role == "base" else pair.voter, candidate)
+
+
+def _shown_of(model: LanguageModel, candidate: Candidate) -> str:
+    vocabulary = model.vocabulary
     if candidate.id == vocabulary.stop:
         return f"{candidate.prob:.3f} (end)"
     written = vocabulary.bytes_of([candidate.id]).decode(errors="replace")

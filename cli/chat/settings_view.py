@@ -53,8 +53,7 @@ def value(session: Session, name: str) -> str:
         held = describe_method(session.method).get(_OF_METHODS[name])
         return f"not used by {session.settings.method}" if held is None else _written(held)
     if name in ("base", "aligned"):
-        model = session.pair.base if name == "base" else session.pair.aligned
-        return model.name
+        return session.pair.base.name if name == "base" else session.pair.guide_name
     if name == "pair":
         return given or pair_of(session.settings) or "none"
     if name == "seed" and session.settings.temp == 0:

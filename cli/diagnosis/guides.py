@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..options.method import make_method, with_reference
 from ..options.settings import Settings
+from ..options.types import WeightedModel
 from ..pair_loading import pair_of, spec_of
 from ..terminal.interrupts import unswallowed_interrupt
 from ..terminal.output import say
@@ -50,23 +51,29 @@ def find(settings: Settings, guides: Sequence[str], quiet: bool = False) -> list
         checked = [check_pair(spec, report) for spec in specs]
     found = {}
     for one, pair in zip(asked, checked, strict=True):
-        guide = pair.models[1]
-        key = guide.folder.resolve(), guide.adapter
+        title = " + ".join(guide.title for guide in pair.guides)
+        weights = [asked.weight for asked in one.aligned[1:]]
+        key = tuple((guide.folder.resolve(), guide.adapter) for guide in pair.guides), *weights
         if key in found:
-            say(f"{guide.title} is named twice and measured once", quiet)
+            say(f"{title} is named twice and measured once", quiet)
             continue
-        found[key] = (guide.title, one)
-    names = [name for name, _ in found.values()]
+        found[key] = (title, one)
+    titles = [title for title, _ in found.values()]
     return [
-        Candidate(_printable(name if names.count(name) == 1 else one.aligned or name), one)
-        for name, one in found.values()
+        Candidate(_printable(title if titles.count(title) == 1 else _asked_for(one, title)), one)
+        for title, one in found.values()
     ]
+
+
+def _asked_for(settings: Settings, title: str) -> str:
+    """Return the aligned models as they were asked for."""
+    return " + ".join(one.spelled for one in settings.aligned) or title
 
 
 def _settings_of_each(settings: Settings, guides: Sequence[str]) -> list[Settings]:
     """Return the settings of each guide: the given ones, if they name a guide, and the others."""
-    named = settings.aligned is not None or settings.aligned_adapter is not None
-    own = not guides or named or settings.base is None or settings.pair is not None
+    named = bool(settings.aligned or settings.aligned_adapter or settings.pair)
+    own = not guides or settings.base is None or named
     first = [settings] if own else []
     if own:
         pair_of(settings)
@@ -74,7 +81,7 @@ def _settings_of_each(settings: Settings, guides: Sequence[str]) -> list[Setting
     if base is None:
         base, adapter = spec_of(settings).parts()[0]
     alike = replace(settings, pair=None, base=base, base_adapter=adapter, aligned_adapter=None)
-    others = [replace(alike, aligned=guide) for guide in guides]
+    others = [replace(alike, aligned=(WeightedModel(guide),)) for guide in guides]
     return [with_reference(one, [one.method]) for one in first + others]
 
 

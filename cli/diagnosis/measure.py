@@ -108,7 +108,7 @@ def counted(session: Session, responses: Sequence[Response]) -> Blended:
     """Count the decisions of an answer."""
     steps = [piece.step for response in responses for piece in response.pieces]
     statistics = responses[-1].statistics
-    stops = (session.pair.base.vocabulary.stop, session.pair.aligned.vocabulary.stop)
+    stops = (session.pair.base.vocabulary.stop, session.pair.voter.vocabulary.stop)
     asked = [step.guidance.top.prob for step in steps if step.guidance is not None]
     run = [step.base.prob for step in steps if step.base is not None]
     return Blended(

@@ -20,7 +20,7 @@ from .method_groups import (
 from .names import model_names, pair_names, template_names
 from .precedence import as_meant, with_recommended
 from .settings import DEFAULT_PAIR, DRAFTS, UNASKED, Settings
-from .types import AutoOr, Number, Template, Whole
+from .types import AutoOr, Guide, Number, Template, Whole
 
 
 def pair_options(command: Command) -> Command:
@@ -41,9 +41,12 @@ def pair_options(command: Command) -> Command:
         ),
         click.option(
             "--aligned",
-            metavar="MODEL",
+            type=Guide(),
+            multiple=True,
+            metavar="MODEL[=WEIGHT]",
             shell_complete=model_names,
-            help="Aligned model that guides it.",
+            help="Aligned model that guides it; may be repeated: what several say is mixed by "
+            "their weights.",
         ),
         click.option(
             "--base-adapter",

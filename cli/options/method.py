@@ -75,7 +75,7 @@ def with_reference(settings: Settings, methods: Iterable[str]) -> Settings:
     from blendin_models.catalogue import entries
 
     pair = entries.pairs().get(settings.pair or DEFAULT_PAIR)
-    guide = settings.aligned is not None or settings.aligned_adapter is not None
+    guide = settings.aligned or settings.aligned_adapter
     own = settings.reference is not None or guide
     if own or pair is None or not any(plain(name).needs_reference for name in methods):
         return settings

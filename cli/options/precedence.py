@@ -21,7 +21,8 @@ def as_meant(settings: Settings) -> Settings:
     changes: dict[str, Any] = {}
     if settings.pair is not None:
         models = ("base", "aligned", "reference", "base_adapter", "aligned_adapter")
-        changes |= {name: None for name in models if _nearness(name) < _nearness("pair")}
+        far = [name for name in models if _nearness(name) < _nearness("pair")]
+        changes |= {name: () if name == "aligned" else None for name in far}
     own = {"tau": "tau", "alpha": "alpha", "beta": "beta", "lambda_": "lambda"}
     far = [
         name

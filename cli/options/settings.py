@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from blendin_mlx.drafting.drafter import Draft
     from blendin_mlx.tokens.projection import ProjectionRule
 
+    from .types import WeightedModel
+
 DEFAULT_PAIR = "demo"
 METHODS = (
     *("base", "aligned", "blendin", "fixed", "nudging", "ensemble", "kad", "confidence-bet"),
@@ -31,7 +33,7 @@ class Settings:
 
     pair: str | None
     base: str | None
-    aligned: str | None
+    aligned: tuple[WeightedModel, ...]
     reference: str | None
     base_adapter: Path | None
     aligned_adapter: Path | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -15,6 +15,50 @@ else:
 BASE_TEMPLATES = ("query", "examples", "transcript", "plain", "chat")
 MOST = 2**53  # the largest integer that JSON keeps exactly
 LARGEST = 3e38  # what float32 holds
+
+
+class WeightedModel(NamedTuple):
+    """A model by name, and how much it counts among several."""
+
+    name: str
+    weight: float = 1.0
+
+    @property
+    def spelled(self) -> str:
+        """What a user types for it."""
+        return self.name if self.weight == 1.0 else f"{self.name}={self.weight:g}"
+
+
+class Guide(ParamType):
+    """An aligned model, with ``=WEIGHT`` after its name where several share the vote.
+
+    Example:
+        >>> Guide().convert("careful=0.7", None, None)
+        WeightedModel(name='careful', weight=0.7)
+    """
+
+    name = "model"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> WeightedModel:
+        """Split name and weight; what follows ``=`` and is no number belongs to the name."""
+        if isinstance(value, WeightedModel):
+            return value
+        name, equals, number = value.rpartition("=")
+        try:
+            weight = float(number) if equals and not Path(value).is_dir() else None
+        except ValueError:
+            weight = None
+        if weight is None:
+            return WeightedModel(value)
+        if not 0 < weight <= LARGEST:
+            self.fail(f"{value}: a weight is a number above 0", param, ctx)
+        return WeightedModel(name, weight)
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """Split the value of an environment variable into lines: names may have spaces."""
+        return rv.splitlines()
 
 
 class Number(click.FloatRange):

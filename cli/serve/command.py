@@ -157,7 +157,7 @@ def _offer(
     from .naming import ModelNames
 
     pair, settings = session.pair, session.settings
-    name = settings.pair or f"{pair.base.name}+{pair.aligned.name}"
+    name = settings.pair or f"{pair.base.name}+{pair.guide_name}"
     if not settings.names_models:
         name = settings.pair or DEFAULT_PAIR
     methods = [one for one in METHODS if one != "proxy-tuning" or pair.reference is not None]

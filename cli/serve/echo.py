@@ -38,7 +38,8 @@ class Echo:
 
         opening = self._pair.base.beginning
         own = ids[len(opening) :] if self._is_opened(ids) else ids
-        empty = PairPrompt(Prompt("", opening), Prompt("", self._pair.aligned.beginning))
+        aligned, *others = (Prompt("", guide.beginning) for guide in self._pair.guides)
+        empty = PairPrompt(Prompt("", opening), aligned, others=tuple(others))
         return begun(self._pair, empty, own)
 
     def part(
@@ -81,7 +82,7 @@ class Echo:
         """
         pair, vocabulary = self._pair, self._pair.base.vocabulary
         before = len(pair.base.beginning) if self._is_opened(ids) else 0
-        before += not (pair.base.beginning and pair.aligned.beginning)
+        before += not all(model.beginning for model in (pair.base, *pair.guides))
         for token in ids[:before]:
             yield ShownToken(TokenProb(vocabulary.bytes_of([token]), None), ())
         if len(ids) <= before:

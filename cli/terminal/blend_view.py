@@ -135,6 +135,9 @@ def override_line(step: dict[str, Any]) -> str:
     base, guide = step["base"], step["aligned"]
     alpha = "" if step["alpha"] is None else f"  α {step['alpha']:.2f}"
     asked = "" if guide is None else f"  guide {guide['prob']:.2f}"
+    if votes := step.get("votes"):
+        said = (f"{harmless(v['guide'])} {visible(v['text'])} {v['prob']:.2f}" for v in votes)
+        asked += f" ({', '.join(said)})"
     wish, written = visible(base["text"]), visible(step["text"])
     return f"{step['index']:>5}  {wish} → {written}{alpha}  base {base['prob']:.2f}{asked}"
 

@@ -54,7 +54,7 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
       blendin trace verify run.jsonl
     """
     from blendin_mlx.errors import TraceError
-    from blendin_mlx.trace.records import is_run, read_trace
+    from blendin_mlx.trace.records import is_run, read_trace, recorded_weights
     from blendin_mlx.trace.verify import verify_trace
     from blendin_models.pair import PairSpec, load_spec
 
@@ -65,15 +65,17 @@ def verify_command(file: Path, tolerance: float | None, pull: bool, quiet: bool)
     if not steps:
         raise TraceError(f"{file} has no steps: there is nothing to verify")
     models = records[0]["models"]
-    roles = ("base", "aligned", "reference")
-    found = {role: _found(models[role]) for role in roles if role in models}
+    found = {role: _found(model) for role, model in models.items()}
+    guides = [found[role] for role in found if role.startswith("aligned")]
+    weights = recorded_weights(records[0])
     adapters = {role: _adapter(file, models[role]) for role in found}
     if not pull:
         _require_here(file, list(found.values()))
     with progress(quiet) as report:
         spec = PairSpec(
             base=found["base"],
-            aligned=found["aligned"],
+            aligned=guides,
+            weights=weights,
             reference=found.get("reference"),
             base_adapter=adapters["base"],
             aligned_adapter=adapters["aligned"],
@@ -169,11 +171,13 @@ def view(file: Path, marks: bool, quiet: bool) -> None:
 
 def _about(recorded: RecordedRun, by_guide: bool) -> str:
     """Summarise models, settings and finish reason in a line."""
+    from blendin_mlx.trace.records import guide_names
+
     run = recorded.run
     names = {"method": "method", "tau": "τ", "alpha": "α", "temp": "temperature", "seed": "seed"}
     how = [f"{word} {run[key]}" for key, word in names.items() if run.get(key) is not None]
     ended = (recorded.end or {}).get("finish_reason", "cut off")
-    models = f"{run['models']['base']['name']}, guided by {run['models']['aligned']['name']}"
+    models = f"{run['models']['base']['name']}, guided by {guide_names(run)}"
     wish = ", as the guide wished" if by_guide else ""
     return harmless(f"{models}; {', '.join([*how, f'end: {ended}'])}{wish}")
 

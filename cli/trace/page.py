@@ -27,13 +27,15 @@ def _run(name: str, recorded: RecordedRun) -> dict[str, Any]:
     tokens = [{**_token(step), "place": n} for n, step in enumerate(recorded.steps)]
     asked = sum(step["alpha"] is not None for step in recorded.steps)
     overrides = [token for token in tokens if token["decided"] == "override"]
+    from blendin_mlx.trace.records import guide_names
+
     run, end = recorded.run, recorded.end or {}
     rate = f"{asked / len(tokens):.1%}" if tokens else "0%"
     return {
         "name": clean(name),
         "notes": [clean(note) for note in recorded.notes],
         "base": clean(run["models"]["base"]["name"]),
-        "aligned": clean(run["models"]["aligned"]["name"]),
+        "aligned": clean(guide_names(run)),
         "prompt": _prompt(run),
         "tokens": tokens,
         "counts": f"{counted(len(tokens), 'token')}, {counted(asked, 'intervention')} ({rate})"
@@ -53,7 +55,7 @@ def _prompt(run: dict[str, Any]) -> str:
 
 
 def _settings(run: dict[str, Any]) -> list[tuple[str, str]]:
-    apart = ("type", "models", "base_prompt", "aligned_prompt")
+    apart = ("type", "models", "weights", "base_prompt", "aligned_prompt", "other_prompts")
     shown = {key: value for key, value in run.items() if key not in apart and value is not None}
     return [
         (clean(key), clean(value if isinstance(value, str) else json.dumps(value)))
@@ -91,7 +93,8 @@ def _rankings(step: dict[str, Any]) -> list[tuple[str, str]]:
     tops = {role: [step[role]] for role in ("base", "aligned") if step.get(role)}
     lists = {**tops, **step.get("candidates", {})}
     words = {"base": "base's choice", "aligned": "guide's choice", "blend": "blend's choice"}
-    return [
+    votes = [(f"{clean(one['guide'])} says", _candidate(one)) for one in step.get("votes", [])]
+    return votes + [
         (word, "\n".join(map(_candidate, lists[role])))
         for role, word in words.items()
         if lists.get(role)

@@ -75,6 +75,8 @@ def tune(
         Target(html, "--html")  # it can be written
     if save is not None and settings.lambda_ is not None:
         raise click.UsageError("--save: a pair keeps no --lambda; leave one of them out")
+    if save is not None and len(settings.aligned) > 1:
+        raise click.UsageError("--save: a pair keeps one aligned model, not several")
     file = own_pair_file(save, spec_of(settings).names()[:2]) if save is not None else None
     session = Session(settings, quiet)
     with interruptible() as interrupt:

@@ -74,7 +74,7 @@ def report(
     kinds = [example.kind for example in given]
     return Report(
         base=pair.base.name,
-        aligned=pair.aligned.name,
+        aligned=pair.guide_name,
         given=given,
         read=read,
         texts=texts,

@@ -35,8 +35,11 @@ def need(models: Sequence[Preflight], tokens: int, kv_bits: int | None = None) -
     So does an adapter that several of them get.
     """
     weights = {one.folder.resolve(): one.memory_bytes for one in models}
-    adapted = [one for one in models if one.adapter is not None]
-    adapters = {(one.folder.resolve(), one.adapter.folder): one.adapter_bytes for one in adapted}
+    adapters = {
+        (one.folder.resolve(), one.adapter.folder): one.adapter_bytes
+        for one in models
+        if one.adapter is not None
+    }
     held = sum(weights.values()) + sum(adapters.values())
     return Need(held, sum(one.cache.bytes(tokens, kv_bits) for one in models))
 
@@ -76,7 +79,7 @@ def check_memory(
     """
     wanted, room = need(models, tokens, kv_bits), recommended()
     if wanted.total > room and not force:
-        who = "both models" if len(models) == 2 else "the three models"
+        who = "both models" if len(models) == 2 else f"the {len(models)} models"
         most = wanted.total  # sets the unit of all figures
         raise MemoryNeededError(
             f"{who} need {readable(wanted.weights, most)} and their caches "
@@ -106,7 +109,7 @@ def _advice(models: Sequence[Preflight], tokens: int, kv_bits: int | None, room:
     rest = room - need([base], min(tokens, _STEPS[-1]), kv_bits).total
     if rest <= 0:
         return "choose a smaller base or fewer bits"
-    guide = "a guide" if len(guides) == 1 else "a guide and its reference"
+    guide = "a guide" if len(guides) == 1 else "all others together"
     return f"{guide} of up to {readable(rest)} would fit, or fewer bits"
 
 

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from blendin_cli.diagnosis import guides
-from blendin_cli.main import main
+from blendin_cli.main import cli
 from blendin_cli.options.groups import blend_options
 from blendin_cli.options.settings import Settings
 from blendin_models import PairSpec
@@ -32,7 +32,7 @@ def adapter(model) -> Path:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_that_load_a_pair_take_adapters(command):
-    options = {option for one in main.commands[command].params for option in one.opts}
+    options = {option for one in cli.commands[command].params for option in one.opts}
     assert {"--base-adapter", "--aligned-adapter"} <= options
 
 

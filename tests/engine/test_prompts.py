@@ -11,18 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blendin_mlx.base_templates import BASE_TEMPLATES, INTRO, SHOWN, BaseTemplate
 from blendin_mlx.decoding.stop_strings import StopStrings
 from blendin_mlx.errors import PairError, PromptError
 from blendin_mlx.model import LanguageModel, Pair
-from blendin_mlx.prompts import (
-    BASE_TEMPLATES,
-    INTRO,
-    SHOWN,
-    BaseTemplate,
-    Message,
-    build_prompt,
-    check_messages,
-)
+from blendin_mlx.prompts import Message, build_prompt, check_messages
 from texts import PUBLISHED, TEXTS
 from tiny import load_tokenizer, sentencepiece_tokenizer, size_of
 

@@ -13,10 +13,11 @@ from dataclasses import replace
 
 import pytest
 
+from blendin_mlx.base_templates import BaseTemplate
 from blendin_mlx.chat_template import render
 from blendin_mlx.errors import PairError
 from blendin_mlx.limited_process import LimitedProcess, ProcessDiedError, ProcessLimitError
-from blendin_mlx.prompts import BaseTemplate, build_prompt
+from blendin_mlx.prompts import build_prompt
 from blendin_models import load_pair
 from tiny_folders import write_model
 

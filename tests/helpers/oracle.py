@@ -405,6 +405,35 @@ class Oracle:
         return OracleStep(token, alpha, confidence, margin, float(first - second), over, stop, r)
 
 
+class MixedOracle(Oracle):
+    """Several guides: each carried over by itself, then the weighted mean over the base's tokens.
+
+    The prompts of all guides stand where one has its own.
+    """
+
+    def __init__(self, pair: Pair, method: str = "blendin", **options: float) -> None:
+        super().__init__(pair, method, **options)  # type: ignore[arg-type]
+        guides = (pair.aligned, *pair.others)
+        self.members = [Oracle(Pair(pair.base, guide), method, **options) for guide in guides]  # type: ignore[arg-type]
+        self.aligned_stop = self.base_stop
+
+    def _guide(self, prompt: Any, answer: list[int]) -> Array | None:
+        size = self.sizes[id(self.pair.base)]
+        mixed: Array = np.zeros(size)
+        for oracle, weight, own in zip(self.members, self.pair.weights, prompt, strict=True):
+            probs = oracle._guide(own, answer)
+            if probs is None:
+                return None
+            mixed += weight / sum(self.pair.weights) * oracle.carried(probs, size)
+        return mixed
+
+    def carried(self, probs: Array, size: int) -> Array:
+        return probs
+
+    def phi(self, token: int) -> int | None:
+        return token
+
+
 NEAR_TIE = 1e-4
 
 

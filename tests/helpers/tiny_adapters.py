@@ -41,8 +41,8 @@ def write_adapter(
         parameters["keys"] = list(keys)
     network, _ = load_model(model)
     network.freeze()
-    linear_to_lora_layers(network, num_layers, parameters, kind == "dora")
     mx.random.seed(seed)
+    linear_to_lora_layers(network, num_layers, parameters, kind == "dora")
     weights = dict(tree_flatten(network.trainable_parameters()))
     for name, array in weights.items():
         if name.endswith("lora_b"):
