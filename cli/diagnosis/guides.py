@@ -52,8 +52,9 @@ def find(settings: Settings, guides: Sequence[str], quiet: bool = False) -> list
     found = {}
     for one, pair in zip(asked, checked, strict=True):
         title = " + ".join(guide.title for guide in pair.guides)
-        weights = [asked.weight for asked in one.aligned[1:]]
-        key = tuple((guide.folder.resolve(), guide.adapter) for guide in pair.guides), *weights
+        weights = [asked.weight for asked in one.aligned] or [1.0]
+        shares = tuple(weight / sum(weights) for weight in weights)
+        key = tuple((guide.folder.resolve(), guide.adapter) for guide in pair.guides), shares
         if key in found:
             say(f"{title} is named twice and measured once", quiet)
             continue

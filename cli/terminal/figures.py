@@ -37,7 +37,9 @@ def all_figures(statistics: Statistics, end: str | None = None) -> str:
             parts.append(f"mean α {statistics.mean_alpha:.2f}")
     if statistics.drafted:
         parts.append(f"{statistics.accepted} of {statistics.drafted} drafted tokens accepted")
-    for model, use in (("base", statistics.base), ("guide", statistics.aligned)):
+    uses = {"base": statistics.base, "guide": statistics.aligned}
+    uses |= {role.replace("aligned", "guide"): use for role, use in statistics.others.items()}
+    for model, use in uses.items():
         if use.rereads:  # its cache could not be rewound, or text was tokenized again
             parts.append(f"{counted(use.rereads, 'token')} read again by the {model}")
     return ", ".join([*parts, f"end: {end or statistics.finish_reason}"])

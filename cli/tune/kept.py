@@ -53,7 +53,7 @@ class KeptReadings:
 
     def key(self, prompt: PairPrompt, answer: str, *settings: object) -> str:
         """Return the name of a reading: a digest of all that it hangs on."""
-        read = [VERSION, prompt.base.ids, prompt.aligned.ids, answer, *map(str, settings)]
+        read = [VERSION, prompt.base.ids, *prompt.guide_ids, answer, *map(str, settings)]
         return hashlib.sha256(json.dumps(read).encode()).hexdigest()
 
     def get(self, key: str) -> Reading | None:

@@ -152,7 +152,6 @@ def add_layers(network: Any, adapter: Adapter, name: str) -> None:
         linear_to_lora_layers(network, adapter.num_layers, parameters, adapter.dora)
     except Exception as error:  # layers that cannot be adapted; mlx-lm raises anything
         raise _foreign(adapter, name, first_line(error)) from error
-    network.eval()
     after = tree_flatten(network.parameters())
     own = {p: tuple(a.shape) for p, a in after if p not in before and p.split(".")[-1] in _LEAVES}
     _check_fit(adapter, own, name)

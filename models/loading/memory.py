@@ -109,8 +109,9 @@ def _advice(models: Sequence[Preflight], tokens: int, kv_bits: int | None, room:
     rest = room - need([base], min(tokens, _STEPS[-1]), kv_bits).total
     if rest <= 0:
         return "choose a smaller base or fewer bits"
-    guide = "a guide" if len(guides) == 1 else "all others together"
-    return f"{guide} of up to {readable(rest)} would fit, or fewer bits"
+    if len(guides) == 1:
+        return f"a guide of up to {readable(rest)} would fit, or fewer bits"
+    return f"others of up to {readable(rest)} together would fit, or fewer bits"
 
 
 @contextmanager

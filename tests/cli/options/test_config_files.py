@@ -126,18 +126,20 @@ def test_a_pair_comes_before_models_that_are_set_farther_away(run, tiny, own, lo
     generate = importlib.import_module("blendin_cli.generate")
     monkeypatch.setattr(generate, "Session", lambda settings, *_: seen.append(settings) or 1 / 0)
     models = f'base = "{tiny[1]}"\naligned = "{tiny[3]}"\n'
+    adapted = f'{models}aligned_adapter = "own"\nbase_adapter = "own"\n'
     asked = []
     for text, user, options in [
-        (models, "", ("--pair", "demo")),
-        ('pair = "demo"', models, ()),
+        (adapted, "", ("--pair", "demo")),
+        ('pair = "demo"', adapted, ()),
         (models, 'pair = "demo"', ()),
         ('pair = "demo"', "", tiny),
     ]:
         local.write_text(text)
         own.write_text(user)
         run("generate", *options, "hi")
-        asked.append((seen[-1].pair, seen[-1].base, seen[-1].aligned))
-    assert asked == [("demo", None, None)] * 2 + [("demo", tiny[1], tiny[3])] * 2
+        guides = [one.name for one in seen[-1].aligned]
+        asked.append((seen[-1].pair, seen[-1].base, guides, seen[-1].aligned_adapter))
+    assert asked == [("demo", None, [], None)] * 2 + [("demo", tiny[1], [tiny[3]], None)] * 2
 
 
 @pytest.mark.parametrize("method", ["base", "ensemble", "kad", "nudging"])

@@ -19,6 +19,7 @@ from blendin_mlx import (
     generate,
     load_prompt_cache,
     make_prompt_cache,
+    measure,
     read_example,
     save_prompt_cache,
     score,
@@ -26,6 +27,7 @@ from blendin_mlx import (
     verify_trace,
 )
 from blendin_mlx.blend.methods import make_method
+from blendin_mlx.drafting import pass_costs
 from blendin_mlx.errors import NumericalError, PairError, PromptCacheError
 from blendin_mlx.inspection import begun, look_at
 from blendin_mlx.model import LanguageModel, Pair
@@ -303,6 +305,15 @@ def test_a_damaged_guide_is_named(place):
         score(pair, QUESTION, "The sea", method="ensemble")
     with pytest.raises(NumericalError, match="damaged"):
         read_example(pair, build_prompt(pair, QUESTION), "The sea")
+
+
+def test_asking_costs_a_pass_of_each_guide(monkeypatch):
+    pair = mixed_pair(*TWO_TOKENIZERS)
+    seconds = {id(pair.base): 1.0, id(pair.aligned): 2.0, id(pair.others[0]): 3.0}
+    monkeypatch.setattr(pass_costs, "BUDGET_S", 0.0)
+    monkeypatch.setattr(pass_costs, "_time_pass", lambda model, tokens: seconds[id(model)])
+    assert measure(pair).guide == 5.0
+    assert measure(Pair(pair.base, pair.base)).guide == 1.0
 
 
 def test_proxy_tuning_takes_one_guide():

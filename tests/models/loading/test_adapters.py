@@ -17,6 +17,7 @@ from blendin_mlx.errors import PairError, PromptCacheError
 from blendin_mlx.model import LanguageModel
 from blendin_mlx.prompt_cache import fingerprint, load_prompt_cache, save_prompt_cache
 from blendin_models import PairSpec, load_pair
+from blendin_models.loading import loader
 from blendin_models.loading.adapters import adapted, read_adapter, sharing_copy
 from blendin_models.loading.loader import open_model
 from blendin_models.loading.memory import need
@@ -72,12 +73,20 @@ def test_logits_are_mlx_lms(tmp_path, architecture, options):
     assert mx.array_equal(plain.network(IDS), before)
 
 
-def test_a_quantized_base_is_adapted(tmp_path, folder, adapter):
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+@pytest.mark.parametrize("dequantizes", [True, False])
+def test_a_quantized_base_is_adapted(tmp_path, folder, monkeypatch, kind, dequantizes):
+    monkeypatch.setattr(loader, "is_cpu", lambda: dequantizes)
     convert(folder, tmp_path / "q", Quantization(8, 32), Manifest("test"))
-    own = adapted(open_model(tmp_path / "q"), read_adapter(adapter)).network(IDS)
+    adapter = write_adapter(tmp_path / "adapter", tmp_path / "q", kind=kind)
+    plain = open_model(tmp_path / "q")
+    own = adapted(plain, read_adapter(adapter))
     theirs = load_adapters(load_model(tmp_path / "q")[0], str(adapter))
     theirs.eval()
-    assert mx.allclose(own, theirs(IDS), rtol=1e-3, atol=1e-3)
+    assert mx.allclose(own.network(IDS), theirs(IDS), rtol=1e-3, atol=1e-3)
+    assert set(arrays(plain)) <= set(arrays(own))
+    quantized = [name for name in arrays(own).values() if name.endswith("scales")]
+    assert bool(quantized) != dequantizes
 
 
 def test_all_arrays_of_the_model_are_shared(folder, adapter):

@@ -67,7 +67,7 @@ def test_a_reference_model_is_counted_once(monkeypatch):
     assert memory.need([BASE, ALIGNED, other], 1000) == memory.Need(9_500_000_000, 3_000_000_000)
     assert memory.need([BASE, ALIGNED, BASE], 1000) == memory.Need(9_000_000_000, 3_000_000_000)
     monkeypatch.setattr(memory, "recommended", lambda: 9_100_000_000)
-    refused = "the three models need 9.5 GB .* a guide and its reference of up to 0.1 GB would fit"
+    refused = "the 3 models need 9.5 GB .* others of up to 0.1 GB together would fit"
     with pytest.raises(MemoryNeededError, match=refused):
         memory.check_memory([BASE, ALIGNED, other], 1000)
 
