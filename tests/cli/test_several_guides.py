@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
 
 from blendin_cli.options.types import Guide, WeightedModel
-from blendin_models import PairSpec
+from blendin_cli.tune.kept import KeptReadings
+from blendin_cli.tuned import weights_digest
+from blendin_mlx import Prompt, build_prompt
+from blendin_mlx.errors import PairError
+from blendin_models import PairSpec, load_pair
+from blendin_models.pair import check_pair
 from tiny_adapters import write_adapter
 from tiny_folders import write_model
 
@@ -166,6 +172,27 @@ def test_several_guides_in_a_settings_file(run, models, tmp_path, monkeypatch):
     monkeypatch.setenv("BLENDIN_GENERATE_ALIGNED", str(models / "two"))
     result = json.loads(run("generate", "-m", 2, "--json", "hi").text)
     assert result["models"] == {"base": "base", "aligned": "two"}
+
+
+def test_every_chat_template_is_checked_before_weights_are_read(models):
+    names = [str(models / name) for name in ("one", "raw")]
+    for guides in (names, names[::-1]):
+        spec = PairSpec(base=str(models / "base"), aligned=guides, needs_chat_template=True)
+        with pytest.raises(PairError, match="raw has no chat template"):
+            check_pair(spec)
+
+
+def test_what_is_kept_of_a_pair_is_of_all_its_guides(models, tmp_path, monkeypatch):
+    monkeypatch.setenv("BLENDIN_HOME", str(tmp_path))
+    names = [str(models / name) for name in ("one", "two")]
+    pairs = [
+        load_pair(base=str(models / "base"), aligned=names[:count], weights=weights)
+        for count, weights in ((1, ()), (2, ()), (2, (1, 3)))
+    ]
+    assert len({weights_digest(pair) for pair in pairs}) == 3
+    kept, prompt = KeptReadings(pairs[1]), build_prompt(pairs[1], "the cat")
+    other = replace(prompt, others=(Prompt("", (1, 2)),))
+    assert kept.key(prompt, "x") != kept.key(other, "x")
 
 
 def test_specs_of_several_guides():

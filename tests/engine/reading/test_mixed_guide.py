@@ -33,6 +33,7 @@ from blendin_mlx.inspection import begun, look_at
 from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.reading.context import Context
 from blendin_mlx.reading.guide import Guide
+from blendin_mlx.reading.make_guide import make_guide
 from blendin_mlx.roles import check_weights
 from blendin_mlx.scoring.dial_map import Dial, DialMap
 from blendin_mlx.step import Step
@@ -166,6 +167,31 @@ def test_each_guide_says_its_own_vote():
     assert compared >= 10
 
 
+@pytest.mark.parametrize("guides", [ONE_TOKENIZER, TWO_TOKENIZERS])
+def test_the_end_of_the_mixture_is_the_mean_of_the_ends(guides):
+    pair = mixed_pair(*guides)
+    prompt, cache = build_prompt(pair, QUESTION), make_prompt_cache(pair)
+    guide = make_guide(pair, cache, make_method("ensemble"), "prefix", prompt.guide_ids)
+    advice = guide.advise(AnswerText(pair.base.vocabulary))
+    ends = [vote.stop_prob.item() for vote in advice.votes]
+    assert ends[0] != pytest.approx(ends[1], rel=0.01)
+    assert advice.stop_prob.item() == pytest.approx(0.7 * ends[0] + 0.3 * ends[1])
+    stop = advice.probs[0, pair.base.vocabulary.stop].item()
+    assert advice.stop_prob.item() == pytest.approx(stop)
+    assert advice.probs.sum().item() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_answer_ends_where_a_guide_has_no_room(place):
+    guides = [small_model(1, 2), small_model(2, 3)]
+    pair = Pair(small_model(1, 1), guides[0], others=(guides[1],))
+    room = len(build_prompt(pair, QUESTION).guide_ids[place]) + 5
+    guides[place] = replace(guides[place], context=room)
+    pair = Pair(small_model(1, 1), guides[0], others=(guides[1],))
+    *_, last = stream_generate(pair, QUESTION, method="ensemble", max_tokens=40)
+    assert last.finish_reason == "context"
+
+
 def test_one_guide_names_no_votes():
     pair = Pair(small_model(1, 1), small_model(2, 2))
     steps = steps_of(pair, method="ensemble")
@@ -217,7 +243,7 @@ def recorded(pair: Pair, tokens: int = 12, **options: Any) -> list[dict[str, Any
 
 @pytest.mark.parametrize("candidates", [0, 3])
 def test_a_trace_names_each_vote_and_is_verified(candidates):
-    pair = mixed_pair(*TWO_TOKENIZERS)
+    pair = mixed_pair(*TWO_TOKENIZERS[::-1])
     records = recorded(pair, candidates=candidates)
     assert records[0]["weights"] == [0.7, 0.3]
     assert list(records[0]["models"]) == ["base", "aligned", "aligned 2"]
@@ -225,6 +251,11 @@ def test_a_trace_names_each_vote_and_is_verified(candidates):
     asked = [record for record in records if record.get("votes")]
     assert len(asked) == records[-1]["blend"]["interventions"] >= 3
     assert [vote["guide"] for vote in asked[0]["votes"]] == [one.name for one in pair.guides]
+    for record in asked:  # ids of the base, and of each guide
+        own = zip((pair.base, *pair.guides), (record["aligned"], *record["votes"]), strict=True)
+        for model, said in own:
+            written = model.vocabulary.token_bytes[said["id"]] or b""
+            assert said["text"] == written.decode(errors="replace")
     assert verify_trace(pair, records) is None
     asked[1]["votes"][1]["prob"] += 0.01
     mismatch = verify_trace(pair, records)
@@ -291,7 +322,7 @@ def damaged(model: LanguageModel) -> LanguageModel:
 
     network = copy.deepcopy(model.network)
     network.lm_head.weight = network.lm_head.weight * float("nan")
-    return replace(model, network=network, name="damaged")
+    return replace(model, network=network, name="broken one")
 
 
 @pytest.mark.parametrize("place", [0, 1])
@@ -299,11 +330,11 @@ def test_a_damaged_guide_is_named(place):
     guides = [small_model(1, 2), small_model(2, 3)]
     guides[place] = damaged(guides[place])
     pair = Pair(small_model(1, 1), guides[0], others=(guides[1],))
-    with pytest.raises(NumericalError, match="damaged"):
+    with pytest.raises(NumericalError, match="broken one"):
         generate(pair, QUESTION, method="ensemble")
-    with pytest.raises(NumericalError, match="damaged"):
+    with pytest.raises(NumericalError, match="broken one"):
         score(pair, QUESTION, "The sea", method="ensemble")
-    with pytest.raises(NumericalError, match="damaged"):
+    with pytest.raises(NumericalError, match="broken one"):
         read_example(pair, build_prompt(pair, QUESTION), "The sea")
 
 
