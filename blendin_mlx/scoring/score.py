@@ -216,10 +216,10 @@ def _targets(block: Block, method: Method, guide: Guide | None) -> tuple[mx.arra
     ``r`` but not its top token.
     """
     probs, asked = block.view.probs, mx.zeros(len(block.tokens), dtype=mx.bool_)
-    if guide is None or block.logits is None:
+    if guide is None:
         return probs, asked
     asked = mx.array(block.readable) & method.unsure(block.view, greedy=False)
-    advice = guide.advice(block.logits, block.reference_logits)
+    advice = guide.advice(block.logits, block.begun, block.before)
     target = method.target(block.view, advice).probs
     return mx.where(asked[:, None], target, probs), asked
 
