@@ -141,7 +141,7 @@ def _mass(begun: Begun, probs: mx.array) -> tuple[mx.array, mx.array]:
     return mx.where(known, weights[-1] / total, 1.0), goes_on / total
 
 
-def _at(probs: mx.array, tokens: Sequence[int]) -> mx.array:
+def _at(probs: mx.array, tokens: tuple[int, ...]) -> mx.array:
     return probs[mx.array(tokens, dtype=mx.int32)]
 
 
