@@ -22,8 +22,9 @@ from ..prompts import PairPrompt
 from ..reading.begun_advice import shares
 from ..reading.guide import Guide
 from ..tokens.projection import ProjectionRule
+from .given_text import check_room, given_text
 from .positions import Block, read_positions
-from .score import check_all_finite, check_room, given_text, score
+from .score import check_all_finite, score
 
 TEMPERATURES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
 

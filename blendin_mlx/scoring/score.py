@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..backend.mlx import mx
 from ..blend.dial import guide_temperature
@@ -20,7 +20,6 @@ from ..blend.method import Advice, Method
 from ..blend.methods import make_method
 from ..decoding.rules import check_finite
 from ..decoding.top_tokens import likeliest
-from ..errors import PromptError
 from ..generation import make_guide
 from ..model import LanguageModel, Pair
 from ..prompt_cache import PromptCache, make_prompt_cache
@@ -28,9 +27,10 @@ from ..prompts import Message, PairPrompt, build_prompt
 from ..reading.context import Context
 from ..reading.guide import Guide
 from ..reading.reader import Progress
-from ..reading.room import check_fits, too_long
+from ..reading.room import check_fits
 from ..step import Candidate
 from ..tokens.projection import ProjectionRule
+from .given_text import GivenText, check_room, given_text
 from .positions import Block, read_positions
 
 
@@ -167,58 +167,6 @@ def score_each(
     scores = _score(cache.base, prompt.base.ids, text, blended, guide, top, progress)
     found |= {n: one for (n, _), one in zip(others, scores, strict=True)}
     return [found[n] for n in range(len(methods))]
-
-
-class GivenText(NamedTuple):
-    """A text to score.
-
-    Attributes:
-        ids: in tokens of the model that it is scored with.
-        written: the same as text.
-        complete: it ends there.
-    """
-
-    ids: Sequence[int]
-    written: str
-    complete: bool
-
-
-def given_text(
-    pair: Pair, prompt: PairPrompt, answer: str | Sequence[int], complete: bool
-) -> GivenText:
-    """Return an answer in ids of the base and as text.
-
-    Raises:
-        PromptError: nothing to score, half a surrogate pair, or an empty prompt.
-    """
-    vocabulary = pair.base.vocabulary
-    if isinstance(answer, str):
-        try:
-            answer.encode()
-        except UnicodeEncodeError as error:
-            raise PromptError(
-                f"the answer is not valid text: a lone surrogate at character {error.start}"
-            ) from None
-        text = GivenText(vocabulary.encode(answer), answer, complete)
-    else:
-        written = vocabulary.bytes_of(answer).decode(errors="replace")
-        text = GivenText(list(answer), written, complete)
-    if not text.ids and not complete:
-        raise PromptError("the answer is empty: there is nothing to score")
-    if not prompt.base.ids or not prompt.aligned.ids:
-        raise PromptError("the prompt is empty: a template writes nothing")
-    return text
-
-
-def check_room(model: LanguageModel, tokens: int) -> None:
-    """Refuse a prompt and an answer that a model's context cannot hold.
-
-    Raises:
-        PromptError: naming the model and its limit.
-    """
-    limit = model.context_limit
-    if limit is not None and tokens > limit:
-        raise too_long(model, f"prompt and answer have {tokens}", "the answer")
 
 
 def _score(
