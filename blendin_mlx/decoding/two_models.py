@@ -133,8 +133,8 @@ class TwoModels:
         base, read = yield from self.read(view, [*said, *row])
         tops = [Candidate(int(read[n + 1]), read[n]) for n in range(0, len(said), 2)]
         top, votes = tops[0], tuple(tops[1:])
-        for reader, vote in zip(self._guide.asked(), votes or (top,), strict=True):
-            self._check_sound(vote.prob, reader)
+        for guide, vote in zip(self._guide.members(), votes or (top,), strict=True):
+            self._check_sound(vote.prob, guide.context)
         return base, top, votes, read[len(said) :]
 
     def check_blend(self, prob: float) -> None:

@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from ..backend.mlx import mx
 from ..blend.method import Advice
 from ..tokens.answer_text import AnswerText
+from .guide import Guide
 from .reader import Reader
 from .requests import Deciding
-
-
-class Told(NamedTuple):
-    """What is said of one token of the base at each of ``n`` positions."""
-
-    confidence: mx.array  # [n], p̂_g
-    prob: mx.array  # [n], P̃_g of the token
-    counterpart: mx.array  # [n], φ(t_g)
-    sure: tuple[mx.array, ...]  # [n] of each guide: its own p̂
+from .said import Said, Told
 
 
 class Advisor(Protocol):
     """Who is asked during one answer; :class:`.guide.Guide` describes the methods."""
 
-    def asked(self) -> list[Reader]:
-        """Return the contexts of the guides that are asked, without a twin's."""
+    def members(self) -> Sequence[Guide]:
+        """Return the guides that are asked."""
 
     def twin(self) -> Reader | None:
         """Return the context of the guide's unaligned twin, if the method needs it."""
 
-    def contexts(self) -> list[Reader]:
-        """Return the contexts of all models that are asked."""
-
     def openings(self) -> list[tuple[Reader, list[int]]]:
         """Return each context with what it reads before the answer."""
-
-    def sequences(self, answer: AnswerText) -> list[list[int]]:
-        """Return what each context reads up to the end of the answer."""
 
     def can_read(self, answer: AnswerText) -> bool:
         """Return whether the answer so far can be read."""
@@ -57,11 +44,8 @@ class Advisor(Protocol):
     def advising(self, answer: AnswerText) -> Deciding[Advice]:
         """Ask for what :meth:`advise` returns."""
 
-    def advice(self, *logits: mx.array) -> Advice:
-        """Return the advice at ``n`` positions, from the logits of each of the contexts."""
+    def together(self, said: Sequence[Said]) -> Advice:
+        """Return the advice at ``n`` positions, from what each of the guides said there."""
 
-    def told(self, tokens: Sequence[int], *logits: mx.array) -> Told:
+    def told(self, tokens: Sequence[int], said: Sequence[Said]) -> Told:
         """Return what the advice at ``n`` positions gives to one token of the base at each."""
-
-    def plain_counterpart(self, *logits: mx.array) -> mx.array:
-        """Return φ of the likeliest token at ``n`` positions, as the logits are, ``[n]``."""

@@ -8,10 +8,10 @@ from ..backend.mlx import mx
 from ..blend import formulas
 from ..blend.method import Advice
 from ..tokens.answer_text import AnswerText
-from .advisor import Told
 from .guide import Guide
 from .reader import Reader
 from .requests import Deciding, run
+from .said import Said, Told
 
 
 class MixedGuide:
@@ -32,24 +32,16 @@ class MixedGuide:
         self._guides = list(guides)
         self._weights = list(weights)
 
-    def asked(self) -> list[Reader]:
-        """Return the contexts of all guides."""
-        return [guide.context for guide in self._guides]
+    def members(self) -> Sequence[Guide]:
+        """Return the guides that are asked."""
+        return self._guides
 
     def twin(self) -> None:
         """Return None: no method takes a twin of several guides."""
 
-    def contexts(self) -> list[Reader]:
-        """Return the contexts of all guides."""
-        return self.asked()
-
     def openings(self) -> list[tuple[Reader, list[int]]]:
         """Return each context with what it reads before the answer."""
         return [opening for guide in self._guides for opening in guide.openings()]
-
-    def sequences(self, answer: AnswerText) -> list[list[int]]:
-        """Return prompt and answer so far in the tokens of each context's model."""
-        return [tokens for guide in self._guides for tokens in guide.sequences(answer)]
 
     def can_read(self, answer: AnswerText) -> bool:
         """Return whether all guides can read the answer so far."""
@@ -80,30 +72,22 @@ class MixedGuide:
             votes.append((yield from guide.advising(answer)))
         return self._mixed(votes)
 
-    def advice(self, *logits: mx.array) -> Advice:
-        """Return the advice at ``n`` positions, lazily.
+    def together(self, said: Sequence[Said]) -> Advice:
+        """Return the advice at ``n`` positions, from what each of the guides said there."""
+        pairs = zip(self._guides, said, strict=True)
+        return self._mixed([guide.advice(*one) for guide, one in pairs])
 
-        Args:
-            logits: of each guide, ``[n, V_i']``.
-        """
-        pairs = zip(self._guides, logits, strict=True)
-        return self._mixed([guide.advice(one) for guide, one in pairs])
-
-    def told(self, tokens: Sequence[int], *logits: mx.array) -> Told:
+    def told(self, tokens: Sequence[int], said: Sequence[Said]) -> Told:
         """Return what the advice at ``n`` positions gives to one token of the base at each.
 
         Args:
             tokens: ``n`` ids of the base.
-            logits: of each guide, ``[n, V_i']``.
+            said: what each of the guides said there.
         """
-        advice = self.advice(*logits)
+        advice = self.together(said)
         prob = mx.take_along_axis(advice.probs, mx.array(list(tokens))[:, None], axis=-1)[:, 0]
         sure = tuple(vote.confidence for vote in advice.votes)
         return Told(advice.confidence, prob, advice.counterpart, sure)
-
-    def plain_counterpart(self, *logits: mx.array) -> mx.array:
-        """Return the mixture's likeliest token at ``n`` positions, ``[n]``."""
-        return self.advice(*logits).token
 
     def _mixed(self, votes: Sequence[Advice]) -> Advice:
         probs = self._mean([vote.probs for vote in votes])

@@ -15,7 +15,10 @@ from ..blend import formulas
 from ..blend.method import View
 from ..reading.advisor import Advisor
 from ..reading.context import HEAD_ROWS, Context
+from ..reading.guide import Guide
+from ..reading.said import Said
 from ..tokens.answer_text import AnswerText
+from ..tokens.begun_tokens import Begun
 
 # Positions whose logits of the guide are held at once: 128 rows of 150,000 take 77 MB.
 SEGMENT = 128
@@ -27,13 +30,13 @@ class Block(NamedTuple):
     Attributes:
         tokens: what stands there, ids of the base, ``[n]``.
         view: what the base says there, ``[n, …]``.
-        logits: of each of the guide's contexts, ``[n, V']``; empty without a guide.
+        said: what each guide says there; empty without a guide.
         readable: where the guide can read the text so far, ``[n]``.
     """
 
     tokens: list[int]
     view: View
-    logits: list[mx.array]
+    said: list[Said]
     readable: list[bool]
 
 
@@ -64,30 +67,61 @@ def read_positions(
             part = unread[begin : begin + SEGMENT][rows]
             probs = vocabulary.distribution(base.read(part, rows=len(part)))
             view = View(probs, *formulas.top(probs))
-            logits = [one[rows] for one in asked.logits]
-            yield Block(segment[rows], view, logits, asked.readable[rows])
+            said = [_rows_of(one, start, start + HEAD_ROWS) for one in asked.said]
+            yield Block(segment[rows], view, said, asked.readable[rows])
+
+
+def _rows_of(said: Said, start: int, end: int) -> Said:
+    """Return what a guide says at some of the positions of a segment."""
+    begun = said.begun[start:end]
+    done = sum(map(len, said.begun[:start]))
+    before = [one[done : done + sum(map(len, begun))] for one in said.before]
+    return Said([one[start:end] for one in said.logits], begun, before)
 
 
 class _Asked(NamedTuple):
-    """What the guide's models say at the positions of a segment: one array of each."""
+    """What each guide says at the positions of a segment, and where they can read the text."""
 
-    logits: list[mx.array]
+    said: list[Said]
     readable: list[bool]
 
 
-def _ask(guide: Advisor | None, answer: AnswerText, segment: Sequence[int]) -> _Asked:
-    """Ask the guide at every position of a segment; ``answer`` grows by its tokens."""
-    sequences, readable = list[list[list[int]]](), list[bool]()
+def _ask(advisor: Advisor | None, answer: AnswerText, segment: Sequence[int]) -> _Asked:
+    """Ask the guides at every position of a segment; ``answer`` grows by its tokens."""
+    readings = [] if advisor is None else [_Reading(guide) for guide in advisor.members()]
+    readable = []
     for token in segment:
-        if guide is not None:
-            readable.append(guide.can_read(answer))
-            sequences.append(guide.sequences(answer))
+        readable.append(advisor is not None and advisor.can_read(answer))
+        for one in readings:
+            one.note(answer, readable[-1])
         answer.append(token)
-    if guide is None:
-        return _Asked([], [False] * len(segment))
-    contexts = (one for one in guide.contexts() if isinstance(one, Context))  # all of them
-    read = zip(contexts, zip(*sequences, strict=True), strict=True)
-    return _Asked([logits_after(context, own) for context, own in read], readable)
+    return _Asked([one.said() for one in readings], readable)
+
+
+class _Reading:
+    """What one guide has to read for the positions of a segment."""
+
+    def __init__(self, guide: Guide) -> None:
+        self._guide = guide
+        self._sequences: list[list[int]] = []
+        self._begun: list[Begun] = []
+        self._earlier: list[list[int]] = []
+
+    def note(self, answer: AnswerText, readable: bool) -> None:
+        """Note what is read for the position after the answer so far."""
+        begun = self._guide.begun(answer) if readable else ()
+        self._begun.append(begun)
+        self._earlier += self._guide.sequences_before(answer, begun)
+        self._sequences.append(self._guide.sequence(answer))
+
+    def said(self) -> Said:
+        """Read it all."""
+        count = len(self._sequences)
+        found = []
+        for context in self._guide.contexts():
+            assert isinstance(context, Context)
+            found.append(logits_after(context, [*self._sequences, *self._earlier]))
+        return Said([one[:count] for one in found], self._begun, [one[count:] for one in found])
 
 
 def logits_after(context: Context, sequences: Sequence[list[int]]) -> mx.array:

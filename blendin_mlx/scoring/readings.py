@@ -23,8 +23,9 @@ from ..prompts import PairPrompt
 from ..reading.advisor import Advisor
 from ..reading.make_guide import make_guide
 from ..tokens.projection import ProjectionRule
+from .given_text import check_room, given_text
 from .positions import Block, read_positions
-from .score import check_all_finite, check_room, given_text, score
+from .score import check_all_finite, score
 
 TEMPERATURES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
 
@@ -149,9 +150,9 @@ def _columns(block: Block, guide: Advisor, tempered: Sequence[Advisor]) -> tuple
     base, tokens = block.view, mx.array(block.tokens)
     padded = mx.pad(base.probs, [(0, 0), (0, 1)])  # a top token without counterpart has 0
     rows = [_at(base.probs, tokens), base.confidence, base.token == tokens]
-    plain = guide.plain_counterpart(*block.logits)
+    plain = guide.told(block.tokens, block.said).counterpart
     rows += [plain == base.token, plain == tokens]
-    told = [one.told(block.tokens, *block.logits) for one in tempered]
+    told = [one.told(block.tokens, block.said) for one in tempered]
     for one in told:
         rows += [one.confidence, one.prob, _at(padded, one.counterpart)]
     rows.append(mx.array(block.readable))

@@ -12,15 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..backend.mlx import mx
+from ..blend.dial import guide_temperature
 from ..blend.formulas import FLOOR
-from ..blend.method import Method
+from ..blend.method import Advice, Method
 from ..blend.methods import make_method
 from ..decoding.rules import check_finite
 from ..decoding.top_tokens import likeliest
-from ..errors import PromptError
 from ..model import LanguageModel, Pair
 from ..prompt_cache import PromptCache, make_prompt_cache
 from ..prompts import Message, PairPrompt, build_prompt
@@ -28,9 +28,10 @@ from ..reading.advisor import Advisor
 from ..reading.context import Context
 from ..reading.make_guide import make_guide
 from ..reading.reader import Progress
-from ..reading.room import check_fits, too_long
+from ..reading.room import check_fits
 from ..step import Candidate
 from ..tokens.projection import ProjectionRule
+from .given_text import GivenText, check_room, given_text
 from .positions import Block, read_positions
 
 _FACTS = 4  # numbers of each place that are read back, see _facts
@@ -107,102 +108,109 @@ def score(
         >>> score(pair, "What is 2 + 2?", "4").total > score(pair, "What is 2 + 2?", "5").total
         True
     """
-    if isinstance(method, str):
-        method = make_method(method)
+    made = make_method(method) if isinstance(method, str) else method
+    (found,) = score_each(
+        pair,
+        prompt,
+        answer,
+        [made],
+        complete=complete,
+        projection=projection,
+        prompt_cache=prompt_cache,
+        top=top,
+        progress=progress,
+    )
+    return found
+
+
+def score_each(
+    pair: Pair,
+    prompt: str | Sequence[Message] | PairPrompt,
+    answer: str | Sequence[int],
+    methods: Sequence[Method],
+    *,
+    complete: bool = True,
+    projection: ProjectionRule = "prefix",
+    prompt_cache: PromptCache | None = None,
+    top: int = 0,
+    progress: Progress = lambda done, total: None,
+) -> list[Score]:
+    """Score a text by each of several methods, all from one reading; see :func:`score`.
+
+    Raises:
+        ValueError: methods that want the guide at different temperatures.
+
+    Example:
+        >>> base, blend = score_each(pair, "What is 2 + 2?", "4", [Base(), BlendIn()])
+    """
+    if len(set(map(guide_temperature, methods))) > 1:
+        raise ValueError("methods that are scored together must have one temperature of the guide")
     if not isinstance(prompt, PairPrompt):
         check_fits(pair.base, prompt)
         prompt = build_prompt(pair, prompt)
     cache = prompt_cache or make_prompt_cache(pair)
     text = given_text(pair, prompt, answer, complete)
-    own = [guide.vocabulary.encode(text.written) for guide in pair.guides] if method.asks else []
-    for guide, read, ids in zip(pair.guides, prompt.guides, own, strict=False):
-        check_room(guide, len(read.ids) + len(ids))
-    if method.name == "aligned" and not pair.others:
-        text = text._replace(ids=own[0])
-        alone = make_method("base")
-        return _score(cache.aligned, prompt.aligned.ids, text, alone, None, top, progress)
+    own = [guide.vocabulary.encode(text.written) for guide in pair.guides]
+    if any(method.asks for method in methods):
+        for guide, read, ids in zip(pair.guides, prompt.guides, own, strict=False):
+            check_room(guide, len(read.ids) + len(ids))
+    found: dict[int, Score] = {}
+    alone = [n for n, method in enumerate(methods) if method.name == "aligned" and not pair.others]
+    if alone:
+        written, base = text._replace(ids=own[0]), [make_method("base")]
+        (guides,) = _score(cache.aligned, prompt.aligned.ids, written, base, None, top, progress)
+        found = dict.fromkeys(alone, guides)
+    others = [(n, method) for n, method in enumerate(methods) if n not in found]
+    if not others:
+        return list(found.values())
     check_room(pair.base, len(prompt.base.ids) + len(text.ids))
     asked = None
-    if method.asks:
-        asked = make_guide(pair, cache, method, projection, prompt.guide_ids)
-    return _score(cache.base, prompt.base.ids, text, method, asked, top, progress)
-
-
-class GivenText(NamedTuple):
-    """A text to score.
-
-    Attributes:
-        ids: in tokens of the model that it is scored with.
-        written: the same as text.
-        complete: it ends there.
-    """
-
-    ids: Sequence[int]
-    written: str
-    complete: bool
-
-
-def given_text(
-    pair: Pair, prompt: PairPrompt, answer: str | Sequence[int], complete: bool
-) -> GivenText:
-    """Return an answer in ids of the base and as text.
-
-    Raises:
-        PromptError: nothing to score, half a surrogate pair, or an empty prompt.
-    """
-    vocabulary = pair.base.vocabulary
-    if isinstance(answer, str):
-        try:
-            answer.encode()
-        except UnicodeEncodeError as error:
-            raise PromptError(
-                f"the answer is not valid text: a lone surrogate at character {error.start}"
-            ) from None
-        text = GivenText(vocabulary.encode(answer), answer, complete)
-    else:
-        written = vocabulary.bytes_of(answer).decode(errors="replace")
-        text = GivenText(list(answer), written, complete)
-    if not text.ids and not complete:
-        raise PromptError("the answer is empty: there is nothing to score")
-    if not prompt.base.ids or not prompt.aligned.ids:
-        raise PromptError("the prompt is empty: a template writes nothing")
-    return text
-
-
-def check_room(model: LanguageModel, tokens: int) -> None:
-    """Refuse a prompt and an answer that a model's context cannot hold.
-
-    Raises:
-        PromptError: naming the model and its limit.
-    """
-    limit = model.context_limit
-    if limit is not None and tokens > limit:
-        raise too_long(model, f"prompt and answer have {tokens}", "the answer")
+    if asking := [method for _, method in others if method.asks]:
+        needy = next((method for method in asking if method.needs_reference), asking[0])
+        asked = make_guide(pair, cache, needy, projection, prompt.guide_ids)
+    blended = [method for _, method in others]
+    scores = _score(cache.base, prompt.base.ids, text, blended, asked, top, progress)
+    found |= {n: one for (n, _), one in zip(others, scores, strict=True)}
+    return [found[n] for n in range(len(methods))]
 
 
 def _score(
     context: Context,
     prompt: Sequence[int],
     text: GivenText,
-    method: Method,
+    methods: Sequence[Method],
     guide: Advisor | None,
     top: int,
     progress: Progress,
-) -> Score:
+) -> list[Score]:
     tokens = [*text.ids, *([context.model.vocabulary.stop] if text.complete else [])]
-    rows: list[list[float]] = []
-    ranked: list[tuple[Candidate, ...]] = []
+    rows: list[list[list[float]]] = [[] for _ in methods]
+    ranked: list[list[tuple[Candidate, ...]]] = [[] for _ in methods]
     for block in read_positions(context, prompt, tokens, guide):
-        probs, asked, sure = _targets(block, method, guide)
-        fresh = _rows([*_facts(block, probs, asked), *sure])
-        check_all_finite(context.model, [row[0] for row in fresh], len(rows))
-        for n, one in enumerate(guide.asked() if guide else ()):  # the base is finite
-            place = _FACTS + n if sure else 1
-            check_all_finite(one.model, [row[place] for row in fresh], len(rows))
-        rows += fresh
-        if top:
-            ranked += [likeliest(probs[n : n + 1], top) for n in range(len(fresh))]
-        progress(len(rows), len(tokens))
+        done = len(rows[0])
+        advice = None if guide is None else guide.together(block.said)
+        for n, method in enumerate(methods):
+            probs, asked = _targets(block, method, advice)
+            votes = () if advice is None else advice.votes
+            sure = [mx.where(asked, vote.confidence, 0.0) for vote in votes]
+            fresh = _rows([*_facts(block, probs, asked), *sure])
+            check_all_finite(context.model, [row[0] for row in fresh], done)
+            for m, one in enumerate(guide.members() if guide else ()):  # the base is finite
+                place = _FACTS + m if sure else 1
+                check_all_finite(one.context.model, [row[place] for row in fresh], done)
+            rows[n] += fresh
+            if top:
+                ranked[n] += [likeliest(probs[i : i + 1], top) for i in range(len(fresh))]
+        progress(len(rows[0]), len(tokens))
+    return [_made_score(tokens, text, *one) for one in zip(rows, ranked, strict=True)]
+
+
+def _made_score(
+    tokens: Sequence[int],
+    text: GivenText,
+    rows: Sequence[Sequence[float]],
+    ranked: Sequence[tuple[Candidate, ...]],
+) -> Score:
     return Score(
         token_ids=tuple(tokens),
         log_probs=tuple(math.log(max(row[1], FLOOR)) for row in rows),
@@ -213,24 +221,18 @@ def _score(
     )
 
 
-def _targets(
-    block: Block, method: Method, guide: Advisor | None
-) -> tuple[mx.array, mx.array, list[mx.array]]:
+def _targets(block: Block, method: Method, advice: Advice | None) -> tuple[mx.array, mx.array]:
     """Return ``r`` at each position, ``[n, V]``, and where the guide was asked, ``[n]``.
-
-    Of several guides also how sure each of them is, ``[n]``, 0 where it was not asked.
 
     The gate is that of sampling: in greedy decoding it may stay shut where the guide could change
     ``r`` but not its top token.
     """
     probs, asked = block.view.probs, mx.zeros(len(block.tokens), dtype=mx.bool_)
-    if guide is None:
-        return probs, asked, []
+    if advice is None or not method.asks:
+        return probs, asked
     asked = mx.array(block.readable) & method.unsure(block.view, greedy=False)
-    advice = guide.advice(*block.logits)
     target = method.target(block.view, advice).probs
-    sure = [mx.where(asked, vote.confidence, 0.0) for vote in advice.votes]
-    return mx.where(asked[:, None], target, probs), asked, sure
+    return mx.where(asked[:, None], target, probs), asked
 
 
 def _facts(block: Block, probs: mx.array, asked: mx.array) -> list[mx.array]:
