@@ -149,12 +149,13 @@ class Guide:
             reference_logits: the reference model's ``[n, V_a']``, if there is one.
         """
         vocabulary = self.context.model.vocabulary
-        probs = vocabulary.distribution(self._tempered(logits))
+        probs = vocabulary.distribution(formulas.tempered(logits, self._temperature))
         top = formulas.top(probs)
         carried = self.projection.carry(probs)
         twin = None
         if self.reference is not None and reference_logits is not None:
-            twin = self.reference.carried(self._tempered(reference_logits))
+            logits = formulas.tempered(reference_logits, self._temperature)
+            twin = self.reference.carried(logits)
         return Advice(
             probs=carried.probs,
             confidence=top.prob,
@@ -166,8 +167,3 @@ class Guide:
             reference_probs=twin,
             own_probs=probs,
         )
-
-    def _tempered(self, logits: mx.array) -> mx.array:
-        if self._temperature == 1.0:
-            return logits
-        return logits.astype(mx.float32) / self._temperature

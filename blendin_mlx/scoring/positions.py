@@ -40,7 +40,11 @@ class Block(NamedTuple):
 
 
 def read_positions(
-    base: Context, prompt: Sequence[int], tokens: Sequence[int], guide: Guide | None
+    base: Context,
+    prompt: Sequence[int],
+    tokens: Sequence[int],
+    guide: Guide | None,
+    temper: float = 1.0,
 ) -> Iterator[Block]:
     """Read a text with the base, and with the guide if there is one, block by block.
 
@@ -49,6 +53,7 @@ def read_positions(
         prompt: what the base reads first, at least one token.
         tokens: the text in ids of the base, STOP at the end where that is to be looked at.
         guide: it has read nothing, or parts of its own prompt and of this text or another.
+        temper: temperature of the base; the guide has its own.
 
     Example:
         >>> for block in read_positions(cache.base, prompt.base.ids, ids, None):
@@ -64,7 +69,8 @@ def read_positions(
         for start in range(0, len(segment), HEAD_ROWS):
             rows = slice(start, start + HEAD_ROWS)
             part = unread[begin : begin + SEGMENT][rows]
-            probs = vocabulary.distribution(base.read(part, rows=len(part)))
+            read = base.read(part, rows=len(part))
+            probs = vocabulary.distribution(formulas.tempered(read, temper))
             view = View(probs, *formulas.top(probs))
             logits = [one[rows] for one in asked.logits]
             one, two = [*logits, None, None][:2]

@@ -144,7 +144,7 @@ def _columns(block: Block, guide: Guide, temperatures: Sequence[float]) -> Numbe
     plain = projection.counterpart(block.logits[..., : vocabulary.size].argmax(axis=-1))
     rows += [plain == base.token, plain == tokens]
     for temp in temperatures:
-        probs = vocabulary.distribution(block.logits.astype(mx.float32) / temp)
+        probs = vocabulary.distribution(formulas.tempered(block.logits, temp))
         top = formulas.top(probs)
         counterpart = projection.counterpart(top.token)
         carried = projection.carry_to(probs, block.tokens)

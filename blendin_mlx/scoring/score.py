@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..backend.mlx import mx
+from ..blend.dial import Dialled, base_temperature, guide_temperature
 from ..blend.formulas import FLOOR
 from ..blend.method import Method
 from ..blend.methods import make_method
@@ -114,9 +115,9 @@ def score(
     own = pair.aligned.vocabulary.encode(text.written)
     if method.asks:
         check_room(pair.aligned, len(prompt.aligned.ids) + len(own))
-    if method.name == "aligned":
+    if not method.needs_base:  # the guide alone
         text = text._replace(ids=own)
-        alone = make_method("base")
+        alone = Dialled(make_method("base"), temper=guide_temperature(method))
         return _score(cache.aligned, prompt.aligned.ids, text, alone, None, top, progress)
     check_room(pair.base, len(prompt.base.ids) + len(text.ids))
     guide = None
@@ -189,7 +190,7 @@ def _score(
     tokens = [*text.ids, *([context.model.vocabulary.stop] if text.complete else [])]
     rows: list[list[float]] = []
     ranked: list[tuple[Candidate, ...]] = []
-    for block in read_positions(context, prompt, tokens, guide):
+    for block in read_positions(context, prompt, tokens, guide, base_temperature(method)):
         probs, asked = _targets(block, method, guide)
         fresh = _rows(_facts(block, probs, asked))
         check_all_finite(context.model, [row[0] for row in fresh], len(rows))

@@ -22,7 +22,7 @@ def as_meant(settings: Settings) -> Settings:
     if settings.pair is not None:
         models = ("base", "aligned", "reference")
         changes |= {name: None for name in models if _nearness(name) < _nearness("pair")}
-    own = {"tau": "tau", "alpha": "alpha", "beta": "beta", "lambda_": "lambda"}
+    own = {"tau": "tau", "gate": "gate", "alpha": "alpha", "beta": "beta", "lambda_": "lambda"}
     far = [
         name
         for name, parameter in own.items()

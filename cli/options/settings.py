@@ -1,6 +1,6 @@
 """The values of the options that commands share, as one record.
 
-The names of methods and templates are repeated here because importing the engine would make
+The names of methods, gates and templates are repeated here because importing the engine would make
 ``--help`` slow. A test compares them with the engine's.
 """
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 DEFAULT_PAIR = "demo"
 METHODS = (
-    *("base", "aligned", "blendin", "fixed", "nudging", "ensemble", "kad", "confidence-bet"),
-    "proxy-tuning",
+    *("base", "aligned", "blendin", "fixed", "nudging", "ensemble", "kad", "kad-primal"),
+    *("confidence-bet", "proxy-tuning", "contrastive"),
 )
+GATES = ("confidence", "entropy", "margin")
 STOP_POLICIES = ("blend", "base", "either", "guide")
 PROJECTIONS = ("prefix", "shared")
 DRAFTS = ("auto", "guide", "lookup", "off")
@@ -35,11 +36,13 @@ class Settings:
     reference: str | None
     method: str
     tau: float | None
+    gate: str | None
     alpha: float | None
     lambda_: float | None
     beta: float | None
     dial: float
     guide_temp: float
+    temper: float
     stop_policy: StopPolicy
     projection: ProjectionRule
     base_template: str | Path
