@@ -110,7 +110,7 @@ def _compared_with(settings: Settings) -> Dial:
         )
     if settings.gate not in (None, GATES[0]) or settings.temper != 1.0:
         raise click.UsageError(
-            f"the dial is read with the gate {GATES[0]} and at --temper 1; leave out the other"
+            f"the dial is read with --gate {GATES[0]} and --temper 1; leave out what differs"
         )
     values: dict[str, Any] = {"scale": settings.dial, "guide_temp": settings.guide_temp}
     given = {"tau": settings.tau, "lambda_": settings.lambda_, "alpha": settings.alpha}

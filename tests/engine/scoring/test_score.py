@@ -35,13 +35,18 @@ BOTH = pytest.mark.parametrize("tokenizers", [1, 2])
         ("aligned", {}),
         ("blendin", {"tau": 0.6}),
         ("nudging", {"tau": 0.3}),
+        ("nudging", {"tau": 0.1, "gate": "entropy"}),
+        ("fixed", {"tau": 0.1, "alpha": 0.3, "gate": "margin"}),
         ("fixed", {"tau": 0.9, "alpha": 0.3}),
         ("kad", {}),
+        ("kad-primal", {}),
         ("confidence-bet", {"lambda_": 0.05}),
         ("proxy-tuning", {"beta": 0.5}),
+        ("contrastive", {}),
+        ("contrastive", {"beta": 1.0, "lambda_": 0.0}),
     ],
 )
-def test_it_is_the_oracles(tokenizers: int, name: str, options: dict[str, float]) -> None:
+def test_it_is_the_oracles(tokenizers: int, name: str, options: dict[str, Any]) -> None:
     pair = small_pair(tokenizers)
     prompt = build_prompt(pair, "How do I boil an egg?")
     found = score(pair, prompt, TEXT, method=make_method(name, **options))
@@ -109,6 +114,10 @@ def test_identities(tokenizers: int) -> None:
     assert total(make_method("blendin", tau=0.0)) == base
     assert total(make_method("fixed", tau=1.0, alpha=0.0)) == pytest.approx(base, abs=1e-4)
     assert total(Dialled(make_method("ensemble"), 0.0)) == base
+    nothing = make_method("contrastive", beta=0.0, lambda_=0.0)
+    assert total(nothing) == total(make_method("kad-primal", lambda_=0.0)) == base
+    everywhere = total(make_method("nudging", tau=1.0))
+    assert total(make_method("kad-primal", lambda_=1.0)) == pytest.approx(everywhere, abs=1e-4)
     nudging = total(make_method("nudging", tau=0.5))
     assert total(make_method("fixed", tau=0.5, alpha=1.0)) == pytest.approx(nudging, abs=1e-4)
     assert nudging != pytest.approx(base, abs=1e-2)
