@@ -21,6 +21,7 @@ _TERMS = (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0)
 # ln 2 in two parts; the first has so few bits that n times it is exact.
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 _SMALLEST = -87.0  # below this exp(x) is not a normal float32; x is clipped here
+_BITS_OF_ONE = 0x3F800000  # of the float32 1.0, as an integer
 FLOOR = 1e-37  # probabilities are clipped to this before the logarithm
 # Share of its probability that an implausible token keeps: invisible in a sum of float32, but it
 # ranks these tokens where all plausible ones are barred (an end taken back, a JSON schema).
@@ -188,6 +189,10 @@ def budget_limit(base: mx.array, budget: float) -> mx.array:
     Taken by rising probability, tokens are below it as long as their mass is at most the budget;
     the one that exceeds it is not, nor is any token that is as likely. A budget of 1 takes all.
 
+    Bits of floats above 0 are ordered as the floats are, so halving their range 30 times finds the
+    exact threshold. On a CPU that is faster than to sort a large vocabulary, and no sum runs over
+    all of it in sequence.
+
     Args:
         base: ``P_b`` ``[..., V]``.
         budget: the mass, from 0 to 1.
@@ -196,7 +201,16 @@ def budget_limit(base: mx.array, budget: float) -> mx.array:
         >>> budget_limit(mx.array([0.6, 0.25, 0.15]), 0.4)   # 0.15 + 0.25 fit
         array(0.6, dtype=float32)
     """
-    raise NotImplementedError
+    if budget >= 1.0:
+        return mx.full(base.shape[:-1], mx.inf)
+    bits = base.view(mx.int32)
+    low = mx.zeros(base.shape[:-1], dtype=mx.int32)  # what is below it fits
+    high = low + _BITS_OF_ONE + 1
+    for _ in range(_BITS_OF_ONE.bit_length()):
+        middle = (low + high) // 2
+        fits = total(mx.where(bits < middle[..., None], base, 0.0)) <= budget
+        low, high = mx.where(fits, middle, low), mx.where(fits, high, middle)
+    return low.view(mx.float32)
 
 
 def deferral_matters(
