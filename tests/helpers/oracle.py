@@ -149,12 +149,13 @@ class Oracle:
         tau: float = 0.4,
         lambda_: float | None = None,
         alpha: float = 0.5,
-        beta: float = 1.0,
+        beta: float | None = None,
         stop_policy: str = "either",
         gate: str = "confidence",
     ) -> None:
         self.pair, self.method, self.tau, self.alpha = pair, method, tau, alpha
-        self.stop_policy, self.beta, self.gate = stop_policy, beta, gate
+        self.stop_policy, self.gate = stop_policy, gate
+        self.beta = beta if beta is not None else 0.5 if method == "contrastive" else 1.0
         usual = {"kad": 0.4, "kad-primal": 0.4, "confidence-bet": 0.2}.get(method, 0.1)
         self.lambda_ = usual if lambda_ is None else lambda_
         self.base_bytes = token_spelling(pair.base)

@@ -114,7 +114,8 @@ def test_a_rule_is_what_its_paper_says(
 ) -> None:
     rule, option = RULES[name]
     logits = np.random.default_rng(seed).normal(scale=scale, size=(2, SIZE)).astype(np.float32)
-    expected, clear = rule(*(logits.astype(np.float64) / temper), value)
+    base, guide = logits.astype(np.float64) / temper
+    expected, clear = rule(base, guide, value)
     assume(clear > CLEAR)
     assert expected.sum() == pytest.approx(1)
     found = decided(name, option, value, temper, logits[:, None])
@@ -124,9 +125,9 @@ def test_a_rule_is_what_its_paper_says(
 @pytest.mark.parametrize("name", RULES)
 def test_a_temperature_after_the_rule_is_another_rule(name: str) -> None:
     rule, option = RULES[name]
-    logits = np.random.default_rng(7).normal(scale=2, size=(2, SIZE))
-    before, _ = rule(*(logits / 2.0), 0.4)
-    after = rule(*logits, 0.4)[0] ** 0.5
+    base, guide = logits = np.random.default_rng(7).normal(scale=2, size=(2, SIZE))
+    before, _ = rule(base / 2.0, guide / 2.0, 0.4)
+    after = rule(base, guide, 0.4)[0] ** 0.5
     assert abs(before - after / after.sum()).max() > 1e-2
     found = decided(name, option, 0.4, 2.0, logits.astype(np.float32)[:, None])
     np.testing.assert_allclose(found[0], before, atol=1e-5)
