@@ -20,6 +20,7 @@ RESULT = {
         "method": str,
         "tau": float,
         "alpha": str,
+        "gate": str,
         "interventions": int,
         "intervention_rate": float,
         "overrides": int,
