@@ -98,7 +98,7 @@ def test_a_gate_that_is_shut_never_changes_the_winner(
 def test_where_the_gate_of_kad_is_open_some_guide_changes_the_winner(
     name: str, seed: int, limit: float
 ) -> None:
-    method, (base, _) = make_method(name, lambda_=limit), distributions(seed, rows=20)
+    method, (base, _) = make_method(name, lambda_=limit), distributions(seed, rows=6)
     opened = method.unsure(view(base), greedy=True).tolist()
     for row, is_open in zip(base, opened, strict=True):
         every = mx.broadcast_to(row, (SIZE, SIZE))
