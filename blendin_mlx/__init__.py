@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .base_templates import BASE_TEMPLATES, BaseTemplate
     from .batch.batch_decoder import BatchDecoder
     from .batch.batch_generation import BatchPrompt, Outcome, batch_generate, batch_stream
+    from .blend.dial import Dialled
+    from .blend.gates import GATES
     from .blend.method import Advice, Method, Target, View
     from .blend.methods import METHODS, make_method
     from .blend.sampling import LogitsProcessor, Sampler
@@ -60,6 +62,8 @@ _HOMES = {
     "backend.mlx": ("mx",),
     "batch.batch_decoder": ("BatchDecoder",),
     "batch.batch_generation": ("BatchPrompt", "Outcome", "batch_generate", "batch_stream"),
+    "blend.dial": ("Dialled",),
+    "blend.gates": ("GATES",),
     "blend.method": ("Advice", "Method", "Target", "View"),
     "blend.methods": ("METHODS", "make_method"),
     "blend.sampling": ("LogitsProcessor", "Sampler"),
@@ -99,6 +103,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "BASE_TEMPLATES",
+    "GATES",
     "METHODS",
     "AdapterFiles",
     "Advice",
@@ -117,6 +122,7 @@ __all__ = [
     "Costs",
     "Dial",
     "DialMap",
+    "Dialled",
     "Draft",
     "Drafter",
     "FinishReason",

@@ -173,17 +173,14 @@ class Statistics:
 def describe_method(method: Any) -> dict[str, Any]:
     """Return a method's name and options, by their letters in the papers.
 
-    ``tau`` and ``alpha`` always, None or "auto" where not set; ``lambda`` and ``beta`` where the
-    method has them; ``dial`` and ``guide_temp`` where either is not 1.
+    ``tau`` and ``alpha`` always, None or "auto" where not set; ``gate``, ``lambda`` and ``beta``
+    where the method has them; ``dial``, ``guide_temp`` and ``temper`` where one of them is not 1.
     """
     if isinstance(method, Dialled):
-        return {
-            **describe_method(method.method),
-            "dial": method.dial,
-            "guide_temp": method.guide_temp,
-        }
+        turned = {name: getattr(method, name) for name in ("dial", "guide_temp", "temper")}
+        return describe_method(method.method) | turned
     options = asdict(method)
     alpha = "auto" if method.name == "blendin" else options.get("alpha")
     described = {"method": method.name, "tau": options.get("tau"), "alpha": alpha}
-    letters = {"lambda_": "lambda", "beta": "beta"}
+    letters = {"gate": "gate", "lambda_": "lambda", "beta": "beta"}
     return described | {letters[name]: v for name, v in options.items() if name in letters}

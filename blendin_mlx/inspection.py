@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .backend.mlx import mx
-from .blend.formulas import top
+from .blend.dial import base_temperature
+from .blend.formulas import tempered, top
 from .blend.method import Advice, Method, View
 from .decoding.top_tokens import likeliest
 from .prompt_cache import make_prompt_cache
@@ -69,7 +70,8 @@ def look_at(
     """
     cache = make_prompt_cache(pair)
     vocabulary = pair.base.vocabulary
-    probs = vocabulary.distribution(_after(cache.base, [*prompt.base.ids, *ids]))
+    logits = _after(cache.base, [*prompt.base.ids, *ids])
+    probs = vocabulary.distribution(tempered(logits, base_temperature(method)))
     view = View(probs, *top(probs))
     base = likeliest(probs, count)
     answer = AnswerText(vocabulary)

@@ -64,7 +64,8 @@ class Step:
         prob: probability of the chosen token in the distribution that decided.
         stop_prob: P(STOP) in the distribution that decided; the guide's own where a sure base was
             only checked for the end.
-        gate_margin: ``p̂_b − τ``: the distance to the gate; None for methods without one.
+        gate_margin: the distance to the gate, ``p̂_b − τ``, or with another sureness of
+            :mod:`.blend.gates` in place of ``p̂_b``; None for methods without one.
         gap: lead of the chosen token over the next best in the distribution that decided.
         is_stop: the answer ends here.
         stop_check: the guide was asked only whether the answer is over.

@@ -1,4 +1,4 @@
-"""Decode by a method of one's own: ask the guide where the base's two best tokens are close.
+"""Decode by a method of one's own: both models must find a token likely, wherever one is unsure.
 
 python examples/own_method.py "Why is the sky blue?"
 """
@@ -12,19 +12,20 @@ from blendin_models import load_pair
 
 
 @dataclass(frozen=True)
-class MarginGate(Method):
-    """An even mixture wherever the base's lead is below ``margin``."""
+class GeometricMean(Method):
+    """The geometric mean of both distributions, wherever the base's confidence is below ``tau``."""
 
-    name: ClassVar[str] = "margin-gate"
-    margin: float = 0.2
+    name: ClassVar[str] = "geometric-mean"
+    tau: float = 0.4
 
     def unsure(self, view: View, greedy: bool) -> mx.array:
-        best = mx.topk(view.probs, 2, axis=-1)  # [..., 2], in no order
-        return best.max(axis=-1) - best.min(axis=-1) < self.margin
+        return view.confidence < self.tau
 
     def target(self, base: View, aligned: Advice) -> Target:
-        return Target((base.probs + aligned.probs) / 2, mx.full(base.confidence.shape, 0.5))
+        both = mx.sqrt(base.probs * aligned.probs)
+        probs = both / both.sum(axis=-1, keepdims=True)
+        return Target(probs, mx.full(base.confidence.shape, 0.5))
 
 
 question = " ".join(sys.argv[1:]) or "Why is the sky blue?"
-print(generate(load_pair("demo"), question, method=MarginGate(), max_tokens=48))
+print(generate(load_pair("demo"), question, method=GeometricMean(), max_tokens=48))

@@ -1,4 +1,4 @@
-"""A method turned down, from the base alone to what the method says, or with a tempered guide."""
+"""A method turned down, from the base alone to what the method says, or with tempered models."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from typing import ClassVar
 
 from ..backend.mlx import mx
 from . import formulas
-from .method import Advice, Method, Target, View
+from .method import Advice, Method, Target, View, check_range
 
 COLDEST, HOTTEST = 0.01, 100.0  # temperatures beyond which float32 cannot follow a logit
 
 
 @dataclass(frozen=True)
-class Dialled:
+class Dialled(Method):
     """A method whose target is mixed with the base's distribution; its gate is unchanged.
 
     Args:
         method: what is turned down.
         dial: 0 is the base alone, 1 the method as it is; scales α where the method mixes.
-        guide_temp: temperature of all that the guide says; above 1 it is less sure. Whoever makes
-            the guide's advice applies it.
+        guide_temp: temperature of all that the guide says; above 1 it is less sure.
+        temper: temperature of both models before the method sees them, gate and target alike, as
+            Hammal et al. (arXiv 2604.16146) have it; the guide's is ``temper · guide_temp``.
+            Whoever makes distributions from logits applies the temperatures.
 
     Raises:
         ValueError: a dial or a temperature out of range.
@@ -33,14 +35,13 @@ class Dialled:
     method: Method
     dial: float = 1.0
     guide_temp: float = 1.0
+    temper: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.dial <= 1.0:
-            raise ValueError(f"dial must be between 0 and 1, not {self.dial:g}")
-        if not COLDEST <= self.guide_temp <= HOTTEST:
-            raise ValueError(
-                f"guide_temp must be between {COLDEST:g} and {HOTTEST:g}, not {self.guide_temp:g}"
-            )
+        check_range("dial", self.dial, 0.0, 1.0)
+        check_range("guide_temp", self.guide_temp, COLDEST, HOTTEST)
+        check_range("temper", self.temper, COLDEST, HOTTEST)
+        check_range("guide_temp · temper", self.guide_temp * self.temper, COLDEST, HOTTEST)
 
     @property
     def needs_reference(self) -> bool:
@@ -51,11 +52,6 @@ class Dialled:
     def needs_base(self) -> bool:
         """True if the base has a part in the target."""
         return self.dial < 1.0 or self.method.needs_base
-
-    @property
-    def tau(self) -> float | None:
-        """The method's τ, None if it has none."""
-        return getattr(self.method, "tau", None)
 
     @property
     def asks(self) -> bool:
@@ -70,6 +66,10 @@ class Dialled:
         """Return the method's gate."""
         return self.method.unsure(view, greedy)
 
+    def gate_margin(self, view: View) -> mx.array | None:
+        """Return the distance to the method's gate."""
+        return self.method.gate_margin(view)
+
     def target(self, base: View, aligned: Advice) -> Target:
         """Return the method's target, mixed with the base."""
         whole = self.method.target(base, aligned)
@@ -79,6 +79,11 @@ class Dialled:
         return Target(formulas.blend(base.probs, whole.probs, weight), self.dial * whole.alpha)
 
 
+def base_temperature(method: Method) -> float:
+    """Return the temperature at which a method wants the base."""
+    return method.temper if isinstance(method, Dialled) else 1.0
+
+
 def guide_temperature(method: Method) -> float:
     """Return the temperature at which a method wants the guide."""
-    return method.guide_temp if isinstance(method, Dialled) else 1.0
+    return method.temper * method.guide_temp if isinstance(method, Dialled) else 1.0

@@ -4,7 +4,8 @@ Every function works on the last axis and keeps the leading ones, so one call se
 position ``[V]`` as well as ``n`` positions scored in one pass ``[n, V]``.
 
 Sources: BlendIn (Gan, Li and Luo, Findings of ACL 2026, arXiv 2606.11201), section on blending;
-token-wise deferral (Hammal et al., arXiv 2604.16146); proxy-tuning (Liu et al., 2024).
+deferral by token and by budget (Hammal et al., arXiv 2604.16146); proxy-tuning (Liu et al., 2024);
+contrastive decoding (Li et al., arXiv 2210.15097; O'Brien and Lewis, arXiv 2309.09117).
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ _TERMS = (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0)
 # ln 2 in two parts; the first has so few bits that n times it is exact.
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 _SMALLEST = -87.0  # below this exp(x) is not a normal float32; x is clipped here
+_BITS_OF_ONE = 0x3F800000  # of the float32 1.0, as an integer
 FLOOR = 1e-37  # probabilities are clipped to this before the logarithm
+# Share of its probability that an implausible token keeps: invisible in a sum of float32, but it
+# ranks these tokens where all plausible ones are barred (an end taken back, a JSON schema).
+_TRACE = 1e-20
 
 
 class Top(NamedTuple):
@@ -28,6 +33,11 @@ class Top(NamedTuple):
 
     prob: mx.array
     token: mx.array
+
+
+def tempered(logits: mx.array, temperature: float) -> mx.array:
+    """Return logits ``[..., V']`` divided by a temperature, in float32; the same ones at 1."""
+    return logits if temperature == 1.0 else logits.astype(mx.float32) / temperature
 
 
 def probabilities(logits: mx.array, size: int) -> mx.array:
@@ -102,6 +112,11 @@ def gap(probs: mx.array, winner: mx.array) -> mx.array:
     return chosen[..., 0] - rest.max(axis=-1)
 
 
+def entropy(probs: mx.array) -> mx.array:
+    """Return the entropy ``−Σ P log P`` of ``[..., V]`` in nats, ``[...]``."""
+    return -total(probs * mx.log(mx.maximum(probs, FLOOR)))
+
+
 def without(probs: mx.array, token: int) -> mx.array:
     """Return ``[..., V]`` with no mass on ``token``, not renormalised."""
     return mx.where(mx.arange(probs.shape[-1]) == token, 0.0, probs)
@@ -168,8 +183,38 @@ def defer(base: mx.array, aligned: mx.array, limit: mx.array) -> tuple[mx.array,
     return mx.where(deferred, 0.0, base) + aligned * mass[..., None], mass
 
 
+def budget_limit(base: mx.array, budget: float) -> mx.array:
+    """Return the threshold below which the least likely tokens fit a budget of mass, ``[...]``.
+
+    Taken by rising probability, tokens are below it as long as their mass is at most the budget;
+    the one that exceeds it is not, nor is any token that is as likely. A budget of 1 takes all.
+
+    Bits of floats above 0 are ordered as the floats are, so halving their range 30 times finds the
+    exact threshold. On a CPU that is faster than to sort a large vocabulary, and no sum runs over
+    all of it in sequence.
+
+    Args:
+        base: ``P_b`` ``[..., V]``.
+        budget: the mass, from 0 to 1.
+
+    Example:
+        >>> budget_limit(mx.array([0.6, 0.25, 0.15]), 0.4)   # 0.15 + 0.25 fit
+        array(0.6, dtype=float32)
+    """
+    if budget >= 1.0:
+        return mx.full(base.shape[:-1], mx.inf)
+    bits = base.view(mx.int32)
+    low = mx.zeros(base.shape[:-1], dtype=mx.int32)  # what is below it fits
+    high = low + _BITS_OF_ONE + 1
+    for _ in range(_BITS_OF_ONE.bit_length()):
+        middle = (low + high) // 2
+        fits = total(mx.where(bits < middle[..., None], base, 0.0)) <= budget
+        low, high = mx.where(fits, middle, low), mx.where(fits, high, middle)
+    return low.view(mx.float32)
+
+
 def deferral_matters(
-    base: mx.array, confidence: mx.array, token: mx.array, limit: float
+    base: mx.array, confidence: mx.array, token: mx.array, limit: mx.array
 ) -> mx.array:
     """Return whether some ``P_g`` could change the top token of :func:`defer`, ``[...]`` booleans.
 
@@ -180,9 +225,9 @@ def deferral_matters(
         base: ``P_b`` ``[..., V]``.
         confidence: ``p̂_b`` ``[...]``.
         token: the base's top token ``[...]``.
-        limit: ``λ``, the same at all positions.
+        limit: the threshold on ``P_b`` ``[...]``.
     """
-    deferred = base < limit
+    deferred = base < limit[..., None]
     mass = total(mx.where(deferred, base, 0.0))
     kept = mx.where(deferred, 0.0, base)
     rival = mx.put_along_axis(kept, token[..., None], mx.array(0.0), axis=-1).max(axis=-1)
@@ -197,6 +242,36 @@ def shift(base: mx.array, aligned: mx.array, reference: mx.array, beta: float) -
     """
     own, guide, twin = (mx.log(mx.maximum(probs, FLOOR)) for probs in (base, aligned, reference))
     return probabilities(own + beta * (guide - twin), base.shape[-1])
+
+
+def plausible(expert: mx.array, share: float) -> mx.array:
+    """Return which tokens of ``[..., V]`` have at least a share of the top token's probability."""
+    return expert >= share * expert.max(axis=-1, keepdims=True)
+
+
+def contrast(expert: mx.array, amateur: mx.array, beta: float, share: float) -> mx.array:
+    """Return ``softmax((1 + β) ℓ_e − β ℓ_a)`` over the expert's plausible tokens, ``[..., V]``.
+
+    The score of a token is its log-probability by the expert, and ``β`` times the lead that the
+    expert has over the amateur. A token to which the amateur gives no mass, as one that its
+    vocabulary cannot write, has no such lead.
+
+    Args:
+        expert: ``P_e`` ``[..., V]``.
+        amateur: ``P_a`` ``[..., V]``.
+        beta: ``β``.
+        share: see :func:`plausible`; the ``α`` of the papers.
+
+    Example:
+        >>> contrast(mx.array([0.5, 0.4, 0.1]), mx.array([0.8, 0.1, 0.1]), 1.0, 0.5)
+        array([0.163399, 0.836601, 1e-21], dtype=float32)
+    """
+    allowed = plausible(expert, share)
+    own = mx.log(mx.maximum(expert, FLOOR))
+    lead = mx.where(amateur > 0, own - mx.log(mx.maximum(amateur, FLOOR)), 0.0)
+    scores = mx.where(allowed, own + beta * lead, -mx.inf)
+    weights = mx.where(allowed, exponential(scores - scores.max(axis=-1, keepdims=True)), 0.0)
+    return mx.where(allowed, weights / total(weights)[..., None], _TRACE * expert)
 
 
 def moved(base: mx.array, probs: mx.array) -> mx.array:

@@ -88,6 +88,14 @@ class Method(Protocol):
             greedy: true if the target's top token is taken, not a draw from it.
         """
 
+    def gate_margin(self, view: View) -> mx.array | None:
+        """Return the distance to the gate ``[...]``, negative where it is open; None without a τ.
+
+        Args:
+            view: the base's distribution.
+        """
+        return None
+
     def target(self, base: View, aligned: Advice) -> Target:
         """Return the distribution that decides where the gate is open.
 
@@ -95,3 +103,13 @@ class Method(Protocol):
             base: the base's distribution; anything of its shape if :attr:`needs_base` is False.
             aligned: the guide's distribution.
         """
+
+
+def check_range(option: str, value: float, low: float, high: float) -> None:
+    """Check the value of an option.
+
+    Raises:
+        ValueError: it is below ``low`` or above ``high``; the message names all of them.
+    """
+    if not (low <= value <= high):  # NaN fails too
+        raise ValueError(f"{option} must be between {low:g} and {high:g}, not {value:g}")

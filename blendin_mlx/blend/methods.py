@@ -1,8 +1,9 @@
 """The registry of methods: each is a gate and a target distribution.
 
 Sources: BlendIn (arXiv 2606.11201) for ``blendin`` and ``fixed``, Nudging (arXiv 2410.09300) for
-``nudging``, Hammal et al. (arXiv 2604.16146) for ``kad`` and ``confidence-bet``, Liu et al. (2024)
-for ``proxy-tuning``.
+``nudging``, Hammal et al. (arXiv 2604.16146) for ``kad``, ``kad-primal`` and ``confidence-bet``,
+Liu et al. (2024) for ``proxy-tuning``, Li et al. (arXiv 2210.15097) and O'Brien and Lewis
+(arXiv 2309.09117) for ``contrastive``. Those of the gates are in :mod:`.gates`.
 """
 
 from __future__ import annotations
@@ -14,27 +15,18 @@ from typing import Any, ClassVar
 
 from ..backend.mlx import mx
 from . import formulas
-from .method import Advice, Method, Target, View
+from .gates import Always, Gated, WhereItMatters
+from .method import Advice, Method, Target, View, check_range
 
 _MOST_BETA = 100.0  # beyond it float32 cannot hold the shift
 
 
-def _check_range(option: str, value: float, low: float, high: float) -> None:
-    if not (low <= value <= high):  # NaN fails too
-        raise ValueError(f"{option} must be between {low:g} and {high:g}, not {value:g}")
-
-
 @dataclass(frozen=True)
-class Base:
+class Base(Method):
     """The base alone: the guide is never asked."""
 
     name: ClassVar[str] = "base"
-    needs_reference: ClassVar[bool] = False
-    needs_base: ClassVar[bool] = True
     asks: ClassVar[bool] = False
-
-    def always_asks(self, greedy: bool) -> bool:
-        return False
 
     def unsure(self, view: View, greedy: bool) -> mx.array:
         return mx.zeros(view.confidence.shape, dtype=mx.bool_)
@@ -44,25 +36,7 @@ class Base:
 
 
 @dataclass(frozen=True)
-class _Always:
-    """A method that asks at every position."""
-
-    needs_reference: ClassVar[bool] = False
-    needs_base: ClassVar[bool] = True
-
-    @property
-    def asks(self) -> bool:
-        return True
-
-    def always_asks(self, greedy: bool) -> bool:
-        return self.asks
-
-    def unsure(self, view: View, greedy: bool) -> mx.array:
-        return mx.ones(view.confidence.shape, dtype=mx.bool_)
-
-
-@dataclass(frozen=True)
-class Aligned(_Always):
+class Aligned(Always):
     """The guide alone, written in the base's vocabulary."""
 
     name: ClassVar[str] = "aligned"
@@ -73,29 +47,7 @@ class Aligned(_Always):
 
 
 @dataclass(frozen=True)
-class _Gated:
-    """A method that asks where ``p̂_b < τ``. With ``tau`` 0 it never asks."""
-
-    needs_reference: ClassVar[bool] = False
-    needs_base: ClassVar[bool] = True
-    tau: float = 0.4
-
-    def __post_init__(self) -> None:
-        _check_range("tau", self.tau, 0.0, 1.0)
-
-    @property
-    def asks(self) -> bool:
-        return self.tau > 0.0
-
-    def always_asks(self, greedy: bool) -> bool:
-        return False
-
-    def unsure(self, view: View, greedy: bool) -> mx.array:
-        return view.confidence < self.tau
-
-
-@dataclass(frozen=True)
-class BlendIn(_Gated):
+class BlendIn(Gated):
     """Both distributions mixed in proportion to their confidence at this position.
 
     ``lambda_`` is the agreement bonus ``λ`` of :func:`.formulas.blend_weight`; other methods use
@@ -107,7 +59,7 @@ class BlendIn(_Gated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_range("lambda", self.lambda_, 0.0, math.inf)
+        check_range("lambda", self.lambda_, 0.0, math.inf)
 
     def target(self, base: View, aligned: Advice) -> Target:
         alpha = formulas.blend_weight(
@@ -117,7 +69,7 @@ class BlendIn(_Gated):
 
 
 @dataclass(frozen=True)
-class Fixed(_Gated):
+class Fixed(Gated):
     """The blend with a constant weight."""
 
     name: ClassVar[str] = "fixed"
@@ -125,7 +77,7 @@ class Fixed(_Gated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_range("alpha", self.alpha, 0.0, 1.0)
+        check_range("alpha", self.alpha, 0.0, 1.0)
 
     def target(self, base: View, aligned: Advice) -> Target:
         alpha = mx.full(base.confidence.shape, self.alpha)
@@ -133,7 +85,7 @@ class Fixed(_Gated):
 
 
 @dataclass(frozen=True)
-class Nudging(_Gated):
+class Nudging(Gated):
     """The guide's distribution replaces the base's wherever the base is unsure."""
 
     name: ClassVar[str] = "nudging"
@@ -143,7 +95,7 @@ class Nudging(_Gated):
 
 
 @dataclass(frozen=True)
-class Ensemble(_Always):
+class Ensemble(Always):
     """The mean of both distributions."""
 
     name: ClassVar[str] = "ensemble"
@@ -154,7 +106,7 @@ class Ensemble(_Always):
 
 
 @dataclass(frozen=True)
-class Kad:
+class Kad(WhereItMatters):
     """Token-wise deferral: the guide redistributes the mass of base tokens below ``λ``.
 
     Its weight is that mass. ``lambda_`` is the threshold on ``P_b``, not the ``λ`` of another
@@ -162,33 +114,43 @@ class Kad:
     """
 
     name: ClassVar[str] = "kad"
-    needs_reference: ClassVar[bool] = False
-    needs_base: ClassVar[bool] = True
     lambda_: float = 0.4
 
     def __post_init__(self) -> None:
-        _check_range("lambda", self.lambda_, 0.0, 1.0)
+        check_range("lambda", self.lambda_, 0.0, 1.0)
 
     @property
     def asks(self) -> bool:
         return self.lambda_ > 0.0
 
-    def always_asks(self, greedy: bool) -> bool:
-        return self.asks and not greedy
-
-    def unsure(self, view: View, greedy: bool) -> mx.array:
-        """Return the gate; if greedy, open only where some guide could change the winner."""
-        if not greedy:
-            return mx.full(view.confidence.shape, self.asks)
-        return formulas.deferral_matters(view.probs, view.confidence, view.token, self.lambda_)
-
     def target(self, base: View, aligned: Advice) -> Target:
-        limit = mx.full(base.confidence.shape, self.lambda_)
-        return Target(*formulas.defer(base.probs, aligned.probs, limit))
+        return Target(*formulas.defer(base.probs, aligned.probs, self._limit(base)))
+
+    def _matters(self, view: View) -> mx.array:
+        limit = self._limit(view)
+        return formulas.deferral_matters(view.probs, view.confidence, view.token, limit)
+
+    def _limit(self, base: View) -> mx.array:
+        """Return the probability ``[...]`` below which base tokens are deferred."""
+        return mx.full(base.confidence.shape, self.lambda_)
 
 
 @dataclass(frozen=True)
-class ConfidenceBet(_Always):
+class KadPrimal(Kad):
+    """Deferral by budget: the least likely base tokens are deferred, up to ``λ`` of mass in all.
+
+    ``kad`` bounds the probability of each deferred token, this bounds their sum. With ``λ`` 0 it
+    never asks, with 1 the guide decides alone.
+    """
+
+    name: ClassVar[str] = "kad-primal"
+
+    def _limit(self, base: View) -> mx.array:
+        return formulas.budget_limit(base.probs, self.lambda_)
+
+
+@dataclass(frozen=True)
+class ConfidenceBet(Always):
     """Like ``kad``, with a threshold that follows the guide's confidence: ``p̂_g − λ``.
 
     ``lambda_`` is that margin, not the ``λ`` of another method; with 1 no threshold is above 0, so
@@ -199,7 +161,7 @@ class ConfidenceBet(_Always):
     lambda_: float = 0.2
 
     def __post_init__(self) -> None:
-        _check_range("lambda", self.lambda_, 0.0, 1.0)
+        check_range("lambda", self.lambda_, 0.0, 1.0)
 
     @property
     def asks(self) -> bool:
@@ -211,7 +173,7 @@ class ConfidenceBet(_Always):
 
 
 @dataclass(frozen=True)
-class ProxyTuning(_Always):
+class ProxyTuning(Always):
     """The base, shifted by what alignment changed in the guide. With ``beta`` 0 it never asks.
 
     This is not a mixture; ``alpha`` reports the share of probability mass moved.
@@ -222,7 +184,7 @@ class ProxyTuning(_Always):
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_range("beta", self.beta, 0.0, _MOST_BETA)
+        check_range("beta", self.beta, 0.0, _MOST_BETA)
 
     @property
     def asks(self) -> bool:
@@ -235,6 +197,37 @@ class ProxyTuning(_Always):
         return Target(probs, formulas.moved(base.probs, probs))
 
 
+@dataclass(frozen=True)
+class Contrastive(WhereItMatters):
+    """Contrastive decoding: what the base, the expert, says more surely than the amateur.
+
+    The amateur stands where the guide does; the papers take a small pretrained model for it, which
+    reads the expert's own prompt. ``lambda_`` is the share of the top token's probability that a
+    token needs (their ``α``), ``beta`` the strength of the contrast; with both 0 it never asks.
+    A large ``beta`` ranks the tokens as Li et al. do, by the contrast alone. This is not a mixture;
+    ``alpha`` reports the share of probability mass moved.
+    """
+
+    name: ClassVar[str] = "contrastive"
+    beta: float = 0.5
+    lambda_: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_range("beta", self.beta, 0.0, _MOST_BETA)
+        check_range("lambda", self.lambda_, 0.0, 1.0)
+
+    @property
+    def asks(self) -> bool:
+        return self.beta > 0.0 or self.lambda_ > 0.0
+
+    def target(self, base: View, aligned: Advice) -> Target:
+        probs = formulas.contrast(base.probs, aligned.probs, self.beta, self.lambda_)
+        return Target(probs, formulas.moved(base.probs, probs))
+
+    def _matters(self, view: View) -> mx.array:
+        return formulas.plausible(view.probs, self.lambda_).sum(axis=-1) > 1
+
+
 def _agreement(base: View, aligned: Advice) -> mx.array:
     """Return ``P_b(t_g)``; 0 where the guide's top token has no counterpart in the base."""
     size = base.probs.shape[-1]
@@ -244,24 +237,25 @@ def _agreement(base: View, aligned: Advice) -> mx.array:
 
 
 _ALL: tuple[type[Method], ...] = (
-    Base, Aligned, BlendIn, Fixed, Nudging, Ensemble, Kad, ConfidenceBet, ProxyTuning,
+    Base, Aligned, BlendIn, Fixed, Nudging, Ensemble, Kad, KadPrimal, ConfidenceBet, ProxyTuning,
+    Contrastive,
 )  # fmt: skip
 METHODS: Mapping[str, type[Method]] = {method.name: method for method in _ALL}
 
 
-def make_method(name: str, **options: float) -> Method:
+def make_method(name: str, **options: Any) -> Method:
     """Return the method of a name, with defaults for the options that are not given.
 
     Args:
         name: a key of :data:`METHODS`.
-        options: ``tau``, ``alpha``, ``lambda_``, ``beta``, as the method has them.
+        options: ``tau``, ``gate``, ``alpha``, ``lambda_``, ``beta``, as the method has them.
 
     Raises:
         ValueError: an unknown method, an unknown option, or a value out of range.
 
     Example:
         >>> make_method("blendin", tau=0.3)
-        BlendIn(tau=0.3, lambda_=0.1)
+        BlendIn(tau=0.3, gate='confidence', lambda_=0.1)
     """
     known = option_names(name)
     if unknown := sorted(set(options) - known):

@@ -19,12 +19,12 @@ from ..drafting.drafter import Drafter
 from ..reading.advisor import Advisor
 from ..reading.reader import Reader
 from ..reading.requests import Deciding
-from ..step import Candidate, Guidance, Source, Step
+from ..step import Guidance, Source, Step
 from ..tokens.answer_text import AnswerText
 from . import rules
 from .json_constraint import JsonConstraint
 from .rules import Choice, StopPolicy
-from .two_models import TwoModels
+from .two_models import BaseRead, TwoModels
 
 
 class Decoder:
@@ -77,7 +77,9 @@ class Decoder:
         self._drafter = drafter or Drafter("off")
         self._constraint = constraint
         guide = guide if method.asks else None
-        self._models = TwoModels(base, prompt, answer, guide, self._drafter, max_tokens, candidates)
+        self._models = TwoModels(
+            base, prompt, answer, guide, method, self._drafter, max_tokens, candidates
+        )
         self._takes_top = self._chooser.is_greedy and constraint is None
         self.runs_base = rules.needs_base(method, self._stop_policy, self._chooser)
         # A forced end of the base comes before any question.
@@ -185,12 +187,12 @@ class Decoder:
         return bool(unsure)
 
     def _question(
-        self, base: Candidate | None, choice: Choice, unsure: bool, undone: bool
+        self, base: BaseRead | None, choice: Choice, unsure: bool, undone: bool
     ) -> rules.Question:
         stop = self._vocabulary.stop
         return rules.question(
             self._stop_policy,
-            forced=base is not None and rules.is_forced_end(self._stop_policy, base.id, stop),
+            forced=base is not None and rules.is_forced_end(self._stop_policy, base.top.id, stop),
             ends=choice.id == stop,
             opens_line=self._vocabulary.breaks_line(choice.id),
             unsure=unsure,
@@ -208,8 +210,8 @@ class Decoder:
 
     def _read_base(
         self, view: View, chosen: mx.array
-    ) -> Deciding[tuple[Candidate | None, Choice, bool]]:
-        """Return the base's top token, its choice, and whether the gate is open."""
+    ) -> Deciding[tuple[BaseRead | None, Choice, bool]]:
+        """Return what was read of the base, its choice, and whether the gate is open."""
         gate = self._method.unsure(view, self._takes_top)
         facts = self._facts(self._permitted(view.probs), chosen)
         base, (unsure, *read) = yield from self._models.read(view, [gate, *facts])
@@ -250,7 +252,7 @@ class Decoder:
 
     def _step(
         self,
-        base: Candidate | None,
+        base: BaseRead | None,
         choice: Choice,
         source: Source = "base",
         guidance: Guidance | None = None,
@@ -260,24 +262,24 @@ class Decoder:
             index=len(self._answer.ids),
             id=choice.id,
             source=source,
-            base=base,
+            base=None if base is None else base.top,
             guidance=guidance,
             prob=choice.prob,
             stop_prob=choice.stop_prob if checked is None else checked,
-            gate_margin=rules.gate_margin(self._method, None if base is None else base.prob),
+            gate_margin=None if base is None else base.gate_margin,
             gap=choice.gap,
             is_stop=choice.id == self._vocabulary.stop,
             stop_check=checked is not None,
         )
 
-    def _guide_ends(self, base: Candidate | None, over: float) -> Step:
+    def _guide_ends(self, base: BaseRead | None, over: float) -> Step:
         choice = Choice(self._vocabulary.stop, prob=over, gap=2 * over - 1, stop_prob=over)
         return self._step(base, choice, "aligned", checked=over)
 
     def _stop_prob(
         self, view: View | None, advice: Advice
-    ) -> Deciding[tuple[Candidate | None, float]]:
-        """Return the base's top token, and P_g(STOP): how surely the answer so far is over."""
+    ) -> Deciding[tuple[BaseRead | None, float]]:
+        """Return what was read of the base, and P_g(STOP): how surely the answer so far is over."""
         base, _, _, (over,) = yield from self._models.read_advised(view, advice, [advice.stop_prob])
         return base, over
 

@@ -124,12 +124,6 @@ def with_forced_ends(policy: StopPolicy, chosen: mx.array, top: mx.array, stop: 
     return mx.where(top == stop, top, chosen) if policy == "base" else chosen
 
 
-def gate_margin(method: Method, confidence: float | None) -> float | None:
-    """Return ``p̂_b − τ``, the distance to the gate; None without τ, or where p̂_b is unknown."""
-    tau: float | None = getattr(method, "tau", None)
-    return None if tau is None or confidence is None else confidence - tau
-
-
 def source(method: Method) -> Source:
     """Return whose choice it is where the method's target decides."""
     return "aligned" if method.name == "aligned" else "blend"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ..backend.mlx import is_cpu, mx
 from ..blend import formulas
-from ..blend.method import Advice, View
+from ..blend.dial import base_temperature
+from ..blend.method import Advice, Method, View
 from ..drafting.drafter import Drafter
 from ..reading.advisor import Advisor
 from ..reading.reader import Reader
@@ -16,6 +18,18 @@ from ..step import Candidate
 from ..tokens.answer_text import AnswerText
 from . import rules
 from .top_tokens import Shortlist
+
+
+class BaseRead(NamedTuple):
+    """What was read back of the base at a position.
+
+    Attributes:
+        top: its top token.
+        gate_margin: see :meth:`.method.Method.gate_margin`.
+    """
+
+    top: Candidate
+    gate_margin: float | None
 
 
 class TwoModels:
@@ -29,6 +43,7 @@ class TwoModels:
         prompt: what the base reads before the answer.
         answer: the answer; it grows elsewhere.
         guide: the aligned model; None if it is never asked.
+        method: says how far the base is from its gate, and at which temperature it is read.
         drafter: drafts tokens that the base scores in one pass.
         max_tokens: no token beyond so many is drafted.
         candidates: how many of the likeliest tokens of each distribution are ranked.
@@ -44,6 +59,7 @@ class TwoModels:
         prompt: Sequence[int],
         answer: AnswerText,
         guide: Advisor | None,
+        method: Method,
         drafter: Drafter,
         max_tokens: int,
         candidates: int,
@@ -52,6 +68,7 @@ class TwoModels:
         self._prompt = list(prompt)
         self._answer = answer
         self._guide = guide
+        self._method = method
         self._drafter = drafter
         self._max_tokens = max_tokens
         self._overlaps = not is_cpu()
@@ -71,6 +88,7 @@ class TwoModels:
         tokens = self.tokens()
         draft = [] if self._base.knows(tokens) else self._draft()
         logits = yield from logits_after(self._base, tokens, draft)
+        logits = formulas.tempered(logits, base_temperature(self._method))
         vocabulary = self._base.model.vocabulary
         self.level = formulas.level(logits, vocabulary.size)
         probs = vocabulary.distribution(logits)
@@ -108,22 +126,25 @@ class TwoModels:
 
     def read(
         self, view: View | None, row: list[mx.array]
-    ) -> Deciding[tuple[Candidate | None, list[float]]]:
-        """Read back, in one array, the base's top token, if it was run, and ``row``.
+    ) -> Deciding[tuple[BaseRead | None, list[float]]]:
+        """Read back, in one array, the base's part, if it was run, and ``row``.
 
         Raises:
             NumericalError: the base's logits are not finite, or all equal.
         """
         if view is None:
             return None, (yield from values(row))
-        confidence, top, *read = yield from values([view.confidence, view.token, *row])
+        margin = self._method.gate_margin(view)
+        own = [view.confidence, view.token, view.confidence if margin is None else margin]
+        confidence, top, distance, *read = yield from values([*own, *row])
         self._check_sound(confidence, self._base)
-        return Candidate(int(top), confidence), read
+        base = BaseRead(Candidate(int(top), confidence), None if margin is None else distance)
+        return base, read
 
     def read_advised(
         self, view: View | None, advice: Advice, row: list[mx.array]
-    ) -> Deciding[tuple[Candidate | None, Candidate, tuple[Candidate, ...], list[float]]]:
-        """Read back the top tokens of base and guide, those of several guides each, and ``row``.
+    ) -> Deciding[tuple[BaseRead | None, Candidate, tuple[Candidate, ...], list[float]]]:
+        """Read back the base's part, the guide's top token, that of each of several, and ``row``.
 
         Raises:
             NumericalError: the logits of a model are not finite, or all equal.

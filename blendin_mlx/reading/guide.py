@@ -246,6 +246,4 @@ class Guide:
         return Told(top.prob, prob, counterpart, (top.prob,))
 
     def _tempered(self, logits: mx.array) -> mx.array:
-        if self._temperature == 1.0:
-            return logits
-        return logits.astype(mx.float32) / self._temperature
+        return formulas.tempered(logits, self._temperature)

@@ -41,7 +41,11 @@ class Block(NamedTuple):
 
 
 def read_positions(
-    base: Context, prompt: Sequence[int], tokens: Sequence[int], guide: Advisor | None
+    base: Context,
+    prompt: Sequence[int],
+    tokens: Sequence[int],
+    guide: Advisor | None,
+    temper: float = 1.0,
 ) -> Iterator[Block]:
     """Read a text with the base, and with the guide if there is one, block by block.
 
@@ -50,6 +54,7 @@ def read_positions(
         prompt: what the base reads first, at least one token.
         tokens: the text in ids of the base, STOP at the end where that is to be looked at.
         guide: it has read nothing, or parts of its own prompt and of this text or another.
+        temper: temperature of the base; the guide has its own.
 
     Example:
         >>> for block in read_positions(cache.base, prompt.base.ids, ids, None):
@@ -65,7 +70,8 @@ def read_positions(
         for start in range(0, len(segment), HEAD_ROWS):
             rows = slice(start, start + HEAD_ROWS)
             part = unread[begin : begin + SEGMENT][rows]
-            probs = vocabulary.distribution(base.read(part, rows=len(part)))
+            read = base.read(part, rows=len(part))
+            probs = vocabulary.distribution(formulas.tempered(read, temper))
             view = View(probs, *formulas.top(probs))
             said = [_rows_of(one, start, start + HEAD_ROWS) for one in asked.said]
             yield Block(segment[rows], view, said, asked.readable[rows])

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..backend.mlx import mx
-from ..blend.dial import guide_temperature
+from ..blend.dial import Dialled, base_temperature, guide_temperature
 from ..blend.formulas import FLOOR
 from ..blend.method import Advice, Method
 from ..blend.methods import make_method
@@ -138,13 +138,13 @@ def score_each(
     """Score a text by each of several methods, all from one reading; see :func:`score`.
 
     Raises:
-        ValueError: methods that want the guide at different temperatures.
+        ValueError: methods that want the models at different temperatures.
 
     Example:
         >>> base, blend = score_each(pair, "What is 2 + 2?", "4", [Base(), BlendIn()])
     """
-    if len(set(map(guide_temperature, methods))) > 1:
-        raise ValueError("methods that are scored together must have one temperature of the guide")
+    if len({(base_temperature(one), guide_temperature(one)) for one in methods}) > 1:
+        raise ValueError("methods that are scored together must have the same temperatures")
     if not isinstance(prompt, PairPrompt):
         check_fits(pair.base, prompt)
         prompt = build_prompt(pair, prompt)
@@ -155,9 +155,10 @@ def score_each(
         for guide, read, ids in zip(pair.guides, prompt.guides, own, strict=False):
             check_room(guide, len(read.ids) + len(ids))
     found: dict[int, Score] = {}
-    alone = [n for n, method in enumerate(methods) if method.name == "aligned" and not pair.others]
+    alone = [n for n, one in enumerate(methods) if not one.needs_base and not pair.others]
     if alone:
-        written, base = text._replace(ids=own[0]), [make_method("base")]
+        written = text._replace(ids=own[0])
+        base = [Dialled(make_method("base"), temper=guide_temperature(methods[0]))]
         (guides,) = _score(cache.aligned, prompt.aligned.ids, written, base, None, top, progress)
         found = dict.fromkeys(alone, guides)
     others = [(n, method) for n, method in enumerate(methods) if n not in found]
@@ -186,7 +187,8 @@ def _score(
     tokens = [*text.ids, *([context.model.vocabulary.stop] if text.complete else [])]
     rows: list[list[list[float]]] = [[] for _ in methods]
     ranked: list[list[tuple[Candidate, ...]]] = [[] for _ in methods]
-    for block in read_positions(context, prompt, tokens, guide):
+    temper = base_temperature(methods[0])
+    for block in read_positions(context, prompt, tokens, guide, temper):
         done = len(rows[0])
         advice = None if guide is None else guide.together(block.said)
         for n, method in enumerate(methods):

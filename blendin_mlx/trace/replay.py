@@ -11,7 +11,7 @@ from typing import Any
 
 from ..backend.mlx import mx
 from ..blend import formulas
-from ..blend.dial import Dialled
+from ..blend.dial import Dialled, base_temperature
 from ..blend.method import Advice, Method, View
 from ..blend.methods import make_method, option_names
 from ..blend.sampling import Chooser, repetition_penalty
@@ -90,6 +90,7 @@ class Replay:
         for start in range(0, len(unread), HEAD_ROWS):
             part = unread[start : start + HEAD_ROWS]
             logits = context.read(part, rows=len(part))
+            logits = formulas.tempered(logits, base_temperature(self.method))
             for row in range(len(part)):
                 probs = self.vocabulary.distribution(logits[row : row + 1])
                 self.level = formulas.level(logits[row : row + 1], self.vocabulary.size)
@@ -106,11 +107,15 @@ class Replay:
 
     def _unsure(self, view: View, step: TraceRecord) -> bool:
         """Return whether the gate was open; as recorded where rounding may have decided that."""
-        margin = rules.gate_margin(self.method, _item(view.confidence))
+        margin = self._gate_margin(view)
         if margin is not None and self.method.asks and abs(margin) < self.near_tie:
             return step["alpha"] is not None
         takes_top = self.chooser.is_greedy and not self.drawn and self.constraint is None
         return bool(_item(self.method.unsure(view, takes_top)))
+
+    def _gate_margin(self, view: View) -> float | None:
+        margin = self.method.gate_margin(view)
+        return None if margin is None else _item(margin)
 
     def expect(self, index: int, step: TraceRecord) -> TraceRecord:
         """Return the expected values of a record, given the token that it says was chosen.
@@ -131,7 +136,7 @@ class Replay:
         if index == self.last:
             self.answer.finish()
         base = candidate_record(_item(view.token), _item(view.confidence), self.pair.base)
-        margin = rules.gate_margin(self.method, base["prob"] if runs_base else None)
+        margin = self._gate_margin(view) if runs_base else None
         expected |= {"index": index, "base": base if runs_base else None, "gate_margin": margin}
         expected["text"] = self.answer.text[before:]
         return expected
@@ -255,11 +260,12 @@ def _item(value: mx.array) -> Any:
 def _method(run: TraceRecord) -> Method:
     recorded: TraceRecord = {
         "tau": run.get("tau"),
+        "gate": run.get("gate") or "confidence",
         "alpha": run.get("alpha"),
         "lambda_": run.get("lambda"),
         "beta": run.get("beta"),
     }
     taken = option_names(run["method"])
     method = make_method(run["method"], **{name: recorded[name] for name in taken})
-    dial, guide_temp = run.get("dial", 1.0), run.get("guide_temp", 1.0)
-    return method if dial == guide_temp == 1.0 else Dialled(method, dial, guide_temp)
+    turned = [run.get(name, 1.0) for name in ("dial", "guide_temp", "temper")]
+    return method if turned == [1.0] * 3 else Dialled(method, *turned)

@@ -30,7 +30,13 @@ _UNSET = {
     "json_schema": "none",
     "num_draft_tokens": "auto",
 }
-_OF_METHODS = {"tau": "tau", "alpha": "alpha", "lambda_": "lambda", "beta": "beta"}
+_OF_METHODS = {
+    "tau": "tau",
+    "gate": "gate",
+    "alpha": "alpha",
+    "lambda_": "lambda",
+    "beta": "beta",
+}
 
 
 def spelled(name: str) -> str:

@@ -43,6 +43,8 @@ def measure(
         size: how many prompts are answered at once, by one method at a time; speeds are those of
             an answer among so many.
     """
+    from blendin_mlx.answer_statistics import describe_method
+
     _free()  # memory of the previous guide
     session, name = Session(guide.settings, quiet), guide.name
     settings = session.settings
@@ -70,9 +72,10 @@ def measure(
             break
     if not blended:
         return None
-    tau = getattr(session.method, "tau", None)
+    described = describe_method(session.method)
+    tau = described["tau"] if described.get("gate") == "confidence" else None
     of_base = base[: len(blended)]
-    return summarise(name, blended, of_base, aligned, peak, session.method.name, tau)
+    return summarise(name, blended, of_base, aligned, peak, described["method"], tau)
 
 
 def _free() -> None:

@@ -70,7 +70,7 @@ class Report:
     Attributes:
         guide: the guide's name.
         method: the method that asked it.
-        tau: the method's gate threshold, or None.
+        tau: the method's threshold on the base's confidence, or None.
         prompts: number of prompts.
         rate: intervention rate over all tokens.
         low: lower bound of the rate's 95 % interval.
@@ -155,7 +155,7 @@ def summarise(
         aligned: the guide's own answers to the same prompts.
         peak_bytes: peak memory.
         method: the method of the blended answers.
-        tau: its gate threshold, or None.
+        tau: its threshold on the base's confidence, or None.
     """
     low, high = interval(answers)
     tokens = max(1, sum(len(answer.asked) for answer in answers))

@@ -69,7 +69,8 @@ def _of_rate(report: Report) -> str:
     measured = f"the guide is asked at {percent(report.rate, 1)} of the tokens ({_spread(report)})"
     line = f"the paper's {percent(WARNING_RATE)} of the words"
     if not report.threshold_applies:
-        why = f"and {report.method} has no tau" if report.tau is None else f"not for {report.tau:g}"
+        none = f"and {report.method} has no tau on the confidence"
+        why = none if report.tau is None else f"not for {report.tau:g}"
         return f"not judged: {measured}; {line} hold for tau {PAPER_TAU:g}, {why}"
     if report.prompts < FEWEST:
         return f"undecided: too few prompts (at least {FEWEST} are needed); {measured}"

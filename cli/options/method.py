@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from blendin_mlx.blend.method import Method
 
 # Command-line spelling of the engine's option names.
-SPELLED = {"tau": "--tau", "alpha": "--alpha", "lambda_": "--lambda", "beta": "--beta"}
+SPELLED = {
+    "tau": "--tau",
+    "gate": "--gate",
+    "alpha": "--alpha",
+    "lambda_": "--lambda",
+    "beta": "--beta",
+}
 
 
 def make_method(settings: Settings) -> Method:
@@ -42,9 +48,8 @@ def make_method(settings: Settings) -> Method:
         raise click.UsageError(
             f"--method {name} needs the aligned model's unaligned twin: pass --reference MODEL"
         )
-    if settings.dial == settings.guide_temp == 1.0:
-        return method
-    return Dialled(method, settings.dial, settings.guide_temp)
+    turned = settings.dial, settings.guide_temp, settings.temper
+    return method if turned == (1.0, 1.0, 1.0) else Dialled(method, *turned)
 
 
 def lacking(method: str, names: Sequence[str]) -> list[str]:
@@ -60,7 +65,8 @@ def with_method(settings: Settings, method: str) -> Settings:
     """Return the settings for another method; options that it does not accept are reset."""
     if method == settings.method:
         return settings
-    lost = ["lambda_", *lacking(method, ("tau", "alpha", "beta"))]  # each has a λ of its own
+    # Each has a λ and a β of its own.
+    lost = ["lambda_", "beta", *lacking(method, ("tau", "gate", "alpha"))]
     if settings.method == "fixed" and method == "blendin":
         lost.append("alpha")  # with it, blendin means fixed
     changes: dict[str, Any] = dict.fromkeys(lost)

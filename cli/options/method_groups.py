@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from .names import model_names
-from .settings import METHODS, PROJECTIONS, STOP_POLICIES
+from .settings import GATES, METHODS, PROJECTIONS, STOP_POLICIES
 from .types import AutoOr, Number
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -28,7 +28,14 @@ def method_options(command: Command) -> Command:
         click.option(
             "--tau",
             type=Number(0, 1),
-            help="Ask the guide where the base's confidence is below this.  [default: 0.4]",
+            help="Ask the guide where the base is less sure than this, by its gate.  "
+            "[default: 0.4]",
+        ),
+        click.option(
+            "--gate",
+            type=click.Choice(GATES),
+            help="How sure the base is: its top probability, e^-H by its entropy H in nats, or "
+            "the lead of its top token over the second.  [default: confidence]",
         ),
         click.option(
             "--alpha",
@@ -41,13 +48,14 @@ def method_options(command: Command) -> Command:
             "--lambda",
             "lambda",
             type=Number(min=0),
-            help="The method's λ: blendin's agreement bonus [default: 0.1], or the threshold of "
-            "kad [0.4] or confidence-bet [0.2].",
+            help="The method's λ: blendin's agreement bonus [default: 0.1], the threshold of kad "
+            "[0.4] or confidence-bet [0.2], the mass that kad-primal defers [0.4], or the share of "
+            "the base's top probability that contrastive asks of a token [0.1].",
         ),
         click.option(
             "--beta",
             type=Number(0, 100),
-            help="How far proxy-tuning shifts the base.  [default: 1]",
+            help="How far proxy-tuning [default: 1] or contrastive [0.5] shifts the base.",
         ),
         dial_options,
         click.option(
@@ -74,6 +82,13 @@ def dial_options(command: Command) -> Command:
             type=Number(0.01, 100),
             default=1.0,
             help="Temperature of all that the guide says: above 1 it is less sure.  [default: 1]",
+        ),
+        click.option(
+            "--temper",
+            type=Number(0.01, 100),
+            default=1.0,
+            help="Temperature of both models before the method sees them, beside --temp, which "
+            "is that of the draw.  [default: 1]",
         ),
     )
 

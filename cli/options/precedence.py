@@ -23,7 +23,7 @@ def as_meant(settings: Settings) -> Settings:
         models = ("base", "aligned", "reference", "base_adapter", "aligned_adapter")
         far = [name for name in models if _nearness(name) < _nearness("pair")]
         changes |= {name: () if name == "aligned" else None for name in far}
-    own = {"tau": "tau", "alpha": "alpha", "beta": "beta", "lambda_": "lambda"}
+    own = {"tau": "tau", "gate": "gate", "alpha": "alpha", "beta": "beta", "lambda_": "lambda"}
     far = [
         name
         for name, parameter in own.items()

@@ -1,6 +1,6 @@
 """The values of the options that commands share, as one record.
 
-The names of methods and templates are repeated here because importing the engine would make
+The names of methods, gates and templates are repeated here because importing the engine would make
 ``--help`` slow. A test compares them with the engine's.
 """
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 DEFAULT_PAIR = "demo"
 METHODS = (
-    *("base", "aligned", "blendin", "fixed", "nudging", "ensemble", "kad", "confidence-bet"),
-    "proxy-tuning",
+    *("base", "aligned", "blendin", "fixed", "nudging", "ensemble", "kad", "kad-primal"),
+    *("confidence-bet", "proxy-tuning", "contrastive"),
 )
+GATES = ("confidence", "entropy", "margin")
 STOP_POLICIES = ("blend", "base", "either", "guide")
 PROJECTIONS = ("prefix", "shared")
 DRAFTS = ("auto", "guide", "lookup", "off")
@@ -39,11 +40,13 @@ class Settings:
     aligned_adapter: Path | None
     method: str
     tau: float | None
+    gate: str | None
     alpha: float | None
     lambda_: float | None
     beta: float | None
     dial: float
     guide_temp: float
+    temper: float
     stop_policy: StopPolicy
     projection: ProjectionRule
     base_template: str | Path

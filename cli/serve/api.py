@@ -33,10 +33,10 @@ NUMBERS = {
     "max_completion_tokens": "max_tokens",
 }
 OWN_NUMBERS = (
-    *("tau", "lambda", "beta", "dial", "guide_temp"),
+    *("tau", "lambda", "beta", "dial", "guide_temp", "temper"),
     *("repetition_penalty", "repetition_context_size"),
 )
-OWN_WORDS = ("stop_policy", "projection")
+OWN_WORDS = ("gate", "stop_policy", "projection")
 # Values that ask for nothing; of those without any, every value does.
 WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),

@@ -174,7 +174,8 @@ def _about(recorded: RecordedRun, by_guide: bool) -> str:
     from blendin_mlx.trace.records import guide_names
 
     run = recorded.run
-    names = {"method": "method", "tau": "τ", "alpha": "α", "temp": "temperature", "seed": "seed"}
+    names = {"method": "method", "tau": "τ", "gate": "gate", "alpha": "α"}
+    names |= {"temp": "temperature", "seed": "seed"}
     how = [f"{word} {run[key]}" for key, word in names.items() if run.get(key) is not None]
     ended = (recorded.end or {}).get("finish_reason", "cut off")
     models = f"{run['models']['base']['name']}, guided by {guide_names(run)}"

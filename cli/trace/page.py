@@ -45,7 +45,7 @@ def _run(name: str, recorded: RecordedRun) -> dict[str, Any]:
         "by_guide": bool(tokens) and tokens[-1]["decided"] == "end",
         "settings": _settings(run),
         "timeline": _timeline(recorded.steps),
-        "histogram": _histogram(recorded.steps, run.get("tau")),
+        "histogram": _histogram(recorded.steps, _threshold(run)),
     }
 
 
@@ -126,6 +126,11 @@ def _timeline(steps: list[dict[str, Any]]) -> dict[str, Any]:
         "guide": points([(step.get("aligned") or {}).get("prob") for step in steps]),
         "alpha": points([step["alpha"] for step in steps]),
     }
+
+
+def _threshold(run: dict[str, Any]) -> Any:
+    """Return τ where it is one of the confidence, which the histogram shows."""
+    return run.get("tau") if run.get("gate") in (None, "confidence") else None
 
 
 def _histogram(steps: list[dict[str, Any]], tau: Any) -> dict[str, Any]:

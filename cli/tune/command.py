@@ -12,7 +12,7 @@ import click
 
 from ..errors import INTERRUPTED
 from ..options.groups import scoring_options
-from ..options.settings import Settings
+from ..options.settings import GATES, Settings
 from ..pair_loading import spec_of
 from ..session import Session
 from ..terminal.files import FileToWrite, Target, write_whole
@@ -101,13 +101,18 @@ def _compared_with(settings: Settings) -> Dial:
     """Return the setting that the options mean.
 
     Raises:
-        click.UsageError: a method that is not a mixture by the two weights of the dial.
+        click.UsageError: a method that is not a mixture by the two weights of the dial, another
+            gate, or tempered models.
     """
     from blendin_mlx.scoring.dial_map import Dial
 
     if settings.method not in ("blendin", "fixed"):
         raise click.UsageError(
             f"the dial is that of --method blendin or fixed, not of {settings.method}"
+        )
+    if settings.gate not in (None, GATES[0]) or settings.temper != 1.0:
+        raise click.UsageError(
+            f"the dial is read with --gate {GATES[0]} and --temper 1; leave out what differs"
         )
     values: dict[str, Any] = {"scale": settings.dial, "guide_temp": settings.guide_temp}
     given = {"tau": settings.tau, "lambda_": settings.lambda_, "alpha": settings.alpha}

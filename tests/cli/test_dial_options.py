@@ -1,4 +1,4 @@
-"""``--dial`` and ``--guide-temp``: in answers, traces, lines, chats and pairs."""
+"""``--dial``, ``--guide-temp``, ``--temper``, ``--gate``: in answers, traces, lines and chats."""
 
 from __future__ import annotations
 
@@ -36,6 +36,61 @@ def test_they_are_in_the_answer_and_its_trace_is_verified(run, tiny, tmp_path):
     assert run("trace", "verify", file).code == 0
     file.write_text(file.read_text().replace('"guide_temp": 2.0', '"guide_temp": 1.0'))
     assert run("trace", "verify", file).code == 1
+
+
+TEMPERED = ("--method", "nudging", "--gate", "entropy", "--tau", 0.3, "--temper", 0.5, "-m", 12)
+
+
+def test_gate_and_tempering_are_in_the_answer_and_its_trace_is_verified(run, tiny, tmp_path):
+    file = tmp_path / "run.jsonl"
+    asked = run("generate", *tiny, *TEMPERED, "--json", "--trace", file, "hi")
+    blend = json.loads(asked.text)["blend"]
+    assert (blend["method"], blend["gate"], blend["temper"]) == ("nudging", "entropy", 0.5)
+    assert run("trace", "verify", file).code == 0
+    assert "gate entropy" in run("trace", "view", file).text
+    recorded = file.read_text()
+    for said, other in (('"temper": 0.5', '"temper": 1.0'), ('"entropy"', '"confidence"')):
+        file.write_text(recorded.replace(said, other))
+        assert run("trace", "verify", file).code == 1
+
+
+def test_a_line_may_set_gate_and_tempering_and_a_chat_shows_them(run, tiny):
+    line = {"prompt": "hi", "method": "nudging", "gate": "entropy", "tau": 0.3, "temper": 0.5}
+    text = json.dumps({**line, "max_tokens": 12}).encode() + b"\n"
+    alone = json.loads(run("generate", *tiny, *TEMPERED, "--json", "hi").text)
+    assert json.loads(run("run", *tiny, "-", stdin=text).text)["token_ids"] == alone["token_ids"]
+    lines = b"/set gate margin\n/set temper 2\n/set\n/method kad\n/set gate margin\n"
+    said = run("chat", *tiny, "-q", stdin=lines).err
+    assert "gate                     margin (set in this chat)" in said
+    assert "temper                   2 (set in this chat)" in said
+    assert "without gate, set for blendin" in said
+    assert "--method kad has --lambda; it does not take --gate" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--method", "kad", "--gate", "margin"), "it does not take --gate"),
+        (("--method", "kad-primal", "--tau", 0.4), "--method kad-primal has --lambda"),
+        (("--method", "kad-primal", "--lambda", 1.5), "lambda must be between 0 and 1, not 1.5"),
+        (("--method", "contrastive", "--lambda", 2), "lambda must be between 0 and 1, not 2"),
+        (("--method", "contrastive", "--alpha", 0.1), "has --beta and --lambda"),
+        (("--gate", "surprise"), "'surprise' is not one of 'confidence', 'entropy', 'margin'"),
+        (("--temper", 0), "--temper"),
+        (("--temper", 20, "--guide-temp", 20), "guide_temp · temper must be between"),
+    ],
+)
+def test_what_a_method_does_not_take_is_refused_in_one_line(run, tiny, options, why):
+    refused = run("generate", *tiny, *options, "hi")
+    assert refused.code == 2
+    assert why in refused.error()
+
+
+@pytest.mark.parametrize("option", [("--gate", "entropy"), ("--temper", 2)])
+def test_tune_knows_one_gate_and_models_as_they_are(run, tiny, option):
+    refused = run("tune", *tiny, *option)
+    assert refused.code == 2
+    assert "leave out what differs" in refused.error()
 
 
 def test_at_dial_zero_the_base_is_alone(run, tiny):

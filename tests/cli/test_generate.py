@@ -20,6 +20,7 @@ RESULT = {
         "method": str,
         "tau": float,
         "alpha": str,
+        "gate": str,
         "interventions": int,
         "intervention_rate": float,
         "overrides": int,
@@ -264,12 +265,13 @@ def test_the_names_in_the_options_are_the_engines():
     import typing
 
     from blendin_mlx import prompts
-    from blendin_mlx.blend import methods
+    from blendin_mlx.blend import gates, methods
     from blendin_mlx.decoding import rules
     from blendin_mlx.drafting import drafter
     from blendin_mlx.tokens import projection
 
     assert set(settings.METHODS) == set(methods.METHODS)
+    assert tuple(gates.GATES) == settings.GATES
     assert typing.get_args(rules.StopPolicy) == settings.STOP_POLICIES
     assert (*prompts.BASE_TEMPLATES, "chat") == types.BASE_TEMPLATES
     assert typing.get_args(drafter.Draft) == settings.DRAFTS

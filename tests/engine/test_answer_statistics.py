@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -134,17 +135,22 @@ def test_the_json_object_has_the_promised_groups() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
-        ("blendin", {"tau": 0.3}, {"tau": 0.3, "alpha": "auto", "lambda": 0.1}),
-        ("fixed", {"alpha": 0.0}, {"tau": 0.4, "alpha": 0.0}),
-        ("nudging", {"tau": 0.0}, {"tau": 0.0, "alpha": None}),
+        (
+            "blendin",
+            {"tau": 0.3},
+            {"tau": 0.3, "gate": "confidence", "alpha": "auto", "lambda": 0.1},
+        ),
+        ("fixed", {"alpha": 0.0}, {"tau": 0.4, "gate": "confidence", "alpha": 0.0}),
+        ("nudging", {"gate": "margin"}, {"tau": 0.4, "gate": "margin", "alpha": None}),
         ("base", {}, {"tau": None, "alpha": None}),
         ("aligned", {}, {"tau": None, "alpha": None}),
         ("kad", {"lambda_": 0.3}, {"tau": None, "alpha": None, "lambda": 0.3}),
         ("confidence-bet", {}, {"tau": None, "alpha": None, "lambda": 0.2}),
         ("proxy-tuning", {"beta": 0.5}, {"tau": None, "alpha": None, "beta": 0.5}),
+        ("contrastive", {}, {"tau": None, "alpha": None, "lambda": 0.1, "beta": 0.5}),
     ],
 )
 def test_a_method_is_described_by_its_name_and_options(
-    name: str, options: dict[str, float], expected: dict[str, object]
+    name: str, options: dict[str, Any], expected: dict[str, object]
 ) -> None:
     assert describe_method(make_method(name, **options)) == {"method": name, **expected}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from blendin_mlx.blend.dial import Dialled
 from blendin_mlx.blend.methods import make_method
 from blendin_mlx.generation import generate, stream_generate
 from blendin_mlx.inspection import begun, look_at
@@ -21,9 +22,12 @@ def pair(tmp_path_factory):
     return load_pair(base=names[0], aligned=names[1])
 
 
-@pytest.mark.parametrize("name", ["blendin", "nudging", "base", "ensemble"])
+TEMPERED = Dialled(make_method("blendin", tau=0.9), temper=0.5)
+
+
+@pytest.mark.parametrize("name", ["blendin", "nudging", "base", "ensemble", TEMPERED])
 def test_the_first_of_each_is_what_the_step_says(pair, name):
-    method = make_method(name)
+    method = make_method(name) if isinstance(name, str) else name
     prompt = build_prompt(pair, "hello")
     *_, last = stream_generate(pair, prompt, method=method, max_tokens=TOKENS)
     pieces = [

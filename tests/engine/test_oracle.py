@@ -25,7 +25,7 @@ def steps_of(pair: Pair, prompt: Any, max_tokens: int, **options: Any) -> list[S
 
 
 def follow(
-    pair: Pair, question: str, max_tokens: int, name: str, ahead: bool = False, **options: float
+    pair: Pair, question: str, max_tokens: int, name: str, ahead: bool = False, **options: Any
 ) -> int:
     """Compare one answer with the oracle's; ``ahead`` lets it read the answer in one pass."""
     prompt = build_prompt(pair, question, base_template="chat" if name == "chat" else "query")
@@ -59,17 +59,23 @@ def test_blendin_on_tiny_models_follows_the_oracle(tiny_pair: Any, base: str, al
         ("nudging", {"tau": 0.3}),
         ("fixed", {"tau": 0.6, "alpha": 0.3}),
         ("blendin", {"tau": 0.9, "lambda_": 1.0}),
+        ("blendin", {"tau": 0.02, "gate": "entropy"}),
+        ("nudging", {"tau": 0.02, "gate": "margin"}),
         ("ensemble", {}),
         ("kad", {}),
         ("kad", {"lambda_": 0.1}),
+        ("kad-primal", {"lambda_": 0.2}),
+        ("kad-primal", {"lambda_": 0.97}),
         ("confidence-bet", {"lambda_": 0.05}),
         ("proxy-tuning", {}),
         ("proxy-tuning", {"beta": 0.5}),
+        ("contrastive", {}),
+        ("contrastive", {"beta": 2.0, "lambda_": 0.8}),
     ],
 )
 @pytest.mark.parametrize("families", [("qwen3", "llama3_1"), ("llama3_1", "llama3_1")])
 def test_every_method_follows_the_oracle(
-    tiny_pair: Any, families: tuple[str, str], name: str, options: dict[str, float]
+    tiny_pair: Any, families: tuple[str, str], name: str, options: dict[str, Any]
 ) -> None:
     pair = tiny_pair(*families, 2.0)
     pair.reference = tiny_pair(families[1], families[1], 2.0).base

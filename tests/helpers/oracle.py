@@ -147,11 +147,12 @@ def is_text(written: bytes) -> bool:
 class Oracle:
     """Decodes greedily with one method of the registry, by name and numbers.
 
-    ``dial`` and ``guide_temp`` may be set once it is made.
+    ``dial``, ``guide_temp`` and ``temper`` may be set once it is made.
     """
 
     dial = 1.0
     guide_temp = 1.0
+    temper = 1.0
 
     def __init__(
         self,
@@ -160,12 +161,14 @@ class Oracle:
         tau: float = 0.4,
         lambda_: float | None = None,
         alpha: float = 0.5,
-        beta: float = 1.0,
+        beta: float | None = None,
         stop_policy: str = "either",
+        gate: str = "confidence",
     ) -> None:
         self.pair, self.method, self.tau, self.alpha = pair, method, tau, alpha
-        self.stop_policy, self.beta = stop_policy, beta
-        usual = {"kad": 0.4, "confidence-bet": 0.2}.get(method, 0.1)
+        self.stop_policy, self.gate = stop_policy, gate
+        self.beta = beta if beta is not None else 0.5 if method == "contrastive" else 1.0
+        usual = {"kad": 0.4, "kad-primal": 0.4, "confidence-bet": 0.2}.get(method, 0.1)
         self.lambda_ = usual if lambda_ is None else lambda_
         self.base_bytes = token_spelling(pair.base)
         self.aligned_bytes = token_spelling(pair.aligned)
@@ -189,7 +192,8 @@ class Oracle:
         logits = output_layer(model.network, hidden)
         row = np.array(logits.astype(mx.float32), dtype=np.float64)
         size = min(len(row), self.sizes[id(model)])
-        probs = softmax(row[:size] / (1.0 if model is self.pair.base else self.guide_temp))
+        own = 1.0 if model is self.pair.base else self.guide_temp
+        probs = softmax(row[:size] / (own * self.temper))
         stops = sorted(s for s in model.stop_ids if s < size)
         total = probs[stops].sum()
         probs[stops] = 0.0
@@ -447,7 +451,7 @@ class Oracle:
     ) -> Array:
         """The distribution that decides after a beginning of a text."""
         base = self.distribution(self.pair.base, base_prompt + before)
-        shut = self.method in GATED and not base.max() < self.tau
+        shut = self.method in GATED and self._distance(base) >= 0
         guide = None if shut or self.method == "base" else self._guide(aligned_prompt, before)
         return base if guide is None else self._blended(base, guide, aligned_prompt, before)[0]
 
@@ -460,18 +464,49 @@ class Oracle:
             twin = self._vote(self.pair.require_reference(), aligned_prompt, answer).carried
         return self._target(base, float(base.max()), guide, twin)
 
+    def _distance(self, base: Array) -> float:
+        """How far the base is from its gate; negative where that is open."""
+        second, first = np.sort(base)[-2:]
+        known = base[base > 0]
+        sureness = {
+            "confidence": first,
+            "entropy": np.exp((known * np.log(known)).sum()),
+            "margin": first - second,
+        }
+        return float(sureness[self.gate] - self.tau)
+
+    def _deferred(self, base: Array, guide: Vote | None = None) -> Array:
+        """1 for each token of the base that is left to the guide, 0 for the others."""
+        if self.method == "kad-primal":
+            rising = np.argsort(base)
+            fitting = int((np.cumsum(base[rising]) <= self.lambda_).sum())
+            mu = np.zeros(len(base))
+            mu[rising[:fitting]] = 1.0
+            return np.ones(len(base)) if self.lambda_ == 1 else mu
+        limit = self.lambda_ if guide is None else guide.confidence - self.lambda_
+        return (base < limit).astype(float)
+
     def _gate(self, base: Array) -> tuple[bool, float]:
         """Whether the guide must be asked, and the distance to where that changes."""
-        if self.method in ("base", "aligned", "ensemble", "confidence-bet", "proxy-tuning"):
+        if self.method in GATED:
+            return self._distance(base) < 0, abs(self._distance(base))
+        if self.method == "contrastive":
+            second, first = np.sort(base)[-2:]
+            return bool(second >= self.lambda_ * first), abs(second - self.lambda_ * first)
+        if self.method not in ("kad", "kad-primal"):
             return self.method != "base", 1.0
-        if self.method != "kad":
-            return bool(base.max() < self.tau), abs(base.max() - self.tau)
-        # A rival gets all of the deferred mass at best, and keeps its own if it is above λ.
-        kept = np.where(base >= self.lambda_, base, 0.0)
+        # A rival gets all of the deferred mass at best, and keeps its own if it is not deferred.
+        mu = self._deferred(base)
+        kept = base * (1 - mu)
         winner = int(base.argmax())
         own, rivals = kept[winner], np.delete(kept, winner)
-        best = base[base < self.lambda_].sum() + rivals.max()
-        return bool(best > own), min(abs(best - own), float(abs(base - self.lambda_).min()))
+        best = (base * mu).sum() + rivals.max()
+        return bool(best > own), min(abs(best - own), self._clearness(base))
+
+    def _clearness(self, base: Array) -> float:
+        """How far the set of deferred tokens is from another one."""
+        reached = np.cumsum(np.sort(base)) if self.method == "kad-primal" else base
+        return float(abs(reached - self.lambda_).min())
 
     def _target(
         self, base: Array, confidence: float, guide: Vote, twin: Array | None
@@ -485,11 +520,17 @@ class Oracle:
         carried = guide.carried
         if self.method in ("nudging", "aligned"):
             return carried, 1.0
-        if self.method in ("kad", "confidence-bet"):
-            limit = self.lambda_ if self.method == "kad" else guide.confidence - self.lambda_
-            mu = (base < limit).astype(float)
+        if self.method in ("kad", "kad-primal", "confidence-bet"):
+            mu = self._deferred(base, guide if self.method == "confidence-bet" else None)
             mass = float((base * mu).sum())
             return base * (1 - mu) + carried * mass, mass
+        if self.method == "contrastive":
+            fits = base >= self.lambda_ * base.max()
+            own, other = (np.log(np.maximum(one, 1e-37)) for one in (base, carried))
+            lead = np.where(carried > 0, own - other, 0.0)
+            r = 1e-20 * base  # what is implausible keeps its order
+            r[fits] = softmax((own + self.beta * lead)[fits])
+            return r, float(np.maximum(r - base, 0).sum())
         if twin is not None:
             one, two = carried, twin
             either = (one > 0) | (two > 0)

@@ -64,6 +64,8 @@ def test_fields_of_openai_are_options_of_the_command(field, value, option, meant
         ("method", "nudging", "method", "nudging"),
         ("dial", 0.25, "dial", 0.25),
         ("guide_temp", 2, "guide_temp", 2.0),
+        ("temper", 0.5, "temper", 0.5),
+        ("gate", "entropy", "gate", "entropy"),
         ("repetition_penalty", 1.2, "repetition_penalty", 1.2),
     ],
 )

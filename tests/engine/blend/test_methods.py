@@ -17,7 +17,7 @@ from blendin_mlx.blend.methods import METHODS, make_method
 
 SIZE = 12
 GATED = ("blendin", "fixed", "nudging")
-DEFERRING = ("kad", "confidence-bet")
+DEFERRING = ("kad", "kad-primal", "confidence-bet")
 SEEDS = st.integers(0, 2**31)
 
 
@@ -79,9 +79,14 @@ def test_base_never_asks_and_methods_without_a_gate_always_do(greedy: bool) -> N
         assert make_method(name).unsure(every, greedy).tolist() == [True] * 3
 
 
-@given(SEEDS, SEEDS, st.floats(0, 1, allow_subnormal=False))
-def test_the_gate_of_kad_never_changes_the_winner(seed: int, other: int, limit: float) -> None:
-    method, (base, _) = make_method("kad", lambda_=limit), distributions(seed, rows=40)
+MATTERING = st.sampled_from(("kad", "kad-primal", "contrastive"))  # which ask where it matters
+
+
+@given(MATTERING, SEEDS, SEEDS, st.floats(0, 1, allow_subnormal=False))
+def test_a_gate_that_is_shut_never_changes_the_winner(
+    name: str, seed: int, other: int, limit: float
+) -> None:
+    method, (base, _) = make_method(name, lambda_=limit), distributions(seed, rows=40)
     aligned = distributions(other, rows=40)[1]
     opened = method.unsure(view(base), greedy=True)
     forced = target(method, base, aligned).probs
@@ -89,11 +94,11 @@ def test_the_gate_of_kad_never_changes_the_winner(seed: int, other: int, limit: 
     assert mx.all(opened | (lead > -1e-6)).item()
 
 
-@given(SEEDS, st.floats(0.01, 1))
+@given(st.sampled_from(("kad", "kad-primal")), SEEDS, st.floats(0.01, 1))
 def test_where_the_gate_of_kad_is_open_some_guide_changes_the_winner(
-    seed: int, limit: float
+    name: str, seed: int, limit: float
 ) -> None:
-    method, (base, _) = make_method("kad", lambda_=limit), distributions(seed, rows=20)
+    method, (base, _) = make_method(name, lambda_=limit), distributions(seed, rows=6)
     opened = method.unsure(view(base), greedy=True).tolist()
     for row, is_open in zip(base, opened, strict=True):
         every = mx.broadcast_to(row, (SIZE, SIZE))
@@ -114,6 +119,17 @@ def test_two_tokens_above_the_limit_can_change_places() -> None:
     assert decided.alpha.item() == pytest.approx(0.13)
 
 
+@given(SEEDS)
+def test_where_the_gate_of_contrastive_is_open_some_amateur_changes_the_winner(seed: int) -> None:
+    method, (base, _) = make_method("contrastive"), distributions(seed, rows=40)
+    second = mx.argsort(base, axis=-1)[..., -2]
+    # An amateur that finds the second token far less likely than the others.
+    amateur = mx.put_along_axis(mx.ones(base.shape), second[..., None], mx.array(1e-30), axis=-1)
+    winner = target(method, base, amateur / amateur.sum(axis=-1, keepdims=True)).probs
+    changed = winner.argmax(axis=-1) == second
+    assert method.unsure(view(base), greedy=True).tolist() == changed.tolist()
+
+
 def test_kad_always_asks_when_sampling_and_not_where_a_sure_base_decides() -> None:
     certain = view(mx.array([[0.7, 0.2, 0.1], [0.39, 0.31, 0.3]]))
     method = make_method("kad")
@@ -125,8 +141,10 @@ def test_kad_always_asks_when_sampling_and_not_where_a_sure_base_decides() -> No
     ("name", "options"),
     [
         ("kad", {"lambda_": 0}),
+        ("kad-primal", {"lambda_": 0}),
         ("confidence-bet", {"lambda_": 1}),
         ("proxy-tuning", {"beta": 0}),
+        ("contrastive", {"beta": 0, "lambda_": 0}),
     ],
 )
 @given(seed=SEEDS)
@@ -167,7 +185,7 @@ def test_a_token_that_neither_of_the_guides_models_has_is_not_shifted() -> None:
     assert shifted.tolist() == pytest.approx([1 / 1.3, 0.1 / 1.3, 0.2 / 1.3], abs=1e-5)
 
 
-@pytest.mark.parametrize("name", DEFERRING)
+@pytest.mark.parametrize("name", ["kad", "confidence-bet"])
 @given(seed=SEEDS)
 def test_deferral_is_the_formula_of_the_paper(name: str, seed: int) -> None:
     base, aligned = distributions(seed)
@@ -202,7 +220,64 @@ def test_alpha_1_gives_nudging(seed: int) -> None:
     assert fixed.alpha.tolist() == [1.0] * len(base)
 
 
-MIXTURES = sorted(set(METHODS) - {*DEFERRING, "proxy-tuning"})
+@given(SEEDS)
+def test_a_budget_of_all_mass_gives_nudging(seed: int) -> None:
+    base, aligned = distributions(seed)
+    decided = target(make_method("kad-primal", lambda_=1), base, aligned)
+    np.testing.assert_allclose(decided.probs, aligned, atol=1e-6)
+    np.testing.assert_allclose(decided.alpha, 1, atol=1e-6)
+
+
+@given(SEEDS, st.floats(0.01, 0.99))
+def test_the_deferred_mass_keeps_to_the_budget_and_no_token_more_fits(
+    seed: int, budget: float
+) -> None:
+    base, aligned = distributions(seed)
+    limit = np.array(formulas.budget_limit(base, budget))
+    mass = np.array(target(make_method("kad-primal", lambda_=budget), base, aligned).alpha)
+    assert (mass <= budget + 1e-6).all()
+    assert (mass + limit > budget - 1e-6).all()
+    assert [one in row for one, row in zip(limit, np.array(base), strict=True)] == [True] * 3
+
+
+def test_tokens_that_are_equally_likely_are_deferred_together_or_not_at_all() -> None:
+    # 0.1 fits 0.3, and one of the two tokens of 0.2 would too
+    base = mx.array([0.5, 0.2, 0.2, 0.1])
+    decided = target(make_method("kad-primal", lambda_=0.3), base, mx.array([0.0, 0.0, 1.0, 0.0]))
+    assert decided.probs.tolist() == pytest.approx([0.5, 0.2, 0.3, 0.0])
+    assert decided.alpha.item() == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 3.0])
+@given(seed=SEEDS, share=st.floats(0, 1, allow_subnormal=False))
+def test_an_amateur_that_is_the_expert_leaves_its_plausible_tokens(
+    beta: float, seed: int, share: float
+) -> None:
+    base, aligned = distributions(seed)
+    # without any contrast, β = 0, every amateur leaves them
+    amateur = base if beta else aligned
+    decided = target(make_method("contrastive", beta=beta, lambda_=share), base, amateur)
+    kept = np.where(base >= share * np.array(base).max(axis=-1, keepdims=True), base, 0)
+    np.testing.assert_allclose(decided.probs, kept / kept.sum(axis=-1, keepdims=True), atol=1e-5)
+
+
+def test_a_token_that_the_amateur_cannot_write_has_no_lead() -> None:
+    base, amateur = mx.array([0.5, 0.4, 0.1]), mx.array([0.5, 0.0, 0.5])
+    # 0.5 · 0.5/0.5 = 0.5, 0.4 as it is, 0.1 · 0.1/0.5 = 0.02; 0.92 in all
+    decided = target(make_method("contrastive", beta=1, lambda_=0), base, amateur)
+    assert decided.probs.tolist() == pytest.approx([0.5 / 0.92, 0.4 / 0.92, 0.02 / 0.92])
+
+
+@pytest.mark.parametrize("share", [0.1, 1.0])
+def test_implausible_tokens_keep_their_order_where_all_others_are_barred(share: float) -> None:
+    base, amateur = mx.array([0.9, 0.004, 0.056, 0.04]), mx.array([0.25] * 4)
+    decided = target(make_method("contrastive", lambda_=share), base, amateur).probs
+    assert decided.tolist() == pytest.approx([1.0, 0, 0, 0], abs=1e-9)
+    rest = formulas.restricted(decided, mx.array([False, True, True, True]))
+    assert rest.tolist() == pytest.approx([0.0, 0.04, 0.56, 0.4], abs=1e-5)
+
+
+MIXTURES = sorted(set(METHODS) - {*DEFERRING, "proxy-tuning", "contrastive"})
 
 
 @pytest.mark.parametrize("name", DEFERRING)
@@ -269,7 +344,7 @@ def test_no_method_depends_on_the_random_state(name: str, seed: int, state: int)
     ("name", "option"),
     [
         *(("blendin", "tau"), ("fixed", "tau"), ("nudging", "tau"), ("fixed", "alpha")),
-        *((name, "lambda_") for name in DEFERRING),
+        *((name, "lambda_") for name in (*DEFERRING, "contrastive")),
     ],
 )
 def test_a_share_out_of_range_is_refused_by_name_value_and_range(
@@ -293,7 +368,7 @@ def test_the_ends_of_the_range_belong_to_it(name: str, tau: float) -> None:
 
 
 def test_an_option_that_a_method_does_not_have_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"nudging has tau; it does not take alpha, lambda_"):
+    with pytest.raises(ValueError, match=r"nudging has gate, tau; it does not take alpha, lambda_"):
         make_method("nudging", lambda_=0.1, alpha=0.5)
     with pytest.raises(ValueError, match=r"base has no options; it does not take tau"):
         make_method("base", tau=0.4)

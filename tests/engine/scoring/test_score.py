@@ -35,13 +35,18 @@ BOTH = pytest.mark.parametrize("tokenizers", [1, 2])
         ("aligned", {}),
         ("blendin", {"tau": 0.6}),
         ("nudging", {"tau": 0.3}),
+        ("nudging", {"tau": 0.1, "gate": "entropy"}),
+        ("fixed", {"tau": 0.1, "alpha": 0.3, "gate": "margin"}),
         ("fixed", {"tau": 0.9, "alpha": 0.3}),
         ("kad", {}),
+        ("kad-primal", {}),
         ("confidence-bet", {"lambda_": 0.05}),
         ("proxy-tuning", {"beta": 0.5}),
+        ("contrastive", {}),
+        ("contrastive", {"beta": 1.0, "lambda_": 0.0}),
     ],
 )
-def test_it_is_the_oracles(tokenizers: int, name: str, options: dict[str, float]) -> None:
+def test_it_is_the_oracles(tokenizers: int, name: str, options: dict[str, Any]) -> None:
     pair = small_pair(tokenizers)
     prompt = build_prompt(pair, "How do I boil an egg?")
     found = score(pair, prompt, TEXT, method=make_method(name, **options))
@@ -56,11 +61,12 @@ def test_it_is_the_oracles(tokenizers: int, name: str, options: dict[str, float]
 
 
 @BOTH
-def test_several_methods_are_scored_as_each_is_alone(tokenizers: int) -> None:
+@pytest.mark.parametrize("temper", [1.0, 0.5])
+def test_several_methods_are_scored_as_each_is_alone(tokenizers: int, temper: float) -> None:
     pair = small_pair(tokenizers)
     prompt = build_prompt(pair, "How do I boil an egg?")
-    names = ("base", "aligned", "nudging", "blendin", "proxy-tuning", "aligned")
-    methods = [make_method(name) for name in names]
+    names = ("base", "aligned", "nudging", "blendin", "proxy-tuning", "contrastive", "aligned")
+    methods = [Dialled(make_method(name), temper=temper) for name in names]
     cache = make_prompt_cache(pair)
     reads = count_reads(cache.base)
     together = score_each(pair, prompt, TEXT, methods, prompt_cache=cache)
@@ -71,9 +77,10 @@ def test_several_methods_are_scored_as_each_is_alone(tokenizers: int) -> None:
         assert replace(one, log_probs=()) == replace(other, log_probs=())
 
 
-def test_methods_that_want_different_guides_are_not_scored_together() -> None:
-    cold = Dialled(make_method("blendin"), guide_temp=0.5)
-    with pytest.raises(ValueError, match="one temperature of the guide"):
+@pytest.mark.parametrize("option", ["guide_temp", "temper"])
+def test_methods_that_want_different_models_are_not_scored_together(option: str) -> None:
+    cold = Dialled(make_method("blendin"), **{option: 0.5})
+    with pytest.raises(ValueError, match="the same temperatures"):
         score_each(small_pair(2), "Hi", TEXT, [make_method("blendin"), cold])
 
 
@@ -131,6 +138,10 @@ def test_identities(tokenizers: int) -> None:
     assert total(make_method("blendin", tau=0.0)) == base
     assert total(make_method("fixed", tau=1.0, alpha=0.0)) == pytest.approx(base, abs=1e-4)
     assert total(Dialled(make_method("ensemble"), 0.0)) == base
+    nothing = make_method("contrastive", beta=0.0, lambda_=0.0)
+    assert total(nothing) == total(make_method("kad-primal", lambda_=0.0)) == base
+    everywhere = total(make_method("nudging", tau=1.0))
+    assert total(make_method("kad-primal", lambda_=1.0)) == pytest.approx(everywhere, abs=1e-4)
     nudging = total(make_method("nudging", tau=0.5))
     assert total(make_method("fixed", tau=0.5, alpha=1.0)) == pytest.approx(nudging, abs=1e-4)
     assert nudging != pytest.approx(base, abs=1e-2)

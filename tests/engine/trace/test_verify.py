@@ -12,6 +12,7 @@ import pytest
 
 from blendin_mlx.answer_statistics import describe_method
 from blendin_mlx.backend.mlx import mx
+from blendin_mlx.blend.method import Method
 from blendin_mlx.blend.methods import METHODS, make_method
 from blendin_mlx.blend.sampling import LogitsProcessor, Sampler, repetition_penalty
 from blendin_mlx.errors import TraceError
@@ -36,12 +37,13 @@ def record(
     kv_bits: int | None = None,
     penalty: float | None = None,
     processors: Sequence[LogitsProcessor] = (),
+    method: Method | None = None,
 ) -> Records:
     """The trace of one answer."""
     file = io.StringIO()
     writer = TraceWriter(file, pair)
     prompt = build_prompt(pair, question)
-    method = make_method(name)
+    method = method or make_method(name)
     settings = {"stop_policy": policy, "temp": float(sampler is not None), "kv_bits": kv_bits}
     settings |= {"repetition_penalty": penalty, "repetition_context_size": 30}
     writer.run(prompt, {**describe_method(method), **settings})
@@ -197,6 +199,21 @@ def test_a_trace_of_every_method_follows(tiny_pair: Callable[..., Pair], name: s
         changed[0][letter] = 0.9
         interventions = any(one.get("alpha") is not None for one in records)
         assert (verify_trace(pair, changed) is not None) == interventions
+
+
+@pytest.mark.parametrize("gate", ["entropy", "margin"])
+def test_a_trace_of_every_gate_follows(pair: Pair, gate: str) -> None:
+    method = make_method("nudging", gate=gate, tau=0.1)
+    records = record(pair, "Name a colour.", 20, method=method)
+    assert records[0]["gate"] == gate
+    assert verify_trace(pair, records) is None
+    opened = [step for step in records if step.get("alpha") is not None]
+    assert opened
+    assert all(step["gate_margin"] < 0 for step in opened)
+    mismatch = verify_trace(pair, [{**records[0], "gate": "confidence"}, *records[1:]])
+    assert mismatch is not None
+    del records[0]["gate"]  # as older versions wrote it: that is the confidence
+    assert verify_trace(pair, records) == mismatch
 
 
 @pytest.mark.parametrize("role", ["base", "aligned", "blend"])
