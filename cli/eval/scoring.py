@@ -115,8 +115,10 @@ class Scorer:
 
     def _read_before(self, ids: Sequence[int]) -> list[int]:
         """Return what the guide reads for these ids of the base."""
-        written = self._pair.base.vocabulary.bytes_of(ids).decode(errors="replace")
-        return self._pair.aligned.vocabulary.encode(written) or [first_token(self._pair.aligned)]
+        from blendin_mlx.inspection import begun
+
+        own = begun(self._pair, pair_prompt((), ()), ids).aligned.ids
+        return list(own) or [first_token(self._pair.aligned)]
 
     def _fits(self, window: Window) -> bool:
         """Return whether the guide can read a window, if it is asked at all."""
