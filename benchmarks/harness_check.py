@@ -20,7 +20,7 @@ from blendin_mlx.model import LanguageModel
 
 def requests_of(folder: Path, task: str, limit: int) -> list[Any]:
     """What the harness asks of the first questions of a task."""
-    (loaded,) = load_tasks([task], folder)
+    (loaded,) = load_tasks([task], folder)["tasks"]
     loaded.set_config(key="num_fewshot", value=0)
     loaded.build_all_requests(limit=limit)
     return list(loaded.instances)

@@ -87,7 +87,7 @@ def evaluate(
     prepare(fetch)
     named, tracker = _named(settings), make_tracker(output)
     options: dict[str, Any] = {
-        "tasks": load_tasks(names, include_path),
+        **load_tasks(names, include_path),
         "limit": limit,
         "num_fewshot": num_fewshot,
         "apply_chat_template": apply_chat_template,

@@ -38,6 +38,7 @@ def prepare(fetch: bool) -> None:
     import datasets
 
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL)  # what it raises is told as one line
     datasets.config.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE or not fetch
 
 

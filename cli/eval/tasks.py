@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
 
-def load_tasks(names: Sequence[str], folder: Path | None) -> list[Any]:
+def load_tasks(names: Sequence[str], folder: Path | None) -> dict[str, Any]:
     """Load tasks and groups of tasks, and the questions that they ask.
+
+    To look through all that the harness has takes seconds, so it is done once, if at all.
 
     Args:
         names: of tasks, groups or tags, patterns for them, or task files.
         folder: the user's own tasks; where all are in there, no others are looked for.
+
+    Returns:
+        The arguments ``tasks`` and ``task_manager`` of the harness's ``simple_evaluate``.
 
     Raises:
         click.BadParameter: there is no task of a name.
@@ -30,7 +35,8 @@ def load_tasks(names: Sequence[str], folder: Path | None) -> list[Any]:
     if folder is not None and any(not _matching(manager, name) for name in names):
         manager = TaskManager(include_path=folder)
     found = [match for name in names for match in _found(manager, name)]
-    return [task for name in dict.fromkeys(found) for task in _loaded(manager, name)]
+    tasks = [task for name in dict.fromkeys(found) for task in _loaded(manager, name)]
+    return {"tasks": tasks, "task_manager": manager}
 
 
 def _found(manager: TaskManager, name: str) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,15 @@ from blendin_mlx.prompt_cache import make_prompt_cache
 from small_pairs import small_pair
 
 Make = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """The command tells libraries by variables to be quiet, and to leave the network alone."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from blendin_cli.eval.arguments import session_of
 from commands import DEADLINE_S
 from local_tasks import QUESTIONS, write_tasks
-from running import begin, blendin, interrupted
+from running import begin, blendin, interrupted, the_line
 
 # Some Python before the command: it does something after so many continuations were scored.
 AFTER = """
@@ -223,7 +223,7 @@ def test_without_the_extra_it_says_what_to_install(run, monkeypatch):
         (("--tasks", ","), "it names no task"),
         (("--tasks", "choices", "--limit", 0), "--limit"),
         (("--tasks", "choices", "--log-samples"), "pass --output too"),
-        (("--tasks", "choices", "--output", "/dev/null/x"), "--output': cannot write to"),
+        (("--tasks", "choices", "--output", "/dev/null/x"), "--output: cannot write to"),
         (("--tasks", "choices", "--method", "base", "--tau", 0.3), "does not take --tau"),
         ((), "--tasks"),
     ],
@@ -231,30 +231,27 @@ def test_without_the_extra_it_says_what_to_install(run, monkeypatch):
 def test_usage_is_checked_before_anything_is_loaded(run, tiny, folder, options, said, monkeypatch):
     monkeypatch.setattr("blendin_cli.session.load_pair", lambda *_: pytest.fail("loaded"))
     told = run("eval", *tiny, "--include-path", folder, *options)
-    assert said in told.error().replace("Invalid value for ", "")
+    assert said in told.error()
     assert told.code == 2
 
 
-def test_a_bad_line_of_a_task_is_one_error(run, tiny, folder):
+def test_a_bad_line_of_a_task_is_one_error(tiny, folder):
     with (folder / "questions.jsonl").open("a") as file:
         file.write("{this is not JSON\n")
-    told = run("eval", *tiny, "--include-path", folder, "--tasks", "choices")
-    assert "task choices cannot be loaded" in told.error()
-    assert told.code == 1
+    told = blendin("eval", *tiny, "--include-path", folder, "--tasks", "choices")
+    assert "task choices cannot be loaded" in the_line(told, 1)
 
 
-def test_a_line_that_the_task_cannot_read_is_one_error(run, tiny, tmp_path):
-    folder = write_tasks(tmp_path / "odd", questions=[{"q": "Why?", "c": ["a", "b"], "a": "seven"}])
-    told = run("eval", *tiny, "--include-path", folder, "--tasks", "choices", "-q")
-    assert told.code == 1
-    assert "cannot" in told.error()
+def test_a_line_that_the_task_cannot_read_is_one_error(tiny, tmp_path):
+    folder = write_tasks(tmp_path / "odd", questions=[{"q": "Why?", "a": 0}])
+    told = blendin("eval", *tiny, "--include-path", folder, "--tasks", "choices", "-q")
+    assert "task choices cannot be loaded" in the_line(told, 1)
 
 
-def test_what_cannot_be_asked_for_is_one_error(run, tiny, tmp_path):
+def test_what_cannot_be_asked_for_is_one_error(tiny, tmp_path):
     folder = write_tasks(tmp_path / "beams", ["beams"])
-    told = run("eval", *tiny, "--include-path", folder, "--tasks", "beams", "-q")
-    assert "num_beams=4" in told.error()
-    assert told.code == 1
+    told = blendin("eval", *tiny, "--include-path", folder, "--tasks", "beams", "-q")
+    assert "num_beams=4" in the_line(told, 1)
 
 
 def test_a_damaged_file_of_kept_responses_is_named(evaluated, home):
