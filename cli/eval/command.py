@@ -77,9 +77,7 @@ def evaluate(
       blendin eval --tasks gsm8k --fetch --apply-chat-template --limit 50 --batch auto
     """
     require_harness("blendin eval")
-    names = [name for name in tasks.split(",") if name]
-    if not names:
-        raise click.BadParameter("it names no task", param_hint="--tasks")
+    names = _names(tasks)
     if log_samples and output is None:
         raise click.UsageError("--log-samples writes beside the results: pass --output too")
     if output is not None:
@@ -97,22 +95,61 @@ def evaluate(
         "model_args": named,
     }
     session = Session(settings, quiet)
-    with interruptible() as interrupt:
-        from .model import BlendinLM
-
-        lm = BlendinLM(session, batch, interrupt, quiet)
-        try:
-            results, samples = _answered(lm, options, kept_file(session))
-        except KeyboardInterrupt:
-            say("what was answered is kept; run it again to go on", quiet)
-            return INTERRUPTED
-        finally:
-            close(lm)
+    try:
+        results, samples = _evaluated(session, batch, options, quiet)
+    except KeyboardInterrupt:
+        say("what was answered is kept; run it again to go on", quiet)
+        return INTERRUPTED
     files = save(tracker, named, results, samples if log_samples else {}) if output else []
     Output().write(as_text(results))
     for file in files:
         say(f"wrote {file}", quiet)
     return 0
+
+
+def _names(tasks: str) -> list[str]:
+    names = [name.strip() for name in tasks.split(",") if name.strip()]
+    if not names:
+        raise click.BadParameter("it names no task", param_hint="--tasks")
+    return names
+
+
+def _evaluated(
+    session: Session, batch: int | None, options: dict[str, Any], quiet: bool
+) -> tuple[Results, dict[str, list[dict[str, Any]]]]:
+    """Let the harness ask; return its results, with intervention rates, and its samples.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+        click.ClickException: the harness, or a task, fails.
+    """
+    from .model import BlendinLM
+
+    with interruptible() as interrupt:
+        lm = BlendinLM(session, batch, interrupt, quiet)
+        try:
+            results = _answered(lm, kept_file(session), options)
+            samples = results.pop("samples")
+            add_rates(results, samples, lm)
+        finally:
+            close(lm)
+    return results, samples
+
+
+def _answered(lm: BlendinLM, kept: Path, options: dict[str, Any]) -> Results:
+    """Return what the harness makes of the answers; its own errors become one line."""
+    from lm_eval import simple_evaluate
+
+    from blendin_mlx.errors import BlendinError
+
+    try:
+        with mute_children():
+            results: Results = simple_evaluate(model=lm, use_cache=use_cache(kept), **options)
+    except (BlendinError, click.ClickException, OSError):
+        raise
+    except Exception as error:
+        raise click.ClickException(f"the harness cannot go on: {reason(error)}") from error
+    return results
 
 
 def _named(settings: Settings) -> dict[str, Any]:
@@ -122,27 +159,3 @@ def _named(settings: Settings) -> dict[str, Any]:
     numbers = {name: getattr(settings, name) for name in ("tau", "alpha", "lambda_", "beta")}
     given = {"pair": pair, **models, "method": settings.method, **numbers}
     return {name.rstrip("_"): value for name, value in given.items() if value is not None}
-
-
-def _answered(
-    lm: BlendinLM, options: dict[str, Any], kept: Path
-) -> tuple[Results, dict[str, list[dict[str, Any]]]]:
-    """Let the harness ask; return its results, with intervention rates, and its samples.
-
-    Raises:
-        click.ClickException: the harness, or a task, fails.
-    """
-    from lm_eval import simple_evaluate
-
-    from blendin_mlx.errors import BlendinError
-
-    try:
-        with mute_children():
-            results = simple_evaluate(model=lm, use_cache=use_cache(kept), **options)
-    except (BlendinError, click.ClickException, OSError):
-        raise
-    except Exception as error:
-        raise click.ClickException(f"the harness cannot go on: {reason(error)}") from error
-    samples = results.pop("samples")
-    add_rates(results, samples, lm)
-    return results, samples

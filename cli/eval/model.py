@@ -107,7 +107,7 @@ class BlendinLM(LM):  # type: ignore[misc] # the harness has no types
         for request in requests:
             self._go_on()
             made, scores = response(*request.args)
-            self._keep(kind, request, made, *(_count(score) for score in scores))
+            self._keep(kind, request, made, *map(self._count, scores))
             found.append(made)
             shown(len(found))
         return found
@@ -152,6 +152,11 @@ class BlendinLM(LM):  # type: ignore[misc] # the harness has no types
     def _keep(self, kind: str, request: Instance, response: Any, *counts: Count) -> None:
         self.counts.add(self.cache_hook, request.args, total(counts))
         self.cache_hook.add_partial(kind, request.args, response)
+
+    def _count(self, score: Score) -> Count:
+        tokens = len(score.token_ids)
+        is_alone = self._session.method.name == "aligned"  # its score knows of no other model
+        return Count(tokens, tokens if is_alone else score.interventions)
 
     def _go_on(self) -> None:
         if self._should_stop():
@@ -208,7 +213,3 @@ class BlendinLM(LM):  # type: ignore[misc] # the harness has no types
             "versions": {name: version(name) for name in ("blendin-mlx", "mlx", "mlx-lm")},
             **self.counts.total().as_json(),
         }
-
-
-def _count(score: Score) -> Count:
-    return Count(len(score.token_ids), score.interventions)

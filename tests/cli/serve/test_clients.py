@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -18,6 +19,9 @@ from scripted_server import Script, scripted_server, words
 
 HI = [{"role": "user", "content": "hi"}]
 JSON = ("-H", "Content-Type: application/json", "-d")
+with_lm_eval = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("lm_eval", "tenacity"))), reason="needs lm-eval[api]"
+)
 with_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl on the PATH")
 
 
@@ -216,6 +220,7 @@ LM_QUESTIONS: list[dict[str, Any]] = [
 ]
 
 
+@with_lm_eval
 @pytest.mark.parametrize(
     ("model", "kind", "form", "route"),
     [
