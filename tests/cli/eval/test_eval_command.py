@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from blendin_cli.eval.__main__ import main as harness_command
 from blendin_cli.eval.arguments import session_of
 from commands import DEADLINE_S
 from local_tasks import QUESTIONS, write_tasks
@@ -192,12 +193,12 @@ def test_the_command_line_of_the_harness_knows_the_model(tiny, folder, tmp_path,
     assert theirs["config"]["tokens"] == ours["config"]["tokens"]
 
 
-def test_the_command_line_of_the_harness_names_a_wrong_argument(tiny, folder):
-    line = [sys.executable, "-m", "blendin_cli.eval", "run", "--model", "blendin"]
-    line += ["--model_args", "methd=nudging", "--tasks", "choices", "--include_path", str(folder)]
-    told = subprocess.run(line, capture_output=True, text=True, timeout=DEADLINE_S)
-    assert told.returncode == 2
-    assert told.stderr.splitlines()[-1].startswith("blendin: No such option '--methd'")
+def test_the_command_line_of_the_harness_names_a_wrong_argument(monkeypatch, capsys):
+    monkeypatch.setattr(
+        "lm_eval.__main__.cli_evaluate", lambda: session_of({"methd": "nudging"}, None)
+    )
+    assert harness_command() == 2
+    assert capsys.readouterr().err.startswith("blendin: No such option '--methd'")
 
 
 def test_arguments_are_the_options(tiny):
