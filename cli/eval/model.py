@@ -140,7 +140,7 @@ class BlendinLM(LM):  # type: ignore[misc] # the harness has no types
     def _prompts(self, requests: Sequence[Instance]) -> Iterator[BatchPrompt]:
         for index, request in enumerate(requests):
             context, wanted = request.args
-            self._session.configure(answer_settings(self._session.began, wanted, index))
+            self._session.configure(answer_settings(self._session.began, wanted))
             options = AnswerOptions(**self._session.answer_options())
             openings, fitting = self._opener.open(context), self._opener.fitting
             base, aligned = (

@@ -15,19 +15,18 @@ SAMPLING = {"top_p": float, "top_k": int, "min_p": float}
 WITHOUT_EFFECT = {"num_beams": 1, "repetition_penalty": 1, "num_return_sequences": 1}
 
 
-def answer_settings(settings: Settings, wanted: Mapping[str, Any], seed: int) -> Settings:
+def answer_settings(settings: Settings, wanted: Mapping[str, Any]) -> Settings:
     """Return the settings for an answer to a request.
 
     Args:
         settings: those of the session.
         wanted: the request's ``generation_kwargs``.
-        seed: of its random numbers.
 
     Raises:
         click.ClickException: the task asks for what is not known here.
 
     Example:
-        >>> answer_settings(settings, {"until": ["\\n"], "max_gen_toks": 8}, 0).stop
+        >>> answer_settings(settings, {"until": ["\\n"], "max_gen_toks": 8}).stop
         ('\\n',)
     """
     from lm_eval.models.utils import normalize_gen_kwargs
@@ -38,7 +37,6 @@ def answer_settings(settings: Settings, wanted: Mapping[str, Any], seed: int) ->
         "max_tokens": given.pop("max_gen_toks"),
         "stop": tuple(text for text in given.pop("until") if text),
         "temp": float(temp) if is_sampled else 0.0,
-        "seed": seed,
     }
     values |= {name: kind(given.pop(name)) for name, kind in SAMPLING.items() if name in given}
     for name, value in given.items():
