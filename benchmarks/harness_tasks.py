@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from question_sets import LETTERS, OPENBOOK, fetched_lines
+from question_sets import LETTERS, openbook_lines
 
 QUESTION = "Question: {{question}}\\nAnswer:"
 FILES = {"arc_challenge": "arc_challenge_test.jsonl", "piqa": "piqa_dev.jsonl"}
@@ -41,8 +41,7 @@ Line = Mapping[str, Any]
 def write_tasks(folder: Path, sets: Path | None) -> list[str]:
     """Write the tasks that there are questions for; return their names."""
     folder.mkdir(parents=True, exist_ok=True)
-    (openbook,) = fetched_lines(OPENBOOK)
-    found = {"openbookqa": ("{{question}}", map(openbook_question, openbook))}
+    found = {"openbookqa": ("{{question}}", map(openbook_question, openbook_lines()))}
     for name, file in FILES.items() if sets is not None else ():
         lines = (json.loads(line) for line in (sets / file).read_text("utf-8").splitlines())
         # A few lines have lost their options on the way: nothing can be chosen from there.
