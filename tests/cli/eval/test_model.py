@@ -318,7 +318,6 @@ def test_interventions_are_counted(make_lm, ask):
     assert info["intervention_rate"] == info["interventions"] / info["tokens"] > 0.5
     alone = make_lm(method="aligned")
     ask(alone, "loglikelihood", (CONTEXT, " The sea"))
-    ask(alone, "generate_until", (CONTEXT, {"until": [], "max_gen_toks": 5}))
     assert alone.get_model_info()["intervention_rate"] == 1
     assert make_lm(method="base").get_model_info()["intervention_rate"] is None
 
