@@ -41,7 +41,9 @@ Line = Mapping[str, Any]
 def write_tasks(folder: Path, sets: Path | None) -> list[str]:
     """Write the tasks that there are questions for; return their names."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = {"openbookqa": ("{{question}}", map(openbook_question, openbook_lines()))}
+    found: dict[str, tuple[str, Iterable[Line]]] = {
+        "openbookqa": ("{{question}}", map(openbook_question, openbook_lines()))
+    }
     for name, file in FILES.items() if sets is not None else ():
         lines = (json.loads(line) for line in (sets / file).read_text("utf-8").splitlines())
         # A few lines have lost their options on the way: nothing can be chosen from there.
