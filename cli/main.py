@@ -18,6 +18,7 @@ from .config import config
 from .diagnosis.command import diagnose
 from .doctor import doctor
 from .errors import INTERRUPTED, USAGE, explain
+from .eval.command import evaluate
 from .generate import generate
 from .habits import Group, clearer, completion, show_help, version
 from .models.commands import models
@@ -83,6 +84,7 @@ cli.add_command(chat)
 cli.add_command(generate)
 cli.add_command(run)
 cli.add_command(score)
+cli.add_command(evaluate)
 cli.add_command(compare)
 cli.add_command(diagnose)
 cli.add_command(serve)

@@ -29,7 +29,7 @@ ORDER = {
         *("errors", "terminal", "options", "pair_loading", "prompting", "tuned"),
         *("session", "whole_answers", "side_by_side", "habits", "json_lines"),
         *("generate", "compare", "run", "score", "bench", "doctor", "config", "reference_docs"),
-        *("chat", "diagnosis", "tune", "models", "trace", "serve", "main", "__main__"),
+        *("chat", "diagnosis", "tune", "eval", "models", "trace", "serve", "main", "__main__"),
     ),
 }
 PACKAGES = list(ORDER)

@@ -89,7 +89,7 @@ def contained() -> Iterator[None]:
 def _silent_stderr() -> Iterator[None]:
     """Context manager: drop everything written to file descriptor 2."""
     try:
-        kept = os.dup(2)
+        kept, is_inherited = os.dup(2), os.get_inheritable(2)
     except OSError:  # it is closed
         yield
         return
@@ -98,7 +98,7 @@ def _silent_stderr() -> Iterator[None]:
     try:
         yield
     finally:
-        os.dup2(kept, 2)
+        os.dup2(kept, 2, is_inherited)
         os.close(kept)
         os.close(sink)
 

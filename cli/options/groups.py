@@ -232,6 +232,10 @@ def loading_options(command: Command) -> Command:
 
 
 _SCORING = (pair_options, method_options, projection_options, prompt_options, loading_options)
+_EVALUATING = (
+    *(pair_options, method_options, ending_options, projection_options, prompt_options),
+    loading_options,
+)
 _ALL = (
     *(pair_options, method_options, ending_options, projection_options, prompt_options),
     *(sampling_options, answer_options, speed_options, loading_options),
@@ -246,6 +250,11 @@ def blend_options(command: Command) -> Command:
 def scoring_options(command: Command) -> Command:
     """Add the shared options of a command that writes no answer, likewise."""
     return _gathered(command, _SCORING)
+
+
+def evaluating_options(command: Command) -> Command:
+    """Add the shared options of a command whose answers are as its tasks want them, likewise."""
+    return _gathered(command, _EVALUATING)
 
 
 def _gathered(command: Command, groups: Sequence[Callable[[Any], Any]]) -> Command:

@@ -17,10 +17,10 @@ LONG = ("-m", "4000")
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; from blendin_cli.main import cli\n"
-        "for command in ([], ['generate'], ['chat'], ['models'], ['serve']):\n"
+        "for command in ([], ['generate'], ['chat'], ['models'], ['serve'], ['eval']):\n"
         "    cli.main([*command, '--help'], standalone_mode=False)\n"
         "heavy = {'mlx', 'mlx_lm', 'transformers', 'numpy', 'rich', 'prompt_toolkit', 'jinja2',"
-        " 'h11', 'asyncio'}\n"
+        " 'h11', 'asyncio', 'lm_eval', 'datasets'}\n"
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

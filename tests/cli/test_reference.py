@@ -78,12 +78,21 @@ def test_a_command_of_the_readme_works_when_pasted(tiny_demo, tmp_path, monkeypa
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "Say hello."}\n{"prompt": "Again."}\n')
     (tmp_path / "good.jsonl").write_text('{"prompt": "Say hello.", "answer": "Hello!"}\n')
     (tmp_path / "answers.jsonl").write_text("")
+    write_tasks_of_the_page(tmp_path / "tasks")
     (tmp_path / "nine.txt").write_text("Say hello.\n")
     if "trace" in line and "--trace" not in line:
         pasted("blendin generate -q --trace run.jsonl 'Why is the sky blue?'", tmp_path)
     result = pasted(line, tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout or result.stderr
+
+
+def write_tasks_of_the_page(folder):
+    page = (ROOT / "docs" / "eval.md").read_text()
+    folder.mkdir()
+    for language in ("yaml", "jsonl"):
+        (block,) = re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+        (folder / f"capitals.{language}").write_text(block)
 
 
 def test_the_python_of_the_readme_works(demo_folders):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -18,6 +19,9 @@ from scripted_server import Script, scripted_server, words
 
 HI = [{"role": "user", "content": "hi"}]
 JSON = ("-H", "Content-Type: application/json", "-d")
+with_lm_eval = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("lm_eval", "tenacity"))), reason="needs lm-eval[api]"
+)
 with_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl on the PATH")
 
 
@@ -216,7 +220,7 @@ LM_QUESTIONS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.skipif(shutil.which("lm_eval") is None, reason="needs lm_eval on the PATH")
+@with_lm_eval
 @pytest.mark.parametrize(
     ("model", "kind", "form", "route"),
     [
@@ -231,7 +235,17 @@ def test_lm_eval_chooses_and_asks(pair_server, tmp_path, model, kind, form, rout
     task = LM_TASK.format(name="tiny", data=data, kind=kind, form=form)
     (tmp_path / "tiny.yaml").write_text(task)
     asked = [f"model={pair_server.model}", f"base_url={pair_server.address.url}/v1/{route}"]
-    line = ["lm_eval", "--model", model, "--tasks", "tiny", "--include_path", tmp_path]
+    line = [
+        sys.executable,
+        "-m",
+        "lm_eval",
+        "--model",
+        model,
+        "--tasks",
+        "tiny",
+        "--include_path",
+        tmp_path,
+    ]
     line += ["--model_args", ",".join([*asked, "num_concurrent=4", "tokenizer_backend=remote"])]
     line += ["--output_path", tmp_path / "found", "--log_samples"]
     line += ["--apply_chat_template"] if model == "local-chat-completions" else []
