@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from .backend.mlx import mx
 from .context_limit import context_limit
@@ -24,6 +24,20 @@ def by_role(base: T, aligned: T, reference: T | None) -> dict[Role, T]:
     return both if reference is None else {**both, "reference": reference}
 
 
+class Elsewhere(Protocol):
+    """The other machine that a model's network runs on."""
+
+    name: str
+
+    def context(
+        self, model: LanguageModel, kv_bits: int | None, prefill_step_size: int | None
+    ) -> Any:
+        """Return a context there, see :class:`.context.Context`."""
+
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the model there, see :func:`.prompt_cache.fingerprint`."""
+
+
 @dataclass
 class LanguageModel:
     """A network, its tokenizer and its config, as ``mlx_lm.load`` returns them, with a name.
@@ -37,6 +51,7 @@ class LanguageModel:
         turn_template: if it has no chat template, that of the model it is paired with; the turn
             tokens of that template are control tokens here, too.
         template: a chat template to use instead of the tokenizer's own.
+        elsewhere: where its network runs; None if here.
 
     Example:
         >>> LanguageModel(*mlx_lm.load("some/folder", return_config=True), name="base")
@@ -51,6 +66,7 @@ class LanguageModel:
     context: int | None = None
     turn_template: str | None = None
     template: str | None = None
+    elsewhere: Elsewhere | None = None
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

@@ -24,7 +24,7 @@ import numpy as np
 from .backend.mlx import mx
 from .errors import PromptCacheError
 from .model import LanguageModel, Pair, Role, by_role
-from .reading.context import Context
+from .reading.context import Context, open_context
 
 _FORMAT = "blendin prompt cache"
 VERSION = "1"
@@ -57,7 +57,7 @@ def make_prompt_cache(
         prefill_step_size: see :class:`.context.Context`.
     """
     contexts = {
-        role: Context(model, kv_bits=kv_bits, prefill_step_size=prefill_step_size)
+        role: open_context(model, kv_bits=kv_bits, prefill_step_size=prefill_step_size)
         for role, model in pair.models().items()
     }
     return PromptCache(**contexts)
@@ -198,6 +198,8 @@ def fingerprint(model: LanguageModel) -> str:
     """
     from mlx.utils import tree_flatten
 
+    if model.elsewhere is not None:
+        return model.elsewhere.fingerprint()
     digest = hashlib.sha256(json.dumps(model.config, sort_keys=True, default=str).encode())
     for written in model.vocabulary.token_bytes:
         digest.update(b"-" if written is None else b"%d:%b" % (len(written), written))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -85,12 +86,15 @@ class CheckedPair:
     reports: tuple[Preflight, ...]
 
 
-def check_pair(spec: PairSpec, progress: Progress | None = None) -> CheckedPair:
+def check_pair(
+    spec: PairSpec, progress: Progress | None = None, base_only: bool = False
+) -> CheckedPair:
     """Find the models, fetching missing ones, and check them before any weight is read.
 
     Args:
         spec: the models.
         progress: called with a label, the bytes done and the total bytes.
+        base_only: whether only the base must fit the memory: the others run elsewhere.
 
     Raises:
         ModelError: a model is unknown, missing or damaged.
@@ -99,11 +103,32 @@ def check_pair(spec: PairSpec, progress: Progress | None = None) -> CheckedPair:
     """
     from blendin_mlx.model import no_chat_template
 
-    from .loading.loader import check_folder
     from .loading.memory import check_memory
+
+    located, reports = check_models(spec.names(), progress)
+    here = reports[:1] if base_only else reports
+    check_memory(here, spec.tokens, spec.force, spec.kv_bits)
+    if spec.needs_chat_template and not reports[1].has_chat_template:
+        raise no_chat_template(located[1].name)
+    return CheckedPair(spec, tuple(located), tuple(reports))
+
+
+def check_models(
+    names: Sequence[str], progress: Progress | None = None
+) -> tuple[list[LocalModel], list[Preflight]]:
+    """Find models, fetching missing ones, and check them before any weight is read.
+
+    Args:
+        names: of the models.
+        progress: called with a label, the bytes done and the total bytes.
+
+    Raises:
+        ModelError: a model is unknown, missing or damaged.
+    """
+    from .loading.loader import check_folder
     from .loading.preflight import inspect_located
 
-    located = locate_all(spec.names(), progress)
+    located = locate_all(names, progress)
     for one in located:  # the quick checks of all models first
         with repair_named(one):
             check_folder(one.folder)
@@ -113,10 +138,7 @@ def check_pair(spec: PairSpec, progress: Progress | None = None) -> CheckedPair:
         if progress:
             progress(f"checking {one.name}", 0, 0)
         reports.append(inspect_located(one, tokenizer=False))
-    check_memory(reports, spec.tokens, spec.force, spec.kv_bits)
-    if spec.needs_chat_template and not reports[1].has_chat_template:
-        raise no_chat_template(located[1].name)
-    return CheckedPair(spec, tuple(located), tuple(reports))
+    return located, reports
 
 
 def require_usable(checked: CheckedPair, opened: Pair, tokens: int) -> None:
@@ -147,7 +169,7 @@ def open_pair(checked: CheckedPair, progress: Progress | None = None) -> Pair:
         folder = one.folder.resolve()
         if progress:
             progress(f"reading the tokenizer of {one.name}", 0, 0)
-        opened[folder] = opened.get(folder) or _open(one)  # a folder is opened once
+        opened[folder] = opened.get(folder) or open_located(one)  # a folder is opened once
     base, aligned, *twin = (opened[one.folder.resolve()] for one in checked.models)
     return Pair(base, aligned, twin[0] if twin else None, kept_phi)
 
@@ -200,7 +222,12 @@ def load_spec(spec: PairSpec, progress: Progress | None = None) -> Pair:
     return opened
 
 
-def _open(located: LocalModel) -> LanguageModel:
+def open_located(located: LocalModel) -> LanguageModel:
+    """Open a model with its tokenizer; the error says how to repair it.
+
+    Raises:
+        ModelError: the folder cannot be loaded.
+    """
     from .loading.loader import open_model
 
     with repair_named(located):

@@ -39,8 +39,12 @@ def kept_costs(pair: Pair) -> Costs:
 
 
 def _key(pair: Pair) -> str:
-    """Return a key of everything that the costs depend on: models, machine, BLAS, threads, MLX."""
-    models = (f"{model.path or model.name}@{model.revision}" for model in (pair.base, pair.aligned))
+    """Return a key of everything that the costs depend on: models, machines, BLAS, threads, MLX."""
+    models = (
+        f"{model.path or model.name}@{model.revision}"
+        + (f" on {model.elsewhere.name}" if model.elsewhere else "")
+        for model in (pair.base, pair.aligned)
+    )
     threads = os.environ.get("OPENBLAS_NUM_THREADS", "")
     machine = platform.node(), os.cpu_count(), mlx.BLAS.name, threads, version("mlx")
     return " ".join(map(str, (*models, *machine)))

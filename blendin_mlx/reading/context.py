@@ -27,6 +27,22 @@ _KEPT_ROWS = 32
 KV_GROUP = 32  # values quantized together
 
 
+def open_context(
+    model: LanguageModel, *, kv_bits: int | None = None, prefill_step_size: int | None = None
+) -> Context:
+    """Return an empty context of a model, on the machine that its network runs on.
+
+    Args:
+        model: the model.
+        kv_bits: see :class:`Context`.
+        prefill_step_size: see :class:`Context`.
+    """
+    if model.elsewhere is None:
+        return Context(model, kv_bits=kv_bits, prefill_step_size=prefill_step_size)
+    made: Context = model.elsewhere.context(model, kv_bits, prefill_step_size)
+    return made
+
+
 class Context:
     """The tokens that one model has read, with its cache.
 
@@ -83,13 +99,17 @@ class Context:
             self.rewind(len(self.tokens) - again)
             self.rereads += again
         self.tokens.extend(ids)
-        unread = self.tokens[self._cached :]
+        logits = self._run(self.tokens[self._cached :], rows)
+        self.passes += 1
+        self._keep(logits)
+        return logits
+
+    def _run(self, unread: Sequence[int], rows: int) -> mx.array:
+        """Run the network over what the cache lacks; return logits after the last ``rows``."""
         if len(unread) > max(HEAD_ROWS, rows):
             self._fill(unread[:-rows], None)
             unread = unread[-rows:]
         logits: mx.array = self._forward(unread)[0, -rows:]
-        self.passes += 1
-        self._keep(logits)
         return logits
 
     def _keep(self, logits: mx.array) -> None:
@@ -158,10 +178,13 @@ class Context:
 
     def _fill(self, ids: Sequence[int], progress: Progress | None) -> None:
         for start in range(0, len(ids), self.prefill_step_size):
-            self._forward(ids[start : start + self.prefill_step_size])
-            mx.eval([layer.state for layer in self._cache])
+            self._fill_step(ids[start : start + self.prefill_step_size])
             if progress:
                 progress(min(start + self.prefill_step_size, len(ids)), len(ids))
+
+    def _fill_step(self, ids: Sequence[int]) -> None:
+        self._forward(ids)
+        mx.eval([layer.state for layer in self._cache])
 
     def _forward(self, ids: Sequence[int]) -> mx.array:
         check_ids(ids, self.model.rows, self.model.name)
