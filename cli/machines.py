@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 COMMANDS = ("generate", "chat", "run")
 TIMEOUT = "BLENDIN_MACHINES_TIMEOUT"
-_LONGEST_S = 1e6
+_PATIENCE_S = 60.0
 _LEAVING_S = 10.0  # how long a command that needs no guide waits for rank 1, to send it home
 
 
@@ -39,13 +39,17 @@ class Group:
     Attributes:
         rank: which of them this is.
         address: where rank 0 listens.
+        patience_s: how many seconds without progress end both.
         problem: why nothing can run on them, in a line; None if it can.
+        sought: whether rank 0 has looked for the other machine.
         leader: what rank 0 has of the other machine, once they have met.
     """
 
     rank: int
     address: tuple[str, int] = ("", 0)
+    patience_s: float = _PATIENCE_S
     problem: str | None = None
+    sought: bool = False
     leader: Leader | None = None
 
 
@@ -57,35 +61,20 @@ def group() -> Group | None:
     try:
         with open(os.environ["MLX_HOSTFILE"], encoding="utf-8") as file:
             hosts = json.loads(file.read().strip() or "[]")
-        if len(hosts) == 2:
-            host, port = hosts[0][0].rsplit(":", 1)
-            return Group(int(rank), (host, int(port)))
+        if len(hosts) < 2:
+            return None
+        host, port = hosts[0][0].rsplit(":", 1)
+        found = Group(int(rank), (host, int(port)))
     except (KeyError, OSError, ValueError, TypeError, IndexError, AttributeError):
         unknown = "the hosts of mlx.launch are not known; start with mlx.launch --backend ring"
         return Group(0 if rank == "0" else 1, problem=unknown)
-    if len(hosts) < 2:
-        return None
-    many = f"a pair runs on two machines, not on {len(hosts)}; start with mlx.launch -n 2"
-    return Group(0 if rank == "0" else 1, problem=many)
-
-
-def _patience() -> float:
-    """Return how many seconds without progress end both machines.
-
-    Raises:
-        click.UsageError: it is set to something else than a number above 0.
-    """
-    from blendin_mlx.distributed.meeting import PATIENCE_S
-
-    if (given := os.environ.get(TIMEOUT)) is None:
-        return PATIENCE_S
-    try:
-        seconds = float(given)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < _LONGEST_S:
-        raise click.UsageError(f"{TIMEOUT}={given} is not a number of seconds above 0")
-    return seconds
+    if len(hosts) > 2:
+        found.problem = f"a pair runs on two machines, not on {len(hosts)}; use mlx.launch -n 2"
+    given = os.environ.get(TIMEOUT, f"{_PATIENCE_S}")
+    if not (given.replace(".", "", 1).isdecimal() and float(given) > 0):
+        found.problem = f"{TIMEOUT}={given} is not a number of seconds above 0"
+    found.patience_s = float(given) if found.problem is None else _PATIENCE_S
+    return found
 
 
 def check_command(name: str | None) -> None:
@@ -130,7 +119,7 @@ def load(spec: PairSpec, report: Progress) -> Pair:
         return load_spec(spec, report)
     from blendin_models.two_machines import load_base
 
-    return load_base(spec, _lead(machines, _patience()), report)
+    return load_base(spec, _lead(machines, machines.patience_s), report)
 
 
 def _lead(machines: Group, patience_s: float) -> Leader:
@@ -139,6 +128,7 @@ def _lead(machines: Group, patience_s: float) -> Leader:
         from blendin_mlx.distributed.leader import Leader
         from blendin_mlx.distributed.meeting import receive_other
 
+        machines.sought = True
         machines.leader = leader = Leader(receive_other(machines.address, patience_s))
 
         def end(number: int, frame: FrameType | None) -> NoReturn:
@@ -153,6 +143,8 @@ def leave(code: int) -> None:
     """Let rank 1 end with this exit code, if this is rank 0."""
     machines = group()
     if machines is None or machines.rank or machines.problem is not None:
+        return
+    if machines.sought and machines.leader is None:  # it did not come, or was sent away
         return
     from blendin_mlx.distributed.channel import Kind
     from blendin_mlx.errors import MachineError
@@ -186,7 +178,7 @@ def follow() -> int:
     from blendin_mlx.errors import MachineError
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # what Ctrl-C means is decided by rank 0
-    channel = join(machines.address, _patience())
+    channel = join(machines.address, machines.patience_s)
     try:
         return _serve(channel)
     except MachineError:

@@ -32,7 +32,7 @@ def load_base(spec: PairSpec, leader: Leader, progress: Progress | None = None) 
         MemoryNeededError: the base does not fit the memory.
         MachineError: the other machine ended, hangs, or holds other models.
     """
-    from blendin_mlx.distributed.leader import RemoteModel
+    from blendin_mlx.distributed.remote_context import RemoteModel
 
     from .loading.loader import read_weights
 

@@ -11,7 +11,6 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
@@ -95,8 +94,6 @@ class Channel:
 
     def __init__(self, connection: socket.socket, peer: str, patience_s: float) -> None:
         connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._socket = connection
         self.peer = peer
         self.patience_s = patience_s
@@ -125,7 +122,7 @@ class Channel:
         header = HEADER.pack(kind, serial, first, second, len(payload))
         for part in (memoryview(header), memoryview(payload)):
             while part:
-                self._wait([], [self._socket])
+                self._wait(select.POLLOUT)
                 try:
                     part = part[self._socket.send(part) :]
                 except BlockingIOError:
@@ -165,7 +162,7 @@ class Channel:
         data = bytearray(size)
         left = memoryview(data)
         while left:
-            self._wait([self._socket], [], not waits or len(left) < size)
+            self._wait(select.POLLIN, not waits or len(left) < size)
             try:
                 count = self._socket.recv_into(left)
             except BlockingIOError:
@@ -178,12 +175,14 @@ class Channel:
             self.moved = time.monotonic()
         return data
 
-    def _wait(self, readable: Sequence[Any], writable: Sequence[Any], limited: bool = True) -> None:
+    def _wait(self, event: int, limited: bool = True) -> None:
+        """Wait until the socket can be read or written, for ``patience_s`` if that is limited."""
+        poll = select.poll()
         try:
-            ready = select.select(readable, writable, [], self.patience_s if limited else None)
-        except (OSError, ValueError):  # closed by this end
+            poll.register(self._socket, event)
+        except ValueError:  # closed by this end
             raise self.ended() from None
-        if not any(ready):
+        if not poll.poll(1000 * self.patience_s if limited else None):
             raise self.hangs()
 
     def ended(self) -> MachineError:
@@ -203,6 +202,13 @@ class Channel:
         self._socket.close()
 
 
+def _prompt(connection: socket.socket) -> socket.socket:
+    """Return a TCP connection that sends at once, and notices a machine that was switched off."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return connection
+
+
 def accept(address: tuple[str, int], patience_s: float) -> tuple[socket.socket, str]:
     """Wait for the other machine; return the connection and where it comes from.
 
@@ -218,7 +224,7 @@ def accept(address: tuple[str, int], patience_s: float) -> tuple[socket.socket, 
         with socket.create_server(address) as listening:
             listening.settimeout(patience_s)
             connection, (origin, *_) = listening.accept()
-            return connection, str(origin)
+            return _prompt(connection), str(origin)
     except TimeoutError:
         raise MachineError(
             f"rank 1 did not come to {host}:{port} within {patience_s:g} seconds; start both with "
@@ -244,7 +250,7 @@ def connect(address: tuple[str, int], patience_s: float) -> socket.socket:
     deadline = time.monotonic() + patience_s
     while True:
         try:
-            return socket.create_connection(address, timeout=patience_s)
+            return _prompt(socket.create_connection(address, timeout=patience_s))
         except OSError as error:
             if time.monotonic() > deadline:
                 host, port = address

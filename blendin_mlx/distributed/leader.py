@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
@@ -14,9 +13,8 @@ import numpy as np
 
 from ..backend.mlx import mx
 from ..errors import MachineError
-from ..model import LanguageModel, Role
+from ..model import Role
 from .channel import Channel, Kind, Message
-from .remote_context import RemoteContext
 
 ROLES: tuple[Role, ...] = ("base", "aligned", "reference")
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
@@ -142,45 +140,9 @@ class Leader:
         reply = self.ask(Kind.READ, context, rows, np.array([keep, *ids], np.int32).tobytes())
         if reply.kind is not Kind.LOGITS or reply.second >= len(DTYPES):
             raise MachineError(f"{self.name} answered what was not asked")
-        numbers = mx.array(np.frombuffer(reply.payload, np.uint8))
-        return numbers.view(DTYPES[reply.second]).reshape(rows, -1), reply.first
+        numbers = mx.array(np.frombuffer(reply.payload, np.uint8)).view(DTYPES[reply.second])
+        return numbers.reshape(rows, numbers.size // max(1, rows)), reply.first
 
     def fingerprint(self, role: Role) -> str:
         """Return the fingerprint of a model there."""
         return self.ask(Kind.FINGERPRINT, ROLES.index(role)).text
-
-
-@dataclass(frozen=True)
-class RemoteModel:
-    """The place of a model whose network runs on another machine.
-
-    Args:
-        leader: asks that machine.
-        role: the model's role there.
-        trims_below: the length from which on its cache can forget no token.
-    """
-
-    leader: Leader
-    role: Role
-    trims_below: float
-
-    @property
-    def name(self) -> str:
-        """The machine, in words."""
-        return self.leader.name
-
-    def context(
-        self, model: LanguageModel, kv_bits: int | None, prefill_step_size: int | None
-    ) -> RemoteContext:
-        """Return an empty context there.
-
-        Args:
-            model: the model as it is known here.
-            kv_bits: see :class:`.context.Context`.
-            prefill_step_size: see :class:`.context.Context`.
-        """
-        return RemoteContext(model, self, kv_bits=kv_bits, prefill_step_size=prefill_step_size)
-
-    def fingerprint(self) -> str:
-        """Return the fingerprint of the model there."""
-        return self.leader.fingerprint(self.role)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -10,7 +11,7 @@ from ..errors import MachineError
 from .channel import Channel, Kind, accept, connect
 
 Address = tuple[str, int]
-PATIENCE_S = 60.0
+_REFUSED = 1  # the exit code of a rank that is sent away
 _PACKAGES = ("blendin-mlx", "mlx", "mlx-lm")
 
 
@@ -19,7 +20,7 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in _PACKAGES}
 
 
-def receive_other(address: Address, patience_s: float = PATIENCE_S) -> Channel:
+def receive_other(address: Address, patience_s: float) -> Channel:
     """Wait for rank 1 at an address of this machine; return the channel to it.
 
     Args:
@@ -31,18 +32,30 @@ def receive_other(address: Address, patience_s: float = PATIENCE_S) -> Channel:
     """
     connection, origin = accept(address, patience_s)
     channel = Channel(connection, f"rank 1 on {origin}", patience_s)
+    try:
+        return _checked(channel)
+    except MachineError:
+        with suppress(MachineError):
+            channel.send(Kind.BYE, first=_REFUSED)
+        channel.close()
+        raise
+
+
+def _checked(channel: Channel) -> Channel:
+    """Return the channel, named as the other machine names itself, if that is the same version."""
     message = channel.receive(waits=False)
     hello = message.described if message.kind is Kind.HELLO else None
-    if not isinstance(hello, dict) or "versions" not in hello:
+    if not isinstance(hello, dict):
         raise MachineError(f"{channel.peer} does not speak blendin's language")
     channel.peer = f"rank 1 ({hello.get('host')})"
-    if differing := _differing(hello["versions"]):
-        refusal = f"{channel.peer} has {differing}; install the same on both machines"
-        raise MachineError(refusal)
+    if differing := _differing(hello.get("versions")):
+        raise MachineError(
+            f"{channel.peer} has {differing}; install the same versions on both machines"
+        )
     return channel
 
 
-def join(address: Address, patience_s: float = PATIENCE_S) -> Channel:
+def join(address: Address, patience_s: float) -> Channel:
     """Connect to rank 0; return the channel to it.
 
     Args:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from ..backend.mlx import mx
 from ..errors import MachineError
-from ..model import LanguageModel
+from ..model import LanguageModel, Role
 from ..reading.context import Context
 from ..reading.reader import RewindsBy
 from ..tokens.embeddings import check_ids
-
-if TYPE_CHECKING:
-    from .leader import RemoteModel
+from .leader import Leader
 
 
 class RemoteContext(Context):
@@ -86,3 +85,39 @@ class RemoteContext(Context):
             MachineError: always.
         """
         raise MachineError(f"the cache of {self.model.name} is on {self._place.name}")
+
+
+@dataclass(frozen=True)
+class RemoteModel:
+    """The place of a model whose network runs on another machine.
+
+    Args:
+        leader: asks that machine.
+        role: the model's role there.
+        trims_below: the length from which on its cache can forget no token.
+    """
+
+    leader: Leader
+    role: Role
+    trims_below: float
+
+    @property
+    def name(self) -> str:
+        """The machine, in words."""
+        return self.leader.name
+
+    def context(
+        self, model: LanguageModel, kv_bits: int | None, prefill_step_size: int | None
+    ) -> RemoteContext:
+        """Return an empty context there.
+
+        Args:
+            model: the model as it is known here.
+            kv_bits: see :class:`.context.Context`.
+            prefill_step_size: see :class:`.context.Context`.
+        """
+        return RemoteContext(model, self, kv_bits=kv_bits, prefill_step_size=prefill_step_size)
+
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the model there."""
+        return self.leader.fingerprint(self.role)
