@@ -149,6 +149,7 @@ def leave(code: int) -> None:
     from blendin_mlx.distributed.channel import Kind
     from blendin_mlx.errors import MachineError
 
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is said: the exit code is this one
     with suppress(MachineError):  # it has ended, too
         leader = _lead(machines, _LEAVING_S)
         if leader.lost is None:

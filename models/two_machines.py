@@ -32,6 +32,7 @@ def load_base(spec: PairSpec, leader: Leader, progress: Progress | None = None) 
         MemoryNeededError: the base does not fit the memory.
         MachineError: the other machine ended, hangs, or holds other models.
     """
+    from blendin_mlx.distributed.leader import ROLES
     from blendin_mlx.distributed.remote_context import RemoteModel
 
     from .loading.loader import read_weights
@@ -46,12 +47,11 @@ def load_base(spec: PairSpec, leader: Leader, progress: Progress | None = None) 
     pair = open_pair(checked, progress)
     read_weights(pair.base, progress)
     lengths = leader.wait_until_loaded(progress)
-    there = {
-        role: _without_network(model, RemoteModel(leader, role, lengths[role]))
-        for role, model in pair.models().items()
-        if role != "base"
-    }
-    return replace(pair, **there)
+    aligned, reference = (
+        model and _without_network(model, RemoteModel(leader, role, lengths[role]))
+        for role, model in zip(ROLES[1:], (pair.aligned, pair.reference), strict=True)
+    )
+    return replace(pair, aligned=aligned, reference=reference)
 
 
 def load_guides(message: Message, channel: Channel) -> dict[Role, LanguageModel]:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -38,31 +38,37 @@ def channels(patience_s: float = DEADLINE_S) -> Iterator[tuple[Channel, Channel]
 
 
 @contextmanager
-def guided_from_afar(pair: Pair) -> Iterator[Pair]:
-    """A pair whose guide, and its twin, run behind a socket: on another thread."""
-    guides: dict[Role, LanguageModel] = {r: m for r, m in pair.models().items() if r != "base"}
+def followed(serve: Callable[[Channel], object]) -> Iterator[Leader]:
+    """Rank 0's side of a connection whose other side runs on another thread."""
     with channels() as (here, there):
 
-        def serve() -> None:
+        def run() -> None:
             with closing(there):  # whatever happens, the other end need not wait
-                Follower(there, guides).serve()
+                serve(there)
 
-        follower = threading.Thread(target=serve)
+        follower = threading.Thread(target=run)
         follower.start()
-        leader = Leader(here)
+        try:
+            yield Leader(here)
+        finally:
+            with suppress(MachineError):
+                here.send(Kind.BYE)
+            follower.join(DEADLINE_S)
+            assert not follower.is_alive()
+
+
+@contextmanager
+def guided_from_afar(pair: Pair) -> Iterator[Pair]:
+    """A pair whose guide, and its twin, run behind a socket."""
+    guides: dict[Role, LanguageModel] = {r: m for r, m in pair.models().items() if r != "base"}
+    with followed(lambda there: Follower(there, guides).serve()) as leader:
         lengths = leader.wait_until_loaded()
         remote: dict[str, Any] = {}
         for role, model in guides.items():
             place = RemoteModel(leader, role, lengths[role])
             remote[role] = replace(model, network=None, elsewhere=place)
             remote[role].logit_size, remote[role].rows = model.logit_size, model.rows
-        try:
-            yield replace(pair, **remote)
-        finally:
-            with suppress(MachineError):
-                here.send(Kind.BYE)
-            follower.join(DEADLINE_S)
-            assert not follower.is_alive()
+        yield replace(pair, **remote)
 
 
 def free_port() -> int:
