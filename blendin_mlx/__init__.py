@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .drafting.proposers import Proposer, ProposerName
     from .errors import (
         BlendinError,
+        MachineError,
         NumericalError,
         PairError,
         PromptCacheError,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
         TraceError,
     )
     from .generation import generate, read_beginning, stream_generate
-    from .model import LanguageModel, Pair, Role
+    from .model import Elsewhere, LanguageModel, Pair, Role
     from .prompt_cache import PromptCache, load_prompt_cache, make_prompt_cache, save_prompt_cache
     from .prompts import BASE_TEMPLATES, BaseTemplate, Message, PairPrompt, Prompt, build_prompt
     from .reading.context import Context
@@ -69,11 +70,11 @@ _HOMES = {
     "drafting.pass_costs": ("Costs", "measure"),
     "drafting.proposers": ("Proposer", "ProposerName"),
     "errors": (
-        *("BlendinError", "NumericalError", "PairError", "PromptCacheError", "PromptError"),
-        *("SchemaError", "TraceError"),
+        *("BlendinError", "MachineError", "NumericalError", "PairError", "PromptCacheError"),
+        *("PromptError", "SchemaError", "TraceError"),
     ),
     "generation": ("generate", "read_beginning", "stream_generate"),
-    "model": ("LanguageModel", "Pair", "Role"),
+    "model": ("Elsewhere", "LanguageModel", "Pair", "Role"),
     "prompt_cache": ("PromptCache", "load_prompt_cache", "make_prompt_cache", "save_prompt_cache"),
     "prompts": (
         *("BASE_TEMPLATES", "BaseTemplate", "Message", "PairPrompt", "Prompt"),
@@ -117,12 +118,14 @@ __all__ = [
     "DialMap",
     "Draft",
     "Drafter",
+    "Elsewhere",
     "FinishReason",
     "Flags",
     "Guidance",
     "JsonConstraint",
     "LanguageModel",
     "LogitsProcessor",
+    "MachineError",
     "Message",
     "Method",
     "Mismatch",

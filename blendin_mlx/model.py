@@ -27,7 +27,9 @@ def by_role(base: T, aligned: T, reference: T | None) -> dict[Role, T]:
 class Elsewhere(Protocol):
     """The other machine that a model's network runs on."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The machine, in words."""
 
     def context(
         self, model: LanguageModel, kv_bits: int | None, prefill_step_size: int | None

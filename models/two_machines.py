@@ -12,7 +12,7 @@ from .progress import Progress
 from .storage.folder_digest import folder_digest
 
 if TYPE_CHECKING:
-    from blendin_mlx.distributed.channel import Channel, Message
+    from blendin_mlx.distributed.channel import Channel, Frame
     from blendin_mlx.distributed.leader import Leader
     from blendin_mlx.model import LanguageModel, Pair, Role
 
@@ -32,7 +32,6 @@ def load_base(spec: PairSpec, leader: Leader, progress: Progress | None = None) 
         MemoryNeededError: the base does not fit the memory.
         MachineError: the other machine ended, hangs, or holds other models.
     """
-    from blendin_mlx.distributed.leader import ROLES
     from blendin_mlx.distributed.remote_context import RemoteModel
 
     from .loading.loader import read_weights
@@ -47,14 +46,18 @@ def load_base(spec: PairSpec, leader: Leader, progress: Progress | None = None) 
     pair = open_pair(checked, progress)
     read_weights(pair.base, progress)
     lengths = leader.wait_until_loaded(progress)
-    aligned, reference = (
-        model and _without_network(model, RemoteModel(leader, role, lengths[role]))
-        for role, model in zip(ROLES[1:], (pair.aligned, pair.reference), strict=True)
+
+    def there(role: Role, model: LanguageModel) -> LanguageModel:
+        return _without_network(model, RemoteModel(leader, role, lengths[role]))
+
+    return replace(
+        pair,
+        aligned=there("aligned", pair.aligned),
+        reference=pair.reference and there("reference", pair.reference),
     )
-    return replace(pair, aligned=aligned, reference=reference)
 
 
-def load_guides(message: Message, channel: Channel) -> dict[Role, LanguageModel]:
+def load_guides(message: Frame, channel: Channel) -> dict[Role, LanguageModel]:
     """Load the models that rank 0 asks for, with all weights in memory.
 
     Args:

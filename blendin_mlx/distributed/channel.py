@@ -46,7 +46,7 @@ _MOST = {Kind.READ: _IDS, Kind.LOGITS: _LOGITS}  # bytes that follow; else _DESC
 
 
 @dataclass(frozen=True)
-class Message:
+class Frame:
     """A message.
 
     Attributes:
@@ -110,7 +110,7 @@ class Channel:
         """Send a message.
 
         Args:
-            kind: see :class:`Message`, as all of them.
+            kind: see :class:`Frame`, as all of them.
             serial: the number of the request.
             first: a number.
             second: another one.
@@ -134,7 +134,7 @@ class Channel:
         """Send a message whose payload is JSON."""
         self.send(kind, serial, payload=json.dumps(content).encode())
 
-    def receive(self, waits: bool = True) -> Message:
+    def receive(self, waits: bool = True) -> Frame:
         """Return the next message.
 
         Args:
@@ -147,7 +147,7 @@ class Channel:
         number, serial, first, second, size = HEADER.unpack(header)
         if number not in Kind.__members__.values() or size > _MOST.get(Kind(number), _DESCRIPTION):
             raise MachineError(f"{self.peer} does not speak blendin's language")
-        return Message(Kind(number), serial, first, second, self._exactly(size, False))
+        return Frame(Kind(number), serial, first, second, self._exactly(size, False))
 
     def farewell(self) -> int | None:
         """Return the exit code that the other machine left with, None if it just ended."""

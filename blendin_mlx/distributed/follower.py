@@ -12,7 +12,7 @@ from ..model import LanguageModel, Role
 from ..prompt_cache import fingerprint
 from ..reading.cache_layers import leaves, trims_below
 from ..reading.context import Context
-from .channel import Channel, Kind, Message
+from .channel import Channel, Frame, Kind
 from .leader import DTYPES, ROLES
 
 
@@ -44,7 +44,7 @@ class Follower:
                 raise MachineError(f"rank 0 asks for what is not here: {error}") from None
         return message.first
 
-    def _answer(self, message: Message) -> None:
+    def _answer(self, message: Frame) -> None:
         if message.kind is Kind.OPEN:
             kv_bits, step = np.frombuffer(message.payload, np.int32).tolist()
             model = self._models[ROLES[message.second]]
@@ -60,7 +60,7 @@ class Follower:
         else:
             raise MachineError(f"rank 0 sent {message.kind.name}, which is not a request")
 
-    def _read(self, message: Message) -> None:
+    def _read(self, message: Frame) -> None:
         context, rows = self._contexts[message.first], message.second
         keep, *ids = np.frombuffer(message.payload, np.int32).tolist()
         context.rewind(keep)

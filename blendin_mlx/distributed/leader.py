@@ -14,7 +14,7 @@ import numpy as np
 from ..backend.mlx import mx
 from ..errors import MachineError
 from ..model import Role
-from .channel import Channel, Kind, Message
+from .channel import Channel, Frame, Kind
 
 ROLES: tuple[Role, ...] = ("base", "aligned", "reference")
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
@@ -37,7 +37,7 @@ class Leader:
         self._serial = 0
         self._contexts = 0
         self._dropped: deque[int] = deque()
-        self._come: SimpleQueue[Message | MachineError] = SimpleQueue()
+        self._come: SimpleQueue[Frame | MachineError] = SimpleQueue()
         self._lost: MachineError | None = None
         Thread(target=self._read, name="messages", daemon=True).start()
 
@@ -54,11 +54,11 @@ class Leader:
         """Why nothing comes any more; None if the other machine is there."""
         return self._lost
 
-    def ask(self, kind: Kind, first: int = 0, second: int = 0, payload: bytes = b"") -> Message:
+    def ask(self, kind: Kind, first: int = 0, second: int = 0, payload: bytes = b"") -> Frame:
         """Send a request, and return the answer.
 
         Args:
-            kind: see :class:`.channel.Message`, as all of them.
+            kind: see :class:`.channel.Frame`, as all of them.
             first: a number.
             second: another one.
             payload: bytes.
@@ -95,7 +95,7 @@ class Leader:
         lengths: dict[Role, float] = {role: float(n) for role, n in message.described.items()}
         return lengths
 
-    def _next(self) -> Message:
+    def _next(self) -> Frame:
         """Return the next message, as long as bytes come."""
         asked = time.monotonic()
         while True:

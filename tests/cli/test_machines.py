@@ -162,6 +162,15 @@ def test_rank_0_is_killed(models, tmp_path, phase):
     assert second.stdout == b""
 
 
+def test_ctrl_c_ends_both_as_rank_0_decides(models, alone, tmp_path):
+    pressed = AT.format(act="os.kill(os.getpid(), signal.SIGINT)")
+    codes = (pressed + ASKED, pressed + DECODING)
+    first, second = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=codes)
+    assert (first.returncode, second.returncode) == (130, 130)
+    assert_kept(first.stdout, alone, "decoding")
+    assert second.stdout == second.stderr == b""
+
+
 def test_a_trace_keeps_what_was_decided(models, tmp_path):
     code = AT.format(act=KILLED) + DECODING
     trace = ("--trace", tmp_path / "kept.jsonl")

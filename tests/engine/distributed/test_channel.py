@@ -93,11 +93,11 @@ def test_after_the_other_one_is_lost_every_question_says_so():
 
 def test_another_version_is_refused(monkeypatch):
     address = "127.0.0.1", free_port()
-    joined = []
+    joined, asking = [], threading.current_thread()
     with monkeypatch.context() as patched:
         patched.setattr(
             "blendin_mlx.distributed.meeting.versions",
-            lambda: {"mlx": "0.1"} if threading.current_thread() is joining else {"mlx": "0.2"},
+            lambda: {"mlx": "0.2" if threading.current_thread() is asking else "0.1"},
         )
         joining = threading.Thread(target=lambda: joined.append(join(address, 300)))
         joining.start()
