@@ -70,7 +70,7 @@ def group() -> Group | None:
         return Group(0 if rank == "0" else 1, problem=unknown)
     if len(hosts) > 2:
         found.problem = f"a pair runs on two machines, not on {len(hosts)}; use mlx.launch -n 2"
-    given = os.environ.get(TIMEOUT, f"{_PATIENCE_S}")
+    given = os.environ.get(TIMEOUT) or f"{_PATIENCE_S}"
     if not (given.replace(".", "", 1).isdecimal() and float(given) > 0):
         found.problem = f"{TIMEOUT}={given} is not a number of seconds above 0"
     found.patience_s = float(given) if found.problem is None else _PATIENCE_S
@@ -149,9 +149,9 @@ def leave(code: int) -> None:
     from blendin_mlx.distributed.channel import Kind
     from blendin_mlx.errors import MachineError
 
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is said: the exit code is this one
     with suppress(MachineError):  # it has ended, too
         leader = _lead(machines, _LEAVING_S)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is said: the exit code is this one
         if leader.lost is None:
             leader.channel.send(Kind.BYE, first=code)
 

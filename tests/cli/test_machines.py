@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from blendin_cli.machines import Group, group
 from running import blendin, pair, the_line
 from tiny_folders import write_model
 from two_machines import launched, ranks
@@ -226,6 +227,7 @@ pair.check_models = damaged
 
 
 REFUSED = {
+    "a number of machines": (("generate", "hi"), 2, "a pair runs on two machines, not on 3"),
     "a command": (("score", "in.jsonl"), 2, "blendin score runs on one machine; on two do"),
     "a cache": (("generate", "--prompt-cache", "kept", "hi"), 2, "--prompt-cache works on one"),
     "no prompt": (("generate",), 2, "give the prompt as an argument"),
@@ -236,22 +238,61 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_does_not_work_on_two_is_said_once(tmp_path, name):
     arguments, code, said = REFUSED[name]
-    first, second = ranks(tmp_path, *arguments)
+    size = 3 if name == "a number of machines" else 2
+    first, second = ranks(tmp_path, *arguments, size=size)
     assert said in the_line(first, code)
     assert (second.returncode, second.stdout, second.stderr) == (code, b"", b"")
 
 
-def test_more_than_two_are_refused(tmp_path):
-    first, second = ranks(tmp_path, "generate", "hi", size=3)
-    assert "a pair runs on two machines, not on 3" in the_line(first, 2)
-    assert (second.returncode, second.stdout, second.stderr) == (2, b"", b"")
+TWO = [["10.0.0.1:5000", "10.0.0.1:5001"], ["10.0.0.2:5002"]]
 
 
-def test_other_ways_to_start_are_refused(tmp_path):
-    nowhere = {"MLX_HOSTFILE": str(tmp_path / "missing")}
-    first, second = ranks(tmp_path, "generate", "hi", environment=nowhere)
-    assert "start with mlx.launch --backend ring" in the_line(first, 2)
-    assert (second.returncode, second.stdout, second.stderr) == (2, b"", b"")
+@pytest.fixture
+def grouped(monkeypatch, tmp_path):
+    """``grouped(hosts, MLX_RANK="1")``: the group of a process that is started so."""
+
+    def make(hosts=TWO, **variables):
+        file = tmp_path / "hosts"
+        file.write_text(hosts if isinstance(hosts, str) else json.dumps(hosts))
+        variables = {"MLX_RANK": "0", "MLX_HOSTFILE": str(file), **variables}
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return group.__wrapped__()
+
+    return make
+
+
+def test_rank_0_listens_on_its_first_address(grouped):
+    for rank in (0, 1):
+        assert grouped(MLX_RANK=str(rank)) == Group(rank, ("10.0.0.1", 5000), 60.0)
+    assert grouped(BLENDIN_MACHINES_TIMEOUT="2.5").patience_s == 2.5
+
+
+@pytest.mark.parametrize("hosts", ["", "\n", [], TWO[:1]])
+def test_one_rank_is_no_group(grouped, hosts):
+    assert grouped(hosts) is None
+
+
+PROBLEMS = {
+    "three": ([*TWO, *TWO[:1]], {}, "a pair runs on two machines, not on 3"),
+    "no file": (TWO, {"MLX_HOSTFILE": "/no/such/file"}, "start with mlx.launch --backend ring"),
+    "no list": ("{", {}, "start with mlx.launch --backend ring"),
+    "no port": ([["here"], ["there"]], {}, "start with mlx.launch --backend ring"),
+    "no address": ([[], []], {}, "start with mlx.launch --backend ring"),
+    **{
+        seconds: (TWO, {"BLENDIN_MACHINES_TIMEOUT": seconds}, f"TIMEOUT={seconds} is not a number")
+        for seconds in ("soon", "0", "-1", "nan", "1e999")
+    },
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_cannot_start_is_known_to_both(grouped, name, rank):
+    hosts, variables, said = PROBLEMS[name]
+    found = grouped(hosts, MLX_RANK=str(rank), **variables)
+    assert found.rank == rank
+    assert said in found.problem
 
 
 def test_help_needs_no_guide(tmp_path):
@@ -259,14 +300,6 @@ def test_help_needs_no_guide(tmp_path):
     assert (first.returncode, second.returncode) == (0, 0)
     assert first.stdout.startswith(b"Usage: blendin generate")
     assert (second.stdout, second.stderr) == (b"", b"")
-
-
-@pytest.mark.parametrize("seconds", ["soon", "0", "-1", "nan"])
-def test_a_time_out_that_is_none_is_refused(models, tmp_path, seconds):
-    patience = {"BLENDIN_MACHINES_TIMEOUT": seconds}
-    first, second = ranks(tmp_path, "generate", *models, "hi", environment=patience)
-    assert f"BLENDIN_MACHINES_TIMEOUT={seconds} is not a number of seconds" in the_line(first, 2)
-    assert (second.returncode, second.stdout, second.stderr) == (2, b"", b"")
 
 
 def test_alone_nothing_of_this_is_imported(models):
