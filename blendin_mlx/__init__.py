@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .scoring.calibration import Bin, Calibration, Reliability, calibration, fit_temperature
     from .scoring.dial_map import Dial, DialMap, dial_map
     from .scoring.readings import Flags, Numbers, Reading, read_example
-    from .scoring.score import Score, score
+    from .scoring.score import Score, score, score_each
     from .step import Candidate, Candidates, Guidance, Source, Step
     from .tokens.answer_text import AnswerText
     from .tokens.projection import Carried, Projection, ProjectionRule
@@ -87,7 +87,7 @@ _HOMES = {
     ),
     "scoring.dial_map": ("Dial", "DialMap", "dial_map"),
     "scoring.readings": ("Flags", "Numbers", "Reading", "read_example"),
-    "scoring.score": ("Score", "score"),
+    "scoring.score": ("Score", "score", "score_each"),
     "step": ("Candidate", "Candidates", "Guidance", "Source", "Step"),
     "tokens.answer_text": ("AnswerText",),
     "tokens.projection": ("Carried", "Projection", "ProjectionRule"),
@@ -183,6 +183,7 @@ __all__ = [
     "read_trace",
     "save_prompt_cache",
     "score",
+    "score_each",
     "stream_generate",
     "verify_trace",
 ]

@@ -13,8 +13,10 @@ from ..backend.mlx import mx
 from ..blend import formulas
 from ..blend.method import Advice
 from ..tokens.answer_text import AnswerText
+from ..tokens.begun_tokens import Begun, BegunTokens
 from ..tokens.growing_tokens import GrowingTokens
 from ..tokens.projection import Projection
+from .begun_advice import shares
 from .reader import Reader
 from .requests import Deciding, logits_after, run
 
@@ -27,10 +29,13 @@ class Reference(NamedTuple):
     context: Reader
     projection: Projection
 
+    def distribution(self, logits: mx.array) -> mx.array:
+        """Its distribution ``[n, V_a]`` of logits ``[n, V_a']``."""
+        return self.context.model.vocabulary.distribution(logits)
+
     def carried(self, logits: mx.array) -> mx.array:
         """Its distribution, from logits ``[n, V_a']`` to ``[n, V]`` over the base's vocabulary."""
-        probs = self.context.model.vocabulary.distribution(logits)
-        return self.projection.carry(probs).probs
+        return self.projection.carry(self.distribution(logits)).probs
 
 
 class Guide:
@@ -66,6 +71,7 @@ class Guide:
         self._tokens = None if projection.identity else GrowingTokens(vocabulary)
         self._rows = min(one.model.vocabulary.size for one in self.contexts())
         self._has_more = projection.base.size > self._rows
+        self._begun = BegunTokens(projection, self._rows)
 
     def can_read(self, answer: AnswerText) -> bool:
         """Return whether this model can read the answer so far.
@@ -78,12 +84,22 @@ class Guide:
     def sequence(self, answer: AnswerText) -> list[int]:
         """Return the prompt and the answer so far, in this model's tokens."""
         if self._tokens is not None:
-            written = self._tokens.update(answer.text)
-        elif self._has_more:  # control tokens of the base, which write nothing
-            written = [token for token in answer.ids if token < self._rows]
-        else:
-            written = answer.ids
-        return self._prompt + written
+            return self._read(answer.text)
+        if self._has_more:  # control tokens of the base, which write nothing
+            return self._prompt + [token for token in answer.ids if token < self._rows]
+        return self._prompt + answer.ids
+
+    def _read(self, text: str) -> list[int]:
+        assert self._tokens is not None
+        return self._prompt + self._tokens.update(text)
+
+    def begun(self, answer: AnswerText) -> Begun:
+        """Return the guide tokens that the answer, which must be readable, has begun."""
+        return self._begun.find(answer)
+
+    def sequences_before(self, answer: AnswerText, begun: Begun) -> list[list[int]]:
+        """Return the prompt and the answer before each place where a token was begun."""
+        return [self._read(answer.text_before(way.length) or "") for way in begun]
 
     def is_full(self, answer: AnswerText) -> bool:
         """Return whether a context of the guide has no room for another token."""
@@ -135,27 +151,41 @@ class Guide:
 
     def advising(self, answer: AnswerText) -> Deciding[Advice]:
         """Ask for what :meth:`advise` returns."""
+        begun = self.begun(answer)
+        earlier = self.sequences_before(answer, begun)
         tokens = self.sequence(answer)
-        logits = []
+        logits, before = [], []
         for context in self.contexts():
+            rows = []
+            for one in earlier:  # one pass reads them all where each is the beginning of the next
+                draft = tokens[len(one) :] if tokens[: len(one)] == one else []
+                rows.append((yield from logits_after(context, one, draft)))
+            before += [mx.concatenate(rows)] if rows else []
             logits.append((yield from logits_after(context, tokens)))
-        return self.advice(*logits)
+        return self.advice(logits, [begun], before)
 
-    def advice(self, logits: mx.array, reference_logits: mx.array | None = None) -> Advice:
+    def advice(
+        self,
+        logits: Sequence[mx.array],
+        begun: Sequence[Begun] = (),
+        before: Sequence[mx.array] = (),
+    ) -> Advice:
         """Return the advice at ``n`` positions, lazily.
 
         Args:
-            logits: the aligned model's ``[n, V_g']``.
-            reference_logits: the reference model's ``[n, V_a']``, if there is one.
+            logits: the aligned model's ``[n, V_g']``, and the reference model's ``[n, V_a']`` if
+                there is one.
+            begun: the guide tokens that are begun at each position.
+            before: the logits of each model at the places of those, in their order, ``[k, V']``.
         """
         vocabulary = self.context.model.vocabulary
-        probs = vocabulary.distribution(self._tempered(logits))
+        probs = self.distribution(logits[0])
         top = formulas.top(probs)
         carried = self.projection.carry(probs)
         twin = None
-        if self.reference is not None and reference_logits is not None:
-            twin = self.reference.carried(self._tempered(reference_logits))
-        return Advice(
+        if self.reference is not None:
+            twin = self.reference.carried(self._tempered(logits[1]))
+        advice = Advice(
             probs=carried.probs,
             confidence=top.prob,
             token=top.token,
@@ -166,6 +196,17 @@ class Guide:
             reference_probs=twin,
             own_probs=probs,
         )
+        if not any(begun):
+            return advice
+        found = shares(begun, self.distribution(before[0]))
+        if self.reference is None:
+            return found.applied(advice, None)
+        said = self.reference.distribution(self._tempered(before[1]))
+        return found.applied(advice, shares(begun, said))
+
+    def distribution(self, logits: mx.array) -> mx.array:
+        """Return the aligned model's distribution ``[n, V_g]`` of logits ``[n, V_g']``."""
+        return self.context.model.vocabulary.distribution(self._tempered(logits))
 
     def _tempered(self, logits: mx.array) -> mx.array:
         if self._temperature == 1.0:

@@ -16,6 +16,7 @@ from ..blend.method import View
 from ..reading.context import HEAD_ROWS, Context
 from ..reading.guide import Guide
 from ..tokens.answer_text import AnswerText
+from ..tokens.begun_tokens import Begun
 
 # Positions whose logits of the guide are held at once: 128 rows of 150,000 take 77 MB.
 SEGMENT = 128
@@ -27,15 +28,18 @@ class Block(NamedTuple):
     Attributes:
         tokens: what stands there, ids of the base, ``[n]``.
         view: what the base says there, ``[n, …]``.
-        logits: the guide's, ``[n, V_g']``; None without a guide.
-        reference_logits: the reference model's, ``[n, V_a']``; None without one.
+        logits: the guide's ``[n, V_g']``, and the reference model's ``[n, V_a']`` if there is one;
+            none without a guide.
+        begun: the guide tokens that are begun at each position.
+        before: the logits of the guide's models at the places of those, ``[k, V']``.
         readable: where the guide can read the text so far, ``[n]``.
     """
 
     tokens: list[int]
     view: View
-    logits: mx.array | None
-    reference_logits: mx.array | None
+    logits: list[mx.array]
+    begun: list[Begun]
+    before: list[mx.array]
     readable: list[bool]
 
 
@@ -67,29 +71,45 @@ def read_positions(
             probs = vocabulary.distribution(base.read(part, rows=len(part)))
             view = View(probs, *formulas.top(probs))
             logits = [one[rows] for one in asked.logits]
-            one, two = [*logits, None, None][:2]
-            yield Block(segment[rows], view, one, two, asked.readable[rows])
+            begun = asked.begun[rows]
+            done = sum(map(len, asked.begun[:start]))
+            before = [one[done : done + sum(map(len, begun))] for one in asked.before]
+            yield Block(segment[rows], view, logits, begun, before, asked.readable[rows])
 
 
 class _Asked(NamedTuple):
-    """What the guide's models say at the positions of a segment: one array of each."""
+    """What the guide's models say at the positions of a segment: one array of each.
+
+    Attributes:
+        logits: after the text so far.
+        begun: the guide tokens that are begun at each position.
+        before: the logits of each model at the places of those, in their order.
+        readable: where the guide can read the text so far.
+    """
 
     logits: list[mx.array]
+    begun: list[Begun]
+    before: list[mx.array]
     readable: list[bool]
 
 
 def _ask(guide: Guide | None, answer: AnswerText, segment: Sequence[int]) -> _Asked:
     """Ask the guide at every position of a segment; ``answer`` grows by its tokens."""
-    sequences, readable = list[list[int]](), list[bool]()
+    asked = _Asked([], [], [], [])
+    sequences, earlier = list[list[int]](), list[list[int]]()
     for token in segment:
+        asked.readable.append(guide is not None and guide.can_read(answer))
         if guide is not None:
-            readable.append(guide.can_read(answer))
+            asked.begun.append(guide.begun(answer) if asked.readable[-1] else ())
+            earlier += guide.sequences_before(answer, asked.begun[-1])
             sequences.append(guide.sequence(answer))
         answer.append(token)
-    if guide is None:
-        return _Asked([], [False] * len(segment))
-    contexts = (one for one in guide.contexts() if isinstance(one, Context))  # all of them
-    return _Asked([logits_after(one, sequences) for one in contexts], readable)
+    for context in guide.contexts() if guide is not None else ():
+        assert isinstance(context, Context)
+        logits = logits_after(context, [*sequences, *earlier])
+        asked.logits.append(logits[: len(sequences)])
+        asked.before.append(logits[len(sequences) :])
+    return asked
 
 
 def logits_after(context: Context, sequences: Sequence[list[int]]) -> mx.array:

@@ -19,10 +19,12 @@ from ..blend import formulas
 from ..model import Pair
 from ..prompt_cache import PromptCache, make_prompt_cache
 from ..prompts import PairPrompt
+from ..reading.begun_advice import shares
 from ..reading.guide import Guide
 from ..tokens.projection import ProjectionRule
+from .given_text import check_room, given_text
 from .positions import Block, read_positions
-from .score import check_all_finite, check_room, given_text, score
+from .score import check_all_finite, score
 
 TEMPERATURES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
 
@@ -136,21 +138,34 @@ def read_example(
 
 def _columns(block: Block, guide: Guide, temperatures: Sequence[float]) -> Numbers:
     """Read back the numbers of a block: two, three and one flag, then three a temperature."""
-    assert block.logits is not None
     base, tokens = block.view, mx.array(block.tokens)
-    vocabulary, projection = guide.context.model.vocabulary, guide.projection
     padded = mx.pad(base.probs, [(0, 0), (0, 1)])  # a top token without counterpart has 0
     rows = [_at(base.probs, tokens), base.confidence, base.token == tokens]
-    plain = projection.counterpart(block.logits[..., : vocabulary.size].argmax(axis=-1))
+    _, _, plain = _vote(block, guide, 1.0)
     rows += [plain == base.token, plain == tokens]
     for temp in temperatures:
-        probs = vocabulary.distribution(block.logits.astype(mx.float32) / temp)
-        top = formulas.top(probs)
-        counterpart = projection.counterpart(top.token)
-        carried = projection.carry_to(probs, block.tokens)
-        rows += [top.prob, carried, _at(padded, counterpart)]
+        confidence, prob, counterpart = _vote(block, guide, temp)
+        rows += [confidence, prob, _at(padded, counterpart)]
     rows.append(mx.array(block.readable))
     return np.array(mx.stack([row.astype(mx.float32) for row in rows])).astype(np.float64)
+
+
+def _vote(block: Block, guide: Guide, temperature: float) -> tuple[mx.array, mx.array, mx.array]:
+    """Return ``p̂_g``, ``P̃_g(y)`` and the counterpart of ``t_g`` at a temperature, ``[n]`` each."""
+    probs = _tempered(guide, block.logits[0], temperature)
+    top = formulas.top(probs)
+    prob = guide.projection.carry_to(probs, block.tokens)
+    counterpart = guide.projection.counterpart(top.token)
+    if not any(block.begun):
+        return top.prob, prob, counterpart
+    found = shares(block.begun, _tempered(guide, block.before[0], temperature))
+    prob = found.finished * prob + found.on(mx.array(block.tokens))
+    top, counterpart = found.leading(top, counterpart)
+    return top.prob, prob, counterpart
+
+
+def _tempered(guide: Guide, logits: mx.array, temperature: float) -> mx.array:
+    return guide.context.model.vocabulary.distribution(logits.astype(mx.float32) / temperature)
 
 
 def _at(probs: mx.array, tokens: mx.array) -> mx.array:

@@ -11,15 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..backend.mlx import mx
+from ..blend.dial import guide_temperature
 from ..blend.formulas import FLOOR
-from ..blend.method import Method
+from ..blend.method import Advice, Method
 from ..blend.methods import make_method
 from ..decoding.rules import check_finite
 from ..decoding.top_tokens import likeliest
-from ..errors import PromptError
 from ..generation import make_guide
 from ..model import LanguageModel, Pair
 from ..prompt_cache import PromptCache, make_prompt_cache
@@ -27,9 +27,10 @@ from ..prompts import Message, PairPrompt, build_prompt
 from ..reading.context import Context
 from ..reading.guide import Guide
 from ..reading.reader import Progress
-from ..reading.room import check_fits, too_long
+from ..reading.room import check_fits
 from ..step import Candidate
 from ..tokens.projection import ProjectionRule
+from .given_text import GivenText, check_room, given_text
 from .positions import Block, read_positions
 
 
@@ -104,101 +105,104 @@ def score(
         >>> score(pair, "What is 2 + 2?", "4").total > score(pair, "What is 2 + 2?", "5").total
         True
     """
-    if isinstance(method, str):
-        method = make_method(method)
+    made = make_method(method) if isinstance(method, str) else method
+    (found,) = score_each(
+        pair,
+        prompt,
+        answer,
+        [made],
+        complete=complete,
+        projection=projection,
+        prompt_cache=prompt_cache,
+        top=top,
+        progress=progress,
+    )
+    return found
+
+
+def score_each(
+    pair: Pair,
+    prompt: str | Sequence[Message] | PairPrompt,
+    answer: str | Sequence[int],
+    methods: Sequence[Method],
+    *,
+    complete: bool = True,
+    projection: ProjectionRule = "prefix",
+    prompt_cache: PromptCache | None = None,
+    top: int = 0,
+    progress: Progress = lambda done, total: None,
+) -> list[Score]:
+    """Score a text by each of several methods, all from one reading; see :func:`score`.
+
+    Raises:
+        ValueError: methods that want the guide at different temperatures.
+
+    Example:
+        >>> base, blend = score_each(pair, "What is 2 + 2?", "4", [Base(), BlendIn()])
+    """
+    if len(set(map(guide_temperature, methods))) > 1:
+        raise ValueError("methods that are scored together must have one temperature of the guide")
     if not isinstance(prompt, PairPrompt):
         check_fits(pair.base, prompt)
         prompt = build_prompt(pair, prompt)
     cache = prompt_cache or make_prompt_cache(pair)
     text = given_text(pair, prompt, answer, complete)
     own = pair.aligned.vocabulary.encode(text.written)
-    if method.asks:
+    if any(method.asks for method in methods):
         check_room(pair.aligned, len(prompt.aligned.ids) + len(own))
-    if method.name == "aligned":
-        text = text._replace(ids=own)
-        alone = make_method("base")
-        return _score(cache.aligned, prompt.aligned.ids, text, alone, None, top, progress)
+    found: dict[int, Score] = {}
+    if alone := [n for n, method in enumerate(methods) if method.name == "aligned"]:
+        written, base = text._replace(ids=own), [make_method("base")]
+        (guides,) = _score(cache.aligned, prompt.aligned.ids, written, base, None, top, progress)
+        found = dict.fromkeys(alone, guides)
+    others = [(n, method) for n, method in enumerate(methods) if n not in found]
+    if not others:
+        return list(found.values())
     check_room(pair.base, len(prompt.base.ids) + len(text.ids))
     guide = None
-    if method.asks:
-        guide = make_guide(pair, cache, method, projection, prompt.aligned.ids)
-    return _score(cache.base, prompt.base.ids, text, method, guide, top, progress)
-
-
-class GivenText(NamedTuple):
-    """A text to score.
-
-    Attributes:
-        ids: in tokens of the model that it is scored with.
-        written: the same as text.
-        complete: it ends there.
-    """
-
-    ids: Sequence[int]
-    written: str
-    complete: bool
-
-
-def given_text(
-    pair: Pair, prompt: PairPrompt, answer: str | Sequence[int], complete: bool
-) -> GivenText:
-    """Return an answer in ids of the base and as text.
-
-    Raises:
-        PromptError: nothing to score, half a surrogate pair, or an empty prompt.
-    """
-    vocabulary = pair.base.vocabulary
-    if isinstance(answer, str):
-        try:
-            answer.encode()
-        except UnicodeEncodeError as error:
-            raise PromptError(
-                f"the answer is not valid text: a lone surrogate at character {error.start}"
-            ) from None
-        text = GivenText(vocabulary.encode(answer), answer, complete)
-    else:
-        written = vocabulary.bytes_of(answer).decode(errors="replace")
-        text = GivenText(list(answer), written, complete)
-    if not text.ids and not complete:
-        raise PromptError("the answer is empty: there is nothing to score")
-    if not prompt.base.ids or not prompt.aligned.ids:
-        raise PromptError("the prompt is empty: a template writes nothing")
-    return text
-
-
-def check_room(model: LanguageModel, tokens: int) -> None:
-    """Refuse a prompt and an answer that a model's context cannot hold.
-
-    Raises:
-        PromptError: naming the model and its limit.
-    """
-    limit = model.context_limit
-    if limit is not None and tokens > limit:
-        raise too_long(model, f"prompt and answer have {tokens}", "the answer")
+    if asking := [method for _, method in others if method.asks]:
+        needy = next((method for method in asking if method.needs_reference), asking[0])
+        guide = make_guide(pair, cache, needy, projection, prompt.aligned.ids)
+    blended = [method for _, method in others]
+    scores = _score(cache.base, prompt.base.ids, text, blended, guide, top, progress)
+    found |= {n: one for (n, _), one in zip(others, scores, strict=True)}
+    return [found[n] for n in range(len(methods))]
 
 
 def _score(
     context: Context,
     prompt: Sequence[int],
     text: GivenText,
-    method: Method,
+    methods: Sequence[Method],
     guide: Guide | None,
     top: int,
     progress: Progress,
-) -> Score:
+) -> list[Score]:
     tokens = [*text.ids, *([context.model.vocabulary.stop] if text.complete else [])]
-    rows: list[list[float]] = []
-    ranked: list[tuple[Candidate, ...]] = []
+    rows: list[list[list[float]]] = [[] for _ in methods]
+    ranked: list[list[tuple[Candidate, ...]]] = [[] for _ in methods]
     for block in read_positions(context, prompt, tokens, guide):
-        probs, asked = _targets(block, method, guide)
-        fresh = _rows(_facts(block, probs, asked))
-        check_all_finite(context.model, [row[0] for row in fresh], len(rows))
-        if guide is not None:  # the base is finite
-            check_all_finite(guide.context.model, [row[1] for row in fresh], len(rows))
-        rows += fresh
-        if top:
-            ranked += [likeliest(probs[n : n + 1], top) for n in range(len(fresh))]
-        progress(len(rows), len(tokens))
+        done = len(rows[0])
+        advice = None if guide is None else guide.advice(block.logits, block.begun, block.before)
+        for n, method in enumerate(methods):
+            probs, asked = _targets(block, method, advice)
+            fresh = _rows(_facts(block, probs, asked))
+            check_all_finite(context.model, [row[0] for row in fresh], done)
+            if guide is not None:  # the base is finite
+                check_all_finite(guide.context.model, [row[1] for row in fresh], done)
+            rows[n] += fresh
+            if top:
+                ranked[n] += [likeliest(probs[i : i + 1], top) for i in range(len(fresh))]
+        progress(len(rows[0]), len(tokens))
+    return [_made_score(tokens, text, *one) for one in zip(rows, ranked, strict=True)]
+
+
+def _made_score(
+    tokens: Sequence[int],
+    text: GivenText,
+    rows: Sequence[Sequence[float]],
+    ranked: Sequence[tuple[Candidate, ...]],
+) -> Score:
     return Score(
         token_ids=tuple(tokens),
         log_probs=tuple(math.log(max(row[1], FLOOR)) for row in rows),
@@ -209,17 +213,16 @@ def _score(
     )
 
 
-def _targets(block: Block, method: Method, guide: Guide | None) -> tuple[mx.array, mx.array]:
+def _targets(block: Block, method: Method, advice: Advice | None) -> tuple[mx.array, mx.array]:
     """Return ``r`` at each position, ``[n, V]``, and where the guide was asked, ``[n]``.
 
     The gate is that of sampling: in greedy decoding it may stay shut where the guide could change
     ``r`` but not its top token.
     """
     probs, asked = block.view.probs, mx.zeros(len(block.tokens), dtype=mx.bool_)
-    if guide is None or block.logits is None:
+    if advice is None or not method.asks:
         return probs, asked
     asked = mx.array(block.readable) & method.unsure(block.view, greedy=False)
-    advice = guide.advice(block.logits, block.reference_logits)
     target = method.target(block.view, advice).probs
     return mx.where(asked[:, None], target, probs), asked
 

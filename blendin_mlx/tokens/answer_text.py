@@ -40,6 +40,13 @@ class AnswerText:
         self.text += fresh
         return fresh
 
+    def text_before(self, count: int) -> str | None:
+        """Return the text before the last ``count`` tokens; None where it ends in a character."""
+        if count == 0:
+            return None if self.pending else self.text
+        kept, pending = self._before[len(self.ids) - count]
+        return None if pending else self.text[:kept]
+
     def rewind(self, length: int) -> None:
         """Keep the first ``length`` tokens."""
         if length < len(self.ids):

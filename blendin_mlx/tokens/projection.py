@@ -88,7 +88,7 @@ class Projection:
             probs: ``[n, aligned.size]``.
             tokens: ``n`` ids of the base.
         """
-        sources = [self._sources.get(token, []) for token in tokens]
+        sources = [self.sources.get(token, []) for token in tokens]
         widest = max(1, *map(len, sources))
         nothing = self.aligned.size
         rows = [[*found, *[nothing] * (widest - len(found))] for found in sources]
@@ -97,7 +97,7 @@ class Projection:
         return mass / total(mx.where(self._exact, probs, 0.0)) if self.rule == "shared" else mass
 
     @cached_property
-    def _sources(self) -> dict[int, list[int]]:
+    def sources(self) -> dict[int, list[int]]:
         """The guide tokens that go to each base token."""
         found: dict[int, list[int]] = {}
         exact: Any = self._exact.tolist()
@@ -154,27 +154,33 @@ def same_vocabulary(one: Vocabulary, other: Vocabulary) -> bool:
 def phi(base: Vocabulary, aligned: Vocabulary) -> list[int]:
     """Return φ as a list over the guide's ids; ``base.size`` for tokens that carry no mass."""
     is_same = same_vocabulary(base, aligned)
-    table: dict[int, int | None] = {}
+    table = [base.size] * len(aligned.token_bytes)
+    others: dict[int, bytes] = {}
     for token, written in enumerate(aligned.token_bytes):
         if token == aligned.stop:
             table[token] = base.stop
-        elif not written:
-            table[token] = base.size
         elif is_same and token < base.size and base.token_bytes[token] == written:
-            table[token] = token
-        else:
-            table[token] = base.by_bytes.get(written)
-    others = {t: aligned.token_bytes[t] or b"" for t, target in table.items() if target is None}
-    first = dict(zip(others, _first_tokens(base, list(others.values())), strict=True))
-    return [first[token] if target is None else target for token, target in table.items()]
+            table[token] = token if written else base.size
+        elif written:
+            others[token] = written
+    first = first_tokens(base, list(others.values()))
+    for token, target in zip(others, first, strict=True):
+        table[token] = target
+    return table
 
 
-def _first_tokens(base: Vocabulary, spellings: Sequence[bytes]) -> list[int]:
-    """Return the first token of the base's tokenization of each, which may be no UTF-8."""
-    found = base.encode_each([_text(written) for written in spellings])
-    return [
-        _first_token(base, ids[:1], written) for ids, written in zip(found, spellings, strict=True)
-    ]
+def first_tokens(base: Vocabulary, spellings: Sequence[bytes]) -> list[int]:
+    """Return the token that the base begins each of some bytes with, which may be no UTF-8.
+
+    That is the one that writes all of them, if there is one, and ``base.size`` if none begins them.
+    """
+    others = list(dict.fromkeys(one for one in spellings if one not in base.by_bytes))
+    found = base.encode_each([_text(written) for written in others])
+    first = {
+        written: _first_token(base, ids[:1], written)
+        for ids, written in zip(found, others, strict=True)
+    }
+    return [first[one] if one in first else base.by_bytes[one] for one in spellings]
 
 
 def _text(written: bytes) -> str:

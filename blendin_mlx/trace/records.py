@@ -20,7 +20,8 @@ from ..step import Step
 TraceRecord = dict[str, Any]
 # Version of the rules that decide a step; incremented when they would reject an older true trace.
 # 2: the map between two tokenizers goes to the token that the base itself writes.
-RULES = 2
+# 3: a guide token that the base writes as several is finished as the guide began it.
+RULES = 3
 
 
 class TraceFile(Protocol):

@@ -11,15 +11,13 @@ from typing import Any
 import pytest
 from test_oracle import without_stops
 
-from blendin_mlx.answer_statistics import Statistics, describe_method
+from blendin_mlx.answer_statistics import Statistics
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.blend.methods import make_method
 from blendin_mlx.generation import Response, stream_generate
 from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.prompts import PairPrompt, build_prompt
 from blendin_mlx.reading.context import Context
-from blendin_mlx.trace.records import RULES, step_record
-from blendin_mlx.trace.verify import verify_trace
 from oracle import NEAR_TIE, Oracle, assert_follows
 from scripted import scripted_tokenizer
 from tiny import load_tokenizer, tiny_model
@@ -174,8 +172,8 @@ VARIED = "漢字かな 👩\u200d🚀 e\u0301 def f(x): return 12345 नमस�
 def test_published_vocabularies_are_followed_in_all_directions(
     make_pair: MakePair, base: Made, guide: Made
 ) -> None:
-    long = long_answer(make_pair(base, guide, 1), VARIED, max_tokens=200)
-    assert compared(long) >= 170
+    long = long_answer(make_pair(base, guide, 1), VARIED, max_tokens=120)
+    assert compared(long) >= 100
     assert long.statistics.base.rereads == 0
 
 
@@ -262,16 +260,6 @@ def test_a_long_answer_of_the_demo_pair_follows_without_any_cache(demo_pair: Pai
     long = long_answer(demo_pair, DIARY, max_tokens=DEMO_LENGTH, stop_policy="blend")
     base_prompt, aligned_prompt = long.prompts
     assert len(base_prompt) < 512 < len(base_prompt) + DEMO_LENGTH - 30
-    read = {"base_prompt": {"ids": base_prompt}, "aligned_prompt": {"ids": aligned_prompt}}
-    run = {
-        "type": "run",
-        "rules": RULES,
-        "stop_policy": "blend",
-        **describe_method(EVERYWHERE),
-        **read,
-    }
-    steps = [step_record(piece.step, piece.text, demo_pair) for piece in long.pieces]
-    assert verify_trace(demo_pair, [run, *steps]) is None
     oracle = Oracle(demo_pair, tau=1.0, stop_policy="blend")
     oracle.read_ahead(base_prompt, aligned_prompt, long.ids)
     for n in range(0, DEMO_LENGTH, DEMO_COMPARED):

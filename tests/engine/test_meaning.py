@@ -81,3 +81,15 @@ def test_the_guide_finds_good_answers_likely_through_the_map(demo_pair: Pair) ->
     print(f"right {right:.3f}, lowest ids {wrong:.3f}")
     assert right > -2.6
     assert wrong < right - 1.5
+
+
+def test_the_guide_finishes_a_contraction_that_the_base_spells_in_two(demo_pair: Pair) -> None:
+    base = demo_pair.base.vocabulary
+    text = AnswerText(base)
+    for token in base.encode("No, it'"):
+        text.append(token)
+    prompt = build_prompt(demo_pair, "Do goldfish have a short memory?").aligned.ids
+    said = Guide(Context(demo_pair.aligned), demo_pair.projection(), list(prompt)).advise(text)
+    (rest,) = base.encode("s")
+    assert text.ids[-1] == base.by_bytes[b"'"]
+    assert said.probs[0, rest].item() > 0.5  # 0.000 for a guide that reads the lone apostrophe

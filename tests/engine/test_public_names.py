@@ -95,6 +95,7 @@ PUBLIC = {
     "read_example",
     "save_prompt_cache",
     "score",
+    "score_each",
     "stream_generate",
     "verify_trace",
 }

@@ -27,6 +27,8 @@ Array = npt.NDArray[np.float64]
 GATED = ("blendin", "fixed", "nudging")  # by τ
 # φ as tables, by tokenizers that live as long as the tests.
 TABLES: dict[tuple[int, ...], npt.NDArray[np.int64]] = {}
+LONGEST_SPELLING = 64  # tokens of the base for one of the guide
+BEGUN: dict[tuple[int, ...], dict[int, list[int]]] = {}
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,16 @@ class OracleStep:
     stop_prob: float | None  # the guide's, where it was asked
     is_stop: bool
     probs: Array  # the distribution that decided
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What the guide says comes next, in tokens of the base."""
+
+    carried: Array
+    confidence: float
+    counterpart: int | None  # of its top token
+    stop: float
 
 
 def softmax(logits: Array) -> Array:
@@ -165,6 +177,7 @@ class Oracle:
             for model in (pair.base, pair.aligned, pair.reference)
             if model is not None
         }
+        self._spelled: dict[tuple[int, int], list[int]] = {}
         self._ahead: list[tuple[LanguageModel, list[int], mx.array]] = []
         self._by_bytes = _tokens_by_bytes(pair.base.tokenizer, frozenset(pair.base.stop_ids))
 
@@ -284,12 +297,116 @@ class Oracle:
             answer.append(step.id)
         return steps
 
-    def _guide(self, prompt: list[int], answer: list[int]) -> Array | None:
-        """The guide's distribution, None where it cannot read the answer so far."""
-        written = b"" if self.one_vocabulary else self._written(answer)
-        if any(unfinished(written[-n:]) for n in (1, 2, 3)):
+    def _guide(self, prompt: list[int], answer: list[int]) -> Vote | None:
+        """What the guide says, None where it cannot read the answer so far."""
+        if not self._readable(answer):
             return None
-        return self.distribution(self.pair.aligned, prompt + self._followed(answer))
+        return self._vote(self.pair.aligned, prompt, answer)
+
+    def _readable(self, answer: list[int]) -> bool:
+        written = b"" if self.one_vocabulary else self._written(answer)
+        return not any(unfinished(written[-n:]) for n in (1, 2, 3))
+
+    def _vote(self, model: LanguageModel, prompt: list[int], answer: list[int]) -> Vote:
+        """What a model with the guide's tokens says after an answer.
+
+        Where the base has begun one of these tokens, it goes on with the probability that it has
+        among those which begin with the same token of the base and fit what is written.
+        """
+        after = self.distribution(model, prompt + self._followed(answer))
+        top = int(after.argmax())
+        size = min(self.pair.base.rows, self.sizes[id(self.pair.base)])
+        carried = self.carried(after, size)
+        whole = Vote(carried, float(after.max()), self.phi(top), float(after[self.aligned_stop]))
+        nearby = range(max(0, len(answer) - LONGEST_SPELLING), len(answer))
+        place = next((n for n in nearby if self._goes_on(answer[n:], answer[:n])), None)
+        if place is None:
+            return whole
+        ways = self._ways(model, prompt, answer, place, 1.0)
+        over = sum(mass for mass, token, _ in ways if token is None)
+        total = sum(mass for mass, _, _ in ways)
+        carried = carried * over / total
+        for mass, token, target in ways:
+            if token is not None:
+                carried[target] += mass / total
+        share, _, target = max((way for way in ways if way[1] is not None), key=lambda way: way[0])
+        share, kept = share / total, over / total * whole.confidence
+        counterpart = target if share > kept else whole.counterpart
+        return Vote(carried, max(share, kept), counterpart, whole.stop * over / total)
+
+    def _ways(
+        self, model: LanguageModel, prompt: list[int], answer: list[int], place: int, mass: float
+    ) -> list[tuple[float, int | None, int]]:
+        """The ways in which guide tokens from a place on reach the end of the answer, or beyond it.
+
+        Each with its probability, the token that is unfinished, and what that goes on with.
+        """
+        if place == len(answer):
+            return [(mass, None, -1)]
+        if not self._readable(answer[:place]):
+            return []
+        said = self.distribution(model, prompt + self._followed(answer[:place]))
+        unfinished = self._goes_on(answer[place:], answer[:place])
+        ways: list[tuple[float, int | None, int]] = [
+            (mass * float(said[token]), token, target) for token, target in unfinished.items()
+        ]
+        for end in range(place + 1, len(answer) + 1):
+            ended = self._spelled_by(answer[place:end])
+            if ended:
+                ways += self._ways(model, prompt, answer, end, mass * float(said[ended].sum()))
+        return ways
+
+    def _goes_on(self, written: list[int], before: list[int]) -> dict[int, int]:
+        """The guide tokens that are unfinished after ``written``, and what each goes on with."""
+        if self.one_vocabulary or not self._readable(before):
+            return {}
+        count = len(written) + 1
+        longer = [t for t in self._begun_by.get(written[0], []) if self._longer(t, written)]
+        self._spell(longer, count)
+        spelled = {token: self._spelled[token, count] for token in longer}
+        return {
+            token: ids[-1]
+            for token, ids in spelled.items()
+            if len(ids) == count and ids[:-1] == written
+        }
+
+    def _longer(self, token: int, written: list[int]) -> bool:
+        spelled, so_far = self.aligned_bytes[token], self._written(written)
+        return spelled.startswith(so_far) and len(spelled) > len(so_far)
+
+    def _spelled_by(self, written: list[int]) -> list[int]:
+        """The guide tokens that the base spells with just these tokens."""
+        so_far = self._written(written)
+        alike = [t for t in self._begun_by.get(written[0], []) if self.aligned_bytes[t] == so_far]
+        self._spell(alike, len(written))
+        return [token for token in alike if self._spelled[token, len(written)] == written]
+
+    def _spell(self, tokens: list[int], count: int) -> None:
+        """Note the first tokens in which the base writes guide tokens, one after the other."""
+        spelled = {token: list[int]() for token in tokens if (token, count) not in self._spelled}
+        for _ in range(count):
+            rests = {token: self._rest(token, ids) for token, ids in spelled.items()}
+            rests = {token: rest for token, rest in rests.items() if rest}
+            own = self._own_tokens(list(rests.values())) if rests else []
+            for (token, rest), ids in zip(rests.items(), own, strict=True):
+                target = self._counterpart(-1, rest, ids)
+                spelled[token] += [] if target is None else [target]
+        self._spelled.update({(token, count): ids for token, ids in spelled.items()})
+
+    def _rest(self, token: int, ids: list[int]) -> bytes:
+        return self.aligned_bytes[token][len(self._written(ids)) :]
+
+    @property
+    def _begun_by(self) -> dict[int, list[int]]:
+        """The guide tokens that each token of the base begins, or is."""
+        key = id(self.pair.base.tokenizer), id(self.pair.aligned.tokenizer), self.base_stop
+        if key not in BEGUN:
+            found: dict[int, list[int]] = {}
+            for token, target in enumerate(self._table.tolist()):
+                if target >= 0 and token != self.aligned_stop:
+                    found.setdefault(target, []).append(token)
+            BEGUN[key] = found
+        return BEGUN[key]
 
     def step(
         self, base_prompt: list[int], aligned_prompt: list[int], answer: list[int]
@@ -302,7 +419,7 @@ class Oracle:
         asks = self.method != "base" and (self.tau > 0 or self.method not in GATED)
         checks = asks and not open_gate and lines and self.stop_policy == "either"
         guide = self._guide(aligned_prompt, answer) if open_gate or checks else None
-        over = None if guide is None else float(guide[self.aligned_stop])
+        over = None if guide is None else guide.stop
         if guide is None or not open_gate:
             if over is not None and over >= 0.5:
                 lead = abs(over - 0.5)
@@ -335,13 +452,12 @@ class Oracle:
         return base if guide is None else self._blended(base, guide, aligned_prompt, before)[0]
 
     def _blended(
-        self, base: Array, guide: Array, aligned_prompt: list[int], answer: list[int]
+        self, base: Array, guide: Vote, aligned_prompt: list[int], answer: list[int]
     ) -> tuple[Array, float]:
         """The target after a beginning, and the guide's weight; the twin reads what it needs."""
         twin = None
         if self.method == "proxy-tuning":
-            ids = aligned_prompt + self._followed(answer)
-            twin = self.distribution(self.pair.require_reference(), ids)
+            twin = self._vote(self.pair.require_reference(), aligned_prompt, answer).carried
         return self._target(base, float(base.max()), guide, twin)
 
     def _gate(self, base: Array) -> tuple[bool, float]:
@@ -358,24 +474,24 @@ class Oracle:
         return bool(best > own), min(abs(best - own), float(abs(base - self.lambda_).min()))
 
     def _target(
-        self, base: Array, confidence: float, guide: Array, twin: Array | None
+        self, base: Array, confidence: float, guide: Vote, twin: Array | None
     ) -> tuple[Array, float]:
         whole, alpha = self._whole_target(base, confidence, guide, twin)
         return self.dial * whole + (1 - self.dial) * base, self.dial * alpha
 
     def _whole_target(
-        self, base: Array, confidence: float, guide: Array, twin: Array | None
+        self, base: Array, confidence: float, guide: Vote, twin: Array | None
     ) -> tuple[Array, float]:
-        carried = self.carried(guide, len(base))
+        carried = guide.carried
         if self.method in ("nudging", "aligned"):
             return carried, 1.0
         if self.method in ("kad", "confidence-bet"):
-            limit = self.lambda_ if self.method == "kad" else guide.max() - self.lambda_
+            limit = self.lambda_ if self.method == "kad" else guide.confidence - self.lambda_
             mu = (base < limit).astype(float)
             mass = float((base * mu).sum())
             return base * (1 - mu) + carried * mass, mass
         if twin is not None:
-            one, two = carried, self.carried(twin, len(base))
+            one, two = carried, twin
             either = (one > 0) | (two > 0)
             change = np.zeros(len(base))
             change[either] = np.log(np.maximum(one[either], 1e-37))
@@ -384,10 +500,9 @@ class Oracle:
             return r, float(np.maximum(r - base, 0).sum())
         alpha = 0.5 if self.method == "ensemble" else self.alpha
         if self.method == "blendin":
-            top = int(guide.argmax())
-            counterpart = self.phi(top)
+            counterpart = guide.counterpart
             agreement = 0.0 if counterpart is None else float(base[counterpart])
-            ratio = guide.max() / (confidence + guide.max())
+            ratio = guide.confidence / (confidence + guide.confidence)
             alpha = float(np.clip(ratio + self.lambda_ * agreement, 0, 1))
         return alpha * carried + (1 - alpha) * base, alpha
 

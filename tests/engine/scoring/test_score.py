@@ -17,7 +17,7 @@ from blendin_mlx.model import Pair
 from blendin_mlx.prompt_cache import make_prompt_cache
 from blendin_mlx.prompts import build_prompt
 from blendin_mlx.scoring.positions import logits_after, read_positions
-from blendin_mlx.scoring.score import score
+from blendin_mlx.scoring.score import score, score_each
 from counting import count_reads
 from oracle import Oracle
 from scripted import STOP, always, says, scripted_pair
@@ -53,6 +53,28 @@ def test_it_is_the_oracles(tokenizers: int, name: str, options: dict[str, float]
     assert found.log_probs == pytest.approx(expected, abs=2e-3)
     assert found.total == pytest.approx(sum(found.log_probs))
     assert found.bits_per_byte == pytest.approx(-found.total / math.log(2) / len(TEXT.encode()))
+
+
+@BOTH
+def test_several_methods_are_scored_as_each_is_alone(tokenizers: int) -> None:
+    pair = small_pair(tokenizers)
+    prompt = build_prompt(pair, "How do I boil an egg?")
+    names = ("base", "aligned", "nudging", "blendin", "proxy-tuning", "aligned")
+    methods = [make_method(name) for name in names]
+    cache = make_prompt_cache(pair)
+    reads = count_reads(cache.base)
+    together = score_each(pair, prompt, TEXT, methods, prompt_cache=cache)
+    assert sum(reads) == len(prompt.base.ids) - 1 + len(together[0].token_ids)
+    alone = [score(pair, prompt, TEXT, method=method) for method in methods]
+    for one, other in zip(together, alone, strict=True):
+        assert one.log_probs == pytest.approx(other.log_probs, abs=1e-4)
+        assert replace(one, log_probs=()) == replace(other, log_probs=())
+
+
+def test_methods_that_want_different_guides_are_not_scored_together() -> None:
+    cold = Dialled(make_method("blendin"), guide_temp=0.5)
+    with pytest.raises(ValueError, match="one temperature of the guide"):
+        score_each(small_pair(2), "Hi", TEXT, [make_method("blendin"), cold])
 
 
 def test_it_is_the_oracles_with_published_tokenizers(tiny_pair: Any) -> None:
