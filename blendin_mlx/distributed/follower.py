@@ -33,15 +33,12 @@ class Follower:
         """Say that the models are loaded, serve until rank 0 leaves, and return its exit code.
 
         Raises:
-            MachineError: rank 0 ended without a word, or asks for what cannot be.
+            MachineError: rank 0 ended without a word, or sends what is not a request.
         """
         lengths = {role: _trims_below(model) for role, model in self._models.items()}
         self._channel.describe(Kind.READY, lengths)
         while (message := self._channel.receive()).kind is not Kind.BYE:
-            try:
-                self._answer(message)
-            except (KeyError, IndexError, ValueError) as error:
-                raise MachineError(f"rank 0 asks for what is not here: {error}") from None
+            self._answer(message)
         return message.first
 
     def _answer(self, message: Frame) -> None:

@@ -65,6 +65,17 @@ def noticing(self, next_one=leader.Leader._next):
     return message
 leader.Leader._next = noticing
 """
+# As mlx.launch does, before rank 0 has said a word.
+TERMINATED = """
+import os, signal
+from blendin_mlx.distributed import leader
+def lost(self, next_one=leader.Leader._next):
+    try:
+        return next_one(self)
+    except leader.MachineError:
+        os.kill(os.getpid(), signal.SIGTERM)
+leader.Leader._next = lost
+"""
 ASKED = """
 def held(self, *rest, read=leader.Leader.read):
     times.append(rest)
@@ -163,6 +174,13 @@ def test_rank_0_is_killed(models, tmp_path, phase):
     assert second.stdout == b""
 
 
+def test_what_was_lost_is_said_though_mlx_launch_ends_rank_0_first(models, alone, tmp_path):
+    codes = (TERMINATED, AT.format(act=KILLED) + DECODING)
+    first, _ = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=codes)
+    assert the_line(first, 1).endswith(") ended, so this one ends too")
+    assert_kept(first.stdout, alone, "decoding")
+
+
 def test_ctrl_c_ends_both_as_rank_0_decides(models, alone, tmp_path):
     pressed = AT.format(act="os.kill(os.getpid(), signal.SIGINT)")
     codes = (pressed + ASKED, pressed + DECODING)
@@ -223,6 +241,18 @@ pair.check_models = damaged
 """
     first, second = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=("", code))
     assert the_line(first, 1).endswith("): a file is damaged here")
+    assert (second.returncode, second.stdout, second.stderr) == (1, b"", b"")
+
+
+def test_what_goes_wrong_on_rank_1_later_is_said_by_rank_0_too(models, tmp_path):
+    code = """
+from blendin_mlx.distributed import follower
+def full(self, message):
+    raise RuntimeError("out of memory")
+follower.Follower._read = full
+"""
+    first, second = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=("", code))
+    assert "): unexpected RuntimeError: out of memory" in the_line(first, 1)
     assert (second.returncode, second.stdout, second.stderr) == (1, b"", b"")
 
 

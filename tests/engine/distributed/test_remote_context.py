@@ -8,14 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blendin_mlx.backend.mlx import mx
+from blendin_mlx.batch.batch_decoder import BatchDecoder
 from blendin_mlx.blend.methods import METHODS
 from blendin_mlx.distributed.channel import Channel, Kind
 from blendin_mlx.drafting.drafter import Drafter
+from blendin_mlx.drafting.pass_costs import Costs
 from blendin_mlx.errors import MachineError, PromptError
 from blendin_mlx.generation import stream_generate
 from blendin_mlx.model import Pair
 from blendin_mlx.prompt_cache import fingerprint, make_prompt_cache, save_prompt_cache
 from blendin_mlx.reading.context import Context, open_context
+from blendin_models import pass_costs
 from small_pairs import small_pair
 from tiny import tiny_model
 from two_machines import guided_from_afar
@@ -55,27 +58,22 @@ def test_the_guide_drafts_from_there(draft):
 
 
 @pytest.mark.parametrize("architecture", ["gemma3_text", "mamba2", "lfm2", "falcon_h1"])
-def test_caches_that_cannot_be_rewound_there_are_read_again_there(architecture, tiny_guide):
-    pair = tiny_guide(architecture)
+def test_caches_that_cannot_be_rewound_there_are_read_again_there(architecture):
+    pair = guided_by(architecture)
     alone = answered(pair, draft="guide")
     with guided_from_afar(pair) as apart:
         assert answered(apart, draft="guide") == alone
 
 
-@pytest.fixture
-def tiny_guide():
-    """``tiny_guide("mamba2")``: a pair whose guide is of this architecture."""
-
-    def make(architecture):
-        pair = small_pair()
-        options = {"sliding_window": 16} if architecture == "gemma3_text" else {}
-        stop = next(iter(pair.base.stop_ids))
-        guide = tiny_model(
-            pair.aligned.tokenizer, architecture, seed=5, sharpness=2.5, eos=[stop], **options
-        )
-        return Pair(pair.base, guide)
-
-    return make
+def guided_by(architecture):
+    """A pair whose guide is of this architecture."""
+    pair = small_pair()
+    options = {"sliding_window": 16} if architecture == "gemma3_text" else {}
+    stop = next(iter(pair.base.stop_ids))
+    guide = tiny_model(
+        pair.aligned.tokenizer, architecture, seed=5, sharpness=2.5, eos=[stop], **options
+    )
+    return Pair(pair.base, guide)
 
 
 STEPS = st.lists(
@@ -89,7 +87,11 @@ STEPS = st.lists(
 )
 
 
-@pytest.mark.parametrize("kv_bits", [None, 8])
+@pytest.mark.parametrize(
+    ("afar", "kv_bits"),
+    [("llama", None), ("llama", 8), ("gemma3_text", None), ("lfm2", None)],
+    indirect=["afar"],
+)
 @given(steps=STEPS)
 @settings(max_examples=25)
 def test_a_context_there_is_a_context_here(afar, kv_bits, steps):
@@ -116,9 +118,9 @@ def test_a_context_there_is_a_context_here(afar, kv_bits, steps):
 
 
 @pytest.fixture(scope="module")
-def afar():
+def afar(request):
     """A pair, and the same with its guide behind a socket."""
-    pair = small_pair()
+    pair = guided_by(getattr(request, "param", "llama"))
     with guided_from_afar(pair) as apart:
         yield pair, apart
 
@@ -187,6 +189,20 @@ def test_an_answer_that_was_given_up_is_not_taken_for_the_next_one(afar, monkeyp
 def test_what_is_known_there_is_asked_there(afar):
     pair, apart = afar
     assert fingerprint(apart.aligned) == fingerprint(pair.aligned)
+
+
+def test_many_answers_are_written_one_after_the_other(afar):
+    decoder = BatchDecoder(afar[1])
+    assert decoder.obstacle == f"the network of {afar[0].aligned.name} is on another machine"
+
+
+def test_what_passes_cost_over_a_network_is_kept_apart(afar, monkeypatch, tmp_path):
+    monkeypatch.setenv("BLENDIN_HOME", str(tmp_path))
+    here, there = Costs(((1, 0.1),), 0.1), Costs(((1, 0.1),), 0.2)
+    measured = {id(afar[0]): here, id(afar[1]): there}
+    monkeypatch.setattr(pass_costs, "measure", lambda pair: measured.pop(id(pair)))
+    for _ in range(2):
+        assert [pass_costs.kept_costs(pair) for pair in afar] == [here, there]
 
 
 def test_what_cannot_be_is_refused_before_it_is_sent(afar, tmp_path):
