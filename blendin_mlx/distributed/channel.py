@@ -250,7 +250,10 @@ def connect(address: tuple[str, int], patience_s: float) -> socket.socket:
     deadline = time.monotonic() + patience_s
     while True:
         try:
-            return _prompt(socket.create_connection(address, timeout=patience_s))
+            connection = _prompt(socket.create_connection(address, timeout=patience_s))
+            if connection.getsockname() != connection.getpeername():
+                return connection
+            connection.close()  # where nobody listens, a socket may happen to reach itself
         except OSError as error:
             if time.monotonic() > deadline:
                 host, port = address

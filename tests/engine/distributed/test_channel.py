@@ -115,3 +115,18 @@ def test_nobody_to_meet_is_an_error():
         join(address, 0.01)
     with socket.create_server(address), pytest.raises(MachineError, match="--starting-port"):
         receive_other(address, 0.01)
+
+
+def test_a_socket_that_reached_itself_is_not_rank_0(monkeypatch):
+    address = "127.0.0.1", free_port()
+    itself = socket.socket()
+    itself.bind(address)
+    itself.connect(address)
+    found = [itself]
+    reach = socket.create_connection
+    monkeypatch.setattr(
+        socket, "create_connection", lambda *a, **k: found.pop() if found else reach(*a, **k)
+    )
+    with pytest.raises(MachineError, match="rank 0 cannot be reached"):
+        join(address, 0.01)
+    assert itself.fileno() == -1
