@@ -24,7 +24,8 @@ import numpy as np
 from .backend.mlx import mx
 from .errors import PromptCacheError
 from .model import LanguageModel, Pair, Role, by_role
-from .reading.context import Context, open_context
+from .reading.context import Context
+from .reading.opening import open_context
 
 _FORMAT = "blendin prompt cache"
 VERSION = "1"

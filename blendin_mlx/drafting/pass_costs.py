@@ -14,7 +14,7 @@ from itertools import cycle, pairwise
 
 from ..backend.mlx import mx
 from ..model import LanguageModel, Pair
-from ..reading.context import open_context
+from ..reading.opening import open_context
 
 LONGEST_DRAFT = 8
 BUDGET_S = 0.6

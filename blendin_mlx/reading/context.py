@@ -27,22 +27,6 @@ _KEPT_ROWS = 32
 KV_GROUP = 32  # values quantized together
 
 
-def open_context(
-    model: LanguageModel, *, kv_bits: int | None = None, prefill_step_size: int | None = None
-) -> Context:
-    """Return an empty context of a model, on the machine that its network runs on.
-
-    Args:
-        model: the model.
-        kv_bits: see :class:`Context`.
-        prefill_step_size: see :class:`Context`.
-    """
-    if model.elsewhere is None:
-        return Context(model, kv_bits=kv_bits, prefill_step_size=prefill_step_size)
-    made: Context = model.elsewhere.context(model, kv_bits, prefill_step_size)
-    return made
-
-
 class Context:
     """The tokens that one model has read, with its cache.
 

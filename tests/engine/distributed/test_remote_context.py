@@ -17,7 +17,8 @@ from blendin_mlx.errors import MachineError, PromptError
 from blendin_mlx.generation import stream_generate
 from blendin_mlx.model import Pair
 from blendin_mlx.prompt_cache import fingerprint, make_prompt_cache, save_prompt_cache
-from blendin_mlx.reading.context import Context, open_context
+from blendin_mlx.reading.context import Context
+from blendin_mlx.reading.opening import open_context
 from blendin_models import pass_costs
 from small_pairs import small_pair
 from tiny import tiny_model
