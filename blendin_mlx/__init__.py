@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .drafting.proposers import Proposer, ProposerName
     from .errors import (
         BlendinError,
+        MachineError,
         NumericalError,
         PairError,
         PromptCacheError,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
         TraceError,
     )
     from .generation import generate, read_beginning, stream_generate
-    from .model import AdapterFiles, LanguageModel, Pair
+    from .model import AdapterFiles, Elsewhere, LanguageModel, Pair
     from .prompt_cache import PromptCache, load_prompt_cache, make_prompt_cache, save_prompt_cache
     from .prompts import Message, PairPrompt, Prompt, build_prompt
     from .reading.context import Context
@@ -75,11 +76,11 @@ _HOMES = {
     "drafting.pass_costs": ("Costs", "measure"),
     "drafting.proposers": ("Proposer", "ProposerName"),
     "errors": (
-        *("BlendinError", "NumericalError", "PairError", "PromptCacheError", "PromptError"),
-        *("SchemaError", "TraceError"),
+        *("BlendinError", "MachineError", "NumericalError", "PairError", "PromptCacheError"),
+        *("PromptError", "SchemaError", "TraceError"),
     ),
     "generation": ("generate", "read_beginning", "stream_generate"),
-    "model": ("AdapterFiles", "LanguageModel", "Pair"),
+    "model": ("AdapterFiles", "Elsewhere", "LanguageModel", "Pair"),
     "roles": ("Role",),
     "prompt_cache": ("PromptCache", "load_prompt_cache", "make_prompt_cache", "save_prompt_cache"),
     "base_templates": ("BASE_TEMPLATES", "BaseTemplate"),
@@ -125,12 +126,14 @@ __all__ = [
     "Dialled",
     "Draft",
     "Drafter",
+    "Elsewhere",
     "FinishReason",
     "Flags",
     "Guidance",
     "JsonConstraint",
     "LanguageModel",
     "LogitsProcessor",
+    "MachineError",
     "Message",
     "Method",
     "Mismatch",

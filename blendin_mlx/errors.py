@@ -29,3 +29,11 @@ class NumericalError(BlendinError):
 
 class TraceError(BlendinError):
     """A trace cannot be read, or is not a trace."""
+
+
+class MachineError(Exception):
+    """Another machine ended, hangs, or does not hold what this one does.
+
+    It is not a :class:`BlendinError`, after which a program goes on with its next prompt: nothing
+    can go on after this.
+    """

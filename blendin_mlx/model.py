@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from .backend.mlx import mx
 from .context_limit import context_limit
@@ -24,6 +24,22 @@ class AdapterFiles:
     sha256: str
 
 
+class Elsewhere(Protocol):
+    """The other machine that a model's network runs on."""
+
+    @property
+    def name(self) -> str:
+        """The machine, in words."""
+
+    def context(
+        self, model: LanguageModel, kv_bits: int | None, prefill_step_size: int | None
+    ) -> Any:
+        """Return a context there, see :class:`.context.Context`."""
+
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the model there, see :func:`.prompt_cache.fingerprint`."""
+
+
 @dataclass
 class LanguageModel:
     """A network, its tokenizer and its config, as ``mlx_lm.load`` returns them, with a name.
@@ -38,6 +54,7 @@ class LanguageModel:
             tokens of that template are control tokens here, too.
         template: a chat template to use instead of the tokenizer's own.
         adapter: the adapter that the network has, None if it has none.
+        elsewhere: where its network runs; None if here.
 
     Example:
         >>> LanguageModel(*mlx_lm.load("some/folder", return_config=True), name="base")
@@ -53,6 +70,7 @@ class LanguageModel:
     turn_template: str | None = None
     template: str | None = None
     adapter: AdapterFiles | None = None
+    elsewhere: Elsewhere | None = None
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

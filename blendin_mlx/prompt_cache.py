@@ -26,6 +26,7 @@ from .backend.mlx import mx
 from .errors import PromptCacheError
 from .model import LanguageModel, Pair
 from .reading.context import Context
+from .reading.opening import open_context
 from .roles import Role, by_role
 
 _FORMAT = "blendin prompt cache"
@@ -59,7 +60,7 @@ def make_prompt_cache(
         kv_bits: see :class:`.context.Context`.
         prefill_step_size: see :class:`.context.Context`.
     """
-    made = partial(Context, kv_bits=kv_bits, prefill_step_size=prefill_step_size)
+    made = partial(open_context, kv_bits=kv_bits, prefill_step_size=prefill_step_size)
     reference = None if pair.reference is None else made(pair.reference)
     others = tuple(made(guide) for guide in pair.others)
     return PromptCache(made(pair.base), made(pair.aligned), reference, others)
@@ -201,6 +202,8 @@ def fingerprint(model: LanguageModel) -> str:
     """
     from mlx.utils import tree_flatten
 
+    if model.elsewhere is not None:
+        return model.elsewhere.fingerprint()
     digest = hashlib.sha256(json.dumps(model.config, sort_keys=True, default=str).encode())
     if model.adapter is not None:
         digest.update(model.adapter.sha256.encode())

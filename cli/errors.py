@@ -19,7 +19,7 @@ def explain(error: Exception) -> tuple[str, int]:
     """Return a one-line message (what, where, what to do next) and the exit code of an error."""
     if isinstance(error, click.ClickException):
         return error.format_message(), error.exit_code
-    from blendin_mlx.errors import BlendinError, PairError, PromptError, SchemaError
+    from blendin_mlx.errors import BlendinError, MachineError, PairError, PromptError, SchemaError
     from blendin_models.errors import MemoryNeededError, ModelError
 
     if isinstance(error, BlendinError):
@@ -28,6 +28,8 @@ def explain(error: Exception) -> tuple[str, int]:
         return str(error), next(
             (c for kind, c in codes.items() if isinstance(error, kind)), FAILURE
         )
+    if isinstance(error, MachineError):
+        return str(error), FAILURE
     if isinstance(error, ValueError):
         return str(error), USAGE
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .errors import FAILURE, INTERRUPTED
+from .machines import group
 from .options.groups import blend_options
 from .options.settings import Settings
 from .prompting import joined
@@ -103,6 +104,8 @@ def read_prompt(argument: str | None) -> str:
 def read_parts(argument: str | None) -> list[str]:
     """Return standard input if it is not a terminal, then the argument; one of them at least.
 
+    On two machines standard input never ends, and is read only if asked for by ``-``.
+
     Raises:
         click.UsageError: nothing was given.
         ValueError: what was given is not UTF-8.
@@ -110,11 +113,13 @@ def read_parts(argument: str | None) -> list[str]:
     from blendin_mlx.input_text import decoded
 
     parts = []
-    if argument == "-" or not sys.stdin.isatty():
+    if argument == "-" or not (sys.stdin.isatty() or group()):  # of a group it never ends
         parts.append(decoded(sys.stdin.buffer.read(), "standard input").strip("\n"))
     if argument is not None and argument != "-":
         parts.append(decoded(os.fsencode(argument), "the prompt argument"))
     parts = [part for part in parts if part.strip()]
+    if not parts and group():
+        raise click.UsageError("give the prompt as an argument: mlx.launch does not end its input")
     if not parts:
         raise click.UsageError("the prompt is empty; give it as an argument or on standard input")
     return parts

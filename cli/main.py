@@ -21,6 +21,7 @@ from .errors import INTERRUPTED, USAGE, explain
 from .eval.command import evaluate
 from .generate import generate
 from .habits import Group, clearer, completion, show_help, version
+from .machines import check_command, follow, is_follower, leave
 from .models.commands import models
 from .options.config_files import configured, default_map, origin
 from .options.plain import add_plain
@@ -78,6 +79,8 @@ def cli(ctx: click.Context, debug: bool) -> None:
     except click.UsageError:  # what takes no settings, and help, work where a file is wrong
         if ctx.invoked_subcommand in configured(cli) and not ctx.meta[_HELP]:
             raise
+    if not ctx.meta[_HELP]:
+        check_command(ctx.invoked_subcommand)
 
 
 cli.add_command(chat)
@@ -108,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in arguments[:1] or bool(os.environ.get("BLENDIN_DEBUG"))
     try:
-        result = cli.main(args=list(arguments), prog_name="blendin", standalone_mode=False)
+        result = follow() if is_follower() else _run(arguments)
         code = result if isinstance(result, int) else 0
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
@@ -120,7 +123,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             complain(traceback.format_exc())
         code = _report(error)
     STATUS.clear()
+    leave(code)
     sys.exit(code)
+
+
+def _run(arguments: Sequence[str]) -> Any:
+    return cli.main(args=list(arguments), prog_name="blendin", standalone_mode=False)
 
 
 def _replace_closed_streams() -> None:

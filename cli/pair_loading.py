@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .machines import load
 from .options.settings import DEFAULT_PAIR, Settings
 from .options.types import WeightedModel
 from .terminal.output import say
@@ -80,13 +81,12 @@ def load_pair(spec: PairSpec, quiet: bool) -> Pair:
     """Load the models, with progress, and a notice if the BLAS is slow."""
     from blendin_mlx.backend import mlx
     from blendin_mlx.chat_template import render
-    from blendin_models.pair import load_spec
 
     render.start()  # the child process starts while the models load
     if mlx.BLAS.notice:
         say(mlx.BLAS.notice, quiet)
     with progress(quiet) as report:
-        return load_spec(spec, report)
+        return load(spec, report)
 
 
 def keep_resident() -> None:

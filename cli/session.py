@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .machines import check_settings
 from .options.checks import check_usable, read_schema
 from .options.method import make_method, with_reference
 from .options.sampling import sampling
@@ -76,6 +77,7 @@ class Session:
         self.schema = read_schema(settings.json_schema)
         self.began = settings
         check_usable(settings)
+        check_settings(settings)
         started = time.perf_counter()
         self.pair = load_pair(spec, quiet)
         self._drop_stale_tuning()

@@ -45,12 +45,15 @@ class CheckedPair:
         return 2 if self.spec.reference is None else 3
 
 
-def check_pair(spec: PairSpec, progress: Progress | None = None) -> CheckedPair:
+def check_pair(
+    spec: PairSpec, progress: Progress | None = None, base_only: bool = False
+) -> CheckedPair:
     """Find the models, fetching missing ones, and check them before any weight is read.
 
     Args:
         spec: the models.
         progress: called with a label, the bytes done and the total bytes.
+        base_only: whether only the base must fit the memory: the others run elsewhere.
 
     Raises:
         ModelError: a model is unknown, missing or damaged.
@@ -60,16 +63,39 @@ def check_pair(spec: PairSpec, progress: Progress | None = None) -> CheckedPair:
     """
     from blendin_mlx.model import no_chat_template
 
+    from .loading.memory import check_memory
+
+    located, reports = check_models(spec.parts(), progress)
+    here = reports[:1] if base_only else reports
+    check_memory(here, spec.tokens, spec.force, spec.kv_bits)
+    checked = CheckedPair(spec, tuple(located), tuple(reports))
+    for one, report in zip(located, reports, strict=True):
+        if spec.needs_chat_template and one in checked.guides and not report.has_chat_template:
+            raise no_chat_template(one.title)
+    return checked
+
+
+def check_models(
+    parts: Sequence[tuple[str, Path | None]], progress: Progress | None = None
+) -> tuple[list[LocalModel], list[Preflight]]:
+    """Find models, fetching missing ones, and check them before any weight is read.
+
+    Args:
+        parts: the name of each, and the folder of the adapter that it gets.
+        progress: called with a label, the bytes done and the total bytes.
+
+    Raises:
+        ModelError: a model is unknown, missing or damaged, or an adapter does not fit it.
+    """
     from .loading.adapters import read_adapter
     from .loading.loader import check_folder
-    from .loading.memory import check_memory
     from .loading.preflight import inspect_located
 
-    adapters = [folder for _, folder in spec.parts()]
-    for folder in filter(None, adapters):  # before anything is fetched
-        read_adapter(folder)
-    found = locate_all(spec.names(), progress)
-    located = [replace(one, adapter=own) for one, own in zip(found, adapters, strict=True)]
+    for _, folder in parts:  # before anything is fetched
+        if folder is not None:
+            read_adapter(folder)
+    found = locate_all([name for name, _ in parts], progress)
+    located = [replace(one, adapter=own) for one, (_, own) in zip(found, parts, strict=True)]
     for one in located:  # the quick checks of all models first
         with repair_named(one):
             check_folder(one.folder)
@@ -79,12 +105,7 @@ def check_pair(spec: PairSpec, progress: Progress | None = None) -> CheckedPair:
         if progress:
             progress(f"checking {one.title}", 0, 0)
         reports.append(inspect_located(one, tokenizer=False))
-    check_memory(reports, spec.tokens, spec.force, spec.kv_bits)
-    checked = CheckedPair(spec, tuple(located), tuple(reports))
-    for one, report in zip(located, reports, strict=True):
-        if spec.needs_chat_template and one in checked.guides and not report.has_chat_template:
-            raise no_chat_template(one.title)
-    return checked
+    return located, reports
 
 
 def require_usable(checked: CheckedPair, opened: Pair, tokens: int) -> None:
@@ -122,7 +143,7 @@ def open_pair(checked: CheckedPair, progress: Progress | None = None) -> Pair:
         folder = one.folder.resolve()
         if progress:
             progress(f"reading the tokenizer of {one.name}", 0, 0)
-        plain[folder] = model = plain.get(folder) or _open(one)  # a folder is opened once
+        plain[folder] = model = plain.get(folder) or open_located(one)  # a folder is opened once
         opened.append(model if report.adapter is None else adapted(model, report.adapter))
     first = checked.first_other
     twin = opened[2] if first == 3 else None
@@ -193,7 +214,12 @@ def load_spec(spec: PairSpec, progress: Progress | None = None) -> Pair:
     return opened
 
 
-def _open(located: LocalModel) -> LanguageModel:
+def open_located(located: LocalModel) -> LanguageModel:
+    """Open a model with its tokenizer; the error says how to repair it.
+
+    Raises:
+        ModelError: the folder cannot be loaded.
+    """
     from .loading.loader import open_model
 
     with repair_named(located):

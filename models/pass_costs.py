@@ -39,7 +39,7 @@ def kept_costs(pair: Pair) -> Costs:
 
 
 def _key(pair: Pair) -> str:
-    """Return a key of everything that the costs depend on: models, machine, BLAS, threads, MLX."""
+    """Return a key of everything that the costs depend on: models, machines, BLAS, threads, MLX."""
     models = (_identity(model) for model in (pair.base, *pair.guides))
     threads = os.environ.get("OPENBLAS_NUM_THREADS", "")
     machine = platform.node(), os.cpu_count(), mlx.BLAS.name, threads, version("mlx")
@@ -48,7 +48,8 @@ def _key(pair: Pair) -> str:
 
 def _identity(model: LanguageModel) -> str:
     plain = f"{model.path or model.name}@{model.revision}"
-    return plain if model.adapter is None else f"{plain}+{model.adapter.sha256}"
+    adapted = "" if model.adapter is None else f"+{model.adapter.sha256}"
+    return plain + adapted + (f" on {model.elsewhere.name}" if model.elsewhere else "")
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -18,15 +18,15 @@ ORDER = {
     "blendin_mlx": (
         *("errors", "step", "input_text", "limited_process", "base_templates"),
         *("backend", "chat_template", "blend", "tokens", "context_limit", "roles", "model"),
-        *("reading", "answer_statistics", "prompts", "prompt_cache"),
+        *("reading", "answer_statistics", "prompts", "prompt_cache", "distributed"),
         *("drafting", "decoding", "generation", "batch", "inspection", "scoring", "trace"),
     ),
     "blendin_models": (
         *("errors", "progress", "storage", "gguf", "loading", "hub", "catalogue"),
-        *("inventory", "fetching", "pass_costs", "kept_phi", "pair_spec", "pair"),
+        *("inventory", "fetching", "pass_costs", "kept_phi", "pair_spec", "pair", "two_machines"),
     ),
     "blendin_cli": (
-        *("errors", "terminal", "options", "pair_loading", "prompting", "tuned"),
+        *("errors", "terminal", "options", "machines", "pair_loading", "prompting", "tuned"),
         *("session", "whole_answers", "side_by_side", "habits", "json_lines"),
         *("generate", "compare", "run", "score", "bench", "doctor", "config", "reference_docs"),
         *("chat", "diagnosis", "tune", "eval", "models", "trace", "serve", "main", "__main__"),

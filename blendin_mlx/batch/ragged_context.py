@@ -94,7 +94,7 @@ class RaggedContext:
         self.model = model
         self.prefill_step_size = prefill_step_size or (128 if is_cpu() else 2048)
         self.rows: list[RaggedRow] = []
-        windows = _windows(model)
+        windows = None if model.elsewhere else _windows(model)
         self._keeps_states = windows is None
         self._layers = [RaggedKVCache(window) for window in windows or ()]
         self.kept = KeptRows(kept_bytes)
@@ -148,6 +148,8 @@ class RaggedContext:
         The layers must keep plain keys and values, all of them or those of a window; and in a short
         trial the network must say of each row what it says of that row alone.
         """
+        if self.model.elsewhere is not None:
+            return f"the network of {self.model.name} is on another machine"
         if self._keeps_states:
             return f"the cache of {self.model.name} cannot hold several answers"
         trial = [(self.join(), ids) for ids in TRIAL]

@@ -14,7 +14,7 @@ from itertools import cycle, pairwise
 
 from ..backend.mlx import mx
 from ..model import LanguageModel, Pair
-from ..reading.context import Context
+from ..reading.opening import open_context
 
 LONGEST_DRAFT = 8
 BUDGET_S = 0.6
@@ -106,7 +106,7 @@ def measure(pair: Pair) -> Costs:
 
 def _time_pass(model: LanguageModel, tokens: int) -> float:
     ids = [*model.beginning, *[0] * tokens][:tokens]
-    context = Context(model)
+    context = open_context(model)
     started = time.perf_counter()
     mx.eval(context.read(ids, rows=tokens))
     return time.perf_counter() - started

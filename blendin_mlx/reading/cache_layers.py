@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,15 +28,22 @@ def always_trims(layer: Any) -> bool:
     return type(layer).__name__ in ("KVCache", "QuantizedKVCache")
 
 
-def trims_at(layer: Any, length: int) -> bool:
-    """Return whether the cache, grown to ``length`` tokens, can forget its last ones.
+def trims_below(layer: Any) -> float:
+    """Return the length in tokens from which the cache can no longer forget its last ones.
 
-    A sliding window can until it is full. A chunked cache says so always, but may have dropped
-    what an earlier position attends to.
+    Infinite for a plain cache; the size of a sliding window, which can until it is full; 0 for one
+    that never can. A chunked cache says that it always can, but may have dropped what an earlier
+    position attends to.
     """
-    return always_trims(layer) or (
-        type(layer).__name__ == "RotatingKVCache" and max(length, layer.offset) < layer.max_size
-    )
+    if always_trims(layer):
+        return math.inf
+    return float(layer.max_size) if type(layer).__name__ == "RotatingKVCache" else 0.0
+
+
+def trims_at(layer: Any, length: int) -> bool:
+    """Return whether the cache, grown to ``length`` tokens, can forget its last ones."""
+    below = trims_below(layer)
+    return below > 0 and max(length, layer.offset) < below
 
 
 def copied(state: Any) -> Any:

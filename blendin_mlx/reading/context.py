@@ -83,13 +83,17 @@ class Context:
             self.rewind(len(self.tokens) - again)
             self.rereads += again
         self.tokens.extend(ids)
-        unread = self.tokens[self._cached :]
+        logits = self._run(self.tokens[self._cached :], rows)
+        self.passes += 1
+        self._keep(logits)
+        return logits
+
+    def _run(self, unread: Sequence[int], rows: int) -> mx.array:
+        """Run the network over what the cache lacks; return logits after the last ``rows``."""
         if len(unread) > max(HEAD_ROWS, rows):
             self._fill(unread[:-rows], None)
             unread = unread[-rows:]
         logits: mx.array = self._forward(unread)[0, -rows:]
-        self.passes += 1
-        self._keep(logits)
         return logits
 
     def _keep(self, logits: mx.array) -> None:
@@ -158,10 +162,13 @@ class Context:
 
     def _fill(self, ids: Sequence[int], progress: Progress | None) -> None:
         for start in range(0, len(ids), self.prefill_step_size):
-            self._forward(ids[start : start + self.prefill_step_size])
-            mx.eval([layer.state for layer in self._cache])
+            self._fill_step(ids[start : start + self.prefill_step_size])
             if progress:
                 progress(min(start + self.prefill_step_size, len(ids)), len(ids))
+
+    def _fill_step(self, ids: Sequence[int]) -> None:
+        self._forward(ids)
+        mx.eval([layer.state for layer in self._cache])
 
     def _forward(self, ids: Sequence[int]) -> mx.array:
         check_ids(ids, self.model.rows, self.model.name)

@@ -79,10 +79,12 @@ def check_memory(
     """
     wanted, room = need(models, tokens, kv_bits), recommended()
     if wanted.total > room and not force:
-        who = "both models" if len(models) == 2 else f"the {len(models)} models"
+        few = {1: "the model needs", 2: "both models need"}
+        who = few.get(len(models), f"the {len(models)} models need")
+        caches = "its cache" if len(models) == 1 else "their caches"
         most = wanted.total  # sets the unit of all figures
         raise MemoryNeededError(
-            f"{who} need {readable(wanted.weights, most)} and their caches "
+            f"{who} {readable(wanted.weights, most)} and {caches} "
             f"{readable(wanted.caches, most)} for {tokens} tokens{_unknown(models)}, and "
             f"{readable(room, most)} are free here; "
             f"{_advice(models, tokens, kv_bits, room)}, or --force"
@@ -107,8 +109,8 @@ def _advice(models: Sequence[Preflight], tokens: int, kv_bits: int | None, room:
         return f"{' or '.join(fit)} would fit"
     base, *guides = models
     rest = room - need([base], min(tokens, _STEPS[-1]), kv_bits).total
-    if rest <= 0:
-        return "choose a smaller base or fewer bits"
+    if rest <= 0 or not guides:
+        return "choose a smaller base or fewer bits" if guides else "choose a smaller model"
     if len(guides) == 1:
         return f"a guide of up to {readable(rest)} would fit, or fewer bits"
     return f"others of up to {readable(rest)} together would fit, or fewer bits"

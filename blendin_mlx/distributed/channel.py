@@ -1,0 +1,263 @@
+"""Messages between two machines, over a TCP socket.
+
+A message is five 32-bit numbers (kind, serial number, two more, bytes that follow), and those
+bytes. Numbers are little-endian.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import struct
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from ..errors import MachineError
+
+HEADER = struct.Struct("<5I")
+_RETRY_S = 0.1  # between two attempts to connect
+_DESCRIPTION = 2**16  # bytes
+_IDS = 2**26
+_LOGITS = 2**31
+
+
+class Kind(IntEnum):
+    """What a message says."""
+
+    HELLO = 1  # who a machine is; it is the first message of the one that connects
+    LOAD = 2  # which models the other one shall load
+    PROGRESS = 3  # how far it is
+    READY = 4  # they are loaded
+    OPEN = 5  # a new context: its number, the model's role, its options
+    READ = 6  # read tokens: number of the context, rows wanted; tokens to keep, then ids
+    LOGITS = 7  # what came of it: tokens read twice so far, type of numbers; the rows
+    DROP = 8  # a context is no longer used
+    FINGERPRINT = 9  # asks for the fingerprint of a model
+    TEXT = 10  # the answer
+    ERROR = 11  # one line; nothing follows
+    BYE = 12  # the exit code; nothing follows
+
+
+_MOST = {Kind.READ: _IDS, Kind.LOGITS: _LOGITS}  # bytes that follow; else _DESCRIPTION
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A message.
+
+    Attributes:
+        kind: what it says.
+        serial: the number of the request that it is or answers.
+        first, second: numbers that depend on the kind.
+        payload: bytes that depend on the kind.
+    """
+
+    kind: Kind
+    serial: int = 0
+    first: int = 0
+    second: int = 0
+    payload: bytes | bytearray = b""
+
+    @property
+    def text(self) -> str:
+        """The payload as text."""
+        return self.payload.decode(errors="replace")
+
+    @property
+    def described(self) -> Any:
+        """The payload as JSON.
+
+        Raises:
+            MachineError: it is not.
+        """
+        try:
+            return json.loads(self.payload)
+        except ValueError:
+            raise MachineError("the other machine sent what is not JSON") from None
+
+
+class Channel:
+    """One end of a connection.
+
+    Args:
+        connection: a connected socket.
+        peer: the other machine, in words.
+        patience_s: how long a message that was begun may stand still.
+
+    Attributes:
+        moved: when bytes last came, by ``time.monotonic()``.
+    """
+
+    def __init__(self, connection: socket.socket, peer: str, patience_s: float) -> None:
+        connection.setblocking(False)
+        self._socket = connection
+        self.peer = peer
+        self.patience_s = patience_s
+        self.moved = time.monotonic()
+
+    def send(
+        self,
+        kind: Kind,
+        serial: int = 0,
+        first: int = 0,
+        second: int = 0,
+        payload: bytes | memoryview = b"",
+    ) -> None:
+        """Send a message.
+
+        Args:
+            kind: see :class:`Frame`, as all of them.
+            serial: the number of the request.
+            first: a number.
+            second: another one.
+            payload: bytes.
+
+        Raises:
+            MachineError: the other machine has ended, or takes nothing.
+        """
+        header = HEADER.pack(kind, serial, first, second, len(payload))
+        for part in (memoryview(header), memoryview(payload)):
+            while part:
+                self._wait(select.POLLOUT)
+                try:
+                    part = part[self._socket.send(part) :]
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    raise self.ended() from None
+
+    def describe(self, kind: Kind, content: Any, serial: int = 0) -> None:
+        """Send a message whose payload is JSON."""
+        self.send(kind, serial, payload=json.dumps(content).encode())
+
+    def receive(self, waits: bool = True) -> Frame:
+        """Return the next message.
+
+        Args:
+            waits: wait for it as long as it takes to come; False waits ``patience_s``.
+
+        Raises:
+            MachineError: the other machine has ended, hangs, or sends what is not a message.
+        """
+        header = self._exactly(HEADER.size, waits)
+        number, serial, first, second, size = HEADER.unpack(header)
+        if number not in Kind.__members__.values() or size > _MOST.get(Kind(number), _DESCRIPTION):
+            raise MachineError(f"{self.peer} does not speak blendin's language")
+        return Frame(Kind(number), serial, first, second, self._exactly(size, False))
+
+    def farewell(self) -> int | None:
+        """Return the exit code that the other machine left with, None if it just ended."""
+        self.patience_s = 0.0
+        with suppress(MachineError):
+            while (message := self.receive(waits=False)).kind is not Kind.BYE:
+                continue
+            return message.first
+        return None
+
+    def _exactly(self, size: int, waits: bool) -> bytearray:
+        data = bytearray(size)
+        left = memoryview(data)
+        while left:
+            self._wait(select.POLLIN, not waits or len(left) < size)
+            try:
+                count = self._socket.recv_into(left)
+            except BlockingIOError:
+                continue
+            except OSError:
+                count = 0
+            if not count:
+                raise self.ended()
+            left = left[count:]
+            self.moved = time.monotonic()
+        return data
+
+    def _wait(self, event: int, limited: bool = True) -> None:
+        """Wait until the socket can be read or written, for ``patience_s`` if that is limited."""
+        poll = select.poll()
+        try:
+            poll.register(self._socket, event)
+        except ValueError:  # closed by this end
+            raise self.ended() from None
+        if not poll.poll(1000 * self.patience_s if limited else None):
+            raise self.hangs()
+
+    def ended(self) -> MachineError:
+        """Return the error that the other machine has ended."""
+        return MachineError(f"{self.peer} ended, so this one ends too")
+
+    def hangs(self) -> MachineError:
+        """Return the error that nothing comes from the other machine."""
+        return MachineError(
+            f"{self.peer} has made no progress for {self.patience_s:g} seconds, so this one ends"
+        )
+
+    def close(self) -> None:
+        """End the connection; whoever waits for a message is told that it has ended."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+def _prompt(connection: socket.socket) -> socket.socket:
+    """Return a TCP connection that sends at once, and notices a machine that was switched off."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return connection
+
+
+def accept(address: tuple[str, int], patience_s: float) -> tuple[socket.socket, str]:
+    """Wait for the other machine; return the connection and where it comes from.
+
+    Args:
+        address: where to listen.
+        patience_s: how long to wait.
+
+    Raises:
+        MachineError: nobody came, or the address cannot be used.
+    """
+    host, port = address
+    try:
+        with socket.create_server(address) as listening:
+            listening.settimeout(patience_s)
+            connection, (origin, *_) = listening.accept()
+            return _prompt(connection), str(origin)
+    except TimeoutError:
+        raise MachineError(
+            f"rank 1 did not come to {host}:{port} within {patience_s:g} seconds; start both with "
+            "mlx.launch"
+        ) from None
+    except OSError as error:
+        raise MachineError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; "
+            "mlx.launch --starting-port chooses another port"
+        ) from None
+
+
+def connect(address: tuple[str, int], patience_s: float) -> socket.socket:
+    """Connect to the machine that listens, as soon as it does.
+
+    Args:
+        address: where it listens.
+        patience_s: how long to try.
+
+    Raises:
+        MachineError: it cannot be reached.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            connection = _prompt(socket.create_connection(address, timeout=patience_s))
+            if connection.getsockname() != connection.getpeername():
+                return connection
+            connection.close()  # where nobody listens, a socket may happen to reach itself
+        except OSError as error:
+            if time.monotonic() > deadline:
+                host, port = address
+                raise MachineError(
+                    f"rank 0 cannot be reached at {host}:{port}: {error.strerror or error}"
+                ) from None
+            time.sleep(_RETRY_S)

@@ -1,0 +1,163 @@
+"""Two machines: two ends of a socket in one process, or two processes as mlx.launch starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from blendin_mlx.distributed.channel import Channel, Kind
+from blendin_mlx.distributed.follower import Follower
+from blendin_mlx.distributed.leader import Leader
+from blendin_mlx.distributed.remote_context import RemoteModel
+from blendin_mlx.errors import MachineError
+from blendin_mlx.model import LanguageModel, Pair
+from blendin_mlx.roles import Role
+from terminals import DEADLINE_S, command
+
+Ended = subprocess.CompletedProcess[bytes]
+
+
+@contextmanager
+def channels(patience_s: float = DEADLINE_S) -> Iterator[tuple[Channel, Channel]]:
+    """Both ends of a connection."""
+    one, other = socket.socketpair()
+    ends = Channel(one, "rank 1", patience_s), Channel(other, "rank 0", patience_s)
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            end.close()
+
+
+@contextmanager
+def followed(serve: Callable[[Channel], object]) -> Iterator[Leader]:
+    """Rank 0's side of a connection whose other side runs on another thread."""
+    with channels() as (here, there):
+
+        def run() -> None:
+            with closing(there):  # whatever happens, the other end need not wait
+                serve(there)
+
+        follower = threading.Thread(target=run)
+        follower.start()
+        try:
+            yield Leader(here)
+        finally:
+            with suppress(MachineError):
+                here.send(Kind.BYE)
+            follower.join(DEADLINE_S)
+            assert not follower.is_alive()
+
+
+@contextmanager
+def guided_from_afar(pair: Pair) -> Iterator[Pair]:
+    """A pair whose guide, and its twin, run behind a socket."""
+    guides: dict[Role, LanguageModel] = {r: m for r, m in pair.models().items() if r != "base"}
+    with followed(lambda there: Follower(there, guides).serve()) as leader:
+        lengths = leader.wait_until_loaded()
+        remote: dict[str, Any] = {}
+        for role, model in guides.items():
+            place = RemoteModel(leader, role, lengths[role])
+            remote[role] = replace(model, network=None, elsewhere=place)
+            remote[role].logit_size, remote[role].rows = model.logit_size, model.rows
+        yield replace(pair, **remote)
+
+
+def free_port() -> int:
+    """A port that nobody listens on, and that the system gives to nobody who asks for any."""
+    while True:
+        port = random.SystemRandom().randrange(20000, 32000)
+        try:
+            with socket.create_server(("127.0.0.1", port)):
+                return port
+        except OSError:
+            continue
+
+
+def ranks(
+    folder: Path,
+    *arguments: object,
+    codes: tuple[str, str] = ("", ""),
+    environment: Mapping[str, str] | None = None,
+    size: int = 2,
+    stopped: int | None = None,
+) -> tuple[Ended, Ended]:
+    """Run the command on two ranks to their ends, as mlx.launch starts them.
+
+    Args:
+        folder: gets the file of hosts, and what the ranks write.
+        arguments: of the command.
+        codes: Python that each rank runs before.
+        environment: more variables.
+        size: how many ranks there are; only two are started.
+        stopped: a rank that stops itself, and is killed after the other one has ended.
+    """
+    hosts = folder / "hosts.json"
+    hosts.write_text(json.dumps([[f"127.0.0.1:{free_port()}"] for _ in range(size)]))
+    shared = {"MLX_HOSTFILE": str(hosts), "HF_HUB_OFFLINE": "1", "BLENDIN_GENERATE_DRAFT": "off"}
+    shared |= {"BLENDIN_MACHINES_TIMEOUT": str(DEADLINE_S), **(environment or {})}
+    line = [a if isinstance(a, bytes) else str(a) for a in arguments]
+    with ExitStack() as files:
+        started = []
+        for rank, code in enumerate(codes):
+            out, err = (
+                files.enter_context((folder / f"{rank}.{name}").open("wb"))
+                for name in ("out", "err")
+            )
+            process = subprocess.Popen(
+                command(line, code),
+                env={**os.environ, **shared, "MLX_RANK": str(rank)},
+                stdin=subprocess.PIPE,  # as mlx.launch leaves it: open, and never ended
+                stdout=out,
+                stderr=err,
+            )
+            started.append(files.enter_context(process))
+        try:
+            for rank, process in enumerate(started):
+                if rank != stopped:
+                    process.wait(DEADLINE_S)
+        finally:
+            for process in started:
+                process.kill()
+    one, other = (
+        Ended(
+            process.args,
+            process.returncode,
+            (folder / f"{rank}.out").read_bytes(),
+            (folder / f"{rank}.err").read_bytes(),
+        )
+        for rank, process in enumerate(started)
+    )
+    return one, other
+
+
+def launched(*arguments: object, code: str = "") -> Ended:
+    """Run ``mlx.launch -n 2 -- blendin …`` to its end.
+
+    Args:
+        arguments: of the command.
+        code: Python that rank 1 runs before.
+    """
+    launch = "from mlx._distributed_utils.launch import main; main()"
+    own = f"import os\nif os.environ['MLX_RANK'] == '1':\n    exec({code!r})"
+    blendin = command([str(argument) for argument in arguments], own)
+    line = [sys.executable, "-c", launch, "-n", "2", "-p", str(free_port()), "--", *blendin]
+    waiting, typing = os.pipe()  # nothing is typed; at the end of its input mlx.launch spins
+    with open(waiting, "rb") as terminal, open(typing, "wb"):
+        return subprocess.run(
+            line,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "BLENDIN_GENERATE_DRAFT": "off"},
+            stdin=terminal,
+            capture_output=True,
+            timeout=DEADLINE_S,
+        )
