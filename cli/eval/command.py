@@ -64,11 +64,11 @@ def evaluate(
     log_samples: bool,
     quiet: bool,
 ) -> int:
-    """Answer tasks of lm-evaluation-harness with a pair; needs the eval extra.
+    """Evaluate a pair by tasks of a harness; needs the eval extra.
 
-    Texts are read by both models as the tasks write them; with --apply-chat-template each model
-    reads its own template. Responses are kept: after Ctrl-C the same command goes on. Nothing is
-    fetched without --fetch.
+    The tasks are those of lm-evaluation-harness. Both models read texts as the tasks write them;
+    with --apply-chat-template each reads its own template. Responses are kept: after Ctrl-C the
+    same command goes on. Nothing is fetched without --fetch.
 
     \b
     Examples:

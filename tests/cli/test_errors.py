@@ -167,7 +167,7 @@ def test_empty_prompt(run, arguments):
         (("--stop-policy", "nope"), "--stop-policy"),
         (
             ("--method", "nudging", "--alpha", ".5"),
-            "--method nudging has --tau; it does not take --alpha",
+            "--method nudging has --gate and --tau; it does not take --alpha",
         ),
         (
             ("--method", "base", "--tau", ".5"),

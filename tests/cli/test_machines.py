@@ -213,7 +213,7 @@ def test_other_weights_are_refused_at_the_start(models, tmp_path):
     code = f"""
 import blendin_models.pair as pair
 def elsewhere(names, *rest, found=pair.check_models):
-    return found([{str(other)!r}], *rest)
+    return found([({str(other)!r}, None)], *rest)
 pair.check_models = elsewhere
 """
     first, second = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=("", code))

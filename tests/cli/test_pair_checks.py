@@ -74,7 +74,7 @@ def test_the_reference_of_a_catalogue_pair_is_used_where_the_method_needs_one(ru
     asked = []
 
     def locate_all(names, progress):
-        asked.append(names)
+        asked.append(tuple(names))
         raise ModelError("far enough")
 
     monkeypatch.setattr(pair, "locate_all", locate_all)

@@ -156,7 +156,6 @@ def test_with_two_tokenizers_every_token_is_the_oracles(
 
 
 DIRECTIONS = [
-    (Made("llama", "llama3_1"), Made("qwen3", "llama3_1")),
     (Made("qwen3", "llama3_1"), Made("gemma3_text", "qwen3", SMALL_WINDOW)),
     (Made("qwen3", "qwen3"), Made("llama", "llama3_1")),
     (Made("gemma3_text", "gemma3"), Made("qwen3", "qwen3")),
@@ -172,12 +171,12 @@ VARIED = "漢字かな 👩\u200d🚀 e\u0301 def f(x): return 12345 नमस�
 def test_published_vocabularies_are_followed_in_all_directions(
     make_pair: MakePair, base: Made, guide: Made
 ) -> None:
-    long = long_answer(make_pair(base, guide, 1), VARIED, max_tokens=120)
-    assert compared(long) >= 100
+    long = long_answer(make_pair(base, guide, 1), VARIED, max_tokens=80)
+    assert compared(long) >= 66
     assert long.statistics.base.rereads == 0
 
 
-@pytest.mark.parametrize(("base", "guide"), DIRECTIONS[4:5], ids=str)
+@pytest.mark.parametrize(("base", "guide"), DIRECTIONS[3:4], ids=str)
 def test_a_drawn_answer_was_drawn_from_the_oracles_distributions(
     make_pair: MakePair, base: Made, guide: Made
 ) -> None:

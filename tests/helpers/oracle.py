@@ -364,19 +364,19 @@ class Oracle:
         """The guide tokens that are unfinished after ``written``, and what each goes on with."""
         if self.one_vocabulary or not self._readable(before):
             return {}
-        count = len(written) + 1
-        longer = [t for t in self._begun_by.get(written[0], []) if self._longer(t, written)]
+        count, so_far = len(written) + 1, self._written(written)
+        longer = [
+            token
+            for token in self._begun_by.get(written[0], [])
+            if (spelled := self.aligned_bytes[token]) != so_far and spelled.startswith(so_far)
+        ]
         self._spell(longer, count)
-        spelled = {token: self._spelled[token, count] for token in longer}
         return {
             token: ids[-1]
-            for token, ids in spelled.items()
+            for token in longer
+            for ids in [self._spelled[token, count]]
             if len(ids) == count and ids[:-1] == written
         }
-
-    def _longer(self, token: int, written: list[int]) -> bool:
-        spelled, so_far = self.aligned_bytes[token], self._written(written)
-        return spelled.startswith(so_far) and len(spelled) > len(so_far)
 
     def _spelled_by(self, written: list[int]) -> list[int]:
         """The guide tokens that the base spells with just these tokens."""

@@ -219,7 +219,7 @@ def test_one_folder_for_both_is_loaded_once(tmp_path):
 def test_both_sides_are_checked_before_either_is_loaded(tmp_path, monkeypatch):
     write_model(tmp_path / "one", 1)
     (tmp_path / "two").mkdir()
-    monkeypatch.setattr(pair, "_open", lambda *arguments: pytest.fail("loaded"))
+    monkeypatch.setattr(pair, "open_located", lambda *arguments: pytest.fail("loaded"))
     with pytest.raises(ModelError, match=r"two is not a model folder: it lacks config\.json"):
         load_pair(base="one", aligned="two")
 
