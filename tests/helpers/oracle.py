@@ -387,8 +387,9 @@ class Oracle:
 
     def _spell(self, tokens: list[int], count: int) -> None:
         """Note the first tokens in which the base writes guide tokens, one after the other."""
-        spelled = {token: list[int]() for token in tokens if (token, count) not in self._spelled}
-        for _ in range(count):
+        missing = [token for token in tokens if (token, count) not in self._spelled]
+        spelled = {token: [int(self._table[token])] for token in missing}
+        for _ in range(count - 1):
             rests = {token: self._rest(token, ids) for token, ids in spelled.items()}
             rests = {token: rest for token, rest in rests.items() if rest}
             own = self._own_tokens(list(rests.values())) if rests else []
