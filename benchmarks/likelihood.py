@@ -179,8 +179,10 @@ def _row(lines: Sequence[Scores], name: str, right: dict[str, list[bool]]) -> st
     of, ours = len(lines), right[name]
     low, high = wilson(sum(ours), of)
     plain = sum(is_right(line, name, False) for line in lines) / of
-    asked = sum(line.interventions[name] for line in lines)
-    rate = asked / max(1, sum(line.tokens[name] for line in lines))
+    tokens = sum(line.tokens[name] for line in lines)
+    # The guide alone is scored in its own tokens, and asked at each.
+    asked = tokens if name == "aligned" else sum(line.interventions[name] for line in lines)
+    rate = asked / max(1, tokens)
     against = "" if name == "base" else _against(ours, right["base"])
     return (
         f"{name:<16}{plain:>5.0%}{sum(ours) / of:>9.1%}  {low:>3.0%} to {high:<4.0%}"

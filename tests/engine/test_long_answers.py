@@ -157,18 +157,16 @@ def test_with_two_tokenizers_every_token_is_the_oracles(
 
 DIRECTIONS = [
     (Made("qwen3", "llama3_1"), Made("gemma3_text", "qwen3", SMALL_WINDOW)),
-    (Made("qwen3", "qwen3"), Made("llama", "llama3_1")),
     (Made("gemma3_text", "gemma3"), Made("qwen3", "qwen3")),
     (Made("qwen3", "qwen3"), Made("llama", "gemma3")),
     (Made("llama", "gemma3"), Made("llama", "llama3_1")),
-    (Made("llama", "llama3_1"), Made("llama", "gemma3")),
 ]
 # Random networks write all scripts; what they read has to be as varied.
 VARIED = "漢字かな 👩\u200d🚀 e\u0301 def f(x): return 12345 नमस्ते\n\n| a | b |"
 
 
 @pytest.mark.parametrize(("base", "guide"), DIRECTIONS, ids=str)
-def test_published_vocabularies_are_followed_in_all_directions(
+def test_published_vocabularies_are_followed_to_each_other(
     make_pair: MakePair, base: Made, guide: Made
 ) -> None:
     long = long_answer(make_pair(base, guide, 1), VARIED, max_tokens=80)
@@ -176,7 +174,9 @@ def test_published_vocabularies_are_followed_in_all_directions(
     assert long.statistics.base.rereads == 0
 
 
-@pytest.mark.parametrize(("base", "guide"), DIRECTIONS[3:4], ids=str)
+@pytest.mark.parametrize(
+    ("base", "guide"), [(Made("llama", "one"), Made("gemma3_text", "two", SMALL_WINDOW))], ids=str
+)
 def test_a_drawn_answer_was_drawn_from_the_oracles_distributions(
     make_pair: MakePair, base: Made, guide: Made
 ) -> None:

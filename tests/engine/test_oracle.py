@@ -15,7 +15,7 @@ from oracle import Oracle, assert_follows
 
 SHORT = "How do I boil an egg?"
 READ_AHEAD = ("Schreibe einen Satz über das Meer.",)
-FAMILIES = (("llama3_1", "llama3_1"), ("qwen3", "gemma3"), ("gemma3", "llama3_1"))
+FAMILIES = (("llama3_1", "llama3_1"), ("gemma3", "llama3_1"))
 
 
 def steps_of(pair: Pair, prompt: Any, max_tokens: int, **options: Any) -> list[Step]:
