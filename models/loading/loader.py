@@ -23,7 +23,7 @@ from ..progress import Advance, Progress
 from ..storage.paths import lacking, special_file
 from .config_json import read_config
 from .dequantize import dequantize_network
-from .output_columns import keep_output_columns
+from .output_columns import evaluate_blocks, keep_output_columns
 from .own_tokenizer import load_tokenizer
 
 
@@ -133,6 +133,7 @@ def evaluate_weights(network: Any, progress: Advance | None = None) -> None:
 
     weights = [array for _, array in tree_flatten(network.parameters())]
     total = sum(array.nbytes for array in weights)
+    evaluate_blocks(network)
     done = 0
     for array in weights:
         mx.eval(array)

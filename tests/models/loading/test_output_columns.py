@@ -11,7 +11,13 @@ from mlx.utils import tree_flatten
 
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.tokens.embeddings import token_rows
-from blendin_models.loading.output_columns import ColumnEmbedding, ColumnLinear, keep_output_columns
+from blendin_models.loading.output_columns import (
+    ColumnEmbedding,
+    ColumnLinear,
+    evaluate_blocks,
+    keep_output_columns,
+    transposed,
+)
 from tiny import network
 
 SIZE = 301
@@ -59,3 +65,22 @@ def test_quantized_layers_stay_as_they_are() -> None:
     nn.quantize(net, group_size=32, bits=8)
     keep_output_columns(net)
     assert not layers(net) & {ColumnLinear, ColumnEmbedding}
+
+
+@pytest.mark.parametrize(("rows", "width"), [(256, 24), (1280, 7), (130, 5), (1, 3)])
+def test_a_matrix_is_turned_whatever_its_size(rows: int, width: int) -> None:
+    matrix = mx.arange(rows * width).reshape(rows, width).astype(mx.float32)
+    _, turned = transposed(matrix)
+    assert turned.shape == (width, rows)
+    assert mx.array_equal(turned, matrix.T)
+
+
+def test_the_copy_on_the_way_is_not_kept() -> None:
+    layer = nn.Embedding(256, 8)
+    model = nn.Sequential(nn.Linear(8, 8))
+    model.embed_tokens = layer
+    keep_output_columns(model)
+    evaluate_blocks(model)
+    held = [name for name, _ in tree_flatten(dict(model.embed_tokens))]
+    assert held == ["columns"]
+    assert mx.array_equal(model.embed_tokens.weight, layer.weight)
