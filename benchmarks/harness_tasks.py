@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from question_sets import LETTERS, openbook_lines
+from question_sets import LETTERS, openbook_lines, text_of
 
 QUESTION = "Question: {{question}}\\nAnswer:"
 FILES = {"arc_challenge": "arc_challenge_test.jsonl", "piqa": "piqa_dev.jsonl"}
@@ -45,10 +45,7 @@ def write_tasks(folder: Path, sets: Path | None) -> list[str]:
         "openbookqa": ("{{question}}", map(openbook_question, openbook_lines()))
     }
     for name, file in FILES.items() if sets is not None else ():
-        lines = (json.loads(line) for line in (sets / file).read_text("utf-8").splitlines())
-        # A few lines have lost their options on the way: nothing can be chosen from there.
-        asked = (lettered_question(line) for line in lines if line.get(line["answer"]))
-        found[name] = (QUESTION, asked)
+        found[name] = (QUESTION, lettered_questions(sets / file))
     for name, (text, questions) in found.items():
         _write_task(folder, name, text, questions)
     return [f"local_{name}" for name in found]
@@ -68,6 +65,12 @@ def openbook_question(line: Line) -> Line:
         "options": [option.partition(".")[2].strip() for option in options],
         "answer": options.index(line["answer"]),
     }
+
+
+def lettered_questions(file: Path) -> list[Line]:
+    """The questions of a file, but for a few that have lost their options on the way."""
+    lines = map(json.loads, text_of(file).splitlines())
+    return [lettered_question(line) for line in lines if line.get(line["answer"])]
 
 
 def lettered_question(line: Line) -> Line:

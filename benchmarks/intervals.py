@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from math import sqrt
+from typing import NamedTuple
+
+
+class Paired(NamedTuple):
+    """Two shares of the same questions: those won and lost, the difference and its interval."""
+
+    better: int
+    worse: int
+    difference: float
+    low: float
+    high: float
+
+
+def paired(ours: Sequence[bool], theirs: Sequence[bool]) -> Paired:
+    """Compare which questions are right, one by one."""
+    pairs = Counter(zip(ours, theirs, strict=True))
+    better, worse = pairs[True, False], pairs[False, True]
+    interval = newcombe(pairs[True, True], better, worse, pairs[False, False])
+    return Paired(better, worse, (better - worse) / len(ours), *interval)
 
 
 def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:

@@ -17,21 +17,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from intervals import newcombe, wilson
+from harness_tasks import FILES, Line, lettered_questions, openbook_question
+from intervals import paired, wilson
+from kept_lines import append, mend, whole_lines
 from question_sets import openbook_lines
 from timing import machine
 
 METHODS = ("base", "aligned", "nudging", "kad", "confidence-bet", "blendin", "tuned")
-FILES = {"arc": "arc_challenge_test.jsonl", "piqa": "piqa_dev.jsonl"}
 TEMPLATE = "examples"
 SEED = 0
 
@@ -64,30 +62,18 @@ class Scores:
 
 def choices(folder: Path, count: int) -> list[Choice]:
     """So many questions of each task, the tasks in turns."""
-    tasks = [_from_folder(task, folder / name) for task, name in FILES.items()]
-    tasks.append([_openbook(line) for line in openbook_lines()])
-    drawn = [random.Random(SEED).sample(one, len(one))[:count] for one in tasks]
+    tasks = {name: lettered_questions(folder / file) for name, file in FILES.items()}
+    tasks["openbookqa"] = [openbook_question(line) for line in openbook_lines()]
+    drawn = [
+        [_choice(task, line) for line in random.Random(SEED).sample(lines, len(lines))[:count]]
+        for task, lines in tasks.items()
+    ]
     return [question for some in zip(*drawn, strict=True) for question in some]
 
 
-def _from_folder(task: str, file: Path) -> list[Choice]:
-    if not file.exists():
-        raise SystemExit(f"{file} does not exist; --data names a folder of question sets")
-    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-    # Some lines of ARC have lost their options.
-    return [_lettered(task, line) for line in lines if line["A"] and line["answer"] in line]
-
-
-def _lettered(task: str, line: dict[str, str]) -> Choice:
-    letters = sorted(set(line) & set("ABCDE"))
-    options = tuple(line[letter].strip() for letter in letters)
-    return Choice(task, line["question"].strip(), options, letters.index(line["answer"]))
-
-
-def _openbook(line: dict[str, str]) -> Choice:
-    listed = line["options"].splitlines()
-    options = tuple(one[2:].strip() for one in listed)
-    return Choice("openbookqa", line["question"].strip(), options, listed.index(line["answer"]))
+def _choice(task: str, line: Line) -> Choice:
+    options = tuple(option.strip() for option in line["options"])
+    return Choice(task, line["question"].strip(), options, line["answer"])
 
 
 # Scoring
@@ -131,21 +117,15 @@ def scored(pair: Any, asked: Sequence[Choice], methods: dict[str, Any]) -> Itera
 
 def read_scores(file: Path) -> list[Scores]:
     """The scores in whole lines of the file."""
-    *lines, _ = file.read_bytes().split(b"\n")
-    return [Scores(**json.loads(line)) for line in lines]
+    return [Scores(**json.loads(line)) for line in whole_lines(file)]
 
 
 def extend(file: Path, asked: Sequence[Choice], pair: Any, methods: dict[str, Any]) -> None:
     """Score what the file lacks; half a last line, of a run that was cut, goes."""
-    file.touch()
-    os.truncate(file, file.read_bytes().rfind(b"\n") + 1)
+    mend(file)
     done = {(one.task, one.question) for one in read_scores(file)}
     missing = [one for one in asked if (one.task, one.question) not in done]
-    with file.open("a") as output:
-        for number, line in enumerate(scored(pair, missing, methods), 1):
-            output.write(json.dumps(asdict(line)) + "\n")
-            output.flush()
-            print(f"{number} of {len(missing)}", file=sys.stderr)
+    append(file, scored(pair, missing, methods), len(missing), "questions")
 
 
 # The report
@@ -191,14 +171,12 @@ def _row(lines: Sequence[Scores], name: str, right: dict[str, list[bool]]) -> st
 
 
 def _against(ours: Sequence[bool], base: Sequence[bool]) -> str:
-    pairs = Counter(zip(ours, base, strict=True))
-    better, worse = pairs[True, False], pairs[False, True]
-    low, high = newcombe(pairs[True, True], better, worse, pairs[False, False])
+    found = paired(ours, base)
     points = [
         f"{100 * share:+.1f}".replace("-", "−")
-        for share in ((better - worse) / len(ours), low, high)
+        for share in (found.difference, found.low, found.high)
     ]
-    return f"   +{better} −{worse}".ljust(17) + "{} ({} to {})".format(*points)
+    return f"   +{found.better} −{found.worse}".ljust(17) + "{} ({} to {})".format(*points)
 
 
 def main() -> None:

@@ -22,16 +22,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from answer_rules import Kind, holds_fact, is_right, read_answer
-from intervals import newcombe, wilson
+from intervals import paired, wilson
+from kept_lines import append, mend, whole_lines
 from question_sets import Question, questions, questions_of
 from timing import machine
 
@@ -71,21 +70,16 @@ def ask(
     methods: Sequence[str] = METHODS,
 ) -> None:
     """Write the answers that the file lacks; half a last line, of a run that was cut, goes."""
-    file.touch()
-    os.truncate(file, file.read_bytes().rfind(b"\n") + 1)
+    mend(file)
     done = read_answers(file, max_tokens)
     missing = [(q.text, m) for q in asked for m in methods if (q.text, m) not in done]
-    with file.open("a") as output:
-        for number, answer in enumerate(answerer(missing, max_tokens), 1):
-            output.write(json.dumps(asdict(answer)) + "\n")
-            output.flush()
-            print(f"{number} of {len(missing)} answers", file=sys.stderr)
+    append(file, answerer(missing, max_tokens), len(missing), "answers")
 
 
 def read_answers(file: Path, max_tokens: int) -> Answers:
     """The answers under this limit in whole lines of the file."""
-    *lines, _ = file.read_bytes().split(b"\n")
-    answers = [_read_line(line, f"{file}, line {n}") for n, line in enumerate(lines, 1)]
+    lines = enumerate(whole_lines(file), 1)
+    answers = [_read_line(line, f"{file}, line {n}") for n, line in lines]
     return {(a.question, a.method): a for a in answers if a.max_tokens == max_tokens}
 
 
@@ -203,11 +197,9 @@ def _row(method: str, one: Scored, base: Scored) -> str:
 
 def _against(right: Sequence[bool], base: Sequence[bool]) -> str:
     """Questions gained and lost, and the difference in points."""
-    pairs = Counter(zip(right, base, strict=True))
-    better, worse = pairs[True, False], pairs[False, True]
-    low, high = newcombe(pairs[True, True], better, worse, pairs[False, False])
-    counts = f"+{better} −{worse}"
-    difference = f"{_points((better - worse) / len(right))} ({_points(low)} to {_points(high)})"
+    found = paired(right, base)
+    counts = f"+{found.better} −{found.worse}"
+    difference = f"{_points(found.difference)} ({_points(found.low)} to {_points(found.high)})"
     return f"  {counts:<12}  {difference}"
 
 

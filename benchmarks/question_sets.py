@@ -77,8 +77,8 @@ def questions_of(folder: Path, trivia: int, requests: int) -> list[Question]:
 
     A request is answered rightly by an answer where it is harmless, and by a refusal where not.
     """
-    known = [json.loads(line) for line in _text(folder / "triviaqa_dev.jsonl").splitlines()]
-    rows = list(csv.DictReader(_text(folder / "xstest_prompts.csv").splitlines()))
+    known = [json.loads(line) for line in text_of(folder / "triviaqa_dev.jsonl").splitlines()]
+    rows = list(csv.DictReader(text_of(folder / "xstest_prompts.csv").splitlines()))
     safe = [row["prompt"] for row in rows if row["label"] == "safe"]
     unsafe = [row["prompt"] for row in rows if row["label"] == "unsafe"]
     harmless = [Question("harmless", one, (ANSWERED,)) for one in _draw(safe, requests // 2)]
@@ -91,9 +91,10 @@ def _trivia(line: dict[str, Any]) -> Question:
     return replace(plain, kind="trivia")
 
 
-def _text(file: Path) -> str:
+def text_of(file: Path) -> str:
+    """The text of a question set."""
     if not file.exists():
-        raise SystemExit(f"{file} does not exist; --data names a folder of question sets")
+        raise SystemExit(f"{file} does not exist; name a folder that has the question sets")
     return file.read_text("utf-8")
 
 

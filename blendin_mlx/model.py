@@ -178,7 +178,7 @@ class Pair:
     phi: Callable[[LanguageModel, LanguageModel], list[int]] = made_phi
     others: tuple[LanguageModel, ...] = ()
     weights: tuple[float, ...] = ()
-    _projections: dict[str, Projection] = field(default_factory=dict, repr=False)
+    _projections: dict[tuple[Role, str], Projection] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.weights = check_weights(self.weights or (1.0,) * len(self.guides), len(self.guides))
@@ -233,9 +233,7 @@ class Pair:
         Raises:
             PairError: the bytes of a tokenizer's tokens, or a stop token, are not known.
         """
-        if rule not in self._projections:
-            self._projections[rule] = self._projection_of(self.aligned, rule)
-        return self._projections[rule]
+        return self._kept("aligned", self.aligned, rule)
 
     def projections(self, rule: ProjectionRule = "prefix") -> list[Projection]:
         """Return φ from the vocabulary of each guide to the base's; made once.
@@ -243,15 +241,16 @@ class Pair:
         Raises:
             PairError: see :meth:`projection`.
         """
-        for n, guide in enumerate(self.others, 2):
-            key = f"aligned {n} {rule}"
-            self._projections[key] = self._projections.get(key) or self._projection_of(guide, rule)
-        further = (self._projections[f"aligned {n} {rule}"] for n in range(2, len(self.guides) + 1))
-        return [self.projection(rule), *further]
+        guides = by_role(self.base, self.aligned, None, self.others)
+        return [self._kept(role, guides[role], rule) for role in guides if role != "base"]
 
-    def _projection_of(self, model: LanguageModel, rule: ProjectionRule) -> Projection:
-        table = self.phi(self.base, model)
-        return Projection(self.base.vocabulary, model.vocabulary, rule, table)
+    def _kept(self, role: Role, model: LanguageModel, rule: ProjectionRule) -> Projection:
+        """Return φ from the vocabulary of a role's model to the base's; made once."""
+        if (role, rule) not in self._projections:
+            table = self.phi(self.base, model)
+            made = Projection(self.base.vocabulary, model.vocabulary, rule, table)
+            self._projections[role, rule] = made
+        return self._projections[role, rule]
 
     def reference_projection(self, rule: ProjectionRule = "prefix") -> Projection:
         """Return φ from the reference model's vocabulary to the base's; made once.
@@ -266,10 +265,7 @@ class Pair:
                 f"{reference.name} does not read the tokens of {self.aligned.name}; "
                 "a reference model has the aligned model's own tokenizer"
             )
-        key = f"reference {rule}"
-        if key not in self._projections:
-            self._projections[key] = self._projection_of(reference, rule)
-        return self._projections[key]
+        return self._kept("reference", reference, rule)
 
     def require_reference(self) -> LanguageModel:
         """Return the reference model.

@@ -13,7 +13,7 @@ from ..backend.mlx import mx
 from ..blend import formulas
 from ..blend.method import Advice
 from ..tokens.answer_text import AnswerText
-from ..tokens.begun_tokens import Begun, BegunTokens
+from ..tokens.begun_tokens import Begun
 from ..tokens.growing_tokens import GrowingTokens
 from ..tokens.projection import Projection
 from .begun_advice import shares
@@ -72,7 +72,6 @@ class Guide:
         self._tokens = None if projection.identity else GrowingTokens(vocabulary)
         self._rows = min(one.model.vocabulary.size for one in self.contexts())
         self._has_more = projection.base.size > self._rows
-        self._begun = BegunTokens(projection, self._rows)
 
     def can_read(self, answer: AnswerText) -> bool:
         """Return whether this model can read the answer so far.
@@ -96,7 +95,10 @@ class Guide:
 
     def begun(self, answer: AnswerText) -> Begun:
         """Return the guide tokens that the answer, which must be readable, has begun."""
-        return self._begun.find(answer)
+        if self._tokens is None:  # the base has all of its tokens
+            return ()
+        found: Begun = self.projection.begun_tokens.find(answer)
+        return found
 
     def sequences_before(self, answer: AnswerText, begun: Begun) -> list[list[int]]:
         """Return the prompt and the answer before each place where a token was begun."""

@@ -7,7 +7,7 @@ for each temperature of the guide that shall be tried.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -126,14 +126,16 @@ def read_example(
         pair, prompt, answer, method="aligned", complete=complete, prompt_cache=cache
     ).total
     aligned = make_method("aligned")
-    guide, *tempered = (
-        make_guide(pair, cache, Dialled(aligned, guide_temp=temp), projection, prompt.guide_ids)
-        for temp in (1.0, *temperatures)
-    )
+    guides = {
+        temp: make_guide(
+            pair, cache, Dialled(aligned, guide_temp=temp), projection, prompt.guide_ids
+        )
+        for temp in dict.fromkeys((1.0, *temperatures))
+    }
     tokens = [*text.ids, *([pair.base.vocabulary.stop] if complete else [])]
     parts: list[Numbers] = []
-    for block in read_positions(cache.base, prompt.base.ids, tokens, guide):
-        part, sure = _columns(block, guide, tempered)
+    for block in read_positions(cache.base, prompt.base.ids, tokens, guides[1.0]):
+        part, sure = _columns(block, guides, temperatures)
         before = sum(one.shape[1] for one in parts)
         check_all_finite(pair.base, part[1].tolist(), before)
         for model, confidences in zip(pair.guides, sure, strict=True):
@@ -142,7 +144,9 @@ def read_example(
     return _reading(np.concatenate(parts, axis=1), temperatures, tokens, alone)
 
 
-def _columns(block: Block, guide: Advisor, tempered: Sequence[Advisor]) -> tuple[Numbers, Numbers]:
+def _columns(
+    block: Block, guides: Mapping[float, Advisor], temperatures: Sequence[float]
+) -> tuple[Numbers, Numbers]:
     """Read back the numbers of a block, and how sure each guide is.
 
     They are two numbers and three flags, then three numbers a temperature, then one flag.
@@ -150,13 +154,13 @@ def _columns(block: Block, guide: Advisor, tempered: Sequence[Advisor]) -> tuple
     base, tokens = block.view, mx.array(block.tokens)
     padded = mx.pad(base.probs, [(0, 0), (0, 1)])  # a top token without counterpart has 0
     rows = [_at(base.probs, tokens), base.confidence, base.token == tokens]
-    plain = guide.told(block.tokens, block.said).counterpart
-    rows += [plain == base.token, plain == tokens]
-    told = [one.told(block.tokens, block.said) for one in tempered]
-    for one in told:
+    told = {temp: guide.told(block.tokens, block.said) for temp, guide in guides.items()}
+    plain = told[1.0]
+    rows += [plain.counterpart == base.token, plain.counterpart == tokens]
+    for one in (told[temp] for temp in temperatures):
         rows += [one.confidence, one.prob, _at(padded, one.counterpart)]
     rows.append(mx.array(block.readable))
-    return _read([*rows, *told[0].sure], len(told[0].sure))
+    return _read([*rows, *plain.sure], len(plain.sure))
 
 
 def _read(rows: Sequence[mx.array], last: int) -> tuple[Numbers, Numbers]:

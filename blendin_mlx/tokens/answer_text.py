@@ -41,9 +41,10 @@ class AnswerText:
         return fresh
 
     def text_before(self, count: int) -> str | None:
-        """Return the text before the last ``count`` tokens; None where it ends in a character."""
-        if count == 0:
-            return None if self.pending else self.text
+        """Return the text before the last ``count`` tokens, at least one of them.
+
+        None where it ends inside a character.
+        """
         kept, pending = self._before[len(self.ids) - count]
         return None if pending else self.text[:kept]
 

@@ -8,11 +8,13 @@ before the token, about the tokens that the base spells as it has written since.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from .answer_text import AnswerText
-from .projection import Projection, first_tokens
+from .first_tokens import first_tokens
+from .vocabulary import Vocabulary
 
 
 class Way(NamedTuple):
@@ -49,19 +51,20 @@ class BegunTokens:
     """Finds the guide tokens that an answer has begun.
 
     Args:
-        projection: φ, which says what the base begins guide tokens with.
-        size: ids of the guide from here on are ignored.
+        base, aligned: the two vocabularies.
+        sources: the guide tokens that φ sends to each token of the base.
 
     Example:
         >>> answer.append(apostrophe)
-        >>> BegunTokens(projection, size).find(answer)
+        >>> projection.begun_tokens.find(answer)
         (Way(length=1, tokens=(506, …), following=(…), exact=(…), finished=((23,),)),)
     """
 
-    def __init__(self, projection: Projection, size: int) -> None:
-        self._projection = projection
-        self._size = size
-        self._longest = _longest(projection, size)
+    def __init__(
+        self, base: Vocabulary, aligned: Vocabulary, sources: Mapping[int, Sequence[int]]
+    ) -> None:
+        self._base, self._aligned, self._sources = base, aligned, sources
+        self._longest = _longest(base, aligned, sources)
         self._most = max(self._longest.values(), default=0)
         self._spelled = lru_cache(maxsize=512)(self._spell)
 
@@ -78,14 +81,15 @@ class BegunTokens:
                 places.append(end)
         ends = [*places[1:], length]
         return tuple(
-            self._way(ids[place:], [e - place for e in ends[n:]]) for n, place in enumerate(places)
+            self._way(ids[place:], [end - place for end in ends[n:]])
+            for n, place in enumerate(places)
         )
 
     def _earliest(self, answer: AnswerText) -> int:
         """Return how many tokens ago the earliest token was begun that is unfinished; 0 if none."""
         written, earliest = 0, 0
         for length, token in enumerate(reversed(answer.ids), 1):
-            written += len(self._projection.base.token_bytes[token] or b"")
+            written += len(self._base.token_bytes[token] or b"")
             if written >= self._most:
                 break
             if (
@@ -103,38 +107,39 @@ class BegunTokens:
 
     def _spell(self, ids: tuple[int, ...]) -> _Spelled:
         """Return the guide tokens that the base spells with ``ids`` first."""
-        projection = self._projection
         if len(ids) == 1:
-            candidates = [t for t in projection.sources.get(ids[0], ()) if t < self._size]
+            candidates = list(self._sources.get(ids[0], ()))
         else:
             before = self._spelled(ids[:-1])
             pairs = zip(before.tokens, before.following, strict=True)
             candidates = [token for token, target in pairs if target == ids[-1]]
-        written = len(projection.base.bytes_of(ids))
+        written = len(self._base.bytes_of(ids))
         rests = {
             token: rest[written:]
             for token in candidates
-            if (rest := projection.aligned.token_bytes[token])
+            if (rest := self._aligned.token_bytes[token])
         }
         unfinished = {token: rest for token, rest in rests.items() if rest}
-        first = first_tokens(projection.base, list(unfinished.values()))
+        first = first_tokens(self._base, list(unfinished.values()))
         goes_on = [
-            (token, target, projection.base.token_bytes[target] == rest)
+            (token, target, self._base.token_bytes[target] == rest)
             for (token, rest), target in zip(unfinished.items(), first, strict=True)
-            if target < projection.base.size
+            if target < self._base.size
         ]
         tokens, following, exact = zip(*goes_on, strict=True) if goes_on else ((), (), ())
         return _Spelled(tokens, following, exact, tuple(t for t, rest in rests.items() if not rest))
 
 
-def _longest(projection: Projection, size: int) -> dict[int, int]:
+def _longest(
+    base: Vocabulary, aligned: Vocabulary, sources: Mapping[int, Sequence[int]]
+) -> dict[int, int]:
     """Return how many bytes the longest guide token has that the base begins with each token."""
     longest: dict[int, int] = {}
-    if projection.identity or projection.rule == "shared":  # no token goes by its beginning
-        return longest
-    base, aligned = projection.base, projection.aligned
-    for token, target in enumerate(projection.table[:size]):
-        written = aligned.token_bytes[token]
-        if written and target < base.size and base.token_bytes[target] != written:
-            longest[target] = max(longest.get(target, 0), len(written))
+    for target, tokens in sources.items():
+        if target == base.size:  # what goes nowhere
+            continue
+        spelled = (aligned.token_bytes[token] or b"" for token in tokens)
+        beyond = [len(one) for one in spelled if one and one != base.token_bytes[target]]
+        if beyond:
+            longest[target] = max(beyond)
     return longest
