@@ -13,7 +13,7 @@ import click
 
 from .errors import FAILURE, INTERRUPTED
 from .machines import group
-from .options.groups import blend_options
+from .options.groups import blend_options, shard_option
 from .options.settings import Settings
 from .prompting import joined
 from .session import Session
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("prompt", required=False)
 @blend_options
+@shard_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the text.")
 @click.option(
     "--trace",

@@ -77,8 +77,14 @@ def spec_of(settings: Settings) -> PairSpec:
     )
 
 
-def load_pair(spec: PairSpec, quiet: bool) -> Pair:
-    """Load the models, with progress, and a notice if the BLAS is slow."""
+def load_pair(spec: PairSpec, quiet: bool, split: bool = False) -> Pair:
+    """Load the models, with progress, and a notice if the BLAS is slow.
+
+    Args:
+        spec: the pair.
+        quiet: print nothing on stderr.
+        split: whether the base is split over all machines.
+    """
     from blendin_mlx.backend import mlx
     from blendin_mlx.chat_template import render
 
@@ -86,7 +92,7 @@ def load_pair(spec: PairSpec, quiet: bool) -> Pair:
     if mlx.BLAS.notice:
         say(mlx.BLAS.notice, quiet)
     with progress(quiet) as report:
-        return load(spec, report)
+        return load(spec, report, split)
 
 
 def keep_resident() -> None:

@@ -12,7 +12,7 @@ import click
 
 from .json_lines import Line, LineResult, each_line, each_result, messages_of, resume_option
 from .options.extra import hint
-from .options.groups import batch_option, blend_options
+from .options.groups import batch_option, blend_options, shard_option
 from .options.override import overridden
 from .options.settings import Settings
 from .session import Session
@@ -43,6 +43,7 @@ class PromptFile(click.File):
 @click.command()
 @click.argument("file", type=PromptFile("rb"), metavar="IN.jsonl")
 @blend_options
+@shard_option
 @batch_option("1")
 @resume_option
 @quiet_option

@@ -37,7 +37,7 @@ _CANDIDATES = 5  # of each distribution, in a trace
 # Settings that a trace has in another form.
 _NOT_RECORDED = (
     *("pair", "base", "aligned", "reference", "base_adapter", "aligned_adapter"),
-    *("lambda_", "beta"),
+    *("lambda_", "beta", "shard"),
 )
 
 
@@ -79,7 +79,7 @@ class Session:
         check_usable(settings)
         check_settings(settings)
         started = time.perf_counter()
-        self.pair = load_pair(spec, quiet)
+        self.pair = load_pair(spec, quiet, settings.shard)
         self._drop_stale_tuning()
         self.pair.limit_context(settings.context)
         if settings.aligned_template is not None:

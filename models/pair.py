@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -46,14 +46,16 @@ class CheckedPair:
 
 
 def check_pair(
-    spec: PairSpec, progress: Progress | None = None, base_only: bool = False
+    spec: PairSpec,
+    progress: Progress | None = None,
+    here: Callable[[list[Preflight]], list[Preflight]] = list,
 ) -> CheckedPair:
     """Find the models, fetching missing ones, and check them before any weight is read.
 
     Args:
         spec: the models.
         progress: called with a label, the bytes done and the total bytes.
-        base_only: whether only the base must fit the memory: the others run elsewhere.
+        here: returns, of the reports, those on what runs on this machine and must fit it.
 
     Raises:
         ModelError: a model is unknown, missing or damaged.
@@ -66,8 +68,7 @@ def check_pair(
     from .loading.memory import check_memory
 
     located, reports = check_models(spec.parts(), progress)
-    here = reports[:1] if base_only else reports
-    check_memory(here, spec.tokens, spec.force, spec.kv_bits)
+    check_memory(here(reports), spec.tokens, spec.force, spec.kv_bits)
     checked = CheckedPair(spec, tuple(located), tuple(reports))
     for one, report in zip(located, reports, strict=True):
         if spec.needs_chat_template and one in checked.guides and not report.has_chat_template:

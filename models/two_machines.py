@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from blendin_mlx.model import LanguageModel, Pair
     from blendin_mlx.roles import Role
 
+    from .storage.local_model import LocalModel
+
 
 def load_base(spec: PairSpec, leader: Leader, progress: Progress | None = None) -> Pair:
     """Load the base; let the other machine load the models that guide it.
@@ -42,7 +44,7 @@ def load_base(spec: PairSpec, leader: Leader, progress: Progress | None = None) 
 
     if len(spec.guides) > 1 or any(folder is not None for _, folder in spec.parts()):
         raise PairError("adapters and several guides work on one machine only")
-    checked = check_pair(spec, progress, base_only=True)
+    checked = check_pair(spec, progress, lambda reports: reports[:1])
     wanted = [
         {"name": name, "digest": folder_digest(one.folder)}
         for name, one in zip(spec.names()[1:], checked.models[1:], strict=True)
@@ -54,7 +56,7 @@ def load_base(spec: PairSpec, leader: Leader, progress: Progress | None = None) 
     lengths = leader.wait_until_loaded(progress)
 
     def there(role: Role, model: LanguageModel) -> LanguageModel:
-        return _without_network(model, RemoteModel(leader, role, lengths[role]))
+        return without_network(model, RemoteModel(leader, role, lengths[role]))
 
     return replace(
         pair,
@@ -85,14 +87,10 @@ def load_guides(message: Frame, channel: Channel) -> dict[Role, LanguageModel]:
     if message.kind is not Kind.LOAD:
         raise MachineError(f"rank 0 sent {message.kind.name}, not the models to load")
     asked: Mapping[str, Any] = message.described
-    progress = _Told(channel)
+    progress = Told(channel)
     located, reports = check_models([(one["name"], None) for one in asked["models"]], progress)
     for one, wanted in zip(located, asked["models"], strict=True):
-        if folder_digest(one.folder) != wanted["digest"]:
-            raise ModelError(
-                f"{one.folder} is not the {one.name} of rank 0: its files differ; copy the folder "
-                "of one machine to the other"
-            )
+        check_digest(one, wanted["digest"])
     check_memory(reports, asked["tokens"], asked["force"], asked["kv_bits"])
     models = [open_located(one) for one in located]
     for model in models:
@@ -100,7 +98,20 @@ def load_guides(message: Frame, channel: Channel) -> dict[Role, LanguageModel]:
     return dict(zip(ROLES[1:], models, strict=False))
 
 
-class _Told:
+def check_digest(located: LocalModel, digest: str) -> None:
+    """Raise if a model's files are not those of rank 0.
+
+    Raises:
+        ModelError: they are not.
+    """
+    if folder_digest(located.folder) != digest:
+        raise ModelError(
+            f"{located.folder} is not the {located.name} of rank 0: its files differ; copy the "
+            "folder of one machine to the other"
+        )
+
+
+class Told:
     """Progress of which rank 0 is told: each new label, and each percent."""
 
     def __init__(self, channel: Channel) -> None:
@@ -108,6 +119,7 @@ class _Told:
         self._said: tuple[str, int] = "", -1
 
     def __call__(self, label: str, done: int, total: int) -> None:
+        """Tell rank 0 if there is news."""
         from blendin_mlx.distributed.channel import Kind
 
         news = label, 100 * done // total if total else 0
@@ -116,7 +128,7 @@ class _Told:
             self._channel.describe(Kind.PROGRESS, [label, done, total])
 
 
-def _without_network(model: LanguageModel, place: Any) -> LanguageModel:
+def without_network(model: LanguageModel, place: Any) -> LanguageModel:
     """Return a model whose network runs elsewhere; what is asked of it here is known already."""
     there = replace(model, network=None, elsewhere=place)
     there.logit_size, there.rows = model.logit_size, model.rows

@@ -23,7 +23,8 @@ ORDER = {
     ),
     "blendin_models": (
         *("errors", "progress", "storage", "gguf", "loading", "hub", "catalogue"),
-        *("inventory", "fetching", "pass_costs", "kept_phi", "pair_spec", "pair", "two_machines"),
+        *("inventory", "fetching", "pass_costs", "kept_phi", "pair_spec", "pair"),
+        *("two_machines", "split_base"),
     ),
     "blendin_cli": (
         *("errors", "terminal", "options", "machines", "pair_loading", "prompting", "tuned"),

@@ -11,6 +11,7 @@ import select
 import socket
 import struct
 import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
@@ -19,7 +20,6 @@ from typing import Any
 from ..errors import MachineError
 
 HEADER = struct.Struct("<5I")
-_RETRY_S = 0.1  # between two attempts to connect
 _DESCRIPTION = 2**16  # bytes
 _IDS = 2**26
 _LOGITS = 2**31
@@ -40,6 +40,8 @@ class Kind(IntEnum):
     TEXT = 10  # the answer
     ERROR = 11  # one line; nothing follows
     BYE = 12  # the exit code; nothing follows
+    CHECKED = 13  # this machine can load its part of the base
+    JOIN = 14  # so can all: connect MLX's ring, then load it
 
 
 _MOST = {Kind.READ: _IDS, Kind.LOGITS: _LOGITS}  # bytes that follow; else _DESCRIPTION
@@ -80,25 +82,21 @@ class Frame:
             raise MachineError("the other machine sent what is not JSON") from None
 
 
-class Channel:
-    """One end of a connection.
-
-    Args:
-        connection: a connected socket.
-        peer: the other machine, in words.
-        patience_s: how long a message that was begun may stand still.
+class Connection(ABC):
+    """What is exchanged with another machine, or with several as with one.
 
     Attributes:
-        moved: when bytes last came, by ``time.monotonic()``.
+        peer: the other machine, in words.
+        patience_s: how long a message that was begun may stand still.
+        moved: when something last came, by ``time.monotonic()``.
     """
 
-    def __init__(self, connection: socket.socket, peer: str, patience_s: float) -> None:
-        connection.setblocking(False)
-        self._socket = connection
+    def __init__(self, peer: str, patience_s: float) -> None:
         self.peer = peer
         self.patience_s = patience_s
         self.moved = time.monotonic()
 
+    @abstractmethod
     def send(
         self,
         kind: Kind,
@@ -119,6 +117,56 @@ class Channel:
         Raises:
             MachineError: the other machine has ended, or takes nothing.
         """
+
+    def describe(self, kind: Kind, content: Any, serial: int = 0) -> None:
+        """Send a message whose payload is JSON."""
+        self.send(kind, serial, payload=json.dumps(content).encode())
+
+    @abstractmethod
+    def receive(self, waits: bool = True) -> Frame:
+        """Return the next message.
+
+        Args:
+            waits: wait for it as long as it takes to come; False waits ``patience_s``.
+
+        Raises:
+            MachineError: the other machine has ended, hangs, or sends what is not a message.
+        """
+
+    def ended(self) -> MachineError:
+        """Return the error that the other machine has ended."""
+        return MachineError(f"{self.peer} ended, so this one ends too")
+
+    def hangs(self) -> MachineError:
+        """Return the error that nothing comes from the other machine."""
+        return MachineError(
+            f"{self.peer} has made no progress for {self.patience_s:g} seconds, so this one ends"
+        )
+
+
+class Channel(Connection):
+    """One end of a connection between two machines.
+
+    Args:
+        connection: a connected socket.
+        peer: the other machine, in words.
+        patience_s: how long a message that was begun may stand still.
+    """
+
+    def __init__(self, connection: socket.socket, peer: str, patience_s: float) -> None:
+        connection.setblocking(False)
+        self._socket = connection
+        super().__init__(peer, patience_s)
+
+    def send(
+        self,
+        kind: Kind,
+        serial: int = 0,
+        first: int = 0,
+        second: int = 0,
+        payload: bytes | memoryview = b"",
+    ) -> None:
+        """Send a message, see :class:`Connection`."""
         header = HEADER.pack(kind, serial, first, second, len(payload))
         for part in (memoryview(header), memoryview(payload)):
             while part:
@@ -130,19 +178,8 @@ class Channel:
                 except OSError:
                     raise self.ended() from None
 
-    def describe(self, kind: Kind, content: Any, serial: int = 0) -> None:
-        """Send a message whose payload is JSON."""
-        self.send(kind, serial, payload=json.dumps(content).encode())
-
     def receive(self, waits: bool = True) -> Frame:
-        """Return the next message.
-
-        Args:
-            waits: wait for it as long as it takes to come; False waits ``patience_s``.
-
-        Raises:
-            MachineError: the other machine has ended, hangs, or sends what is not a message.
-        """
+        """Return the next message, see :class:`Connection`."""
         header = self._exactly(HEADER.size, waits)
         number, serial, first, second, size = HEADER.unpack(header)
         if number not in Kind.__members__.values() or size > _MOST.get(Kind(number), _DESCRIPTION):
@@ -177,87 +214,27 @@ class Channel:
 
     def _wait(self, event: int, limited: bool = True) -> None:
         """Wait until the socket can be read or written, for ``patience_s`` if that is limited."""
+        if not self._ready(event, self.patience_s if limited else None):
+            raise self.hangs()
+
+    def _ready(self, event: int, within_s: float | None) -> bool:
         poll = select.poll()
         try:
             poll.register(self._socket, event)
         except ValueError:  # closed by this end
             raise self.ended() from None
-        if not poll.poll(1000 * self.patience_s if limited else None):
-            raise self.hangs()
+        return bool(poll.poll(None if within_s is None else 1000 * within_s))
 
-    def ended(self) -> MachineError:
-        """Return the error that the other machine has ended."""
-        return MachineError(f"{self.peer} ended, so this one ends too")
+    def comes(self, within_s: float | None) -> bool:
+        """Return whether something to receive comes within this time; None waits for ever.
 
-    def hangs(self) -> MachineError:
-        """Return the error that nothing comes from the other machine."""
-        return MachineError(
-            f"{self.peer} has made no progress for {self.patience_s:g} seconds, so this one ends"
-        )
+        Raises:
+            MachineError: this end is closed.
+        """
+        return self._ready(select.POLLIN, within_s)
 
     def close(self) -> None:
         """End the connection; whoever waits for a message is told that it has ended."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-
-
-def _prompt(connection: socket.socket) -> socket.socket:
-    """Return a TCP connection that sends at once, and notices a machine that was switched off."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    return connection
-
-
-def accept(address: tuple[str, int], patience_s: float) -> tuple[socket.socket, str]:
-    """Wait for the other machine; return the connection and where it comes from.
-
-    Args:
-        address: where to listen.
-        patience_s: how long to wait.
-
-    Raises:
-        MachineError: nobody came, or the address cannot be used.
-    """
-    host, port = address
-    try:
-        with socket.create_server(address) as listening:
-            listening.settimeout(patience_s)
-            connection, (origin, *_) = listening.accept()
-            return _prompt(connection), str(origin)
-    except TimeoutError:
-        raise MachineError(
-            f"rank 1 did not come to {host}:{port} within {patience_s:g} seconds; start both with "
-            "mlx.launch"
-        ) from None
-    except OSError as error:
-        raise MachineError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; "
-            "mlx.launch --starting-port chooses another port"
-        ) from None
-
-
-def connect(address: tuple[str, int], patience_s: float) -> socket.socket:
-    """Connect to the machine that listens, as soon as it does.
-
-    Args:
-        address: where it listens.
-        patience_s: how long to try.
-
-    Raises:
-        MachineError: it cannot be reached.
-    """
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            connection = _prompt(socket.create_connection(address, timeout=patience_s))
-            if connection.getsockname() != connection.getpeername():
-                return connection
-            connection.close()  # where nobody listens, a socket may happen to reach itself
-        except OSError as error:
-            if time.monotonic() > deadline:
-                host, port = address
-                raise MachineError(
-                    f"rank 0 cannot be reached at {host}:{port}: {error.strerror or error}"
-                ) from None
-            time.sleep(_RETRY_S)

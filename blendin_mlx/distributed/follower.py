@@ -1,8 +1,8 @@
-"""The other ranks' side: contexts that read what rank 0 says."""
+"""Contexts that read what rank 0 says, and the machine that serves a guide with them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -13,36 +13,33 @@ from ..prompt_cache import fingerprint
 from ..reading.cache_layers import leaves, trims_below
 from ..reading.context import Context
 from ..roles import Role
-from .channel import Channel, Frame, Kind
+from .channel import Connection, Frame, Kind
 from .leader import DTYPES, ROLES
 
 
-class Follower:
-    """Serves what rank 0 asks of some models.
+class Contexts:
+    """The contexts that rank 0 has opened here.
 
     Args:
-        channel: the connection to rank 0.
         models: the models that run here, by role.
+        send: sends an answer, see :meth:`.channel.Connection.send`.
     """
 
-    def __init__(self, channel: Channel, models: Mapping[Role, LanguageModel]) -> None:
-        self._channel = channel
+    def __init__(self, models: Mapping[Role, LanguageModel], send: Callable[..., None]) -> None:
+        self._send = send
         self._models = models
         self._contexts: dict[int, Context] = {}
 
-    def serve(self) -> int:
-        """Say that the models are loaded, serve until rank 0 leaves, and return its exit code.
+    def lengths(self) -> dict[Role, float]:
+        """Return the length of each model from which on its cache can forget no token."""
+        return {role: _trims_below(model) for role, model in self._models.items()}
+
+    def answer(self, message: Frame) -> None:
+        """Do what a request asks, and send the answer.
 
         Raises:
-            MachineError: rank 0 ended without a word, or sends what is not a request.
+            MachineError: it is not a request.
         """
-        lengths = {role: _trims_below(model) for role, model in self._models.items()}
-        self._channel.describe(Kind.READY, lengths)
-        while (message := self._channel.receive()).kind is not Kind.BYE:
-            self._answer(message)
-        return message.first
-
-    def _answer(self, message: Frame) -> None:
         if message.kind is Kind.OPEN:
             kv_bits, step = np.frombuffer(message.payload, np.int32).tolist()
             model = self._models[ROLES[message.second]]
@@ -54,7 +51,7 @@ class Follower:
             self._read(message)
         elif message.kind is Kind.FINGERPRINT:
             text = fingerprint(self._models[ROLES[message.first]])
-            self._channel.send(Kind.TEXT, message.serial, payload=text.encode())
+            self._send(Kind.TEXT, message.serial, payload=text.encode())
         else:
             raise MachineError(f"rank 0 sent {message.kind.name}, which is not a request")
 
@@ -64,13 +61,37 @@ class Follower:
         context.rewind(keep)
         if not rows:
             context.prefill(ids)
-            self._channel.send(Kind.LOGITS, message.serial, context.rereads)
+            self._send(Kind.LOGITS, message.serial, context.rereads)
             return
         logits = context.read(ids, rows)
-        self._channel.send(
+        self._send(
             *(Kind.LOGITS, message.serial, context.rereads, DTYPES.index(logits.dtype)),
             np.array(logits.view(mx.uint8)).tobytes(),
         )
+
+
+class Follower(Contexts):
+    """Serves what rank 0 asks of some models.
+
+    Args:
+        channel: the connection to rank 0.
+        models: the models that run here, by role.
+    """
+
+    def __init__(self, channel: Connection, models: Mapping[Role, LanguageModel]) -> None:
+        super().__init__(models, channel.send)
+        self._channel = channel
+
+    def serve(self) -> int:
+        """Say that the models are loaded, serve until rank 0 leaves, and return its exit code.
+
+        Raises:
+            MachineError: rank 0 ended without a word, or sends what is not a request.
+        """
+        self._channel.describe(Kind.READY, self.lengths())
+        while (message := self._channel.receive()).kind is not Kind.BYE:
+            self.answer(message)
+        return message.first
 
 
 def _trims_below(model: LanguageModel) -> float:

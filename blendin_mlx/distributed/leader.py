@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from ..backend.mlx import mx
 from ..errors import MachineError
 from ..roles import Role
-from .channel import Channel, Frame, Kind
+from .channel import Connection, Frame, Kind
 
 ROLES: tuple[Role, ...] = ("base", "aligned", "reference")
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
@@ -22,7 +22,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class Leader:
-    """What rank 0 has of another machine: requests, and their answers.
+    """What rank 0 has of another machine, or of all: requests, and their answers.
 
     A thread reads what comes, so that Ctrl-C ends the wait for an answer and no message is ever
     read in part. An answer to a request that was given up is recognised by its serial number.
@@ -31,7 +31,7 @@ class Leader:
         channel: the connection.
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Connection) -> None:
         self.channel = channel
         self.name = channel.peer
         self._serial = 0
@@ -39,6 +39,7 @@ class Leader:
         self._dropped: deque[int] = deque()
         self._come: SimpleQueue[Frame | MachineError] = SimpleQueue()
         self._lost: MachineError | None = None
+        self._is_lost = Event()
         Thread(target=self._read, name="messages", daemon=True).start()
 
     def _read(self) -> None:
@@ -47,11 +48,12 @@ class Leader:
                 self._come.put(self.channel.receive())
         except MachineError as error:
             self._lost = error
+            self._is_lost.set()
             self._come.put(error)
 
-    @property
-    def lost(self) -> MachineError | None:
-        """Why nothing comes any more; None if the other machine is there."""
+    def lost(self, within_s: float) -> MachineError | None:
+        """Return why nothing comes any more; None if within some seconds the machine is there."""
+        self._is_lost.wait(within_s)
         return self._lost
 
     def ask(self, kind: Kind, first: int = 0, second: int = 0, payload: bytes = b"") -> Frame:
@@ -88,12 +90,25 @@ class Leader:
         Raises:
             MachineError: the other machine has ended, hangs, or has failed.
         """
-        while (message := self._next()).kind is not Kind.READY:
+        described = self.wait_for(Kind.READY, progress).described
+        lengths: dict[Role, float] = {role: float(n) for role, n in described.items()}
+        return lengths
+
+    def wait_for(self, kind: Kind, progress: Progress | None = None) -> Frame:
+        """Return the message of a kind; progress may come before it.
+
+        Args:
+            kind: the kind.
+            progress: called with a label, the bytes done and the total bytes.
+
+        Raises:
+            MachineError: the other machine has ended, hangs, or has failed.
+        """
+        while (message := self._next()).kind is not kind:
             if progress and message.kind is Kind.PROGRESS:
                 label, done, total = message.described
                 progress(f"{self.name}: {label}", int(done), int(total))
-        lengths: dict[Role, float] = {role: float(n) for role, n in message.described.items()}
-        return lengths
+        return message
 
     def _next(self) -> Frame:
         """Return the next message, as long as bytes come."""

@@ -12,7 +12,7 @@ import click
 
 from ..errors import INTERRUPTED, explain
 from ..options.extra import refuse_extra
-from ..options.groups import blend_options
+from ..options.groups import blend_options, shard_option
 from ..options.settings import Settings
 from ..pair_loading import pair_of
 from ..session import Session
@@ -31,6 +31,7 @@ LAST = "last"
 
 @click.command(context_settings={"allow_extra_args": True})
 @blend_options
+@shard_option
 @click.option(
     "--resume",
     is_flag=False,

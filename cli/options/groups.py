@@ -205,6 +205,16 @@ def batch_option(default: str) -> Callable[[Command], Command]:
     )
 
 
+def shard_option(command: Command) -> Command:
+    """Add ``--shard``, for commands that run on several machines."""
+    option: Command = click.option(
+        "--shard",
+        is_flag=True,
+        help="Split the base over all machines that mlx.launch has started this on.",
+    )(command)
+    return option
+
+
 def loading_options(command: Command) -> Command:
     """Add the options that say what the models may take."""
     return apply_options(

@@ -25,6 +25,7 @@ _NUMBERS = (click.types.IntParamType, click.types.FloatParamType, AutoOr)
 _FIXED = (
     *("pair", "base", "aligned", "reference", "base_adapter", "aligned_adapter"),
     *("context", "kv_bits", "prompt_cache", "draft", "num_draft_tokens", "force", "wired_limit"),
+    "shard",
 )
 
 

@@ -70,6 +70,7 @@ class Settings:
     num_draft_tokens: int | None
     force: bool
     wired_limit: bool
+    shard: bool
 
     @property
     def names_models(self) -> bool:
@@ -93,4 +94,5 @@ UNASKED: dict[str, Any] = {
     "draft": "off",
     "num_draft_tokens": None,
     "prompt_cache": None,
+    "shard": False,
 }

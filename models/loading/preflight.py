@@ -49,6 +49,16 @@ class CacheCost:
         per_token = dict(self.quantized).get(kv_bits or 0, self.per_token)
         return tokens * per_token + kept + self.fixed
 
+    def shared_by(self, machines: int) -> CacheCost:
+        """Return the cost on one of several machines that share the heads."""
+        return replace(
+            self,
+            per_token=self.per_token // machines,
+            windows=tuple((window, each // machines) for window, each in self.windows),
+            fixed=self.fixed // machines,
+            quantized=tuple((bits, each // machines) for bits, each in self.quantized),
+        )
+
 
 @dataclass(frozen=True)
 class Preflight:
@@ -97,14 +107,14 @@ def inspect(folder: Path, tokenizer: bool = True) -> Preflight:
     check_counts(folder / "config.json", config, tensors)
     if tokenizer:
         read_tokenizer(folder / "tokenizer.json")
-    network = _fitted(folder)
+    network = fitted(folder)
     return Preflight(
         folder=folder,
         model_type=config["model_type"],
         has_chat_template=_has_chat_template(folder),
         context_limit=context_limit(config),
         stored_bytes=sum(tensor.end - tensor.begin for tensor in tensors.values()),
-        memory_bytes=_bytes(network.parameters()),
+        memory_bytes=bytes_of(network.parameters()),
         cache=_cache_cost(network),
     )
 
@@ -120,10 +130,10 @@ def inspect_located(located: LocalModel, tokenizer: bool = True) -> Preflight:
     if located.adapter is None:
         return found
     adapter = read_adapter(located.adapter)
-    network = _fitted(located.folder)
+    network = fitted(located.folder)
     add_layers(network, adapter, located.name)
     return replace(
-        found, adapter=adapter, adapter_bytes=_bytes(network.parameters()) - found.memory_bytes
+        found, adapter=adapter, adapter_bytes=bytes_of(network.parameters()) - found.memory_bytes
     )
 
 
@@ -153,7 +163,7 @@ def _check_architecture(file: Path, config: dict[str, Any]) -> None:
         ) from error
 
 
-def _fitted(folder: Path) -> Any:
+def fitted(folder: Path) -> Any:
     """Build the network lazily; mlx-lm checks the names and shapes of its parameters."""
     try:
         network = load_network(folder)[0]
@@ -201,7 +211,7 @@ def _sum_layers(layers: list[Any]) -> CacheCost:
     for layer in layers:
         for cache in layer.caches if isinstance(layer, CacheList) else (layer,):
             if isinstance(cache, ArraysCache):
-                fixed += _bytes(cache.cache)
+                fixed += bytes_of(cache.cache)
             elif isinstance(cache, RotatingKVCache):
                 windows.append((cache.max_size, _token_bytes(cache)))
             elif isinstance(cache, KVCache):
@@ -232,7 +242,8 @@ def _token_bytes(cache: Any) -> int:
     return int(sum(part.nbytes // part.shape[2] for part in (cache.keys, cache.values)))
 
 
-def _bytes(arrays: Any) -> int:
+def bytes_of(arrays: Any) -> int:
+    """Return the bytes of all arrays in a tree."""
     from mlx.utils import tree_flatten
 
     return sum(array.nbytes for _, array in tree_flatten(arrays) if isinstance(array, mx.array))

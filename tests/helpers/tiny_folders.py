@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +25,25 @@ def write_model(
     *,
     chat_template: bool = True,
     architecture: str = "llama",
+    shape: Mapping[str, int] | None = None,
     **config: Any,
 ) -> Path:
     """Write a model that goes on for ever: greedy, it writes ASCII and never ends by itself.
 
     Args:
         seed: different seeds want different things.
+        shape: sizes of the network besides the usual ones.
         config: entries of config.json besides the usual ones.
     """
     from mlx.utils import tree_flatten
 
     folder.mkdir(parents=True)
-    model = network(architecture, VOCABULARY, seed, sharpness=8.0)
+    model = network(architecture, VOCABULARY, seed, sharpness=8.0, **(shape or {}))
     model.lm_head.weight = model.lm_head.weight * _writable(_write_tokenizer(folder, chat_template))
     mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(model.parameters())))
     made = {"vocab_size": VOCABULARY, "eos_token_id": SPECIAL.index("<|end|>"), **config}
-    shape = {key: value for key, value in vars(model.args).items() if value is not None}
-    (folder / "config.json").write_text(json.dumps({**shape, **made}))
+    sizes = {key: value for key, value in vars(model.args).items() if value is not None}
+    (folder / "config.json").write_text(json.dumps({**sizes, **made}))
     return folder
 
 

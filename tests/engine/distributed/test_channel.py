@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from blendin_mlx.distributed.channel import HEADER, Channel, Kind
 from blendin_mlx.distributed.leader import Leader
-from blendin_mlx.distributed.meeting import join, receive_other
+from blendin_mlx.distributed.meeting import join, receive_others
 from blendin_mlx.errors import MachineError
 from two_machines import channels, free_port
 
@@ -102,7 +102,7 @@ def test_another_version_is_refused(monkeypatch):
         joining = threading.Thread(target=lambda: joined.append(join(address, 300)))
         joining.start()
         with pytest.raises(MachineError, match=r"has mlx 0\.1, not 0\.2; install"):
-            receive_other(address, 300)
+            receive_others(address, 300)
         joining.join()
     joined[0].close()
 
@@ -110,11 +110,11 @@ def test_another_version_is_refused(monkeypatch):
 def test_nobody_to_meet_is_an_error():
     address = "127.0.0.1", free_port()
     with pytest.raises(MachineError, match="rank 1 did not come"):
-        receive_other(address, 0.01)
+        receive_others(address, 0.01)
     with pytest.raises(MachineError, match="rank 0 cannot be reached"):
         join(address, 0.01)
     with socket.create_server(address), pytest.raises(MachineError, match="--starting-port"):
-        receive_other(address, 0.01)
+        receive_others(address, 0.01)
 
 
 def test_a_socket_that_reached_itself_is_not_rank_0(monkeypatch):
