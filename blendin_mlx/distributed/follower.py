@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -22,11 +22,9 @@ class Contexts:
 
     Args:
         models: the models that run here, by role.
-        send: sends an answer, see :meth:`.channel.Connection.send`.
     """
 
-    def __init__(self, models: Mapping[Role, LanguageModel], send: Callable[..., None]) -> None:
-        self._send = send
+    def __init__(self, models: Mapping[Role, LanguageModel]) -> None:
         self._models = models
         self._contexts: dict[int, Context] = {}
 
@@ -34,8 +32,13 @@ class Contexts:
         """Return the length of each model from which on its cache can forget no token."""
         return {role: _trims_below(model) for role, model in self._models.items()}
 
+    def reply(
+        self, kind: Kind, serial: int, first: int = 0, second: int = 0, payload: bytes = b""
+    ) -> None:
+        """Send an answer; here nobody waits for one."""
+
     def answer(self, message: Frame) -> None:
-        """Do what a request asks, and send the answer.
+        """Do what a request asks, and reply.
 
         Raises:
             MachineError: it is not a request.
@@ -51,7 +54,7 @@ class Contexts:
             self._read(message)
         elif message.kind is Kind.FINGERPRINT:
             text = fingerprint(self._models[ROLES[message.first]])
-            self._send(Kind.TEXT, message.serial, payload=text.encode())
+            self.reply(Kind.TEXT, message.serial, payload=text.encode())
         else:
             raise MachineError(f"rank 0 sent {message.kind.name}, which is not a request")
 
@@ -61,10 +64,10 @@ class Contexts:
         context.rewind(keep)
         if not rows:
             context.prefill(ids)
-            self._send(Kind.LOGITS, message.serial, context.rereads)
+            self.reply(Kind.LOGITS, message.serial, context.rereads)
             return
         logits = context.read(ids, rows)
-        self._send(
+        self.reply(
             *(Kind.LOGITS, message.serial, context.rereads, DTYPES.index(logits.dtype)),
             np.array(logits.view(mx.uint8)).tobytes(),
         )
@@ -79,8 +82,14 @@ class Follower(Contexts):
     """
 
     def __init__(self, channel: Connection, models: Mapping[Role, LanguageModel]) -> None:
-        super().__init__(models, channel.send)
+        super().__init__(models)
         self._channel = channel
+
+    def reply(
+        self, kind: Kind, serial: int, first: int = 0, second: int = 0, payload: bytes = b""
+    ) -> None:
+        """Send an answer to rank 0."""
+        self._channel.send(kind, serial, first, second, payload)
 
     def serve(self) -> int:
         """Say that the models are loaded, serve until rank 0 leaves, and return its exit code.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from threading import Lock, Thread
 from types import FrameType
@@ -17,6 +17,7 @@ from typing import NoReturn
 from ..backend.mlx import mx
 from ..errors import MachineError
 from ..model import LanguageModel
+from ..roles import Role
 from .channel import Channel, Connection, Frame, Kind
 from .follower import Contexts
 
@@ -37,7 +38,8 @@ class Part:
         self._requests: SimpleQueue[Frame] = SimpleQueue()
         self._given = 0
         self.done = 0
-        Thread(target=self._run, name="part", daemon=True).start()
+        self._thread = Thread(target=self._run, name="part", daemon=True)
+        self._thread.start()
 
     @property
     def busy(self) -> bool:
@@ -87,7 +89,7 @@ class Parts(Connection):
 
     def begin(self, model: LanguageModel) -> None:
         """Read with this part of the base from now on; the others have loaded theirs."""
-        own = Contexts({"base": model}, self._answer)
+        own = _Own({"base": model}, self._come)
 
         def work(request: Frame) -> None:
             self._tell(request)
@@ -151,14 +153,25 @@ class Parts(Connection):
         except MachineError as error:
             self._come.put(error)
 
-    def _answer(
-        self, kind: Kind, serial: int = 0, first: int = 0, second: int = 0, payload: bytes = b""
-    ) -> None:
-        self._come.put(Frame(kind, serial, first, second, payload))
-
     def _fail(self, error: Exception) -> None:
         failed = MachineError(f"rank 0: unexpected {type(error).__name__}: {error}")
         self._come.put(error if isinstance(error, MachineError) else failed)
+
+
+class _Own(Contexts):
+    """The contexts of rank 0's own part, whose answers come as if from another machine."""
+
+    def __init__(
+        self, models: Mapping[Role, LanguageModel], come: SimpleQueue[Frame | MachineError]
+    ) -> None:
+        super().__init__(models)
+        self._come = come
+
+    def reply(
+        self, kind: Kind, serial: int, first: int = 0, second: int = 0, payload: bytes = b""
+    ) -> None:
+        """Put an answer to what has come."""
+        self._come.put(Frame(kind, serial, first, second, payload))
 
 
 def serve_part(channel: Channel, model: LanguageModel, failed: Callable[[Exception], None]) -> int:
@@ -172,7 +185,7 @@ def serve_part(channel: Channel, model: LanguageModel, failed: Callable[[Excepti
     Raises:
         MachineError: rank 0 ended without a word, or a pass does not end.
     """
-    own = Contexts({"base": model}, lambda *answer: None)
+    own = Contexts({"base": model})
     channel.describe(Kind.READY, own.lengths())
     part = Part(own.answer, failed)
     channel.patience_s *= _LATER

@@ -40,8 +40,8 @@ def channels(patience_s: float = DEADLINE_S) -> Iterator[tuple[Channel, Channel]
 
 
 @contextmanager
-def followed(serve: Callable[[Channel], object]) -> Iterator[Leader]:
-    """Rank 0's side of a connection whose other side runs on another thread."""
+def served(serve: Callable[[Channel], object]) -> Iterator[Channel]:
+    """Rank 0's end of a connection whose other end is served on another thread."""
     with channels() as (here, there):
 
         def run() -> None:
@@ -51,12 +51,19 @@ def followed(serve: Callable[[Channel], object]) -> Iterator[Leader]:
         follower = threading.Thread(target=run)
         follower.start()
         try:
-            yield Leader(here)
+            yield here
         finally:
             with suppress(MachineError):
                 here.send(Kind.BYE)
             follower.join(DEADLINE_S)
             assert not follower.is_alive()
+
+
+@contextmanager
+def followed(serve: Callable[[Channel], object]) -> Iterator[Leader]:
+    """Rank 0's side of a connection whose other side runs on another thread."""
+    with served(serve) as channel:
+        yield Leader(channel)
 
 
 @contextmanager
