@@ -96,7 +96,6 @@ def ranks(
     *arguments: object,
     codes: tuple[str, str] = ("", ""),
     environment: Mapping[str, str] | None = None,
-    size: int = 2,
     stopped: int | None = None,
 ) -> tuple[Ended, Ended]:
     """Run the command on two ranks to their ends, as mlx.launch starts them.
@@ -106,11 +105,10 @@ def ranks(
         arguments: of the command.
         codes: Python that each rank runs before.
         environment: more variables.
-        size: how many ranks there are; only two are started.
         stopped: a rank that stops itself, and is killed after the other one has ended.
     """
     hosts = folder / "hosts.json"
-    hosts.write_text(json.dumps([[f"127.0.0.1:{free_port()}"] for _ in range(size)]))
+    hosts.write_text(json.dumps([[f"127.0.0.1:{free_port()}"] for _ in codes]))
     shared = {"MLX_HOSTFILE": str(hosts), "HF_HUB_OFFLINE": "1", "BLENDIN_GENERATE_DRAFT": "off"}
     shared |= {"BLENDIN_MACHINES_TIMEOUT": str(DEADLINE_S), **(environment or {})}
     line = [a if isinstance(a, bytes) else str(a) for a in arguments]
