@@ -274,6 +274,7 @@ def _serve(machines: Group, channel: Channel) -> int:
 def _serve_part(machines: Group, message: Frame, channel: Channel) -> int:
     from blendin_mlx.distributed.channel import Kind
     from blendin_mlx.distributed.split_base import join_ring, serve_part
+    from blendin_mlx.errors import MachineError
     from blendin_models.loading.network_part import Place
     from blendin_models.split_base import check_part, load_part
 
@@ -282,5 +283,10 @@ def _serve_part(machines: Group, message: Frame, channel: Channel) -> int:
     channel.describe(Kind.CHECKED, None)
     if (message := channel.receive()).kind is Kind.BYE:
         return message.first
-    model = load_part(located, report, channel, join_ring(channel))
+    try:
+        ring = join_ring(channel)
+    except MachineError as error:  # rank 0 says so, as soon as it can
+        _tell(channel, error)
+        return channel.receive(waits=False).first
+    model = load_part(located, report, channel, ring)
     return serve_part(channel, model, partial(_tell, channel))

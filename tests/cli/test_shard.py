@@ -296,6 +296,7 @@ def test_under_mlx_launch_one_line_says_why_it_ends(models, alone):
 REFUSED = {
     "other weights": (1, "is not the base of rank 0: its files differ"),
     "another version": (1, "has blendin-mlx 0.0.1, not "),
+    "a port in use": (1, "): MLX's ring cannot be connected: [ring] Couldn't bind socket"),
     "what fails later": (1, "): unexpected RuntimeError: out of memory"),
 }
 WRONG = {
@@ -308,6 +309,12 @@ split.check_models = elsewhere
     "another version": """
 from blendin_mlx.distributed import meeting
 meeting.version = lambda name: "0.0.1"
+""",
+    "a port in use": """
+import json, os, socket
+with open(os.environ["MLX_HOSTFILE"]) as file:
+    host, port = json.load(file)[1][0].split(":")
+used = socket.create_server((host, int(port)))
 """,
     "what fails later": """
 from blendin_mlx.distributed import follower

@@ -140,7 +140,8 @@ def _become(asked: Mapping[str, Any], rank: int, waiting: int, typing: int) -> N
     os.environ.update(asked["environment"])
     if len(asked["codes"]) > 1:
         os.environ["MLX_RANK"] = str(rank)
-    exec(asked["codes"][rank], {})
+    own: dict[str, object] = {}  # it stays as long as the command runs
+    exec(asked["codes"][rank], own)
     main(asked["arguments"])
     raise AssertionError("main() does not return")
 
