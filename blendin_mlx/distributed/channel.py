@@ -40,9 +40,14 @@ class Kind(IntEnum):
     TEXT = 10  # the answer
     ERROR = 11  # one line; nothing follows
     BYE = 12  # the exit code; nothing follows
+    EXPECT = 13  # a READ, word for word, that may come next; nothing answers it
 
 
-_MOST = {Kind.READ: _IDS, Kind.LOGITS: _LOGITS}  # bytes that follow; else _DESCRIPTION
+_MOST = {
+    Kind.READ: _IDS,
+    Kind.EXPECT: _IDS,
+    Kind.LOGITS: _LOGITS,
+}  # bytes that follow; else _DESCRIPTION
 
 
 @dataclass(frozen=True)
@@ -149,6 +154,10 @@ class Channel:
             raise MachineError(f"{self.peer} does not speak blendin's language")
         return Frame(Kind(number), serial, first, second, self._exactly(size, False))
 
+    def has_message(self) -> bool:
+        """Return whether a message has come, in part at least, or the other machine has ended."""
+        return self._ready(select.POLLIN, 0.0)
+
     def farewell(self) -> int | None:
         """Return the exit code that the other machine left with, None if it just ended."""
         self.patience_s = 0.0
@@ -177,13 +186,17 @@ class Channel:
 
     def _wait(self, event: int, limited: bool = True) -> None:
         """Wait until the socket can be read or written, for ``patience_s`` if that is limited."""
+        if not self._ready(event, self.patience_s if limited else None):
+            raise self.hangs()
+
+    def _ready(self, event: int, wait_s: float | None) -> bool:
+        """Return whether the socket can be read or written, at once or after some waiting."""
         poll = select.poll()
         try:
             poll.register(self._socket, event)
         except ValueError:  # closed by this end
             raise self.ended() from None
-        if not poll.poll(1000 * self.patience_s if limited else None):
-            raise self.hangs()
+        return bool(poll.poll(None if wait_s is None else 1000 * wait_s))
 
     def ended(self) -> MachineError:
         """Return the error that the other machine has ended."""

@@ -14,6 +14,7 @@ from ..reading.cache_layers import leaves, trims_below
 from ..reading.context import Context
 from ..roles import Role
 from .channel import Channel, Frame, Kind
+from .expectations import Expectations, Rows
 from .leader import DTYPES, ROLES
 
 
@@ -29,6 +30,7 @@ class Follower:
         self._channel = channel
         self._models = models
         self._contexts: dict[int, Context] = {}
+        self._expectations = Expectations(self._rows)
 
     def serve(self) -> int:
         """Say that the models are loaded, serve until rank 0 leaves, and return its exit code.
@@ -38,9 +40,17 @@ class Follower:
         """
         lengths = {role: _trims_below(model) for role, model in self._models.items()}
         self._channel.describe(Kind.READY, lengths)
-        while (message := self._channel.receive()).kind is not Kind.BYE:
+        while (message := self._next()).kind is not Kind.BYE:
             self._answer(message)
         return message.first
+
+    def _next(self) -> Frame:
+        """Return the next message; while none has come, run what may be asked for."""
+        while self._expectations.wait and not self._channel.has_message():
+            self._expectations.run_one()
+            if not self._channel.has_message():
+                self._expectations.was_in_time()
+        return self._channel.receive()
 
     def _answer(self, message: Frame) -> None:
         if message.kind is Kind.OPEN:
@@ -50,6 +60,9 @@ class Follower:
             self._contexts[message.first] = made
         elif message.kind is Kind.DROP:
             del self._contexts[message.first]
+            self._expectations.forget(message.first)
+        elif message.kind is Kind.EXPECT:
+            self._expectations.add(message)
         elif message.kind is Kind.READ:
             self._read(message)
         elif message.kind is Kind.FINGERPRINT:
@@ -59,18 +72,21 @@ class Follower:
             raise MachineError(f"rank 0 sent {message.kind.name}, which is not a request")
 
     def _read(self, message: Frame) -> None:
+        rows = self._expectations.answer(message)
+        rereads = self._contexts[message.first].rereads
+        self._channel.send(Kind.LOGITS, message.serial, rereads, rows.dtype, rows.numbers)
+
+    def _rows(self, message: Frame) -> Rows:
+        """Let a context read; a pass ahead that was not asked for is undone by that."""
         context, rows = self._contexts[message.first], message.second
         keep, *ids = np.frombuffer(message.payload, np.int32).tolist()
         context.rewind(keep)
         if not rows:
             context.prefill(ids)
-            self._channel.send(Kind.LOGITS, message.serial, context.rereads)
-            return
+            return Rows()
         logits = context.read(ids, rows)
-        self._channel.send(
-            *(Kind.LOGITS, message.serial, context.rereads, DTYPES.index(logits.dtype)),
-            np.array(logits.view(mx.uint8)).tobytes(),
-        )
+        numbers = np.array(logits.view(mx.uint8)).tobytes()
+        return Rows(DTYPES.index(logits.dtype), numbers)
 
 
 def _trims_below(model: LanguageModel) -> float:

@@ -137,12 +137,20 @@ class Leader:
             Logits ``[rows, V']`` after the last ``rows`` tokens, bit by bit as they were computed,
             and how many tokens the context has read twice so far.
         """
-        reply = self.ask(Kind.READ, context, rows, np.array([keep, *ids], np.int32).tobytes())
+        reply = self.ask(Kind.READ, context, rows, _tokens(keep, ids))
         if reply.kind is not Kind.LOGITS or reply.second >= len(DTYPES):
             raise MachineError(f"{self.name} answered what was not asked")
         numbers = mx.array(np.frombuffer(reply.payload, np.uint8)).view(DTYPES[reply.second])
         return numbers.reshape(rows, numbers.size // max(1, rows)), reply.first
 
+    def expect(self, context: int, keep: int, ids: Sequence[int], rows: int) -> None:
+        """Say which :meth:`read`, of the same arguments, may come next; wait for nothing."""
+        self.channel.send(Kind.EXPECT, 0, context, rows, _tokens(keep, ids))
+
     def fingerprint(self, role: Role) -> str:
         """Return the fingerprint of a model there."""
         return self.ask(Kind.FINGERPRINT, ROLES.index(role)).text
+
+
+def _tokens(keep: int, ids: Sequence[int]) -> bytes:
+    return np.array([keep, *ids], np.int32).tobytes()
