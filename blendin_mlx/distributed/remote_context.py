@@ -67,7 +67,7 @@ class RemoteContext(Context):
         held = len(self.tokens)
         unread = [*tokens[self._cached :], *draft]
         continues = 0 < held < len(tokens) and list(tokens[:held]) == self.tokens
-        if continues and len(unread) <= HEAD_ROWS and self.rewinds_by == "trim":
+        if continues and len(unread) <= HEAD_ROWS and self._place.reads_ahead:
             self._place.leader.expect(self._number, self._cached, unread, len(draft) + 1)
 
     def _run(self, unread: Sequence[int], rows: int) -> mx.array:
@@ -91,7 +91,7 @@ class RemoteContext(Context):
     @property
     def rewinds_by(self) -> RewindsBy:
         """How the cache there goes back, see :class:`.context.Context`."""
-        return "trim" if self._place.trims_below == float("inf") else "snapshot"
+        return "trim" if self._place.reads_ahead else "snapshot"
 
     def kept(self) -> tuple[list[int], list[Any]]:
         """Refuse: the cache is not here.
@@ -120,6 +120,11 @@ class RemoteModel:
     def name(self) -> str:
         """The machine, in words."""
         return self.leader.name
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether it reads before it is asked: only where all of it can be forgotten again."""
+        return self.trims_below == float("inf")
 
     def context(
         self, model: LanguageModel, kv_bits: int | None, prefill_step_size: int | None

@@ -16,6 +16,7 @@ from blendin_mlx.distributed.expectations import MOST_OVERTAKING, Expectations, 
 from blendin_mlx.distributed.follower import Follower
 from blendin_mlx.distributed.leader import Leader
 from blendin_mlx.drafting.drafter import Drafter
+from blendin_mlx.drafting.pass_costs import reads_meanwhile
 from blendin_mlx.generation import stream_generate
 from blendin_mlx.model import Pair
 from blendin_mlx.reading.context import HEAD_ROWS
@@ -187,7 +188,10 @@ def test_only_what_can_be_undone_without_a_trace_is_told(told):
         context.read([1, 2, 3])
         for tokens in ([1, 2, 3], [1, 2], [1, 2, 4, 5], [1, 2, 3, *range(HEAD_ROWS + 1)]):
             context.expect(tokens)
+        open_context(apart.aligned).expect([1, 2])
         assert not told[Kind.EXPECT]
+        assert reads_meanwhile(apart)
+        assert not reads_meanwhile(pair)
         context.expect([1, 2, 3, *range(HEAD_ROWS)])
         context.expect([1, 2, 3, 4], list(range(HEAD_ROWS - 1)))
         assert told[Kind.EXPECT] == 2
@@ -200,6 +204,7 @@ def test_a_cache_that_would_have_to_read_again_reads_nothing_ahead(architecture,
     guide = tiny_model(pair.aligned.tokenizer, architecture, seed=5)
     with guided_from_afar(Pair(pair.base, guide)) as apart:
         answered(apart)
+        assert not reads_meanwhile(apart)
     assert told[Kind.READ]
     assert not told[Kind.EXPECT]
 
