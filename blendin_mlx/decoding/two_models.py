@@ -88,9 +88,9 @@ class TwoModels:
     def run_base(self) -> Deciding[View]:
         """Return what the base says comes next, lazily."""
         tokens = self.tokens()
-        scored = self._drafter.is_scored
-        draft = [] if self._base.knows(tokens) else self._draft()
-        if self._remote is not None and not scored:
+        known = self._base.knows(tokens)
+        draft = [] if known else self._draft()
+        if self._remote is not None and (self.overlaps or not known):  # there is a pass to wait for
             self._remote.expect(self._answer)
         logits = yield from logits_after(self._base, tokens, draft)
         if self._remote is not None:  # the base computes while the guide's answer is waited for

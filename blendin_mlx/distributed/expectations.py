@@ -11,6 +11,7 @@ from .channel import Frame
 # question waits for it up to n - 2: from three on that is as much, beyond it is more.
 MOST_OVERTAKING = 3
 _STRIKES = 3
+PATIENCE = 64  # expectations until slow passes are tried again; doubled each time
 
 
 class Rows(NamedTuple):
@@ -23,8 +24,8 @@ class Rows(NamedTuple):
 class Expectations:
     """What may be asked of each context next, and what came of it.
 
-    It stops for good where passes ahead are too slow: where, three times, as many expectations came
-    during one as make it a loss, and none was done in time in between.
+    It rests where passes ahead are too slow: where, three times, as many expectations came during
+    one as make it a loss, and none was done in time in between.
 
     Args:
         run: runs the pass that a message describes.
@@ -37,6 +38,8 @@ class Expectations:
         self._last = 0  # the context that ran ahead last
         self._overtaking = 0  # how many expectations of it have come since
         self._strikes = 0
+        self._rest = 0  # how many expectations are left out
+        self._patience = PATIENCE
 
     @property
     def wait(self) -> bool:
@@ -48,10 +51,13 @@ class Expectations:
         if message.first == self._last:
             self._overtaking += 1
             self._strikes += self._overtaking == MOST_OVERTAKING
-        if self._strikes < _STRIKES:
-            self._waiting[message.first] = message
-        else:
+        if self._strikes == _STRIKES:
+            self._strikes, self._rest, self._patience = 0, self._patience, 2 * self._patience
             self._waiting.clear()
+        if self._rest:
+            self._rest -= 1
+        else:
+            self._waiting[message.first] = message
 
     def run_one(self) -> None:
         """Run one of the expected passes; what ran ahead in its context before is undone."""
@@ -61,7 +67,7 @@ class Expectations:
 
     def was_in_time(self) -> None:
         """Note that nothing came while the last pass was run."""
-        self._strikes = 0
+        self._strikes, self._patience = 0, PATIENCE
 
     def answer(self, message: Frame) -> Rows:
         """Return the rows that are asked for: of a pass that ran ahead, or of one run now."""

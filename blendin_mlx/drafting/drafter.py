@@ -131,11 +131,6 @@ class Drafter:
         return bool(self._proposers)
 
     @property
-    def is_scored(self) -> bool:
-        """True if the base has scored the next token already, as part of a draft."""
-        return bool(self._pending)
-
-    @property
     def is_resting(self) -> bool:
         """True if nothing would be drafted now: nothing is pending, pays, or is due for a trial."""
         return not self._pending and not any(self.length(one.name) for one in self._proposers)
