@@ -317,9 +317,9 @@ def test_passes_ahead_that_last_too_long_are_tried_more_and_more_seldom(lasting)
     slow = Pass()
     wait = PATIENCE
     for tries in (3, 6, 9):
-        slow.write(3 * lasting, lasting)
+        slow.write(1 + 2 * lasting + MOST_OVERTAKING, lasting)
         assert slow.runs == tries
-        slow.write(wait, lasting)
+        slow.write(wait - 1, lasting)
         assert slow.runs == tries
         wait *= 2
 
