@@ -154,10 +154,6 @@ class Channel:
             raise MachineError(f"{self.peer} does not speak blendin's language")
         return Frame(Kind(number), serial, first, second, self._exactly(size, False))
 
-    def has_message(self) -> bool:
-        """Return whether a message has come, in part at least, or the other machine has ended."""
-        return self._ready(select.POLLIN, 0.0)
-
     def farewell(self) -> int | None:
         """Return the exit code that the other machine left with, None if it just ended."""
         self.patience_s = 0.0
@@ -189,14 +185,21 @@ class Channel:
         if not self._ready(event, self.patience_s if limited else None):
             raise self.hangs()
 
-    def _ready(self, event: int, wait_s: float | None) -> bool:
-        """Return whether the socket can be read or written, at once or after some waiting."""
+    def _ready(self, event: int, within_s: float | None) -> bool:
         poll = select.poll()
         try:
             poll.register(self._socket, event)
         except ValueError:  # closed by this end
             raise self.ended() from None
-        return bool(poll.poll(None if wait_s is None else 1000 * wait_s))
+        return bool(poll.poll(None if within_s is None else 1000 * within_s))
+
+    def comes(self, within_s: float | None) -> bool:
+        """Return whether something to receive comes within this time; None waits for ever.
+
+        Raises:
+            MachineError: this end is closed.
+        """
+        return self._ready(select.POLLIN, within_s)
 
     def ended(self) -> MachineError:
         """Return the error that the other machine has ended."""

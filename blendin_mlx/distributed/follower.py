@@ -46,9 +46,9 @@ class Follower:
 
     def _next(self) -> Frame:
         """Return the next message; while none has come, run what may be asked for."""
-        while self._expectations.wait and not self._channel.has_message():
+        while self._expectations.wait and not self._channel.comes(0.0):
             self._expectations.run_one()
-            if not self._channel.has_message():
+            if not self._channel.comes(0.0):
                 self._expectations.was_in_time()
         return self._channel.receive()
 

@@ -72,7 +72,7 @@ def late(monkeypatch):
             self._run = run
 
     monkeypatch.setattr(Expectations, "answer", counted)
-    monkeypatch.setattr(Channel, "has_message", lambda self: False)
+    monkeypatch.setattr(Channel, "comes", lambda self, within_s: False)
     return counts
 
 
@@ -166,7 +166,7 @@ def test_whatever_is_read_ahead_the_logits_are_bit_by_bit_the_same(
     chance = random.Random(seed)
     here, there = (open_context(model, kv_bits=kv_bits, prefill_step_size=16) for model in afar)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Channel, "has_message", lambda self: chance.random() < busy)
+        patched.setattr(Channel, "comes", lambda self, within_s: chance.random() < busy)
         text = [1]
         for context in (here, there):
             context.read(text)
