@@ -15,7 +15,7 @@ from ..reading.context import Context
 from ..roles import Role
 from .channel import Channel, Frame, Kind
 from .expectations import Expectations, Rows
-from .leader import DTYPES, ROLES
+from .leader import DTYPES
 
 
 class Follower:
@@ -55,7 +55,7 @@ class Follower:
     def _answer(self, message: Frame) -> None:
         if message.kind is Kind.OPEN:
             kv_bits, step = np.frombuffer(message.payload, np.int32).tolist()
-            model = self._models[ROLES[message.second]]
+            model = self._model(message.second)
             made = Context(model, kv_bits=kv_bits or None, prefill_step_size=step)
             self._contexts[message.first] = made
         elif message.kind is Kind.DROP:
@@ -66,10 +66,14 @@ class Follower:
         elif message.kind is Kind.READ:
             self._read(message)
         elif message.kind is Kind.FINGERPRINT:
-            text = fingerprint(self._models[ROLES[message.first]])
+            text = fingerprint(self._model(message.first))
             self._channel.send(Kind.TEXT, message.serial, payload=text.encode())
         else:
             raise MachineError(f"rank 0 sent {message.kind.name}, which is not a request")
+
+    def _model(self, number: int) -> LanguageModel:
+        """Return a model by its place among those that rank 0 was told to be loaded."""
+        return list(self._models.values())[number]
 
     def _read(self, message: Frame) -> None:
         rows = self._expectations.answer(message)

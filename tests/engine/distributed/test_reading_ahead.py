@@ -264,7 +264,7 @@ def test_a_question_is_not_held_up_by_what_waits(monkeypatch):
             keep_and_ids = np.array([0, *range(length)], np.int32).tobytes()
             here.send(Kind.READ, 1, 1, 1, keep_and_ids)
 
-        leader.open("aligned", None, 16)
+        here.send(Kind.OPEN, 0, 1, 0, np.array([0, 16], np.int32).tobytes())
         tell(2, 3)
         ask(4)
         tell(2, 5, 6)
