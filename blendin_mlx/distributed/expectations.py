@@ -29,10 +29,12 @@ class Expectations:
 
     Args:
         run: runs the pass that a message describes.
+        undo: undoes the last pass of a context.
     """
 
-    def __init__(self, run: Callable[[Frame], Rows]) -> None:
+    def __init__(self, run: Callable[[Frame], Rows], undo: Callable[[int], None]) -> None:
         self._run = run
+        self._undo = undo
         self._waiting: dict[int, Frame] = {}  # by context
         self._done: dict[int, tuple[Frame, Rows]] = {}
         self._last = 0  # the context that ran ahead last
@@ -62,6 +64,8 @@ class Expectations:
     def run_one(self) -> None:
         """Run one of the expected passes; what ran ahead in its context before is undone."""
         number, message = self._waiting.popitem()
+        if number in self._done:
+            self._undo(number)
         self._last, self._overtaking = number, 0
         self._done[number] = message, self._run(message)
 
@@ -72,10 +76,12 @@ class Expectations:
     def answer(self, message: Frame) -> Rows:
         """Return the rows that are asked for: of a pass that ran ahead, or of one run now."""
         self._waiting.pop(message.first, None)
-        expected, rows = self._done.pop(message.first, (None, None))
-        if expected is None or rows is None or _what(expected) != _what(message):
-            return self._run(message)
-        return rows
+        if (done := self._done.pop(message.first, None)) is not None:
+            expected, rows = done
+            if _what(expected) == _what(message):
+                return rows
+            self._undo(message.first)
+        return self._run(message)
 
     def forget(self, number: int) -> None:
         """Forget a context that is closed."""

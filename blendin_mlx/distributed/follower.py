@@ -10,7 +10,7 @@ from ..backend.mlx import mx
 from ..errors import MachineError
 from ..model import LanguageModel
 from ..prompt_cache import fingerprint
-from ..reading.cache_layers import leaves, trims_below
+from ..reading.cache_layers import Mark, leaves, trims_below
 from ..reading.context import Context
 from ..roles import Role
 from .channel import Channel, Frame, Kind
@@ -30,7 +30,8 @@ class Follower:
         self._channel = channel
         self._models = models
         self._contexts: dict[int, Context] = {}
-        self._expectations = Expectations(self._rows)
+        self._before: dict[int, Mark] = {}  # by context: where it was before its last pass
+        self._expectations = Expectations(self._rows, self._undo)
 
     def serve(self) -> int:
         """Say that the models are loaded, serve until rank 0 leaves, and return its exit code.
@@ -60,6 +61,7 @@ class Follower:
             self._contexts[message.first] = made
         elif message.kind is Kind.DROP:
             del self._contexts[message.first]
+            self._before.pop(message.first, None)
             self._expectations.forget(message.first)
         elif message.kind is Kind.EXPECT:
             self._expectations.add(message)
@@ -81,16 +83,21 @@ class Follower:
         self._channel.send(Kind.LOGITS, message.serial, rereads, rows.dtype, rows.numbers)
 
     def _rows(self, message: Frame) -> Rows:
-        """Let a context read; a pass ahead that was not asked for is undone by that."""
+        """Let a context read."""
         context, rows = self._contexts[message.first], message.second
         keep, *ids = np.frombuffer(message.payload, np.int32).tolist()
         context.rewind(keep)
+        self._before[message.first] = context.mark()
         if not rows:
             context.prefill(ids)
             return Rows()
         logits = context.read(ids, rows)
         numbers = np.array(logits.view(mx.uint8)).tobytes()
         return Rows(DTYPES.index(logits.dtype), numbers)
+
+    def _undo(self, number: int) -> None:
+        """Undo the last pass of a context."""
+        self._contexts[number].undo(self._before[number])
 
 
 def _trims_below(model: LanguageModel) -> float:

@@ -61,13 +61,13 @@ class RemoteContext(Context):
 
         If another pass is asked for, that one is undone there. So it is left out where it could
         not be undone without a trace: where it would replace tokens, be the first one (after which
-        a cache is quantized), or the cache cannot forget any; and where it is a long one, which a
-        question would have to wait for.
+        a cache is quantized), or the cache could not forget it; and where it is a long one, which
+        a question would have to wait for.
         """
         held = len(self.tokens)
         unread = [*tokens[self._cached :], *draft]
         continues = 0 < held < len(tokens) and list(tokens[:held]) == self.tokens
-        if continues and len(unread) <= HEAD_ROWS and self._place.reads_ahead:
+        if continues and len(unread) <= HEAD_ROWS and self.can_trim(self._cached + len(unread)):
             self._place.leader.expect(self._number, self._cached, unread, len(draft) + 1)
 
     def _run(self, unread: Sequence[int], rows: int) -> mx.array:
@@ -91,7 +91,7 @@ class RemoteContext(Context):
     @property
     def rewinds_by(self) -> RewindsBy:
         """How the cache there goes back, see :class:`.context.Context`."""
-        return "trim" if self._place.reads_ahead else "snapshot"
+        return "trim" if self._place.trims_below == float("inf") else "snapshot"
 
     def kept(self) -> tuple[list[int], list[Any]]:
         """Refuse: the cache is not here.
@@ -123,8 +123,8 @@ class RemoteModel:
 
     @property
     def reads_ahead(self) -> bool:
-        """Whether it reads before it is asked: only where all of it can be forgotten again."""
-        return self.trims_below == float("inf")
+        """Whether it reads before it is asked: as long as its cache can forget that again."""
+        return self.trims_below > 0
 
     def context(
         self, model: LanguageModel, kv_bits: int | None, prefill_step_size: int | None

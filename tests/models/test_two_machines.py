@@ -70,7 +70,7 @@ def adapters(folders, tmp_path_factory):
     return [write_adapter(folder / one.name, one, seed=n) for n, one in enumerate(folders[:2])]
 
 
-@pytest.mark.parametrize("guided", ["both adapted", "the base adapted", "two", "two of three"])
+@pytest.mark.parametrize("guided", ["both adapted", "the base adapted", "three", "two of three"])
 def test_adapters_and_several_guides_work_there(folders, adapters, guided):
     base, aligned, other = map(str, folders)
     specs = {
@@ -80,7 +80,7 @@ def test_adapters_and_several_guides_work_there(folders, adapters, guided):
             "aligned_adapter": adapters[1],
         },
         "the base adapted": {"aligned_adapter": adapters[0]},
-        "two": {"aligned": [aligned, other], "weights": [0.7, 0.3]},
+        "three": {"aligned": [base, aligned, other], "weights": [0.7, 0.2, 0.1]},
         "two of three": {"aligned": [base, aligned, other], "weights": [0, 3, 1]},
     }
     spec = PairSpec(base=base, **specs[guided])

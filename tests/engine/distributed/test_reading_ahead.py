@@ -20,7 +20,7 @@ from blendin_mlx.drafting.pass_costs import reads_meanwhile
 from blendin_mlx.drafting.proposers import LookupProposer
 from blendin_mlx.generation import stream_generate
 from blendin_mlx.model import Pair
-from blendin_mlx.reading.context import HEAD_ROWS
+from blendin_mlx.reading.context import HEAD_ROWS, SNAPSHOTS
 from blendin_mlx.reading.guide import Guide
 from blendin_mlx.reading.opening import open_context
 from blendin_mlx.tokens.answer_text import AnswerText
@@ -186,6 +186,28 @@ def test_whatever_is_read_ahead_the_logits_are_bit_by_bit_the_same(
             assert (here.passes, here.rereads) == (there.passes, there.rereads)
 
 
+@pytest.mark.parametrize("expected", [[[7]], [[5], [6], [7]]], ids=["one", "several"])
+def test_what_a_full_window_goes_back_to_is_what_it_was_without(expected, monkeypatch):
+    pair = small_pair()
+    guide = tiny_model(pair.aligned.tokenizer, "gemma3_text", seed=5, sliding_window=64)
+    monkeypatch.setattr(Channel, "comes", lambda self, within_s: False)
+    with guided_from_afar(Pair(pair.base, guide)) as apart:
+        here, there = map(open_context, (guide, apart.aligned))
+        text = [1]
+        for context in (here, there):
+            context.read(text)
+        for written in range(SNAPSHOTS):
+            for one in expected:
+                there.expect([*text, *one])
+            text.append(written)
+            for context in (here, there):
+                context.after(text)
+        for then in ([*text, *range(70)], [*text[:4], 9, 9]):
+            one, other = (np.array(context.after(then)) for context in (here, there))
+            assert np.array_equal(one, other)
+        assert here.rereads == there.rereads
+
+
 @pytest.mark.parametrize("method", ["blendin", "ensemble"])
 def test_the_guide_is_told_before_the_base_computes_and_asked_while_it_does(method, monkeypatch):
     pair = small_pair()
@@ -237,7 +259,7 @@ def test_only_what_can_be_undone_without_a_trace_is_told(told):
         assert context.tokens == [1, 2, 3]
 
 
-@pytest.mark.parametrize("architecture", ["gemma3_text", "mamba2", "lfm2", "falcon_h1"])
+@pytest.mark.parametrize("architecture", ["mamba2", "lfm2", "falcon_h1"])
 def test_a_cache_that_would_have_to_read_again_reads_nothing_ahead(architecture, told):
     pair = small_pair()
     guide = tiny_model(pair.aligned.tokenizer, architecture, seed=5)
@@ -246,6 +268,22 @@ def test_a_cache_that_would_have_to_read_again_reads_nothing_ahead(architecture,
         assert not reads_meanwhile(apart)
     assert told[Kind.READ]
     assert not told[Kind.EXPECT]
+
+
+def test_a_sliding_window_is_read_ahead_until_it_is_full(told):
+    pair = small_pair()
+    guide = tiny_model(pair.aligned.tokenizer, "gemma3_text", seed=5, sliding_window=16)
+    with guided_from_afar(Pair(pair.base, guide)) as apart:
+        assert reads_meanwhile(apart)
+        context = open_context(apart.aligned)
+        text = list(range(12))
+        context.read(text)
+        for length in (1, 4, 3):
+            context.expect([*text, *range(length)])
+        assert told[Kind.EXPECT] == 2
+        context.after([*text, 1, 2, 3, 4])
+        context.expect([*context.tokens, 5])
+        assert told[Kind.EXPECT] == 2
 
 
 def test_a_question_is_not_held_up_by_what_waits(monkeypatch):
@@ -286,7 +324,7 @@ class Pass:
 
     def __init__(self):
         self.runs = 0
-        self.expectations = Expectations(self._run)
+        self.expectations = Expectations(self._run, lambda number: None)
 
     def _run(self, message):
         self.runs += 1
@@ -336,7 +374,9 @@ def test_what_was_slow_now_and_then_goes_on():
 @pytest.mark.parametrize("asked", [bytes([2]), bytes([3]), None])
 def test_what_was_expected_ends_with_the_next_question(asked, run):
     runs = []
-    expectations = Expectations(lambda message: runs.append(1) or Rows(0, bytes(message.payload)))
+    expectations = Expectations(
+        lambda message: runs.append(1) or Rows(0, bytes(message.payload)), lambda number: None
+    )
     expectations.add(Frame(Kind.EXPECT, 0, 7, 1, bytes([2])))
     if run:
         expectations.run_one()
