@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from ..backend.mlx import mx
 from ..errors import MachineError
 from ..model import LanguageModel
 from ..prompt_cache import fingerprint
-from ..reading.cache_layers import Mark, leaves, trims_below
+from ..reading.cache_layers import leaves, trims_below
 from ..reading.context import Context
 from ..roles import Role
 from .channel import Channel, Frame, Kind
@@ -30,7 +31,7 @@ class Follower:
         self._channel = channel
         self._models = models
         self._contexts: dict[int, Context] = {}
-        self._before: dict[int, Mark] = {}  # by context: where it was before its last pass
+        self._before: dict[int, Any] = {}  # where each of them was before its last pass
         self._expectations = Expectations(self._rows, self._undo)
 
     def serve(self) -> int:

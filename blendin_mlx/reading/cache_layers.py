@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..backend.mlx import mx
 
 KV_GROUP = 32  # values quantized together
-
-
-class Mark(NamedTuple):
-    """A place that a context can go back to: its length, and the snapshots of its cache there."""
-
-    length: int
-    snapshots: tuple[tuple[int, list[Any]], ...]
 
 
 def leaves(cache: Sequence[Any]) -> list[Any]:

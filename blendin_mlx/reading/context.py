@@ -16,7 +16,7 @@ from ..backend.mlx import is_cpu, mx
 from ..model import LanguageModel
 from ..tokens.answer_text import common_prefix
 from ..tokens.embeddings import check_ids
-from .cache_layers import Mark, always_trims, copied, holds, leaves, nbytes, quantize, trims_at
+from .cache_layers import always_trims, copied, holds, leaves, nbytes, quantize, trims_at
 from .reader import Progress, RewindsBy
 
 # Above this many tokens, all but the last are read without computing their logits: the output
@@ -201,14 +201,15 @@ class Context:
             return
         self._cached = self._rewind_cache(length)
 
-    def mark(self) -> Mark:
-        """Return where this context is, for :meth:`undo`."""
-        return Mark(len(self.tokens), tuple(self._snapshots))
+    def mark(self) -> tuple[int, list[Any]]:
+        """Return where this context is, for :meth:`undo`: its length, and its snapshots."""
+        return len(self.tokens), list(self._snapshots)
 
-    def undo(self, mark: Mark) -> None:
+    def undo(self, mark: tuple[int, list[Any]]) -> None:
         """Forget what was read since, and that it was; the cache must still be able to forget."""
-        self.rewind(mark.length)
-        self._snapshots = deque(mark.snapshots, SNAPSHOTS)
+        length, snapshots = mark
+        self.rewind(length)
+        self._snapshots = deque(snapshots, SNAPSHOTS)
 
     def move_to(self, ids: Sequence[int]) -> list[int]:
         """Keep the common prefix of ``ids`` and the tokens read; return what is left to read."""
