@@ -40,9 +40,14 @@ class Kind(IntEnum):
     TEXT = 10  # the answer
     ERROR = 11  # one line; nothing follows
     BYE = 12  # the exit code; nothing follows
+    EXPECT = 13  # a READ, word for word, that may come next; nothing answers it
 
 
-_MOST = {Kind.READ: _IDS, Kind.LOGITS: _LOGITS}  # bytes that follow; else _DESCRIPTION
+_MOST = {
+    Kind.READ: _IDS,
+    Kind.EXPECT: _IDS,
+    Kind.LOGITS: _LOGITS,
+}  # bytes that follow; else _DESCRIPTION
 
 
 @dataclass(frozen=True)
@@ -177,13 +182,24 @@ class Channel:
 
     def _wait(self, event: int, limited: bool = True) -> None:
         """Wait until the socket can be read or written, for ``patience_s`` if that is limited."""
+        if not self._ready(event, self.patience_s if limited else None):
+            raise self.hangs()
+
+    def _ready(self, event: int, within_s: float | None) -> bool:
         poll = select.poll()
         try:
             poll.register(self._socket, event)
         except ValueError:  # closed by this end
             raise self.ended() from None
-        if not poll.poll(1000 * self.patience_s if limited else None):
-            raise self.hangs()
+        return bool(poll.poll(None if within_s is None else 1000 * within_s))
+
+    def comes(self, within_s: float | None) -> bool:
+        """Return whether something to receive comes within this time; None waits for ever.
+
+        Raises:
+            MachineError: this end is closed.
+        """
+        return self._ready(select.POLLIN, within_s)
 
     def ended(self) -> MachineError:
         """Return the error that the other machine has ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from ..reading.cache_layers import leaves, trims_below
 from ..reading.context import Context
 from ..roles import Role
 from .channel import Channel, Frame, Kind
-from .leader import DTYPES, ROLES
+from .expectations import Expectations, Rows
+from .leader import DTYPES
 
 
 class Follower:
@@ -29,6 +31,8 @@ class Follower:
         self._channel = channel
         self._models = models
         self._contexts: dict[int, Context] = {}
+        self._before: dict[int, Any] = {}  # where each of them was before its last pass
+        self._expectations = Expectations(self._rows, self._undo)
 
     def serve(self) -> int:
         """Say that the models are loaded, serve until rank 0 leaves, and return its exit code.
@@ -38,39 +42,63 @@ class Follower:
         """
         lengths = {role: _trims_below(model) for role, model in self._models.items()}
         self._channel.describe(Kind.READY, lengths)
-        while (message := self._channel.receive()).kind is not Kind.BYE:
+        while (message := self._next()).kind is not Kind.BYE:
             self._answer(message)
         return message.first
+
+    def _next(self) -> Frame:
+        """Return the next message; while none has come, run what may be asked for."""
+        while self._expectations.wait and not self._channel.comes(0.0):
+            self._expectations.run_one()
+            if not self._channel.comes(0.0):
+                self._expectations.was_in_time()
+        return self._channel.receive()
 
     def _answer(self, message: Frame) -> None:
         if message.kind is Kind.OPEN:
             kv_bits, step = np.frombuffer(message.payload, np.int32).tolist()
-            model = self._models[ROLES[message.second]]
+            model = self._model(message.second)
             made = Context(model, kv_bits=kv_bits or None, prefill_step_size=step)
             self._contexts[message.first] = made
         elif message.kind is Kind.DROP:
             del self._contexts[message.first]
+            self._before.pop(message.first, None)
+            self._expectations.forget(message.first)
+        elif message.kind is Kind.EXPECT:
+            self._expectations.add(message)
         elif message.kind is Kind.READ:
             self._read(message)
         elif message.kind is Kind.FINGERPRINT:
-            text = fingerprint(self._models[ROLES[message.first]])
+            text = fingerprint(self._model(message.first))
             self._channel.send(Kind.TEXT, message.serial, payload=text.encode())
         else:
             raise MachineError(f"rank 0 sent {message.kind.name}, which is not a request")
 
+    def _model(self, number: int) -> LanguageModel:
+        """Return a model by its place among those that rank 0 was told to be loaded."""
+        return list(self._models.values())[number]
+
     def _read(self, message: Frame) -> None:
+        rows = self._expectations.answer(message)
+        rereads = self._contexts[message.first].rereads
+        self._channel.send(Kind.LOGITS, message.serial, rereads, rows.dtype, rows.numbers)
+
+    def _rows(self, message: Frame) -> Rows:
+        """Let a context read."""
         context, rows = self._contexts[message.first], message.second
         keep, *ids = np.frombuffer(message.payload, np.int32).tolist()
         context.rewind(keep)
+        self._before[message.first] = context.mark()
         if not rows:
             context.prefill(ids)
-            self._channel.send(Kind.LOGITS, message.serial, context.rereads)
-            return
+            return Rows()
         logits = context.read(ids, rows)
-        self._channel.send(
-            *(Kind.LOGITS, message.serial, context.rereads, DTYPES.index(logits.dtype)),
-            np.array(logits.view(mx.uint8)).tobytes(),
-        )
+        numbers = np.array(logits.view(mx.uint8)).tobytes()
+        return Rows(DTYPES.index(logits.dtype), numbers)
+
+    def _undo(self, number: int) -> None:
+        """Undo the last pass of a context."""
+        self._contexts[number].undo(self._before[number])
 
 
 def _trims_below(model: LanguageModel) -> float:
