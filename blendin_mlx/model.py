@@ -31,6 +31,10 @@ class Elsewhere(Protocol):
     def name(self) -> str:
         """The machine, in words."""
 
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether it reads there what it may be asked about, before it is asked."""
+
     def context(
         self, model: LanguageModel, kv_bits: int | None, prefill_step_size: int | None
     ) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -19,7 +20,7 @@ def by_role(base: T, aligned: T, reference: T | None, others: Sequence[T] = ()) 
 
 
 def check_weights(weights: Sequence[float], count: int) -> tuple[float, ...]:
-    """Return the weights of guides, divided by their sum.
+    """Return the weights of guides, divided by their sum unless that is 1 already.
 
     Args:
         weights: one of each guide.
@@ -37,4 +38,6 @@ def check_weights(weights: Sequence[float], count: int) -> tuple[float, ...]:
     whole = sum(weights)
     if not all(0 <= weight < float("inf") for weight in weights) or not 0 < whole < float("inf"):
         raise ValueError(f"weights of guides must be positive, not {', '.join(map(str, weights))}")
+    if math.isclose(whole, 1.0, rel_tol=1e-12):  # so what was divided once stays as it is
+        return tuple(weights)
     return tuple(weight / whole for weight in weights)

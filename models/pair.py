@@ -16,6 +16,7 @@ from .storage.local_model import LocalModel, repair_named
 
 if TYPE_CHECKING:
     from blendin_mlx.model import LanguageModel, Pair
+    from blendin_mlx.roles import Role
 
     from .loading.preflight import Preflight
 
@@ -38,6 +39,14 @@ class CheckedPair:
     def guides(self) -> tuple[LocalModel, ...]:
         """The aligned model and further guides."""
         return (self.models[1], *self.models[self.first_other :])
+
+    def by_role(self) -> dict[Role, LocalModel]:
+        """Return the models by role."""
+        from blendin_mlx.roles import by_role
+
+        reference = self.models[2] if self.first_other == 3 else None
+        base, aligned = self.models[:2]
+        return by_role(base, aligned, reference, self.models[self.first_other :])
 
     @property
     def first_other(self) -> int:
@@ -136,20 +145,37 @@ def open_pair(checked: CheckedPair, progress: Progress | None = None) -> Pair:
     """
     from blendin_mlx.model import Pair
 
+    opened = open_models(checked.models, checked.reports, progress)
+    first = checked.first_other
+    twin = opened[2] if first == 3 else None
+    weights = tuple(checked.spec.weights)
+    return Pair(opened[0], opened[1], twin, kept_phi, tuple(opened[first:]), weights)
+
+
+def open_models(
+    located: Sequence[LocalModel], reports: Sequence[Preflight], progress: Progress | None = None
+) -> list[LanguageModel]:
+    """Open models with their tokenizers and adapters, see :func:`open_pair`.
+
+    Args:
+        located: the models.
+        reports: the result of the checks, for each of them.
+        progress: called with a label, the bytes done and the total bytes.
+
+    Raises:
+        ModelError: a model cannot be loaded, or the weights of an adapter are damaged.
+    """
     from .loading.adapters import adapted
 
     plain: dict[Path, LanguageModel] = {}
     opened = []
-    for one, report in zip(checked.models, checked.reports, strict=True):
+    for one, report in zip(located, reports, strict=True):
         folder = one.folder.resolve()
         if progress:
             progress(f"reading the tokenizer of {one.name}", 0, 0)
         plain[folder] = model = plain.get(folder) or open_located(one)  # a folder is opened once
         opened.append(model if report.adapter is None else adapted(model, report.adapter))
-    first = checked.first_other
-    twin = opened[2] if first == 3 else None
-    weights = tuple(checked.spec.weights)
-    return Pair(opened[0], opened[1], twin, kept_phi, tuple(opened[first:]), weights)
+    return opened
 
 
 def load_pair(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blendin_mlx.backend import mlx
-from blendin_mlx.drafting.pass_costs import Costs, measure
+from blendin_mlx.drafting.pass_costs import Costs, measure, reads_meanwhile
 
 from .storage import paths
 from .storage.small_files import read_json, replace_file
@@ -30,7 +30,8 @@ def kept_costs(pair: Pair) -> Costs:
     file, key = paths.home() / FILE, _key(pair)
     kept = _read(file)
     try:
-        return Costs(tuple((int(n), float(s)) for n, s in kept[key]["base"]), kept[key]["guide"])
+        base = tuple((int(n), float(s)) for n, s in kept[key]["base"])
+        return Costs(base, kept[key]["guide"], reads_meanwhile(pair))
     except (KeyError, TypeError, ValueError):
         costs = measure(pair)
     kept = {**_read(file), key: {"base": costs.base, "guide": costs.guide}}

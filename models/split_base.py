@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .pair import check_models, check_pair, open_located, open_pair
 from .pair_spec import PairSpec
 from .progress import Progress
-from .storage.folder_digest import folder_digest
-from .two_machines import Told, check_digest, without_network
+from .two_machines import Told, check_digest, digest_of, without_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +58,7 @@ def load_split(
         return [part_of(reports[0], Place(0, parts.size), name), *reports[1:]]
 
     checked = check_pair(spec, progress, here)
-    digest = folder_digest(checked.models[0].folder)
+    digest = digest_of(checked.models[0])
     options = {"tokens": spec.tokens, "kv_bits": spec.kv_bits, "force": spec.force}
     leader.load({"split": {"name": name, "digest": digest}, **options})
     leader.wait_for(Kind.CHECKED, progress)

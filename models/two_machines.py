@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import ModelError
-from .pair import check_models, check_pair, open_located, open_pair
+from .pair import check_models, check_pair, open_models, open_pair
 from .pair_spec import PairSpec
 from .progress import Progress
 from .storage.folder_digest import folder_digest
@@ -35,19 +36,19 @@ def load_base(spec: PairSpec, leader: Leader, progress: Progress | None = None) 
         ModelError: a model is unknown, missing or damaged here.
         MemoryNeededError: the base does not fit the memory.
         MachineError: the other machine ended, hangs, or holds other models.
-        PairError: adapters, or several guides.
+        PairError: an adapter does not belong to its model.
     """
     from blendin_mlx.distributed.remote_context import RemoteModel
-    from blendin_mlx.errors import PairError
 
     from .loading.loader import read_weights
 
-    if len(spec.guides) > 1 or any(folder is not None for _, folder in spec.parts()):
-        raise PairError("adapters and several guides work on one machine only")
+    spec = _heard(spec)
     checked = check_pair(spec, progress, lambda reports: reports[:1])
+    parts = zip(checked.by_role().items(), spec.parts(), strict=True)
     wanted = [
-        {"name": name, "digest": folder_digest(one.folder)}
-        for name, one in zip(spec.names()[1:], checked.models[1:], strict=True)
+        {"role": role, "name": name, "adapter": str(folder or ""), "digest": digest_of(one)}
+        for (role, one), (name, folder) in parts
+        if role != "base"
     ]
     options = {"tokens": spec.tokens, "kv_bits": spec.kv_bits, "force": spec.force}
     leader.load({"models": wanted, **options})
@@ -55,14 +56,29 @@ def load_base(spec: PairSpec, leader: Leader, progress: Progress | None = None) 
     read_weights(pair.base, progress)
     lengths = leader.wait_until_loaded(progress)
 
-    def there(role: Role, model: LanguageModel) -> LanguageModel:
-        return without_network(model, RemoteModel(leader, role, lengths[role]))
+    there = {
+        role: without_network(model, RemoteModel(leader, role, lengths[role]))
+        for role, model in pair.models().items()
+        if role != "base"
+    }
+    aligned, reference = there.pop("aligned"), there.pop("reference", None)
+    return replace(pair, aligned=aligned, reference=reference, others=tuple(there.values()))
 
-    return replace(
-        pair,
-        aligned=there("aligned", pair.aligned),
-        reference=pair.reference and there("reference", pair.reference),
-    )
+
+def _heard(spec: PairSpec) -> PairSpec:
+    """Return a pair without the guides of weight 0, which need not be loaded."""
+    if 0 not in spec.weights:
+        return spec
+    heard = [one for one in zip(spec.guides, spec.weights, strict=True) if one[1]]
+    return replace(spec, aligned=[name for name, _ in heard], weights=[n for _, n in heard])
+
+
+def digest_of(located: LocalModel) -> str:
+    """Return a digest of a model's files, and of those of its adapter."""
+    from .loading.adapters import adapter_digest
+
+    adapter = "" if located.adapter is None else adapter_digest(located.adapter)
+    return folder_digest(located.folder) + adapter
 
 
 def load_guides(message: Frame, channel: Channel) -> dict[Role, LanguageModel]:
@@ -78,7 +94,6 @@ def load_guides(message: Frame, channel: Channel) -> dict[Role, LanguageModel]:
         MachineError: rank 0 ended, or asks for something else.
     """
     from blendin_mlx.distributed.channel import Kind
-    from blendin_mlx.distributed.leader import ROLES
     from blendin_mlx.errors import MachineError
 
     from .loading.loader import read_weights
@@ -87,15 +102,17 @@ def load_guides(message: Frame, channel: Channel) -> dict[Role, LanguageModel]:
     if message.kind is not Kind.LOAD:
         raise MachineError(f"rank 0 sent {message.kind.name}, not the models to load")
     asked: Mapping[str, Any] = message.described
+    wanted = asked["models"]
     progress = Told(channel)
-    located, reports = check_models([(one["name"], None) for one in asked["models"]], progress)
-    for one, wanted in zip(located, asked["models"], strict=True):
-        check_digest(one, wanted["digest"])
+    parts = [(one["name"], Path(one["adapter"]) if one["adapter"] else None) for one in wanted]
+    located, reports = check_models(parts, progress)
+    for one, of_rank_0 in zip(located, wanted, strict=True):
+        check_digest(one, of_rank_0["digest"])
     check_memory(reports, asked["tokens"], asked["force"], asked["kv_bits"])
-    models = [open_located(one) for one in located]
+    models = open_models(located, reports)
     for model in models:
         read_weights(model, progress)
-    return dict(zip(ROLES[1:], models, strict=False))
+    return dict(zip((one["role"] for one in wanted), models, strict=True))
 
 
 def check_digest(located: LocalModel, digest: str) -> None:
@@ -104,9 +121,9 @@ def check_digest(located: LocalModel, digest: str) -> None:
     Raises:
         ModelError: they are not.
     """
-    if folder_digest(located.folder) != digest:
+    if digest_of(located) != digest:
         raise ModelError(
-            f"{located.folder} is not the {located.name} of rank 0: its files differ; copy the "
+            f"{located.folder} is not the {located.title} of rank 0: its files differ; copy the "
             "folder of one machine to the other"
         )
 

@@ -48,6 +48,9 @@ class RaggedRow:
     def begin(self, token: mx.array) -> None:
         """Start a pass early: never, since it is shared with other rows."""
 
+    def expect(self, tokens: Sequence[int], draft: Sequence[int] = ()) -> None:
+        """Do nothing: rows are read on this machine."""
+
     def after(self, tokens: Sequence[int], draft: Sequence[int] = ()) -> mx.array:
         """Logits ``[1, V']`` after ``tokens``, in a pass of this row alone."""
         return self.rows.after([(self, tokens)])

@@ -11,7 +11,7 @@ from ..blend import formulas
 from ..blend.dial import base_temperature
 from ..blend.method import Advice, Method, View
 from ..drafting.drafter import Drafter
-from ..reading.advisor import Advisor
+from ..reading.advisor import Advisor, is_remote
 from ..reading.reader import Reader
 from ..reading.requests import Deciding, logits_after, values
 from ..step import Candidate
@@ -36,7 +36,8 @@ class TwoModels:
     """What both models say after the answer so far; each is run only where that is asked for.
 
     Where nothing would be drafted, a GPU starts the next pass before this token is read back; it is
-    discarded if another token follows.
+    discarded if another token follows. A guide on another machine is told the text before the
+    base's pass, to read it meanwhile.
 
     Args:
         base: the base's context.
@@ -72,6 +73,7 @@ class TwoModels:
         self._drafter = drafter
         self._max_tokens = max_tokens
         self._overlaps = not is_cpu()
+        self._remote = guide if guide is not None and is_remote(guide) else None
         self.level: mx.array | float = 0.0
         self.shortlist = Shortlist(candidates)
 
@@ -86,8 +88,13 @@ class TwoModels:
     def run_base(self) -> Deciding[View]:
         """Return what the base says comes next, lazily."""
         tokens = self.tokens()
-        draft = [] if self._base.knows(tokens) else self._draft()
+        known = self._base.knows(tokens)
+        draft = [] if known else self._draft()
+        if self._remote is not None and (self.overlaps or not known):  # there is a pass to wait for
+            self._remote.expect(self._answer)
         logits = yield from logits_after(self._base, tokens, draft)
+        if self._remote is not None:  # the base computes while the guide's answer is waited for
+            mx.async_eval(logits)  # type: ignore[no-untyped-call]
         logits = formulas.tempered(logits, base_temperature(self._method))
         vocabulary = self._base.model.vocabulary
         self.level = formulas.level(logits, vocabulary.size)

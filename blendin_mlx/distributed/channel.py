@@ -40,11 +40,16 @@ class Kind(IntEnum):
     TEXT = 10  # the answer
     ERROR = 11  # one line; nothing follows
     BYE = 12  # the exit code; nothing follows
-    CHECKED = 13  # this machine can load its part of the base
-    JOIN = 14  # so can all: connect MLX's ring, then load it
+    EXPECT = 13  # a READ, word for word, that may come next; nothing answers it
+    CHECKED = 14  # this machine can load its part of the base
+    JOIN = 15  # so can all: connect MLX's ring, then load it
 
 
-_MOST = {Kind.READ: _IDS, Kind.LOGITS: _LOGITS}  # bytes that follow; else _DESCRIPTION
+_MOST = {
+    Kind.READ: _IDS,
+    Kind.EXPECT: _IDS,
+    Kind.LOGITS: _LOGITS,
+}  # bytes that follow; else _DESCRIPTION
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""Contexts that read what rank 0 says, and the machine that serves a guide with them."""
+"""Contexts that read what rank 0 says, and the machine that serves guides with them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,9 @@ from ..prompt_cache import fingerprint
 from ..reading.cache_layers import leaves, trims_below
 from ..reading.context import Context
 from ..roles import Role
-from .channel import Connection, Frame, Kind
-from .leader import DTYPES, ROLES
+from .channel import Channel, Frame, Kind
+from .expectations import Expectations, Rows
+from .leader import DTYPES
 
 
 class Contexts:
@@ -45,7 +47,7 @@ class Contexts:
         """
         if message.kind is Kind.OPEN:
             kv_bits, step = np.frombuffer(message.payload, np.int32).tolist()
-            model = self._models[ROLES[message.second]]
+            model = self._model(message.second)
             made = Context(model, kv_bits=kv_bits or None, prefill_step_size=step)
             self._contexts[message.first] = made
         elif message.kind is Kind.DROP:
@@ -53,43 +55,55 @@ class Contexts:
         elif message.kind is Kind.READ:
             self._read(message)
         elif message.kind is Kind.FINGERPRINT:
-            text = fingerprint(self._models[ROLES[message.first]])
+            text = fingerprint(self._model(message.first))
             self.reply(Kind.TEXT, message.serial, payload=text.encode())
         else:
             raise MachineError(f"rank 0 sent {message.kind.name}, which is not a request")
 
+    def _model(self, number: int) -> LanguageModel:
+        """Return a model by its place among those that rank 0 was told to be loaded."""
+        return list(self._models.values())[number]
+
     def _read(self, message: Frame) -> None:
-        context, rows = self._contexts[message.first], message.second
+        rows = self._asked(message)
+        rereads = self._contexts[message.first].rereads
+        self.reply(Kind.LOGITS, message.serial, rereads, rows.dtype, rows.numbers)
+
+    def _asked(self, message: Frame) -> Rows:
+        """Return the rows that are asked for."""
+        return self._rows(message)
+
+    def _rows(self, message: Frame) -> Rows:
+        """Let a context read."""
+        context, ids = self._rewound(message)
+        if not message.second:
+            context.prefill(ids)
+            return Rows()
+        logits = context.read(ids, message.second)
+        numbers = np.array(logits.view(mx.uint8)).tobytes()
+        return Rows(DTYPES.index(logits.dtype), numbers)
+
+    def _rewound(self, message: Frame) -> tuple[Context, list[int]]:
+        """Return a context with the tokens that it keeps, and those to read after them."""
+        context = self._contexts[message.first]
         keep, *ids = np.frombuffer(message.payload, np.int32).tolist()
         context.rewind(keep)
-        if not rows:
-            context.prefill(ids)
-            self.reply(Kind.LOGITS, message.serial, context.rereads)
-            return
-        logits = context.read(ids, rows)
-        self.reply(
-            *(Kind.LOGITS, message.serial, context.rereads, DTYPES.index(logits.dtype)),
-            np.array(logits.view(mx.uint8)).tobytes(),
-        )
+        return context, ids
 
 
 class Follower(Contexts):
-    """Serves what rank 0 asks of some models.
+    """Serves what rank 0 asks of some models, and reads ahead what it may ask next.
 
     Args:
         channel: the connection to rank 0.
         models: the models that run here, by role.
     """
 
-    def __init__(self, channel: Connection, models: Mapping[Role, LanguageModel]) -> None:
+    def __init__(self, channel: Channel, models: Mapping[Role, LanguageModel]) -> None:
         super().__init__(models)
         self._channel = channel
-
-    def reply(
-        self, kind: Kind, serial: int, first: int = 0, second: int = 0, payload: bytes = b""
-    ) -> None:
-        """Send an answer to rank 0."""
-        self._channel.send(kind, serial, first, second, payload)
+        self._before: dict[int, Any] = {}  # where each context was before its last pass
+        self._expectations = Expectations(self._rows, self._undo)
 
     def serve(self) -> int:
         """Say that the models are loaded, serve until rank 0 leaves, and return its exit code.
@@ -98,9 +112,45 @@ class Follower(Contexts):
             MachineError: rank 0 ended without a word, or sends what is not a request.
         """
         self._channel.describe(Kind.READY, self.lengths())
-        while (message := self._channel.receive()).kind is not Kind.BYE:
+        while (message := self._next()).kind is not Kind.BYE:
             self.answer(message)
         return message.first
+
+    def _next(self) -> Frame:
+        """Return the next message; while none has come, run what may be asked for."""
+        while self._expectations.wait and not self._channel.comes(0.0):
+            self._expectations.run_one()
+            if not self._channel.comes(0.0):
+                self._expectations.was_in_time()
+        return self._channel.receive()
+
+    def reply(
+        self, kind: Kind, serial: int, first: int = 0, second: int = 0, payload: bytes = b""
+    ) -> None:
+        """Send an answer to rank 0."""
+        self._channel.send(kind, serial, first, second, payload)
+
+    def answer(self, message: Frame) -> None:
+        """Do what a request asks, and reply; remember what may be asked."""
+        if message.kind is Kind.EXPECT:
+            self._expectations.add(message)
+            return
+        super().answer(message)
+        if message.kind is Kind.DROP:
+            self._before.pop(message.first, None)
+            self._expectations.forget(message.first)
+
+    def _asked(self, message: Frame) -> Rows:
+        return self._expectations.answer(message)
+
+    def _rewound(self, message: Frame) -> tuple[Context, list[int]]:
+        context, ids = super()._rewound(message)
+        self._before[message.first] = context.mark()
+        return context, ids
+
+    def _undo(self, number: int) -> None:
+        """Undo the last pass of a context."""
+        self._contexts[number].undo(self._before[number])
 
 
 def _trims_below(model: LanguageModel) -> float:

@@ -16,7 +16,6 @@ from ..errors import MachineError
 from ..roles import Role
 from .channel import Connection, Frame, Kind
 
-ROLES: tuple[Role, ...] = ("base", "aligned", "reference")
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 Progress = Callable[[str, int, int], None]
 
@@ -34,6 +33,7 @@ class Leader:
     def __init__(self, channel: Connection) -> None:
         self.channel = channel
         self.name = channel.peer
+        self._roles: list[Role] = []  # as the other machine counts them
         self._serial = 0
         self._contexts = 0
         self._dropped: deque[int] = deque()
@@ -92,6 +92,7 @@ class Leader:
         """
         described = self.wait_for(Kind.READY, progress).described
         lengths: dict[Role, float] = {role: float(n) for role, n in described.items()}
+        self._roles = list(lengths)
         return lengths
 
     def wait_for(self, kind: Kind, progress: Progress | None = None) -> Frame:
@@ -132,7 +133,7 @@ class Leader:
         """Open a context of a model there; return its number."""
         self._contexts += 1
         options = np.array([kv_bits or 0, prefill_step_size], np.int32).tobytes()
-        self.channel.send(Kind.OPEN, 0, self._contexts, ROLES.index(role), options)
+        self.channel.send(Kind.OPEN, 0, self._contexts, self._roles.index(role), options)
         return self._contexts
 
     def drop(self, context: int) -> None:
@@ -152,12 +153,20 @@ class Leader:
             Logits ``[rows, V']`` after the last ``rows`` tokens, bit by bit as they were computed,
             and how many tokens the context has read twice so far.
         """
-        reply = self.ask(Kind.READ, context, rows, np.array([keep, *ids], np.int32).tobytes())
+        reply = self.ask(Kind.READ, context, rows, _tokens(keep, ids))
         if reply.kind is not Kind.LOGITS or reply.second >= len(DTYPES):
             raise MachineError(f"{self.name} answered what was not asked")
         numbers = mx.array(np.frombuffer(reply.payload, np.uint8)).view(DTYPES[reply.second])
         return numbers.reshape(rows, numbers.size // max(1, rows)), reply.first
 
+    def expect(self, context: int, keep: int, ids: Sequence[int], rows: int) -> None:
+        """Say which :meth:`read`, of the same arguments, may come next; wait for nothing."""
+        self.channel.send(Kind.EXPECT, 0, context, rows, _tokens(keep, ids))
+
     def fingerprint(self, role: Role) -> str:
         """Return the fingerprint of a model there."""
-        return self.ask(Kind.FINGERPRINT, ROLES.index(role)).text
+        return self.ask(Kind.FINGERPRINT, self._roles.index(role)).text
+
+
+def _tokens(keep: int, ids: Sequence[int]) -> bytes:
+    return np.array([keep, *ids], np.int32).tobytes()

@@ -11,7 +11,7 @@ from typing import Any
 from ..backend.mlx import mx
 from ..errors import MachineError
 from ..model import LanguageModel
-from ..reading.context import Context
+from ..reading.context import HEAD_ROWS, Context
 from ..reading.reader import RewindsBy
 from ..roles import Role
 from ..tokens.embeddings import check_ids
@@ -55,6 +55,20 @@ class RemoteContext(Context):
 
     def begin(self, token: mx.array) -> None:
         """Do nothing: what the token is must be known to send it."""
+
+    def expect(self, tokens: Sequence[int], draft: Sequence[int] = ()) -> None:
+        """Let the other machine run the pass that :meth:`after` would need, and keep its logits.
+
+        If another pass is asked for, that one is undone there. So it is left out where it could
+        not be undone without a trace: where it would replace tokens, be the first one (after which
+        a cache is quantized), or the cache could not forget it; and where it is a long one, which
+        a question would have to wait for.
+        """
+        held = len(self.tokens)
+        unread = [*tokens[self._cached :], *draft]
+        continues = 0 < held < len(tokens) and list(tokens[:held]) == self.tokens
+        if continues and len(unread) <= HEAD_ROWS and self.can_trim(self._cached + len(unread)):
+            self._place.leader.expect(self._number, self._cached, unread, len(draft) + 1)
 
     def _run(self, unread: Sequence[int], rows: int) -> mx.array:
         check_ids(unread, self.model.rows, self.model.name)
@@ -106,6 +120,11 @@ class RemoteModel:
     def name(self) -> str:
         """The machine, in words."""
         return self.leader.name
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether it reads before it is asked: as long as its cache can forget that again."""
+        return self.trims_below > 0
 
     def context(
         self, model: LanguageModel, kv_bits: int | None, prefill_step_size: int | None

@@ -27,6 +27,7 @@ class Costs:
     Attributes:
         base: pairs (tokens read at once, time), from one token on.
         guide: time of a one-token pass of the aligned model.
+        meanwhile: whether that can pass while the base computes, see :func:`reads_meanwhile`.
 
     Example:
         >>> costs = Costs(base=((1, 0.10), (5, 0.14)), guide=0.02)
@@ -36,6 +37,7 @@ class Costs:
 
     base: tuple[tuple[int, float], ...]
     guide: float
+    meanwhile: bool = False
 
     def __post_init__(self) -> None:
         times = [seconds for _, seconds in self.base]
@@ -56,6 +58,11 @@ class Costs:
         """``c``: the cost of a one-token pass of the guide, in one-token passes of the base."""
         return self.guide / self.base[0][1]
 
+    @property
+    def first(self) -> float:
+        """The cost of asking the guide right after a pass of the base, in the same unit."""
+        return max(0.0, self.ask - 1) if self.meanwhile else self.ask
+
 
 @dataclass(frozen=True)
 class Outlook:
@@ -75,10 +82,10 @@ class Outlook:
         """Return the tokens per one-token pass of the base, with drafts of ``count`` tokens."""
         produced = sum(self.acceptance**n for n in range(count + 1))
         asking = self.asked * costs.ask
-        if self.by_guide:
+        if self.by_guide and count:
             guide = count * costs.ask + self.acceptance**count * asking
         else:
-            guide = produced * asking
+            guide = self.asked * costs.first + (produced - 1) * asking
         return produced / (costs.verify(count) + guide)
 
     def best_length(self, costs: Costs, longest: int = LONGEST_DRAFT) -> int:
@@ -101,7 +108,14 @@ def measure(pair: Pair) -> Costs:
         key = id(model), tokens
         best[key] = min(_time_pass(model, tokens), best.get(key, math.inf))
     base = sorted((tokens, best[one, tokens]) for one, tokens in best if one == id(pair.base))
-    return Costs(tuple(base), sum(best[id(guide), 1] for guide in pair.guides))
+    asking = sum(best[id(guide), 1] for guide in pair.guides)
+    return Costs(tuple(base), asking, reads_meanwhile(pair))
+
+
+def reads_meanwhile(pair: Pair) -> bool:
+    """Return whether the guides of a pair read on other machines while its base computes."""
+    places = [guide.elsewhere for guide in pair.guides]
+    return all(place is not None and place.reads_ahead for place in places)
 
 
 def _time_pass(model: LanguageModel, tokens: int) -> float:

@@ -35,6 +35,9 @@ class Advisor(Protocol):
     def begin(self, token: mx.array) -> None:
         """Start the passes over a token of the base early, where that is possible."""
 
+    def expect(self, answer: AnswerText) -> None:
+        """Let guides on another machine read the answer so far before they are asked."""
+
     def settle(self, answer: AnswerText) -> None:
         """Rewind the contexts to the end of the answer."""
 
@@ -49,3 +52,8 @@ class Advisor(Protocol):
 
     def told(self, tokens: Sequence[int], said: Sequence[Said]) -> Told:
         """Return what the advice at ``n`` positions gives to one token of the base at each."""
+
+
+def is_remote(advisor: Advisor) -> bool:
+    """Return whether a model that is asked runs on another machine."""
+    return any(reader.model.elsewhere is not None for reader, _ in advisor.openings())

@@ -8,6 +8,8 @@ from typing import Any
 
 from ..backend.mlx import mx
 
+KV_GROUP = 32  # values quantized together
+
 
 def leaves(cache: Sequence[Any]) -> list[Any]:
     """Return the caches of all layers; a layer may have several in a list."""
@@ -44,6 +46,27 @@ def trims_at(layer: Any, length: int) -> bool:
     """Return whether the cache, grown to ``length`` tokens, can forget its last ones."""
     below = trims_below(layer)
     return below > 0 and max(length, layer.offset) < below
+
+
+def quantize(cache: list[Any], bits: int, name: str) -> None:
+    """Quantize the plain caches among these.
+
+    Args:
+        cache: of each layer of a model.
+        bits: 4 or 8.
+        name: the model's, for messages.
+
+    Raises:
+        ValueError: the width of its heads does not allow it.
+    """
+    for n, layer in enumerate(cache):
+        if type(layer).__name__ == "KVCache":
+            if layer.keys.shape[-1] % KV_GROUP or layer.values.shape[-1] % KV_GROUP:
+                raise ValueError(
+                    f"kv_bits cannot be used with {name}: the width of its heads is not a "
+                    f"multiple of {KV_GROUP}"
+                )
+            cache[n] = layer.to_quantized(group_size=KV_GROUP, bits=bits)
 
 
 def copied(state: Any) -> Any:

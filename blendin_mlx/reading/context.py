@@ -16,7 +16,7 @@ from ..backend.mlx import is_cpu, mx
 from ..model import LanguageModel
 from ..tokens.answer_text import common_prefix
 from ..tokens.embeddings import check_ids
-from .cache_layers import always_trims, copied, holds, leaves, nbytes, trims_at
+from .cache_layers import always_trims, copied, holds, leaves, nbytes, quantize, trims_at
 from .reader import Progress, RewindsBy
 
 # Above this many tokens, all but the last are read without computing their logits: the output
@@ -24,7 +24,6 @@ from .reader import Progress, RewindsBy
 HEAD_ROWS = 32
 SNAPSHOTS = 8
 _KEPT_ROWS = 32
-KV_GROUP = 32  # values quantized together
 
 
 class Context:
@@ -121,6 +120,9 @@ class Context:
             self.read([*self.move_to(tokens), *draft], rows=len(draft) + 1)
         return self._rows[len(tokens)]
 
+    def expect(self, tokens: Sequence[int], draft: Sequence[int] = ()) -> None:
+        """Do nothing: on this machine, a pass ahead would take the time that it saves."""
+
     def begin(self, token: mx.array) -> None:
         """Start the pass over a token ``[1]`` before its value is read back, without waiting.
 
@@ -175,7 +177,8 @@ class Context:
         try:
             self._snapshot()
             logits: mx.array = self.model.network(mx.array([ids]), cache=self._cache)
-            self._quantize()
+            if self.kv_bits is not None:
+                quantize(self._cache, self.kv_bits, self.model.name)
             before, self._cached = self._cached, self._cached + len(ids)
         except BaseException:  # an interrupt may leave some layers a pass ahead of others
             self._reset()
@@ -197,6 +200,16 @@ class Context:
         if self._cached <= length:
             return
         self._cached = self._rewind_cache(length)
+
+    def mark(self) -> tuple[int, list[Any]]:
+        """Return where this context is, for :meth:`undo`: its length, and its snapshots."""
+        return len(self.tokens), list(self._snapshots)
+
+    def undo(self, mark: tuple[int, list[Any]]) -> None:
+        """Forget what was read since, and that it was; the cache must still be able to forget."""
+        length, snapshots = mark
+        self.rewind(length)
+        self._snapshots = deque(snapshots, SNAPSHOTS)
 
     def move_to(self, ids: Sequence[int]) -> list[int]:
         """Keep the common prefix of ``ids`` and the tokens read; return what is left to read."""
@@ -230,18 +243,6 @@ class Context:
         if self._cached and not all(map(always_trims, layers)):
             states = [None if always_trims(layer) else copied(layer.state) for layer in layers]
             self._snapshots.append((self._cached, states))
-
-    def _quantize(self) -> None:
-        if self.kv_bits is None:
-            return
-        for n, layer in enumerate(self._cache):
-            if type(layer).__name__ == "KVCache":
-                if layer.keys.shape[-1] % KV_GROUP or layer.values.shape[-1] % KV_GROUP:
-                    raise ValueError(
-                        f"kv_bits cannot be used with {self.model.name}: the width of its heads "
-                        f"is not a multiple of {KV_GROUP}"
-                    )
-                self._cache[n] = layer.to_quantized(group_size=KV_GROUP, bits=self.kv_bits)
 
     def can_trim(self, length: int = 0) -> bool:
         """Return whether tokens can be forgotten without rereading any, now and at ``length``."""

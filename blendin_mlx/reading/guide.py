@@ -139,6 +139,17 @@ class Guide:
             for context in self.contexts():
                 context.begin(token)
 
+    def expect(self, answer: AnswerText) -> None:
+        """Let another machine read the answer so far before this guide is asked.
+
+        It does the first pass that :meth:`advising` would need; mostly that is the only one.
+        """
+        if self.can_read(answer):
+            _, passes = self._passes(answer)
+            for context in self.contexts():
+                if needed := [one for one in passes if not context.knows(one[0])]:
+                    context.expect(*needed[0])
+
     def settle(self, answer: AnswerText) -> None:
         """Rewind the contexts to the end of the answer."""
         for context in self.contexts():
@@ -166,18 +177,27 @@ class Guide:
 
     def advising(self, answer: AnswerText) -> Deciding[Advice]:
         """Ask for what :meth:`advise` returns."""
-        begun = self.begun(answer)
-        earlier = self.sequences_before(answer, begun)
-        tokens = self.sequence(answer)
+        begun, passes = self._passes(answer)
         logits, before = [], []
         for context in self.contexts():
             rows = []
-            for one in earlier:  # one pass reads them all where each is the beginning of the next
-                draft = tokens[len(one) :] if tokens[: len(one)] == one else []
-                rows.append((yield from logits_after(context, one, draft)))
-            before += [mx.concatenate(rows)] if rows else []
-            logits.append((yield from logits_after(context, tokens)))
+            for tokens, draft in passes:
+                rows.append((yield from logits_after(context, tokens, draft)))
+            before += [mx.concatenate(rows[:-1])] if rows[:-1] else []
+            logits.append(rows[-1])
         return self.advice(logits, [begun], before)
+
+    def _passes(self, answer: AnswerText) -> tuple[Begun, list[tuple[list[int], list[int]]]]:
+        """Return what the answer has begun, and after which tokens the logits are needed.
+
+        Each place where a token was begun comes with what may follow it: one pass reads them all
+        where each is the beginning of the next. The last is the whole answer.
+        """
+        begun = self.begun(answer)
+        earlier = self.sequences_before(answer, begun)
+        whole = self.sequence(answer)
+        places = [(one, whole[len(one) :] if whole[: len(one)] == one else []) for one in earlier]
+        return begun, [*places, (whole, [])]
 
     def advice(
         self,

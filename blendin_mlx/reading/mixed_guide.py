@@ -56,6 +56,11 @@ class MixedGuide:
         for guide in self._guides:
             guide.begin(token)
 
+    def expect(self, answer: AnswerText) -> None:
+        """Let guides on another machine read the answer so far before they are asked."""
+        for guide in self._guides:
+            guide.expect(answer)
+
     def settle(self, answer: AnswerText) -> None:
         """Rewind the contexts to the end of the answer."""
         for guide in self._guides:

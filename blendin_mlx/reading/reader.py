@@ -34,6 +34,9 @@ class Reader(Protocol):
     def begin(self, token: mx.array) -> None:
         """Start the pass over a token before its value is known, where that is possible."""
 
+    def expect(self, tokens: Sequence[int], draft: Sequence[int] = ()) -> None:
+        """Let another machine do early what :meth:`after` may be asked for, if it is there."""
+
     def move_to(self, ids: Sequence[int]) -> list[int]:
         """Keep the prefix that ``ids`` shares with what was read; return the rest."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from blendin_mlx.backend.mlx import is_cpu, mx
 from blendin_mlx.context_limit import context_limit
-from blendin_mlx.reading.context import KV_GROUP
+from blendin_mlx.reading.cache_layers import KV_GROUP
 
 from ..errors import ModelError, UnsuitableError, first_line
 from ..storage.local_model import LocalModel, repair_named

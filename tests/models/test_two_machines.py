@@ -15,12 +15,14 @@ from blendin_mlx.distributed.channel import Kind
 from blendin_mlx.distributed.follower import Follower
 from blendin_mlx.errors import MachineError
 from blendin_mlx.generation import generate
+from blendin_mlx.prompt_cache import fingerprint
 from blendin_models.errors import MemoryNeededError, ModelError
 from blendin_models.loading import memory
 from blendin_models.loading.preflight import inspect
 from blendin_models.pair import PairSpec, load_spec
 from blendin_models.storage.folder_digest import folder_digest
 from blendin_models.two_machines import load_base, load_guides
+from tiny_adapters import write_adapter
 from tiny_folders import write_model
 from two_machines import followed
 
@@ -59,6 +61,57 @@ def test_each_machine_has_its_weights_and_the_answer_is_the_same(folders, guided
         assert all(model.network is None for model in there.values())
         assert list(there) == list(loads)
         assert generate(pair, "hello", method=method, max_tokens=12) == alone
+
+
+@pytest.fixture(scope="module")
+def adapters(folders, tmp_path_factory):
+    """An adapter of the base, and one of the aligned model."""
+    folder = tmp_path_factory.mktemp("adapters")
+    return [write_adapter(folder / one.name, one, seed=n) for n, one in enumerate(folders[:2])]
+
+
+@pytest.mark.parametrize("guided", ["both adapted", "the base adapted", "three", "two of three"])
+def test_adapters_and_several_guides_work_there(folders, adapters, guided):
+    base, aligned, other = map(str, folders)
+    specs = {
+        "both adapted": {
+            "aligned": aligned,
+            "base_adapter": adapters[0],
+            "aligned_adapter": adapters[1],
+        },
+        "the base adapted": {"aligned_adapter": adapters[0]},
+        "three": {"aligned": [base, aligned, other], "weights": [0.7, 0.2, 0.1]},
+        "two of three": {"aligned": [base, aligned, other], "weights": [0, 3, 1]},
+    }
+    spec = PairSpec(base=base, **specs[guided])
+    alone = load_spec(spec)
+    expected = generate(alone, "hello", method="ensemble", max_tokens=12)
+    with followed(both(loads := {})) as leader:
+        pair = load_base(spec, leader)
+        assert pair.weights == alone.weights
+        names = {role: model.name for role, model in pair.models().items()}
+        assert names == {role: model.name for role, model in alone.models().items()}
+        assert list(loads) == [role for role in names if role != "base"]
+        for role, model in loads.items():
+            assert fingerprint(pair.models()[role]) == fingerprint(model)
+            assert fingerprint(model) == fingerprint(alone.models()[role])
+        assert generate(pair, "hello", method="ensemble", max_tokens=12) == expected
+
+
+def test_another_adapter_is_refused(folders, adapters, tmp_path):
+    spec = PairSpec(base=str(folders[0]), aligned_adapter=adapters[0])
+    changed = write_adapter(tmp_path / "base", folders[0], seed=9)
+
+    def serve(channel):
+        message = channel.receive()
+        payload = json.dumps(message.described).replace(str(adapters[0]), str(changed))
+        try:
+            load_guides(replace(message, payload=payload.encode()), channel)
+        except ModelError as error:
+            channel.send(Kind.ERROR, payload=str(error).encode())
+
+    with followed(serve) as leader, pytest.raises(MachineError, match=r"base\+base of rank 0: its"):
+        load_base(spec, leader)
 
 
 def test_rank_0_hears_how_far_rank_1_is(folders):

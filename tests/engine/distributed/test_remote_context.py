@@ -199,7 +199,7 @@ def test_many_answers_are_written_one_after_the_other(afar):
 
 def test_what_passes_cost_over_a_network_is_kept_apart(afar, monkeypatch, tmp_path):
     monkeypatch.setenv("BLENDIN_HOME", str(tmp_path))
-    here, there = Costs(((1, 0.1),), 0.1), Costs(((1, 0.1),), 0.2)
+    here, there = Costs(((1, 0.1),), 0.1), Costs(((1, 0.1),), 0.2, meanwhile=True)
     measured = {id(afar[0]): here, id(afar[1]): there}
     monkeypatch.setattr(pass_costs, "measure", lambda pair: measured.pop(id(pair)))
     for _ in range(2):

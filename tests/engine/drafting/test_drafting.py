@@ -44,8 +44,10 @@ LENGTH = 200
 THE, SEA = scripted_tokenizer().convert_tokens_to_ids(["The", "Ġsea"])
 SHARES = st.floats(0, 0.999)
 COSTS = st.builds(
-    lambda first, more, guide: Costs(((1, first), (5, first + more), (9, first + 3 * more)), guide),
-    *(st.floats(0.01, 9), st.floats(0, 9), st.floats(0.01, 9)),
+    lambda first, more, *guide: Costs(
+        ((1, first), (5, first + more), (9, first + 3 * more)), *guide
+    ),
+    *(st.floats(0.01, 9), st.floats(0, 9), st.floats(0.01, 9), st.booleans()),
 )
 
 
@@ -57,6 +59,8 @@ class TestCosts:
         seconds = low + (high - low) * since / 4  # on and on beyond the last
         assert costs.verify(count) * first == pytest.approx(seconds)
         assert costs.ask * first == pytest.approx(costs.guide)
+        hidden = first if costs.meanwhile else 0.0
+        assert costs.first * first == pytest.approx(max(0.0, costs.guide - hidden))
         assert Costs(costs.base[:1], 1.0).verify(count) == pytest.approx(count + 1)
 
     @pytest.mark.parametrize("base", [[], [(1, 0.0)], [(1, 1.0), (5, -1.0)], [(2, 1.0)]])
@@ -82,7 +86,7 @@ class TestOutlook:
     ) -> None:
         outlook = Outlook(acceptance, asked, by_guide)
         speeds = [outlook.speed(costs, count) for count in range(LONGEST_DRAFT + 1)]
-        assert speeds[0] == pytest.approx(1 / (1 + asked * costs.ask))
+        assert speeds[0] == pytest.approx(1 / (1 + asked * costs.first))
         assert speeds[outlook.best_length(costs)] == max(speeds)
         assert outlook.best_length(costs, longest=0) == 0
         assert Outlook(0.0, asked, by_guide).best_length(costs) == 0
@@ -95,6 +99,11 @@ class TestOutlook:
         assert Outlook(acceptance, 0.0, by_guide=True).best_length(dear) == 0
         # Where it would be asked anyway, its draft costs nothing.
         assert Outlook(0.95, 1.0, by_guide=True).best_length(REALISTIC) > 0
+
+    def test_a_guide_that_reads_meanwhile_would_lose_that_by_drafting(self) -> None:
+        guided = Outlook(0.8, 1.0, by_guide=True)
+        assert guided.best_length(Costs(REALISTIC.base, guide=1.0)) > 0
+        assert guided.best_length(Costs(REALISTIC.base, guide=1.0, meanwhile=True)) == 0
 
 
 def wanted(record: Record, best: int, hopeful: bool) -> int:
