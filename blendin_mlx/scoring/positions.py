@@ -144,15 +144,23 @@ def logits_after(context: Context, sequences: Sequence[list[int]]) -> mx.array:
     parts = []
     before = 0
     for chain in _chains(sequences):
-        head = sequences[chain[0]]
-        first = len(sequences[chain[-1]])
-        unread = [*context.move_to(head[: first - 1]), *head[first - 1 :]]
-        logits = context.read(unread, rows=len(head) - first + 1)
+        rising = [sequences[n] for n in reversed(chain)]
+        logits, rows = _along(context, rising)
         parts.append(logits)
-        for n in chain:
-            places[n] = before + len(sequences[n]) - first
+        for n, row in zip(reversed(chain), rows, strict=True):
+            places[n] = before + row
         before += len(logits)
     return mx.concatenate(parts)[mx.array(places)]
+
+
+def _along(context: Context, rising: Sequence[list[int]]) -> tuple[mx.array, list[int]]:
+    """Return logits after sequences that extend one another, and the row of each."""
+    if all(map(context.knows, rising)):
+        return mx.concatenate(list(map(context.after, rising))), list(range(len(rising)))
+    first, longest = len(rising[0]), rising[-1]
+    unread = [*context.move_to(longest[: first - 1]), *longest[first - 1 :]]
+    logits = context.read(unread, rows=len(longest) - first + 1)
+    return logits, [len(one) - first for one in rising]
 
 
 def _chains(sequences: Sequence[list[int]]) -> list[list[int]]:

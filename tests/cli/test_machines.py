@@ -102,18 +102,7 @@ def alone(models):
     return ended.stdout
 
 
-def test_two_ranks_write_what_one_writes(models, alone, tmp_path):
-    first, second = ranks(tmp_path, "generate", *models, *ASKING, PROMPT)
-    assert (first.returncode, first.stdout, first.stderr) == (0, alone, b"")
-    assert (second.returncode, second.stdout, second.stderr) == (0, b"", b"")
-
-
-def test_mlx_launch_is_all_it_takes(models, alone):
-    ended = launched("generate", *models, *ASKING, PROMPT)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, alone, b"")
-
-
-def test_rank_0_reads_no_weights_of_the_guide_and_rank_1_none_of_the_base(models, tmp_path):
+def test_two_ranks_write_what_one_writes_and_read_only_their_own_weights(models, alone, tmp_path):
     told = """
 from blendin_models.loading import loader
 def held(network, progress=None, evaluate=loader.evaluate_weights):
@@ -122,8 +111,14 @@ def held(network, progress=None, evaluate=loader.evaluate_weights):
 import os
 loader.evaluate_weights = held
 """
-    read = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=(told, told))
-    assert [one.stderr for one in read] == 2 * [b"[weights]"]
+    first, second = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=(told, told))
+    assert (first.returncode, first.stdout, first.stderr) == (0, alone, b"[weights]")
+    assert (second.returncode, second.stdout, second.stderr) == (0, b"", b"[weights]")
+
+
+def test_mlx_launch_is_all_it_takes(models, alone):
+    ended = launched("generate", *models, *ASKING, PROMPT)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, alone, b"")
 
 
 def test_lines_are_answered_one_after_the_other(models, tmp_path):
@@ -141,11 +136,15 @@ def test_lines_are_answered_one_after_the_other(models, tmp_path):
 @pytest.mark.parametrize("phase", PHASES)
 def test_rank_1_is_killed(models, alone, tmp_path, phase):
     code = AT.format(act=KILLED) + PHASES[phase]
-    first, _ = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=("", code))
+    trace = ("--trace", tmp_path / "kept.jsonl") if phase == "decoding" else ()
+    first, _ = ranks(tmp_path, "generate", *models, *ASKING, *trace, PROMPT, codes=("", code))
     line = the_line(first, 1)
     assert line.startswith("blendin: rank 1 (")
     assert line.endswith(") ended, so this one ends too")
     assert_kept(first.stdout, alone, phase)
+    if trace:
+        lines = (tmp_path / "kept.jsonl").read_text().splitlines()
+        assert [json.loads(line)["type"] for line in lines][:2] == ["run", "step"]
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -188,14 +187,6 @@ def test_ctrl_c_ends_both_as_rank_0_decides(models, alone, tmp_path):
     assert (first.returncode, second.returncode) == (130, 130)
     assert_kept(first.stdout, alone, "decoding")
     assert second.stdout == second.stderr == b""
-
-
-def test_a_trace_keeps_what_was_decided(models, tmp_path):
-    code = AT.format(act=KILLED) + DECODING
-    trace = ("--trace", tmp_path / "kept.jsonl")
-    ranks(tmp_path, "generate", *models, *ASKING, *trace, PROMPT, codes=("", code))
-    kept = [json.loads(line)["type"] for line in (tmp_path / "kept.jsonl").read_text().splitlines()]
-    assert kept[:2] == ["run", "step"]
 
 
 def test_under_mlx_launch_one_line_says_why_it_ends(models, alone):

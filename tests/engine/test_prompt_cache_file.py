@@ -14,16 +14,16 @@ from blendin_mlx.model import Pair
 from blendin_mlx.prompt_cache import load_prompt_cache, make_prompt_cache, save_prompt_cache
 from blendin_mlx.prompts import build_prompt
 from counting import count_reads
-from scripted import answer
-from tiny import load_tokenizer, tiny_model
+from scripted import answer, scripted_tokenizer
+from tiny import tiny_model
 
 DOCUMENT = "The cat sat on the mat, and the dog ran to the hat. " * 12
 QUESTIONS = ("Where is the cat?", "Who ran?")
 ARCHITECTURES = ("llama", "qwen3", "gemma3_text", "mamba2", "lfm2", "falcon_h1")
 
 
-def made_pair(path: Path, architecture: str, seed: int = 1, **options: object) -> Pair:
-    tokenizer = load_tokenizer(path)
+def made_pair(architecture: str, seed: int = 1, **options: object) -> Pair:
+    tokenizer = scripted_tokenizer()
     return Pair(
         tiny_model(tokenizer, architecture, seed=seed, sharpness=3.0, name="one", **options),
         tiny_model(tokenizer, architecture, seed=seed + 1, sharpness=3.0, name="two", **options),
@@ -44,22 +44,17 @@ def kept(pair: Pair, path: Path, **options: int) -> PromptCache:
     return cache
 
 
-@pytest.fixture(scope="module")
-def tokenizer_file(published_tokenizer) -> Path:
-    return published_tokenizer("qwen3")
-
-
 @pytest.fixture
-def pair(tokenizer_file) -> Pair:
-    return made_pair(tokenizer_file, "llama")
+def pair() -> Pair:
+    return made_pair("llama")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_an_answer_from_a_file_is_that_of_a_fresh_prompt_and_reads_the_rest_alone(
-    tokenizer_file, tmp_path, architecture
+    tmp_path, architecture
 ):
     file = tmp_path / "kept.safetensors"
-    pair = made_pair(tokenizer_file, architecture)
+    pair = made_pair(architecture)
     beginning = len(kept(pair, file).base.tokens)
     assert beginning > 100
     for prompt in prompts(pair):
@@ -78,9 +73,9 @@ def assert_goes_on(pair: Pair, prompt, file: Path, beginning: int) -> None:
     assert caches[1].base.rereads == 0
 
 
-def test_a_window_that_is_full_goes_on_from_where_the_prompts_differ(tokenizer_file, tmp_path):
+def test_a_window_that_is_full_goes_on_from_where_the_prompts_differ(tmp_path):
     file = tmp_path / "kept.safetensors"
-    pair = made_pair(tokenizer_file, "gemma3_text", sliding_window=16)
+    pair = made_pair("gemma3_text", sliding_window=16)
     beginning = len(kept(pair, file).base.tokens)
     assert not load_prompt_cache(file, pair).base.can_trim()
     assert_goes_on(pair, prompts(pair)[1], file, beginning)
@@ -98,18 +93,18 @@ def test_quantized_caches_are_kept_as_they_are(pair, tmp_path):
         load_prompt_cache(file, pair)
 
 
-def test_a_quantized_layer_beside_one_that_cannot_be_rewound_is_read_back(tokenizer_file, tmp_path):
+def test_a_quantized_layer_beside_one_that_cannot_be_rewound_is_read_back(tmp_path):
     file = tmp_path / "kept.safetensors"
-    hybrid = made_pair(tokenizer_file, "lfm2", num_attention_heads=1)
+    hybrid = made_pair("lfm2", num_attention_heads=1)
     before = kept(hybrid, file, kv_bits=8)
     after = load_prompt_cache(file, hybrid, kv_bits=8)
     assert mx.array_equal(before.base.read([7]), after.base.read([7]))
 
 
-def test_another_model_is_refused_by_role(pair, tokenizer_file, tmp_path):
+def test_another_model_is_refused_by_role(pair, tmp_path):
     file = tmp_path / "kept.safetensors"
     kept(pair, file)
-    other = made_pair(tokenizer_file, "llama", seed=7)
+    other = made_pair("llama", seed=7)
     with pytest.raises(PromptCacheError, match="the base model: it was made with another model"):
         load_prompt_cache(file, Pair(other.base, pair.aligned))
     with pytest.raises(PromptCacheError, match="the aligned model: it was made with another model"):

@@ -13,6 +13,7 @@ from typing import Any
 
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.model import LanguageModel
+from blendin_mlx.tokens.vocabulary import Vocabulary
 
 CHATML = (
     "{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}\n{% endfor %}"
@@ -111,7 +112,18 @@ def tiny_model(
         "max_position_embeddings": 4096,
         **options,
     }
-    return LanguageModel(made, tokenizer, config, name or f"tiny-{architecture}-{seed}")
+    model = LanguageModel(made, tokenizer, config, name or f"tiny-{architecture}-{seed}")
+    size, stops, turns = min(model.logit_size, model.rows), model.stop_ids, model.turn_ids
+    model.vocabulary = _vocabulary(tokenizer, size, stops, turns, model.name)
+    return model
+
+
+@cache
+def _vocabulary(
+    tokenizer: Any, size: int, stops: frozenset[int], turns: frozenset[int], name: str
+) -> Vocabulary:
+    """What models with one tokenizer share; a published one takes a second to read."""
+    return Vocabulary(tokenizer, size=size, stop_ids=stops, name=name, turn_ids=turns)
 
 
 # Architectures whose caches cannot be rewound, or not always.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -176,14 +175,15 @@ def test_a_chat_asks_as_in_generate(evaluated, scored):
     assert {one.begun for one in read} == {"", "It is"}
 
 
-def test_the_command_line_of_the_harness_knows_the_model(tiny, folder, tmp_path, evaluated):
+def test_the_command_line_of_the_harness_knows_the_model(
+    tiny, folder, tmp_path, evaluated, monkeypatch
+):
     out = tmp_path / "out"
     named = f"base={tiny[1]},aligned={tiny[3]},method=nudging,tau=0.3,thinking=False"
-    line = [sys.executable, "-m", "blendin_cli.eval", "run", "--model", "blendin"]
-    line += ["--model_args", named, "--tasks", "choices", "--include_path", str(folder)]
-    line += ["--output_path", str(out), "--batch_size", "2"]
-    told = subprocess.run(line, capture_output=True, text=True, timeout=DEADLINE_S)
-    assert told.returncode == 0, told.stderr
+    line = ["lm-eval", "run", "--model", "blendin", "--model_args", named, "--tasks", "choices"]
+    line += ["--include_path", str(folder), "--output_path", str(out), "--batch_size", "2"]
+    monkeypatch.setattr(sys, "argv", line)
+    assert harness_command() == 0
     theirs = results_in(out)
     assert theirs["config"]["tau"] == 0.3
     assert theirs["config"]["intervention_rate"] is not None
@@ -271,11 +271,11 @@ socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
 """
 
 
-def test_local_tasks_ask_no_network(tiny, folder):
-    told = blendin(
-        *("eval", *tiny, "--tasks", "choices", "--include-path", folder, "-q"), code=NO_NETWORK
-    )
+def test_local_tasks_ask_no_network_and_no_repository(tiny, folder, tmp_path):
+    line = ("eval", *tiny, "--tasks", "choices", "--include-path", folder, "-q")
+    told = blendin(*line, code=NO_NETWORK, cwd=tmp_path)
     assert (told.returncode, told.stderr) == (0, b"")
+    assert Path(tmp_path / "home" / "evaluations").is_dir()
 
 
 def test_what_is_not_on_this_machine_is_not_fetched_unasked(tiny, tmp_path, monkeypatch):
@@ -285,11 +285,3 @@ def test_what_is_not_on_this_machine_is_not_fetched_unasked(tiny, tmp_path, monk
     assert "task openbookqa cannot be loaded" in line
     assert "--fetch" in line
     assert told.returncode == 1
-
-
-def test_outside_of_a_repository_nothing_else_is_said(tiny, folder, tmp_path):
-    told = blendin(
-        *("eval", *tiny, "--tasks", "choices", "--include-path", folder, "-q"), cwd=tmp_path
-    )
-    assert (told.returncode, told.stderr) == (0, b"")
-    assert Path(tmp_path / "home" / "evaluations").is_dir()

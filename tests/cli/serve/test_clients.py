@@ -230,29 +230,21 @@ LM_QUESTIONS: list[dict[str, Any]] = [
     ],
 )
 def test_lm_eval_chooses_and_asks(pair_server, tmp_path, model, kind, form, route):
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
     data = tmp_path / "questions.jsonl"
     data.write_text("".join(json.dumps(one) + "\n" for one in LM_QUESTIONS))
     task = LM_TASK.format(name="tiny", data=data, kind=kind, form=form)
     (tmp_path / "tiny.yaml").write_text(task)
     asked = [f"model={pair_server.model}", f"base_url={pair_server.address.url}/v1/{route}"]
-    line = [
-        sys.executable,
-        "-m",
-        "lm_eval",
-        "--model",
+    found = simple_evaluate(
         model,
-        "--tasks",
-        "tiny",
-        "--include_path",
-        tmp_path,
-    ]
-    line += ["--model_args", ",".join([*asked, "num_concurrent=4", "tokenizer_backend=remote"])]
-    line += ["--output_path", tmp_path / "found", "--log_samples"]
-    line += ["--apply_chat_template"] if model == "local-chat-completions" else []
-    told = subprocess.run(line, capture_output=True, text=True, timeout=DEADLINE_S)
-    assert told.returncode == 0, told.stderr
-    (samples,) = (tmp_path / "found").rglob("samples_*.jsonl")
-    found = [json.loads(line) for line in samples.read_text().splitlines()]
+        ",".join([*asked, "num_concurrent=4", "tokenizer_backend=remote"]),
+        ["tiny"],
+        task_manager=TaskManager(include_path=str(tmp_path), include_defaults=False),
+        apply_chat_template=model == "local-chat-completions",
+    )["samples"]["tiny"]
     assert len(found) == len(LM_QUESTIONS)
     if kind == "multiple_choice":
         for one, question in zip(found, LM_QUESTIONS, strict=True):

@@ -293,15 +293,8 @@ def test_the_demo_pair_writes_json(demo_pair):
         "additionalProperties": False,
     }
     constraint = JsonConstraint(demo_pair.base.vocabulary, schema)
-    found = []
-    for draft in ("off", Drafter("guide", num_draft_tokens=4)):
-        got = answer(
-            demo_pair, "Where is the Eiffel tower?", constraint=constraint, max_tokens=40,
-            draft=draft,
-        )  # fmt: skip
-        assert got.finish_reason == "stop"
-        value = json.loads(got.text)
-        assert list(value) == ["city", "country"]
-        assert value["country"] in schema["properties"]["country"]["enum"]  # type: ignore[index]
-        found.append(got.text)
-    assert found[0] == found[1]
+    got = answer(demo_pair, "Where is the Eiffel tower?", constraint=constraint, max_tokens=40)
+    assert got.finish_reason == "stop"
+    value = json.loads(got.text)
+    assert list(value) == ["city", "country"]
+    assert value["country"] in schema["properties"]["country"]["enum"]  # type: ignore[index]

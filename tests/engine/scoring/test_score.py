@@ -180,6 +180,17 @@ def test_one_tokenizer_takes_one_pass_of_each_model() -> None:
     assert (cache.base.passes, cache.aligned.passes) == (1, 1)
 
 
+def test_what_the_guide_alone_has_read_is_not_read_again_for_a_blend() -> None:
+    pair = small_pair()
+    cache = make_prompt_cache(pair)
+    methods = [make_method("aligned"), make_method("ensemble")]
+    found = score_each(pair, "Name a colour.", "It is red.", methods, prompt_cache=cache)
+    assert (cache.base.passes, cache.aligned.passes) == (1, 1)
+    for name, one in zip(("aligned", "ensemble"), found, strict=True):
+        alone = score(pair, "Name a colour.", "It is red.", method=name)
+        assert one.log_probs == pytest.approx(alone.log_probs, abs=1e-4)
+
+
 def test_other_splits_are_read_from_what_they_share() -> None:
     context = make_prompt_cache(small_pair()).base
     reads = count_reads(context)

@@ -9,10 +9,18 @@ import pytest
 
 from blendin_mlx.backend.mlx import mx
 from chains import WORDS, write_chain
-from running import blendin, pair, the_line
+from commands import Result
+from running import pair
 from tiny_folders import write_model
 
 TEXT = b"".join(WORDS)
+
+
+def the_line(ended: Result, code: int) -> str:
+    """The one line that an error is, after what was answered."""
+    (line,) = ended.err.splitlines()
+    assert ended.code == code
+    return line
 
 
 @pytest.fixture
@@ -21,27 +29,27 @@ def good(tmp_path):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_base_that_overflows_is_named_with_the_position(tmp_path, good, value):
+def test_a_base_that_overflows_is_named_with_the_position(run, tmp_path, good, value):
     bad = write_chain(tmp_path / "bad", WORDS, spoilt={b" three": value})
-    ended = blendin("generate", *pair(bad, good), "hi")
+    ended = run("generate", *pair(bad, good), "hi")
     said = the_line(ended, 1)
     assert said.startswith("blendin: bad produced logits that are not finite at token 3 ")
-    assert ended.stdout == b" one two three\n"
+    assert ended.out == b" one two three\n"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_so_is_a_guide_once_it_is_asked(tmp_path, value):
+def test_so_is_a_guide_once_it_is_asked(run, tmp_path, value):
     base = write_chain(tmp_path / "base", WORDS, unsure_after=[b" five"])
     bad = write_chain(tmp_path / "bad", WORDS, spoilt={b" five": value})
-    ended = blendin("generate", *pair(base, bad), "hi")
+    ended = run("generate", *pair(base, bad), "hi")
     said = the_line(ended, 1)
     assert said.startswith("blendin: bad produced logits that are not finite at token 5 ")
-    assert ended.stdout == b" one two three four five\n"  # the message begins a line
+    assert ended.out == b" one two three four five\n"  # the message begins a line
 
 
 @pytest.mark.parametrize("which", ["base", "guide"])
 @pytest.mark.parametrize("stops", [[1], [1, 2]])
-def test_weights_that_are_all_zero(tmp_path, which, stops):
+def test_weights_that_are_all_zero(run, tmp_path, which, stops):
     folders = {
         "base": write_chain(tmp_path / "base", WORDS, unsure_after=[b" two"]),
         "guide": write_chain(tmp_path / "guide", WORDS),
@@ -51,67 +59,67 @@ def test_weights_that_are_all_zero(tmp_path, which, stops):
     mx.save_safetensors(str(weights), zeros)
     config = folders[which] / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "eos_token_id": stops}))
-    said = the_line(blendin("generate", *pair(*folders.values()), "hi"), 1)
+    said = the_line(run("generate", *pair(*folders.values()), "hi"), 1)
     assert said.startswith(f"blendin: {which} produced the same logit for every token at token ")
 
 
-def test_ids_beyond_the_tokenizer_are_never_taken(tmp_path, good):
+def test_ids_beyond_the_tokenizer_are_never_taken(run, tmp_path, good):
     """The padding rows of these models have the highest logits of all."""
     padded = write_chain(tmp_path / "padded", WORDS, padding=40)
     for models in (pair(padded, good), pair(good, padded)):
-        ended = blendin("generate", "-q", *models, "--tau", "1", "hi")
-        assert (ended.returncode, ended.stdout, ended.stderr) == (0, TEXT + b"\n", b"")
+        ended = run("generate", "-q", *models, "--tau", "1", "hi")
+        assert (ended.code, ended.out, ended.err) == (0, TEXT + b"\n", "")
 
 
-def test_vocabularies_that_differ_by_padding_are_equal(tmp_path, good):
+def test_vocabularies_that_differ_by_padding_are_equal(run, tmp_path, good):
     padded = write_chain(tmp_path / "padded", WORDS, padding=40)
-    ended = blendin("models", "check", "--json", padded, good)
-    found = json.loads(ended.stdout)
+    ended = run("models", "check", "--json", padded, good)
+    found = json.loads(ended.out)
     assert (found["vocabularies"], found["shared_tokens"]) == ("padded", 1.0)
     # Asked everywhere, the guide has all its mass on tokens that the base has too.
-    answer = blendin("generate", "-q", "--json", *pair(padded, good), "--tau", "1", "hi")
-    assert json.loads(answer.stdout)["text"].encode() == TEXT
+    answer = run("generate", "-q", "--json", *pair(padded, good), "--tau", "1", "hi")
+    assert json.loads(answer.out)["text"].encode() == TEXT
 
 
-def test_no_chat_template_says_what_to_pass(tmp_path, good):
+def test_no_chat_template_says_what_to_pass(run, tmp_path, good):
     raw = write_chain(tmp_path / "raw", WORDS, chat_template=False)
-    said = the_line(blendin("generate", *pair(good, raw), "hi"), 4)
+    said = the_line(run("generate", *pair(good, raw), "hi"), 4)
     assert said.startswith("blendin: raw has no chat template")
     assert "--aligned-template FILE" in said
 
 
 @pytest.mark.parametrize("short", ["base", "aligned"])
-def test_a_prompt_longer_than_a_context_is_refused(tmp_path, good, short):
+def test_a_prompt_longer_than_a_context_is_refused(run, tmp_path, good, short):
     small = write_chain(tmp_path / "small", WORDS, max_position_embeddings=64)
     models = pair(small, good) if short == "base" else pair(good, small)
-    ended = blendin("generate", *models, stdin=b"word " * 40)
+    ended = run("generate", *models, stdin=b"word " * 40)
     assert "tokens for small, whose context holds 64; shorten it" in the_line(ended, 2)
-    assert ended.stdout == b""
+    assert ended.out == b""
 
 
 @pytest.mark.parametrize("short", ["base", "aligned"])
-def test_an_answer_ends_where_a_context_is_full(tmp_path, short):
+def test_an_answer_ends_where_a_context_is_full(run, tmp_path, short):
     around = {"end": WORDS[0]}
     large = write_chain(tmp_path / "large", WORDS, **around)
     small = write_chain(tmp_path / "small", WORDS, **around, max_position_embeddings=160)
     models = pair(small, large) if short == "base" else pair(large, small)
-    ended = blendin("generate", "--json", "-q", *models, "--tau", "1", "-m", "400", "hi")
-    answer = json.loads(ended.stdout)
+    ended = run("generate", "--json", "-q", *models, "--tau", "1", "-m", "400", "hi")
+    answer = json.loads(ended.out)
     if short == "base":
         assert answer["finish_reason"] == "context"
     assert len(answer["token_ids"]) < 160
     assert (TEXT * 60).startswith(answer["text"].encode())
 
 
-def test_too_little_memory_has_the_figures_and_what_would_fit(tmp_path, good):
+def test_too_little_memory_has_the_figures_and_what_would_fit(run, tmp_path, good):
     endless = write_chain(tmp_path / "endless", WORDS, max_position_embeddings=2**40)
     asked = ("generate", "-q", *pair(endless, good), "--max-tokens", "10000000000", "hi")
-    said = the_line(blendin(*asked), 5)
+    said = the_line(run(*asked), 5)
     assert "GB and their caches " in said
     assert "GB for 10000004096 tokens, and " in said
     assert said.endswith("tokens would fit, or --force")
-    forced = blendin(*asked, "--force")
-    assert (forced.returncode, forced.stdout, forced.stderr) == (0, TEXT + b"\n", b"")
+    forced = run(*asked, "--force")
+    assert (forced.code, forced.out, forced.err) == (0, TEXT + b"\n", "")
 
 
 UNREWINDABLE = [
@@ -121,22 +129,22 @@ UNREWINDABLE = [
 
 
 @pytest.mark.parametrize("config", UNREWINDABLE, ids=["state space", "rotating"])
-def test_a_cache_that_cannot_be_rewound_changes_no_answer(tmp_path, config):
+def test_a_cache_that_cannot_be_rewound_changes_no_answer(run, tmp_path, config):
     base = write_model(tmp_path / "base", 1, chat_template=False, **config)
     models = pair(base, write_model(tmp_path / "aligned", 2))
     asked = ("generate", *models, "-m", "40", "--tau", ".99", "hi", "--draft")
-    plain = blendin(*asked, "off")
-    drafted = blendin(*asked, "guide", "--num-draft-tokens", "3")
-    assert len(plain.stdout) > 40
-    assert drafted.stdout == plain.stdout
-    notice = b"drafting is off: the cache of base cannot be rewound\n"
-    assert notice in drafted.stderr
-    assert notice not in plain.stderr
+    plain = run(*asked, "off")
+    drafted = run(*asked, "guide", "--num-draft-tokens", "3")
+    assert len(plain.out) > 40
+    assert drafted.out == plain.out
+    notice = "drafting is off: the cache of base cannot be rewound\n"
+    assert notice in drafted.err
+    assert notice not in plain.err
 
 
 @pytest.mark.parametrize("config", UNREWINDABLE, ids=["state space", "rotating"])
 @pytest.mark.parametrize("which", ["base", "aligned"])
-def test_nor_any_later_answer_of_a_conversation(tmp_path, config, which):
+def test_nor_any_later_answer_of_a_conversation(run, tmp_path, config, which):
     """The same turn once with the caches of the turn before, once without."""
     folders = {
         name: write_model(tmp_path / name, n, **(config if name == which else {}))
@@ -145,8 +153,8 @@ def test_nor_any_later_answer_of_a_conversation(tmp_path, config, which):
     chat = ("chat", *pair(*folders.values()), "-qm", "24", "--tau", ".99")
     kept = tmp_path / "kept.json"
     lines = f"first\n/save {kept}\nsecond\n".encode()
-    went_on = blendin(*chat, stdin=lines)
-    anew = blendin(*chat, "--resume", kept, stdin=b"second\n")
-    assert (went_on.returncode, anew.returncode) == (0, 0)
-    assert went_on.stdout.splitlines()[1:] == anew.stdout.splitlines()
-    assert len(anew.stdout) > 24
+    went_on = run(*chat, stdin=lines)
+    anew = run(*chat, "--resume", kept, stdin=b"second\n")
+    assert (went_on.code, anew.code) == (0, 0)
+    assert went_on.out.splitlines()[1:] == anew.out.splitlines()
+    assert len(anew.out) > 24
