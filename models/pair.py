@@ -44,8 +44,9 @@ class CheckedPair:
         """Return the models by role."""
         from blendin_mlx.roles import by_role
 
+        base, aligned, *_ = self.models
         reference = self.models[2] if self.first_other == 3 else None
-        return by_role(*self.models[:2], reference, self.models[self.first_other :])
+        return by_role(base, aligned, reference, self.models[self.first_other :])
 
     @property
     def first_other(self) -> int:
