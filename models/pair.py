@@ -44,8 +44,8 @@ class CheckedPair:
         """Return the models by role."""
         from blendin_mlx.roles import by_role
 
+        base, aligned, *_ = self.models
         reference = self.models[2] if self.first_other == 3 else None
-        base, aligned = self.models[:2]
         return by_role(base, aligned, reference, self.models[self.first_other :])
 
     @property

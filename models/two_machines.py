@@ -61,8 +61,10 @@ def load_base(spec: PairSpec, leader: Leader, progress: Progress | None = None) 
         for role, model in pair.models().items()
         if role != "base"
     }
-    aligned, reference = there.pop("aligned"), there.pop("reference", None)
-    return replace(pair, aligned=aligned, reference=reference, others=tuple(there.values()))
+    # In place: a new pair would divide the weights by their sum once more, and round them.
+    pair.aligned, pair.reference = there.pop("aligned"), there.pop("reference", None)
+    pair.others = tuple(there.values())
+    return pair
 
 
 def _heard(spec: PairSpec) -> PairSpec:
