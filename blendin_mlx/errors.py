@@ -37,3 +37,11 @@ class MachineError(Exception):
     It is not a :class:`BlendinError`, after which a program goes on with its next prompt: nothing
     can go on after this.
     """
+
+
+def no_chat_template(name: str) -> PairError:
+    """Return the error for a model that cannot be an aligned one without a chat template."""
+    return PairError(
+        f"{name} has no chat template, so it cannot be the aligned model; "
+        "pass one with --aligned-template FILE, or choose an instruct model"
+    )

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from .backend.mlx import mx
 from .context_limit import context_limit
-from .errors import PairError
+from .errors import PairError, no_chat_template
 from .roles import Role, by_role, check_weights
 from .tokens.projection import Projection, ProjectionRule, phi, same_vocabulary
 from .tokens.turn_tokens import turn_end, unmarked_turn_tokens
@@ -295,15 +295,5 @@ class Pair:
                 raise no_chat_template(guide.name)
 
 
-def no_chat_template(name: str) -> PairError:
-    """Return the error for a model that cannot be an aligned one without a chat template."""
-    return PairError(
-        f"{name} has no chat template, so it cannot be the aligned model; "
-        "pass one with --aligned-template FILE, or choose an instruct model"
-    )
-
-
 def _as_ids(value: int | Iterable[int] | None) -> list[int]:
-    if value is None:
-        return []
-    return [value] if isinstance(value, int) else list(value)
+    return [value] if isinstance(value, int) else list(value or ())

@@ -14,8 +14,8 @@ from .base_templates import BASE_TEMPLATES, INTRO, SHOWN, BaseTemplate
 from .chat_template.reasoning import OPENING, without_reasoning
 from .chat_template.render import TemplateError, render_chat, render_text
 from .chat_template.system_role import render_with_system
-from .errors import PairError, PromptError
-from .model import LanguageModel, Pair, no_chat_template
+from .errors import PairError, PromptError, no_chat_template
+from .model import LanguageModel, Pair
 from .roles import Role, by_role
 from .tokens.vocabulary import Vocabulary
 

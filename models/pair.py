@@ -72,7 +72,7 @@ def check_pair(
         PairError: the aligned model has no chat template, and one is needed; or an adapter does not
             belong to its model.
     """
-    from blendin_mlx.model import no_chat_template
+    from blendin_mlx.errors import no_chat_template
 
     from .loading.memory import check_memory
 
