@@ -9,9 +9,10 @@ import sys
 import pytest
 
 from blendin_cli.machines import Group, group
+from forked_ranks import forking
 from running import blendin, pair, the_line
 from tiny_folders import write_model
-from two_machines import launched, ranks
+from two_machines import launched
 
 PROMPT = "hello there"
 ASKING = ("--tau", ".9", "-m", "24", "-q")
@@ -88,6 +89,12 @@ PHASES = {"loading": LOADING, "prompt": PROMPTED, "decoding": DECODING}
 
 
 @pytest.fixture(scope="module")
+def ranks():
+    with forking() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     base = write_model(folder / "base", 1, chat_template=False)
@@ -102,7 +109,9 @@ def alone(models):
     return ended.stdout
 
 
-def test_two_ranks_write_what_one_writes_and_read_only_their_own_weights(models, alone, tmp_path):
+def test_two_ranks_write_what_one_writes_and_read_only_their_own_weights(
+    ranks, models, alone, tmp_path
+):
     told = """
 from blendin_models.loading import loader
 def held(network, progress=None, evaluate=loader.evaluate_weights):
@@ -121,7 +130,7 @@ def test_mlx_launch_is_all_it_takes(models, alone):
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, alone, b"")
 
 
-def test_lines_are_answered_one_after_the_other(models, tmp_path):
+def test_lines_are_answered_one_after_the_other(ranks, models, tmp_path):
     lines = tmp_path / "in.jsonl"
     lines.write_text("".join(json.dumps({"prompt": f"hello {n}"}) + "\n" for n in range(3)))
     options = ("run", *models, *ASKING, "--batch", "2", lines)
@@ -134,7 +143,7 @@ def test_lines_are_answered_one_after_the_other(models, tmp_path):
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_rank_1_is_killed(models, alone, tmp_path, phase):
+def test_rank_1_is_killed(ranks, models, alone, tmp_path, phase):
     code = AT.format(act=KILLED) + PHASES[phase]
     trace = ("--trace", tmp_path / "kept.jsonl") if phase == "decoding" else ()
     first, _ = ranks(tmp_path, "generate", *models, *ASKING, *trace, PROMPT, codes=("", code))
@@ -148,9 +157,9 @@ def test_rank_1_is_killed(models, alone, tmp_path, phase):
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_rank_1_hangs(models, alone, tmp_path, phase):
+def test_rank_1_hangs(ranks, models, alone, tmp_path, phase):
     code = AT.format(act=STOPPED) + PHASES[phase]
-    options = {"codes": (IMPATIENT, code), "stopped": 1}
+    options = {"codes": (IMPATIENT, code), "stopped": [1]}
     first, _ = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, **options)
     line = the_line(first, 1)
     assert line.endswith(") has made no progress for 0.2 seconds, so this one ends")
@@ -166,21 +175,21 @@ def assert_kept(text, whole, phase):
 
 
 @pytest.mark.parametrize("phase", [LOADING, ASKED], ids=["loading", "decoding"])
-def test_rank_0_is_killed(models, tmp_path, phase):
+def test_rank_0_is_killed(ranks, models, tmp_path, phase):
     code = AT.format(act=KILLED) + phase
     _, second = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=(code, ""))
     assert the_line(second, 1) == "blendin: rank 0 ended, so this one ends too"
     assert second.stdout == b""
 
 
-def test_what_was_lost_is_said_though_mlx_launch_ends_rank_0_first(models, alone, tmp_path):
+def test_what_was_lost_is_said_though_mlx_launch_ends_rank_0_first(ranks, models, alone, tmp_path):
     codes = (TERMINATED, AT.format(act=KILLED) + DECODING)
     first, _ = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=codes)
     assert the_line(first, 1).endswith(") ended, so this one ends too")
     assert_kept(first.stdout, alone, "decoding")
 
 
-def test_ctrl_c_ends_both_as_rank_0_decides(models, alone, tmp_path):
+def test_ctrl_c_ends_both_as_rank_0_decides(ranks, models, alone, tmp_path):
     pressed = AT.format(act="os.kill(os.getpid(), signal.SIGINT)")
     codes = (pressed + ASKED, pressed + DECODING)
     first, second = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=codes)
@@ -199,20 +208,20 @@ def test_under_mlx_launch_one_line_says_why_it_ends(models, alone):
     assert_kept(ended.stdout, alone, "decoding")
 
 
-def test_other_weights_are_refused_at_the_start(models, tmp_path):
+def test_other_weights_are_refused_at_the_start(ranks, models, tmp_path):
     other = write_model(tmp_path / "other" / "aligned", 3)
     code = f"""
-import blendin_models.pair as pair
-def elsewhere(names, *rest, found=pair.check_models):
+import blendin_models.two_machines as loading
+def elsewhere(names, *rest, found=loading.check_models):
     return found([({str(other)!r}, None)], *rest)
-pair.check_models = elsewhere
+loading.check_models = elsewhere
 """
     first, second = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=("", code))
     assert "is not the aligned of rank 0: its files differ" in the_line(first, 1)
     assert (second.returncode, second.stdout, second.stderr) == (1, b"", b"")
 
 
-def test_another_version_is_refused_at_the_start(models, tmp_path):
+def test_another_version_is_refused_at_the_start(ranks, models, tmp_path):
     code = """
 from blendin_mlx.distributed import meeting
 meeting.version = lambda name: "0.0.1"
@@ -222,20 +231,20 @@ meeting.version = lambda name: "0.0.1"
     assert (second.returncode, second.stdout, second.stderr) == (1, b"", b"")
 
 
-def test_what_is_wrong_on_rank_1_is_said_by_rank_0(models, tmp_path):
+def test_what_is_wrong_on_rank_1_is_said_by_rank_0(ranks, models, tmp_path):
     code = """
-import blendin_models.pair as pair
+import blendin_models.two_machines as loading
 from blendin_models.errors import ModelError
 def damaged(*rest):
     raise ModelError("a file is damaged here")
-pair.check_models = damaged
+loading.check_models = damaged
 """
     first, second = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=("", code))
     assert the_line(first, 1).endswith("): a file is damaged here")
     assert (second.returncode, second.stdout, second.stderr) == (1, b"", b"")
 
 
-def test_what_goes_wrong_on_rank_1_later_is_said_by_rank_0_too(models, tmp_path):
+def test_what_goes_wrong_on_rank_1_later_is_said_by_rank_0_too(ranks, models, tmp_path):
     code = """
 from blendin_mlx.distributed import follower
 def full(self, message):
@@ -256,7 +265,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_does_not_work_on_two_is_said_once(tmp_path, name):
+def test_what_does_not_work_on_two_is_said_once(ranks, tmp_path, name):
     arguments, code, said = REFUSED[name]
     first, second = ranks(tmp_path, *arguments)
     assert said in the_line(first, code)
@@ -313,7 +322,7 @@ def test_what_cannot_start_is_known_to_both(grouped, name, rank):
     assert said in found.problem
 
 
-def test_help_needs_no_guide(tmp_path):
+def test_help_needs_no_guide(ranks, tmp_path):
     first, second = ranks(tmp_path, "generate", "--help")
     assert (first.returncode, second.returncode) == (0, 0)
     assert first.stdout.startswith(b"Usage: blendin generate")

@@ -6,10 +6,10 @@ import json
 import shutil
 
 import pytest
-from forked_ranks import forking
 
 from blendin_mlx.backend.mlx import mx
 from blendin_models.storage.paths import lacking, model_folder
+from forked_ranks import forking
 from running import pair, the_line
 from tiny_folders import VOCABULARY, write_model
 from two_machines import launched

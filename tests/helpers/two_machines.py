@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from blendin_mlx.distributed.channel import Channel, Kind
@@ -89,61 +87,6 @@ def free_port() -> int:
                 return port
         except OSError:
             continue
-
-
-def ranks(
-    folder: Path,
-    *arguments: object,
-    codes: tuple[str, str] = ("", ""),
-    environment: Mapping[str, str] | None = None,
-    stopped: int | None = None,
-) -> tuple[Ended, Ended]:
-    """Run the command on two ranks to their ends, as mlx.launch starts them.
-
-    Args:
-        folder: gets the file of hosts, and what the ranks write.
-        arguments: of the command.
-        codes: Python that each rank runs before.
-        environment: more variables.
-        stopped: a rank that stops itself, and is killed after the other one has ended.
-    """
-    hosts = folder / "hosts.json"
-    hosts.write_text(json.dumps([[f"127.0.0.1:{free_port()}"] for _ in codes]))
-    shared = {"MLX_HOSTFILE": str(hosts), "HF_HUB_OFFLINE": "1", "BLENDIN_GENERATE_DRAFT": "off"}
-    shared |= {"BLENDIN_MACHINES_TIMEOUT": str(DEADLINE_S), **(environment or {})}
-    line = [a if isinstance(a, bytes) else str(a) for a in arguments]
-    with ExitStack() as files:
-        started = []
-        for rank, code in enumerate(codes):
-            out, err = (
-                files.enter_context((folder / f"{rank}.{name}").open("wb"))
-                for name in ("out", "err")
-            )
-            process = subprocess.Popen(
-                command(line, code),
-                env={**os.environ, **shared, "MLX_RANK": str(rank)},
-                stdin=subprocess.PIPE,  # as mlx.launch leaves it: open, and never ended
-                stdout=out,
-                stderr=err,
-            )
-            started.append(files.enter_context(process))
-        try:
-            for rank, process in enumerate(started):
-                if rank != stopped:
-                    process.wait(DEADLINE_S)
-        finally:
-            for process in started:
-                process.kill()
-    one, other = (
-        Ended(
-            process.args,
-            process.returncode,
-            (folder / f"{rank}.out").read_bytes(),
-            (folder / f"{rank}.err").read_bytes(),
-        )
-        for rank, process in enumerate(started)
-    )
-    return one, other
 
 
 def launched(*arguments: object, code: str = "") -> Ended:
