@@ -12,7 +12,7 @@ from ..backend.mlx import mx
 from ..errors import MachineError
 from ..model import LanguageModel
 from ..reading.context import HEAD_ROWS, Context
-from ..reading.reader import RewindsBy
+from ..reading.reader import Progress, RewindsBy
 from ..roles import Role
 from ..tokens.embeddings import check_ids
 from .leader import Leader
@@ -77,6 +77,11 @@ class RemoteContext(Context):
         self._rereads_there = rereads
         self._cached += len(unread)
         return logits
+
+    def _fill(self, ids: Sequence[int], progress: Progress | None) -> None:
+        if not ids and self.rewinds_by == "snapshot":  # the other end may have gone back further
+            self._run(ids, 0)
+        super()._fill(ids, progress)
 
     def _fill_step(self, ids: Sequence[int]) -> None:
         self._run(ids, 0)

@@ -97,8 +97,10 @@ STEPS = st.lists(
 @settings(max_examples=25)
 def test_a_context_there_is_a_context_here(afar, kv_bits, steps):
     pair, apart = afar
-    here = Context(pair.aligned, kv_bits=kv_bits, prefill_step_size=16)
-    there = open_context(apart.aligned, kv_bits=kv_bits, prefill_step_size=16)
+    # Where a cache went back further than it was told, the steps of a prefill are cut elsewhere.
+    step = 16 if Context(pair.aligned).rewinds_by == "trim" else 64
+    here = Context(pair.aligned, kv_bits=kv_bits, prefill_step_size=step)
+    there = open_context(apart.aligned, kv_bits=kv_bits, prefill_step_size=step)
     for name, *details in steps:
         results = []
         for context in (here, there):
