@@ -159,7 +159,6 @@ DIRECTIONS = [
     (Made("qwen3", "llama3_1"), Made("gemma3_text", "qwen3", SMALL_WINDOW)),
     (Made("gemma3_text", "gemma3"), Made("qwen3", "qwen3")),
     (Made("qwen3", "qwen3"), Made("llama", "gemma3")),
-    (Made("llama", "gemma3"), Made("llama", "llama3_1")),
 ]
 # Random networks write all scripts; what they read has to be as varied.
 VARIED = "漢字かな 👩\u200d🚀 e\u0301 def f(x): return 12345 नमस्ते\n\n| a | b |"
@@ -169,8 +168,8 @@ VARIED = "漢字かな 👩\u200d🚀 e\u0301 def f(x): return 12345 नमस�
 def test_published_vocabularies_are_followed_to_each_other(
     make_pair: MakePair, base: Made, guide: Made
 ) -> None:
-    long = long_answer(make_pair(base, guide, 1), VARIED, max_tokens=48)
-    assert compared(long) >= 40
+    long = long_answer(make_pair(base, guide, 1), VARIED, max_tokens=32)
+    assert compared(long) >= 26
     assert long.statistics.base.rereads == 0
 
 

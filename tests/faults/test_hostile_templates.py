@@ -37,15 +37,12 @@ NESTED = (
 ENDLESS = {
     "loop": LOOP,
     "power": "{% set a = 9 %}{{ (a**90000000) % 7 }}",
-    "power of literals": "{{ (9**90000000) % 7 }}",
     "product": "{% set n = namespace(a=9**300) %}{% for i in range(99) %}{% set n.a = n.a * n.a %}"
     "{% endfor %}",
     "nested lists compared": NESTED + "{{ n.a == n.b }}",
-    "nested lists searched": NESTED + "{{ n.a in [n.b] }}",
     "nested lists counted": NESTED + "{{ [n.a].count(n.b) }}",
     "nested tuples": "{% set n = namespace(a=(1,)) %}{% for i in range(64) %}"
     "{% set n.a = (n.a, n.a) %}{% endfor %}{{ {n.a: 1} }}",
-    "search from the right": "{% set a = 'a' * 9999999 %}{{ a.rfind('ab' + 'a' * 4999999) }}",
     "search in bytes": "{% set a = ('a' * 9999999).encode() %}"
     "{{ a.rfind(('ab' + 'a' * 4999999).encode()) }}",
     "slice": "{{ [1]|slice(999999999)|list|length }}",
@@ -58,13 +55,11 @@ HEAVY = {
     "doubling": DOUBLING,
     "shared": "{% set s %}{{ 'x' * 9999999 }}{% endset %}{{ ([s] * 100)|string }}",
     "percent": "{{ '%999999999d' % 1 }}",
-    "percent of literals": "{{ '%.999999999f'|format(1.5) }}",
     "percent star": "{{ '%*d' % (999999999, 1) }}",
     "percent of bytes": "{{ '%999999999d'.encode() % 1 }}",
     "format": "{{ '{:999999999d}'.format(1) }}",
     "format of an argument": "{{ '{:{}d}'.format(1, 999999999) }}",
     "ljust": "{{ 'x'.ljust(999999999) }}",
-    "ljust of bytes": "{{ 'x'.encode().ljust(999999999) }}",
     "zfill": "{{ 'x'.zfill(999999999) }}",
     "expandtabs": "{{ ('\t' * 9999).expandtabs(999999) }}",
     "center": "{{ 'x'|center(999999999) }}",

@@ -182,7 +182,7 @@ def test_a_trace_under_older_rules_of_one_tokenizer_is_verified(
 
 
 def test_a_trace_of_the_demo_pair_follows(demo_pair: Pair) -> None:
-    assert verify_trace(demo_pair, record(demo_pair, "Why is the sky blue?", 20, "guide")) is None
+    assert verify_trace(demo_pair, record(demo_pair, "Why is the sky blue?", 8, "guide")) is None
 
 
 @pytest.mark.parametrize("name", METHODS)
