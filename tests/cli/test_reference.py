@@ -14,6 +14,7 @@ import pytest
 from blendin_cli.main import cli
 from blendin_cli.options.config_files import default_map
 from blendin_cli.reference_docs import as_markdown
+from forked_command import forked_command
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -70,8 +71,17 @@ def test_the_readme_has_commands():
     assert len(HERE) > 8
 
 
+@pytest.fixture(scope="module")
+def programs():
+    """A folder for the PATH, whose ``blendin`` starts at once."""
+    with forked_command() as folder:
+        yield folder
+
+
 @pytest.mark.parametrize("line", HERE)
-def test_a_command_of_the_readme_works_when_pasted(tiny_demo, tmp_path, monkeypatch, line):
+def test_a_command_of_the_readme_works_when_pasted(
+    tiny_demo, programs, tmp_path, monkeypatch, line
+):
     """Names and options are right and the exit is clean; answers are the business of others."""
     monkeypatch.setenv("BLENDIN_HOME", str(tiny_demo))
     shutil.copy(ROOT / "README.md", tmp_path)
@@ -81,8 +91,8 @@ def test_a_command_of_the_readme_works_when_pasted(tiny_demo, tmp_path, monkeypa
     write_tasks_of_the_page(tmp_path / "tasks")
     (tmp_path / "nine.txt").write_text("Say hello.\n")
     if "trace" in line and "--trace" not in line:
-        pasted("blendin generate -q --trace run.jsonl 'Why is the sky blue?'", tmp_path)
-    result = pasted(line, tmp_path)
+        pasted("blendin generate -q --trace run.jsonl 'Why is the sky blue?'", tmp_path, programs)
+    result = pasted(line, tmp_path, programs)
     assert result.returncode == 0, result.stderr
     assert result.stdout or result.stderr
 
@@ -127,11 +137,13 @@ def test_the_settings_of_the_readme_are_settings(tmp_path, monkeypatch):
     assert default_map(cli)["chat"]["system"] == "Answer in one sentence."
 
 
-def pasted(line, folder):
+def pasted(line, folder, programs):
+    paths = environment()
+    paths["PATH"] = f"{programs}{os.pathsep}{paths['PATH']}"
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", line],
         cwd=folder,
-        env=environment(),
+        env=paths,
         input="What is the capital of France?\n" if "chat" in line else "",
         capture_output=True,
         text=True,

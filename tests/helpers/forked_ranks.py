@@ -81,7 +81,7 @@ def forking() -> Iterator[Ranks]:
         yield Ranks(process)
 
 
-def _import_all() -> None:
+def import_all() -> None:
     """Import what the command imports, and compute nothing: threads do not survive a fork."""
     for name in IMPORTED:
         import_module(name)
@@ -89,7 +89,7 @@ def _import_all() -> None:
 
 def _serve(requests: IO[str]) -> None:
     """Fork the ranks of each request, and answer with their exit codes."""
-    _import_all()
+    import_all()
     for line in requests:
         asked = json.loads(line)
         waiting, typing = os.pipe()  # as mlx.launch leaves it: open, and never ended
