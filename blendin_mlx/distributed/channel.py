@@ -173,15 +173,15 @@ class Channel(Connection):
     ) -> None:
         """Send a message, see :class:`Connection`."""
         header = HEADER.pack(kind, serial, first, second, len(payload))
-        for part in (memoryview(header), memoryview(payload)):
-            while part:
-                self._wait(select.POLLOUT)
-                try:
-                    part = part[self._socket.send(part) :]
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    raise self.ended() from None
+        rest = memoryview(header + payload)  # a request goes at once: Ctrl-C cannot cut it
+        while rest:
+            self._wait(select.POLLOUT)
+            try:
+                rest = rest[self._socket.send(rest) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                raise self.ended() from None
 
     def receive(self, waits: bool = True) -> Frame:
         """Return the next message, see :class:`Connection`."""
