@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from acting_ranks import AT, DECODING, IMPATIENT, KILLED, LOADING, PROMPTED, STOPPED
 from blendin_cli.machines import Group, group
 from forked_ranks import forking
 from running import blendin, pair, the_line
@@ -16,56 +17,6 @@ from two_machines import launched
 
 PROMPT = "hello there"
 ASKING = ("--tau", ".9", "-m", "24", "-q")
-# A rank that does something to itself in a phase; before it stops, it says so.
-KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
-STOPPED = """
-    ends[-1].describe(channel.Kind.PROGRESS, ["stopping", 0, 0])
-    os.kill(os.getpid(), signal.SIGSTOP)
-"""
-AT = """
-import os, signal
-from blendin_mlx.distributed import channel, follower, leader
-from blendin_models.loading import loader
-ends, times = [], []
-def joined(self, *rest, before=channel.Channel.__init__):
-    before(self, *rest)
-    ends.append(self)
-channel.Channel.__init__ = joined
-def act():
-    {act}
-"""
-LOADING = """
-def held(network, progress=None, evaluate=loader.evaluate_weights):
-    act()
-    evaluate(network, progress)
-loader.evaluate_weights = held
-"""
-# At the first step of the prefill, and where the third question is asked.
-PROMPTED = """
-def held(self, message, read=follower.Follower._read):
-    if not message.second:
-        act()
-    read(self, message)
-follower.Follower._read = held
-"""
-DECODING = """
-def held(self, message, read=follower.Follower._read):
-    times.extend([message] if message.second else [])
-    if len(times) == 3:
-        act()
-    read(self, message)
-follower.Follower._read = held
-"""
-# Rank 0 waits no longer for one that has said that it stops.
-IMPATIENT = """
-from blendin_mlx.distributed import channel, leader
-def noticing(self, next_one=leader.Leader._next):
-    message = next_one(self)
-    if message.kind is channel.Kind.PROGRESS and message.described[0] == "stopping":
-        self.channel.patience_s = 0.2
-    return message
-leader.Leader._next = noticing
-"""
 # As mlx.launch does, before rank 0 has said a word.
 TERMINATED = """
 import os, signal
@@ -79,8 +30,8 @@ leader.Leader._next = lost
 """
 ASKED = """
 def held(self, *rest, read=leader.Leader.read):
-    times.append(rest)
-    if len(times) == 4:
+    reads.append(rest)
+    if len(reads) == 4:
         act()
     return read(self, *rest)
 leader.Leader.read = held

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from acting_ranks import AT, DECODING, IMPATIENT, KILLED, LOADING, PROMPTED, STOPPED
 from blendin_mlx.backend.mlx import mx
 from blendin_models.storage.paths import lacking, model_folder
 from forked_ranks import forking
@@ -17,25 +18,6 @@ from two_machines import launched
 PROMPT = "hello there"
 ASKING = ("--tau", ".9", "-m", "24", "-q")
 HEADS = {"num_attention_heads": 6, "num_key_value_heads": 6}
-# A rank that does something to itself in a phase; before it stops, it says so.
-KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
-STOPPED = """
-    ends[0].describe(channel.Kind.PROGRESS, ["stopping", 0, 0])
-    os.kill(os.getpid(), signal.SIGSTOP)
-"""
-AT = """
-import os, signal
-from blendin_mlx.distributed import channel, follower, leader, split_base as ring
-from blendin_models import split_base
-from blendin_models.loading import loader
-ends, reads = [], []
-def joined(self, *rest, before=channel.Channel.__init__):
-    before(self, *rest)
-    ends.append(self)
-channel.Channel.__init__ = joined
-def act():
-    {act}
-"""
 CHECKING = """
 def held(*rest, check=split_base.check_part):
     act()
@@ -54,28 +36,6 @@ def held(connection, join=ring.join_ring):
     return join(connection)
 ring.join_ring = held
 """
-LOADING = """
-def held(network, progress=None, evaluate=loader.evaluate_weights):
-    act()
-    evaluate(network, progress)
-loader.evaluate_weights = held
-"""
-# At the first step of the prefill, and within the pass of the fourth token.
-PROMPTED = """
-def held(self, message, read=follower.Contexts._read):
-    if not message.second:
-        act()
-    read(self, message)
-follower.Contexts._read = held
-"""
-DECODING = """
-def held(self, message, read=follower.Contexts._read):
-    reads.extend([message] if message.second else [])
-    if len(reads) == 4:
-        act()
-    read(self, message)
-follower.Contexts._read = held
-"""
 PHASES = {
     "checking": CHECKING,
     "joining": JOINING,
@@ -83,17 +43,8 @@ PHASES = {
     "prompt": PROMPTED,
     "decoding": DECODING,
 }
-# A rank waits no longer for one that has said that it stops, or that cannot say so any more: while
-# the ring is connected nothing is heard.
-IMPATIENT = """
-from blendin_mlx.distributed import channel, leader, split_base as ring
-def noticing(self, next_one=leader.Leader._next):
-    message = next_one(self)
-    if message.kind is channel.Kind.PROGRESS and message.described[0] == "stopping":
-        self.channel.patience_s = 0.2
-    return message
-leader.Leader._next = noticing
-"""
+# A rank does not wait for one that cannot say that it stops: while the ring is connected nothing is
+# heard.
 UNJOINED = """
 from blendin_mlx.distributed import split_base as ring
 def impatient(connection, join=ring.join_ring):
