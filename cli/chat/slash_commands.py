@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -83,7 +84,8 @@ def _edit(chat: Conversation, argument: str) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError("/edit needs a terminal")
     last = chat.last_message() if chat.messages else ""
-    changed = click.edit(last, require_save=False)
+    places = {"TMPDIR": tempfile.gettempdir()}  # MLX has a folder of its own there, see backend
+    changed = click.edit(last, env=places, require_save=False)
     if changed and changed.strip():
         chat.ask(changed.strip(), instead=True)
 

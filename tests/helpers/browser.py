@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -143,6 +144,7 @@ def browser(profile: Path) -> Iterator[Page]:
     process = subprocess.Popen(
         [sys.executable, "-c", AS_3_AND_4, str(there_read), str(there_write), *command],
         pass_fds=(there_read, there_write),
+        env={**os.environ, "TMPDIR": tempfile.gettempdir()},  # not where MLX keeps its kernels
         stderr=subprocess.DEVNULL,
     )
     os.close(there_read)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
+from types import SimpleNamespace
 
 import pytest
 
-from blendin_cli.chat.slash_commands import ALIASES
+from blendin_cli.chat.slash_commands import ALIASES, COMMANDS
 from blendin_cli.terminal.figures import all_figures, short_figures
 from blendin_mlx.answer_statistics import Statistics
 from chains import WORDS, write_chain
@@ -23,6 +25,21 @@ def held(self, ids, forward=Context._forward, waited=[]):
     return forward(self, ids)
 Context._forward = held
 """
+
+
+def test_an_editor_keeps_its_temporary_files_where_others_do(tmp_path, monkeypatch):
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nprintf "$TMPDIR" > "$1"\n')
+    editor.chmod(0o755)
+    monkeypatch.setenv("EDITOR", str(editor))
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "kernels"))  # as it is once MLX is imported
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    answered = []
+    chat = SimpleNamespace(messages=["hi"], last_message=lambda: "hi")
+    chat.ask = lambda text, instead: answered.append(text)
+    COMMANDS["edit"](chat, "")  # type: ignore[arg-type]
+    assert answered == [tempfile.gettempdir()]
 
 
 @pytest.fixture
