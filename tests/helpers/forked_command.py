@@ -67,7 +67,8 @@ def _watch(connection: socket.socket) -> NoReturn:
     child = os.fork()
     if child == 0:
         connection.close()
-        _become(*json.loads(asked), streams)
+        arguments, environment, place = json.loads(asked)
+        _become(arguments, environment, place, streams)
     for stream in streams:
         os.close(stream)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
