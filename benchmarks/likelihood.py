@@ -108,11 +108,16 @@ def scored(pair: Any, asked: Sequence[Choice], methods: dict[str, Any]) -> Itera
             one.task,
             one.question,
             one.right,
-            [len(option.encode()) for option in one.options],
+            _num_bytes(one),
             {name: [score.total for score in row] for name, row in rows.items()},
             {name: sum(score.interventions for score in row) for name, row in rows.items()},
             {name: sum(len(score.token_ids) for score in row) for name, row in rows.items()},
         )
+
+
+def _num_bytes(one: Choice) -> list[int]:
+    """The bytes of each option; with them, questions that share a text are told apart."""
+    return [len(option.encode()) for option in one.options]
 
 
 def read_scores(file: Path) -> list[Scores]:
@@ -123,8 +128,8 @@ def read_scores(file: Path) -> list[Scores]:
 def extend(file: Path, asked: Sequence[Choice], pair: Any, methods: dict[str, Any]) -> None:
     """Score what the file lacks; half a last line, of a run that was cut, goes."""
     mend(file)
-    done = {(one.task, one.question) for one in read_scores(file)}
-    missing = [one for one in asked if (one.task, one.question) not in done]
+    done = {(one.task, one.question, *one.num_bytes) for one in read_scores(file)}
+    missing = [one for one in asked if (one.task, one.question, *_num_bytes(one)) not in done]
     append(file, scored(pair, missing, methods), len(missing), "questions")
 
 
