@@ -36,9 +36,7 @@ def test_the_table_counts_questions_won_and_lost() -> None:
 def test_a_run_that_was_cut_goes_on(tmp_path: Path) -> None:
     file, pair = tmp_path / "scores.jsonl", small_pair(2)
     asked = [Choice("arc", f"What is {n}?", ("one thing", "two"), 0) for n in range(3)]
-    asked.append(
-        Choice("arc", asked[0].question, ("another", "none"), 1)
-    )  # options tell them apart
+    asked += [Choice("arc", asked[0].question, ("another", "none"), 1)]  # known by its options
     extend(file, asked[:1], pair, methods_of(0.9, 0.5))
     first = file.read_text()
     file.write_text(first + '{"task": "arc", "ques')
