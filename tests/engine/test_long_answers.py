@@ -28,7 +28,7 @@ SMALL_WINDOW = {"sliding_window": 32}
 WINDOW = {"sliding_window": 96}  # full before the middle of an answer
 ONE_HEAD = {"num_attention_heads": 1}  # as wide as what is quantized together
 QUANTIZED = 5e-3
-DEMO_LENGTH = 24
+DEMO_LENGTH = 16
 DEMO_COMPARED = 3  # one position in so many: its vocabulary has 262,144 tokens
 DAY = "On day {} I walked along the coast and counted {} gulls and {} seals, then went home. "
 DIARY = "".join(DAY.format(n, 2 * n, n + 3) for n in range(1, 20)) + "Go on with my diary."
@@ -158,7 +158,6 @@ def test_with_two_tokenizers_every_token_is_the_oracles(
 DIRECTIONS = [
     (Made("qwen3", "llama3_1"), Made("gemma3_text", "qwen3", SMALL_WINDOW)),
     (Made("gemma3_text", "gemma3"), Made("qwen3", "qwen3")),
-    (Made("qwen3", "qwen3"), Made("llama", "gemma3")),
 ]
 # Random networks write all scripts; what they read has to be as varied.
 VARIED = "漢字かな 👩\u200d🚀 e\u0301 def f(x): return 12345 नमस्ते\n\n| a | b |"
@@ -257,7 +256,7 @@ def test_a_long_answer_of_the_demo_pair_follows_without_any_cache(demo_pair: Pai
     """
     long = long_answer(demo_pair, DIARY, max_tokens=DEMO_LENGTH, stop_policy="blend")
     base_prompt, aligned_prompt = long.prompts
-    assert len(base_prompt) < 512 < len(base_prompt) + DEMO_LENGTH - 12
+    assert len(base_prompt) < 512 < len(base_prompt) + DEMO_LENGTH - 6
     oracle = Oracle(demo_pair, tau=1.0, stop_policy="blend")
     oracle.read_ahead(base_prompt, aligned_prompt, long.ids)
     for n in range(0, DEMO_LENGTH, DEMO_COMPARED):

@@ -94,7 +94,7 @@ def test_the_demo_pair_follows_the_oracle(demo_pair: Pair) -> None:
 
 def test_guide_passes_are_interventions_and_stop_checks(demo_pair: Pair) -> None:
     """Stop checks come with line breaks that the base is sure of, which takes a trained base."""
-    responses = list(stream_generate(demo_pair, "Why is the sky blue?", max_tokens=24))
+    responses = list(stream_generate(demo_pair, "Why is the sky blue?", max_tokens=12))
     counts = responses[-1].statistics
     assert counts.interventions > 3
     asked = counts.interventions + counts.stop_checks
