@@ -61,10 +61,8 @@ def load_base(spec: PairSpec, leader: Leader, progress: Progress | None = None) 
         for role, model in pair.models().items()
         if role != "base"
     }
-    # In place: a new pair would divide the weights by their sum once more, and round them.
-    pair.aligned, pair.reference = there.pop("aligned"), there.pop("reference", None)
-    pair.others = tuple(there.values())
-    return pair
+    aligned, reference = there.pop("aligned"), there.pop("reference", None)
+    return replace(pair, aligned=aligned, reference=reference, others=tuple(there.values()))
 
 
 def _heard(spec: PairSpec) -> PairSpec:
