@@ -23,7 +23,7 @@ from ..progress import Advance, Progress
 from ..storage.paths import lacking, special_file
 from .config_json import read_config
 from .dequantize import dequantize_network
-from .output_columns import evaluate_blocks, keep_output_columns
+from .output_columns import keep_output_columns, read_output_columns
 from .own_tokenizer import load_tokenizer
 
 
@@ -46,8 +46,7 @@ def open_model(folder: Path, name: str | None = None, revision: str | None = Non
         network, config = load_network(folder)
         tokenizer = load_tokenizer(folder, config.get("eos_token_id"))
         if is_cpu():
-            to_float32(network)
-            keep_output_columns(network)
+            prepare_for_cpu(network)
     path = folder.resolve()
     return LanguageModel(network, tokenizer, config, name or path.name, str(path), revision)
 
@@ -116,9 +115,10 @@ def open_files_limit() -> Iterator[None]:
         resource.setrlimit = change
 
 
-def to_float32(network: Any) -> None:
-    """Convert all weights of a network to float32, dequantizing them, lazily."""
+def prepare_for_cpu(network: Any) -> None:
+    """Convert all weights of a network to float32, its output layer's to columns, lazily."""
     network.set_dtype(mx.float32)  # scales first, so that weights are dequantized in float32
+    keep_output_columns(network)
     dequantize_network(network)
 
 
@@ -133,7 +133,7 @@ def evaluate_weights(network: Any, progress: Advance | None = None) -> None:
 
     weights = [array for _, array in tree_flatten(network.parameters())]
     total = sum(array.nbytes for array in weights)
-    evaluate_blocks(network)
+    read_output_columns(network)
     done = 0
     for array in weights:
         mx.eval(array)

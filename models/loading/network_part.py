@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from blendin_mlx.backend.mlx import is_cpu
 from blendin_mlx.errors import PairError
 
 from ..errors import first_line
-from .output_columns import keep_output_columns
 from .preflight import Preflight, bytes_of, fitted
 
 
@@ -69,8 +67,6 @@ def open_part(report: Preflight, group: Group, title: str) -> Any:
     """
     network = fitted(report.folder)
     split(network, group, report.model_type, title)
-    if is_cpu():
-        keep_output_columns(network)
     return network
 
 

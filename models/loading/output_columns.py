@@ -11,77 +11,106 @@ from typing import Any
 
 from blendin_mlx.backend.mlx import mx, nn
 
-_BLOCK = 128  # rows that a core's cache holds while they are turned
+from .dequantize import dense_rows
+
+_BLOCK = 1024  # rows that a core's cache holds while they are dequantized and turned
 
 
-def transposed(matrix: mx.array) -> tuple[mx.array, mx.array]:
-    """Return the contiguous transpose of ``[n, m]`` and the copy that leads to it, lazily.
+class Columns:
+    """The transpose ``[m, n]`` of a layer's weights, which are not read before :meth:`read`.
 
-    It is turned block by block, then the blocks are put in order: a copy in one go misses the cache
-    at each number, and takes two and a half times as long.
+    A copy of the network shares it, as it shares the network's arrays.
+
+    Args:
+        layer: the layer, dense or quantized, with lazy weights.
     """
-    rows, width = matrix.shape
-    size = _BLOCK if rows % _BLOCK == 0 else rows
-    blocks = mx.contiguous(matrix.reshape(-1, size, width).transpose(0, 2, 1))
-    return blocks, mx.contiguous(blocks.transpose(1, 0, 2)).reshape(width, rows)
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+        self.array = mx.zeros(self.now.shape)
+
+    def __deepcopy__(self, known: Any) -> Columns:
+        return self
+
+    @property
+    def now(self) -> mx.array:
+        """The transpose, lazily where it is not read yet."""
+        return self.array if self._layer is None else dense_rows(self._layer).T
+
+    def read(self) -> None:
+        """Fill the array, block by block: a copy in one go misses the cache at each number."""
+        if self._layer is None:
+            return
+        for start in range(0, self.array.shape[1], _BLOCK):
+            block = slice(start, start + _BLOCK)
+            self.array[:, block] = dense_rows(self._layer, block).T
+            mx.eval(self.array)
+        self._layer = None
 
 
 class ColumnLinear(nn.Linear):  # type: ignore[misc] # mlx has no types
     """Linear layer with its weights as ``columns`` ``[in, out]``."""
 
-    def __init__(self, layer: nn.Linear) -> None:
+    def __init__(self, layer: Any) -> None:
         nn.Module.__init__(self)
-        self._blocks, self.columns = transposed(layer.weight)
+        self.kept = Columns(layer)
+        self.columns = self.kept.array
         if "bias" in layer:
             self.bias = layer.bias
 
     @property
     def weight(self) -> mx.array:
         """The weights ``[out, in]``."""
-        return self.columns.T
+        return self.kept.now.T
 
     def __call__(self, x: mx.array) -> mx.array:
         """Return ``[..., out]``."""
-        y = x @ self.columns
+        y = x @ self.kept.now
         return y + self.bias if "bias" in self else y
 
 
 class ColumnEmbedding(nn.Embedding):  # type: ignore[misc]
     """Embedding and output layer with their one weight as ``columns`` ``[width, tokens]``."""
 
-    def __init__(self, layer: nn.Embedding) -> None:
+    def __init__(self, layer: Any) -> None:
         nn.Module.__init__(self)
-        self._blocks, self.columns = transposed(layer.weight)
+        self.kept = Columns(layer)
+        self.columns = self.kept.array
 
     @property
     def weight(self) -> mx.array:
         """The embeddings ``[tokens, width]``."""
-        return self.columns.T
+        return self.kept.now.T
 
     def __call__(self, ids: mx.array) -> mx.array:
         """Return ``[..., width]``."""
-        return mx.moveaxis(mx.take(self.columns, ids, axis=1), 0, -1)
+        return mx.moveaxis(mx.take(self.kept.now, ids, axis=1), 0, -1)
 
     def as_linear(self, x: mx.array) -> mx.array:
         """Return ``[..., tokens]``."""
-        return x @ self.columns
+        return x @ self.kept.now
+
+
+_FORMS = {
+    nn.Linear: ColumnLinear,
+    nn.QuantizedLinear: ColumnLinear,
+    nn.Embedding: ColumnEmbedding,
+    nn.QuantizedEmbedding: ColumnEmbedding,
+}
 
 
 def keep_output_columns(network: Any) -> None:
-    """Replace the dense output layer of a network, lazily: its ``lm_head``, else its embedding."""
+    """Replace the output layer of a network, lazily: its ``lm_head``, else its embedding."""
     modules = [module for _, module in network.named_modules()]
     name = "lm_head" if any("lm_head" in module for module in modules) else "embed_tokens"
     for module in modules:
         layer = module.get(name)
-        if type(layer) is nn.Linear:
-            setattr(module, name, ColumnLinear(layer))
-        elif type(layer) is nn.Embedding:
-            setattr(module, name, ColumnEmbedding(layer))
+        if form := _FORMS.get(type(layer)):
+            setattr(module, name, form(layer))
 
 
-def evaluate_blocks(network: Any) -> None:
-    """Evaluate the first copies of output layers, so that memory never holds three of a matrix."""
+def read_output_columns(network: Any) -> None:
+    """Read the weights of output layers, so that memory never holds a matrix twice."""
     for _, module in network.named_modules():
-        blocks = module.pop("_blocks", None)
-        if blocks is not None:
-            mx.eval(blocks)
+        if isinstance(module, ColumnLinear | ColumnEmbedding):
+            module.kept.read()

@@ -7,9 +7,10 @@ file decides; the other settings only name special tokens.
 
 from __future__ import annotations
 
-import functools
 import json
 import re
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,30 @@ def load_tokenizer(folder: Path, eos_token_ids: Any = None) -> Any:
     restore(tokenizer, file, rebuilt=not named)
     probe(tokenizer.backend_tokenizer, file)
     ends = [eos_token_ids] if isinstance(eos_token_ids, int) else eos_token_ids
-    # mlx-lm asks twice for a large dictionary.
-    tokenizer.get_vocab = functools.cache(tokenizer.get_vocab)
+    # mlx-lm looks up a few tokens in a dictionary of all, which takes a while to make.
+    tokenizer.get_vocab = partial(TokenIds, tokenizer.backend_tokenizer)
     wrapped = TokenizerWrapper(tokenizer, eos_token_ids=ends)
     del tokenizer.get_vocab
     return wrapped
+
+
+class TokenIds(Mapping[str, int]):
+    """The ids of a tokenizer's tokens by their text, looked up one by one."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def __getitem__(self, text: str) -> int:
+        token: int | None = self._tokenizer.token_to_id(text)
+        if token is None:
+            raise KeyError(text)
+        return token
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tokenizer.get_vocab(with_added_tokens=True))
+
+    def __len__(self) -> int:
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
 
 def read_tokenizer(file: Path) -> Any:

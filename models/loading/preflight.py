@@ -16,7 +16,7 @@ from ..storage.local_model import LocalModel, repair_named
 from ..storage.small_files import load_json
 from .adapters import Adapter, add_layers, read_adapter
 from .config_json import check_counts, read_config
-from .loader import check_folder, load_network, open_files_limit, to_float32
+from .loader import check_folder, load_network, open_files_limit, prepare_for_cpu
 from .own_tokenizer import read_tokenizer
 from .safetensors_headers import read_folder
 
@@ -171,7 +171,7 @@ def fitted(folder: Path) -> Any:
         reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
         raise ModelError(f"{folder / 'config.json'} does not fit the weights: {reason}") from error
     if is_cpu():
-        to_float32(network)  # lazily; it sets the type of the cache too
+        prepare_for_cpu(network)  # lazily; it sets the type of the cache too
     return network
 
 

@@ -13,6 +13,8 @@ from blendin_mlx.backend.mlx import mx
 from blendin_models.loading import dequantize
 from blendin_models.loading.dequantize import dequantize_network
 
+BITS = (2, 3, 4, 5, 6, 8)
+
 
 class Network(nn.Module):
     """One layer of each kind that can be quantized, and one that is not."""
@@ -42,7 +44,11 @@ def parameters(network: Network) -> dict[str, mx.array]:
 @pytest.mark.parametrize(
     ("bits", "group_size", "mode"),
     [
-        *((bits, group_size, "affine") for bits in (2, 4, 6, 8) for group_size in (32, 64, 128)),
+        *(
+            (bits, group_size, "affine")
+            for bits in (2, 3, 4, 5, 6, 8)
+            for group_size in (32, 64, 128)
+        ),
         (4, 32, "mxfp4"),
     ],
 )
@@ -66,7 +72,7 @@ def test_every_layer_has_mlx_lm_s_weights(
         assert mx.allclose(found[name], weights, rtol=off, atol=off)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", BITS)
 def test_the_usual_ones_are_not_left_to_mlx_lm(monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
     done = list[tuple[int, ...]]()
     ours = dequantize.dequantized

@@ -8,15 +8,18 @@ from typing import Any
 import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten
+from mlx_lm.utils import dequantize_model
 
 from blendin_mlx.backend.mlx import mx
 from blendin_mlx.tokens.embeddings import token_rows
+from blendin_models.loading.adapters import sharing_copy
+from blendin_models.loading.output_columns import _BLOCK as BLOCK
 from blendin_models.loading.output_columns import (
     ColumnEmbedding,
     ColumnLinear,
-    evaluate_blocks,
+    Columns,
     keep_output_columns,
-    transposed,
+    read_output_columns,
 )
 from tiny import network
 
@@ -60,27 +63,54 @@ def test_rows_of_an_embedding_are_its_columns() -> None:
     assert mx.array_equal(ColumnEmbedding(layer).weight, layer.weight)
 
 
-def test_quantized_layers_stay_as_they_are() -> None:
-    net = network("llama", 320, seed=1, sharpness=1.0, hidden_size=64, intermediate_size=64)
-    nn.quantize(net, group_size=32, bits=8)
+@pytest.mark.parametrize("bits", [4, 5, 8])
+@pytest.mark.parametrize("tied", [False, True])
+def test_quantized_weights_are_dequantized_on_the_way(bits: int, tied: bool) -> None:
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "tie_word_embeddings": tied}
+    plain, kept = (network("llama", 2 * BLOCK + 5, seed=1, sharpness=1.0, **sizes) for _ in "ab")
+    for net in (plain, kept):
+        nn.quantize(net, group_size=32, bits=bits)
+    dequantize_model(plain)
+    keep_output_columns(kept)
+    read_output_columns(kept)
+    dequantize_model(kept)
+    layer, expected = (net.model.embed_tokens if tied else net.lm_head for net in (kept, plain))
+    assert mx.array_equal(layer.weight, expected.weight)
+    ids = mx.array([[0, 7, 2 * BLOCK + 4]])
+    assert mx.allclose(kept(ids), plain(ids), atol=1e-5)
+
+
+def test_weights_of_an_unusual_form_are_dequantized_too() -> None:
+    layer = nn.QuantizedEmbedding(300, 64, group_size=32, bits=4, mode="mxfp4")
+    kept = ColumnEmbedding(layer)
+    kept.kept.read()
+    assert mx.array_equal(kept.weight, mx.dequantize(layer.weight, layer.scales, mode="mxfp4"))
+
+
+def test_it_says_the_same_before_its_weights_are_read_and_reads_none() -> None:
+    layer = nn.Embedding(9, 4)
+    kept, ids, x = ColumnEmbedding(layer), mx.array([8, 0, 3]), mx.ones((2, 4))
+    before = kept.weight, kept(ids), kept.as_linear(x)
+    assert not mx.any(kept.columns)
+    kept.kept.read()
+    assert mx.array_equal(kept.columns, layer.weight.T)
+    for one, other in zip(before, (kept.weight, kept(ids), kept.as_linear(x)), strict=True):
+        assert mx.allclose(one, other, atol=1e-6)
+
+
+def test_copies_of_a_network_share_the_weights_once_read() -> None:
+    net = made("llama", tied=True)
     keep_output_columns(net)
-    assert not layers(net) & {ColumnLinear, ColumnEmbedding}
+    other = sharing_copy(net)
+    read_output_columns(net)
+    read_output_columns(other)
+    assert other.model.embed_tokens.columns is net.model.embed_tokens.columns
+    assert mx.any(other.model.embed_tokens.columns)
 
 
-@pytest.mark.parametrize(("rows", "width"), [(256, 24), (1280, 7), (130, 5), (1, 3)])
+@pytest.mark.parametrize(("rows", "width"), [(BLOCK, 24), (2 * BLOCK + 1, 7), (130, 5), (1, 3)])
 def test_a_matrix_is_turned_whatever_its_size(rows: int, width: int) -> None:
-    matrix = mx.arange(rows * width).reshape(rows, width).astype(mx.float32)
-    _, turned = transposed(matrix)
-    assert turned.shape == (width, rows)
-    assert mx.array_equal(turned, matrix.T)
-
-
-def test_the_copy_on_the_way_is_not_kept() -> None:
-    layer = nn.Embedding(256, 8)
-    model = nn.Sequential(nn.Linear(8, 8))
-    model.embed_tokens = layer
-    keep_output_columns(model)
-    evaluate_blocks(model)
-    held = [name for name, _ in tree_flatten(dict(model.embed_tokens))]
-    assert held == ["columns"]
-    assert mx.array_equal(model.embed_tokens.weight, layer.weight)
+    layer = nn.Embedding(rows, width)
+    kept = Columns(layer)
+    kept.read()
+    assert mx.array_equal(kept.array, layer.weight.T)

@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer, pre_tokenizers
 from transformers import AutoTokenizer
 
 from blendin_models.loading import own_tokenizer
-from blendin_models.loading.own_tokenizer import BATTERY, load_tokenizer
+from blendin_models.loading.own_tokenizer import BATTERY, TokenIds, load_tokenizer
 from tiny_folders import write_model
 
 THREES = r"\p{N}{1,3}|[^\p{N}]+"
@@ -107,6 +107,18 @@ def test_the_vocabulary_is_parsed_by_the_tokenizer_alone(folder, monkeypatch):
     load_tokenizer(folder)
     assert any(name.endswith("tokenizer_config.json") for name in parsed)
     assert not any(name.endswith("tokenizer.json") for name in parsed)
+
+
+def test_ids_looked_up_one_by_one_are_the_dictionary_s(folder):
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_special_tokens(["<think>", "</think>"])
+    assert dict(TokenIds(tokenizer)) == tokenizer.get_vocab(with_added_tokens=True)
+    assert len(TokenIds(tokenizer)) == len(tokenizer.get_vocab(with_added_tokens=True))
+    assert "<nonesuch>" not in TokenIds(tokenizer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    loaded = load_tokenizer(folder)
+    assert loaded.think_start_tokens == tuple(loaded.encode("<think>"))
+    assert isinstance(loaded.get_vocab(), dict)
 
 
 @pytest.mark.parametrize("name", ["special_tokens_map.json", "added_tokens.json"])
