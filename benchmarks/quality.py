@@ -11,8 +11,9 @@ and XSTest, where a harmless request should be answered and a harmful one refuse
 
 An answer is *readable* when the rule (`read_answer`) finds an answer in it, *right* when that is
 the right one, and *cut* when the length limit ended it; a fact that is not right may still *hold*
-the answer among other words. The texts of the answers are kept as JSON
-lines; they are scored when the table is printed, and a run that was cut goes on where it stopped.
+the answer among other words. *Passes a token* are those of the base and of the guide. The texts of
+the answers are kept as JSON lines; they are scored when the table is printed, and a run that was
+cut goes on where it stopped.
 
     python benchmarks/quality.py --answers quality.jsonl
     python benchmarks/quality.py --base gemma-3-270m --aligned qwen-coder-gguf --answers qwen.jsonl
@@ -34,7 +35,7 @@ from kept_lines import append, mend, whole_lines
 from question_sets import Question, questions, questions_of
 from timing import machine
 
-METHODS = ("base", "aligned", "nudging", "blendin", "confidence-bet", "tuned")
+METHODS = ("base", "aligned", "nudging", "kad", "confidence-bet", "blendin", "tuned")
 TEMPLATE = "examples"  # the demo pair's
 
 
@@ -49,6 +50,8 @@ class Answer:
     end: str
     tokens: int
     interventions: int
+    base_passes: int
+    guide_passes: int
 
     @property
     def is_cut(self) -> bool:
@@ -114,7 +117,8 @@ class Blender:
                 raise outcome
             if (end := outcome.finish_reason) is not None:
                 run = outcome.statistics
-                counts = run.completion_tokens, run.interventions
+                passes = run.base.passes, run.aligned.passes
+                counts = run.completion_tokens, run.interventions, *passes
                 yield Answer(*missing[index], max_tokens, run.text, end, *counts)
 
     def _prompt(self, question: str, method: str, max_tokens: int) -> Any:
@@ -170,15 +174,15 @@ def table(done: Sequence[Question], answers: Answers, methods: Sequence[str]) ->
     scored = {method: score(done, method, answers) for method in methods}
     head = f"{len(done)} {done[0].kind}"
     columns = "method          readable  right  95 %         cut  interventions  tokens"
-    columns += "  against base  difference, 95 %"
+    columns += "  passes a token  against base  difference, 95 %"
     rows = {method: _row(method, one, scored["base"]) for method, one in scored.items()}
     if done[0].kind == "choices":
         head += f"; {_always(done, scored.values())}"
         columns += "    favourite"
-        rows = {m: f"{row:<108}{_describe(_favourite([scored[m]]))}" for m, row in rows.items()}
+        rows = {m: f"{row:<124}{_describe(_favourite([scored[m]]))}" for m, row in rows.items()}
     if done[0].kind == "facts":
         columns += "    holds it"
-        rows = {m: f"{row:<108}{_holding(done, scored[m]):.0%}" for m, row in rows.items()}
+        rows = {m: f"{row:<124}{_holding(done, scored[m]):.0%}" for m, row in rows.items()}
     return "\n".join([head, columns, *rows.values()])
 
 
@@ -188,9 +192,12 @@ def _row(method: str, one: Scored, base: Scored) -> str:
     readable = sum(name is not None for name in one.named) / of
     cut = sum(a.is_cut for a in one.answers) / of
     rate = sum(a.interventions for a in one.answers) / max(1, tokens)
+    base_passes = sum(a.base_passes for a in one.answers) / max(1, tokens)
+    guide_passes = sum(a.guide_passes for a in one.answers) / max(1, tokens)
     line = (
         f"{method:<16}{readable:>8.0%}{right / of:>7.0%}  {low:>3.0%} to {high:<4.0%}"
         f"{cut:>6.0%}{rate:>15.0%}{tokens / of:>8.0f}"
+        f"  {base_passes:>5.2f} + {guide_passes:.2f}  "
     )
     return line if method == "base" else line + _against(one.right, base.right)
 

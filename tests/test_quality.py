@@ -23,7 +23,7 @@ class Scribe:
     def __call__(self, missing, max_tokens):
         for question, method in missing:
             self.asked.append((question, method))
-            yield quality.Answer(question, method, max_tokens, self.text, "stop", 3, 1)
+            yield quality.Answer(question, method, max_tokens, self.text, "stop", 3, 1, 3, 1)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def answers_of(asked, texts, max_tokens=96, end="stop"):
     """The methods' texts for every question."""
     return {
         (question.text, method): quality.Answer(
-            question.text, method, max_tokens, texts.get(method, "A"), end, 10, 2
+            question.text, method, max_tokens, texts.get(method, "A"), end, 10, 2, 10, 3
         )
         for question in asked
         for method in quality.METHODS
@@ -95,8 +95,8 @@ def test_the_report_of_a_worked_case(asked):
     answers = answers_of(asked, {"base": "A. a\nB. b", "blendin": "(D)"})
     table = rows(asked, answers)
     assert table["4"] == "choices; always answering A, the letter named most, has 25% right"
-    assert table["base"] == "0% 0% 0% to 49% 0% 20% 10 none"
-    assert table["blendin"].startswith("100% 25% 5% to 70% 0% 20% 10 +1 −0 +25 (")
+    assert table["base"] == "0% 0% 0% to 49% 0% 20% 10 1.00 + 0.30 none"
+    assert table["blendin"].startswith("100% 25% 5% to 70% 0% 20% 10 1.00 + 0.30 +1 −0 +25 (")
     assert table["blendin"].endswith(" D 100%")
     assert table["nudging"].endswith(" A 100%")
 
@@ -110,7 +110,7 @@ def test_the_favourite_is_the_letter_named_most(asked):
     answers = answers_of(asked, {})
     for question, text in zip(asked, ("D", "B", "B", "none of them"), strict=True):
         answers[question.text, "blendin"] = quality.Answer(
-            question.text, "blendin", 96, text, "stop", 10, 2
+            question.text, "blendin", 96, text, "stop", 10, 2, 10, 3
         )
     table = rows(asked, answers)
     assert table["blendin"].startswith("75% 25%")
@@ -120,7 +120,7 @@ def test_the_favourite_is_the_letter_named_most(asked):
 def test_facts_that_an_answer_holds_are_counted():
     facts = [Question("facts", "Who wrote Hamlet?", ("shakespeare",))]
     answers = answers_of(facts, {"base": "A poet", "aligned": "The play is by Shakespeare."})
-    assert rows(facts, answers)["base"].endswith(" 10 0%")
+    assert rows(facts, answers)["base"].endswith(" 10 1.00 + 0.30 0%")
     assert rows(facts, answers)["aligned"].endswith(" 100%")
 
 
@@ -128,8 +128,8 @@ def test_cut_answers_are_counted():
     sums = [Question("sums", "How many?", ("9",))]
     texts = dict.fromkeys(quality.METHODS, "It is 9")
     whole, cut = (answers_of(sums, texts, end=end) for end in ("stop", "length"))
-    assert rows(sums, whole)["base"] == "100% 100% 21% to 100% 0% 20% 10"
-    assert rows(sums, cut)["base"] == "0% 0% 0% to 79% 100% 20% 10"
+    assert rows(sums, whole)["base"] == "100% 100% 21% to 100% 0% 20% 10 1.00 + 0.30"
+    assert rows(sums, cut)["base"] == "0% 0% 0% to 79% 100% 20% 10 1.00 + 0.30"
 
 
 def test_only_the_asked_questions_with_the_same_limit_are_reported(asked, tmp_path):
