@@ -2,8 +2,9 @@
 
 Cold: the files of both models are dropped from the page cache first. Warm: they were just read.
 First: warm, the first command of a machine that has the models, but nothing else in its cache
-folder. Beside them mlx_lm with the base alone. All in turns; medians, the ratios first: of CPU
-seconds, which other work on the machine disturbs least, and of seconds.
+folder, and no compiled kernels. Beside them mlx_lm with the base alone, warm and first. All in
+turns; medians, the ratios first: of CPU seconds, which other work on the machine disturbs least,
+and of seconds.
 
     python benchmarks/first_token.py --rounds 5
 """
@@ -25,6 +26,7 @@ from blendin_models import locate
 from blendin_models.storage.paths import models_folder
 
 PROMPT = "Why is the sky blue?"
+COMPARED = (("warm", "mlx_lm"), ("first", "mlx_lm first"), ("cold", "warm"), ("first", "warm"))
 MODELS = ("gemma-3-270m", "smollm2-135m-instruct")
 
 
@@ -59,10 +61,13 @@ def _cpu_seconds() -> float:
 
 
 def run_first(command: list[str]) -> Taken:
-    """Run a command with a cache folder that has the models and nothing else."""
-    with TemporaryDirectory() as home:
+    """Run a command with a cache folder that has the models and nothing else, and without kernels.
+
+    MLX keeps the kernels that it has compiled under TMPDIR, blendin in its cache folder.
+    """
+    with TemporaryDirectory() as home, TemporaryDirectory() as kernels:
         Path(home, "models").symlink_to(models_folder())
-        return run(command, BLENDIN_HOME=home)
+        return run(command, BLENDIN_HOME=home, TMPDIR=kernels)
 
 
 def main() -> None:
@@ -74,19 +79,22 @@ def main() -> None:
     blend = [sys.executable, "-m", "blendin_cli", "generate", "-q", "-m", "1", PROMPT]
     alone = [sys.executable, "-m", "mlx_lm", "generate", "--model", str(folders[0])]
     alone += ["--max-tokens", "1", "--ignore-chat-template", "--prompt", PROMPT]
-    found: dict[str, list[Taken]] = {"cold": [], "warm": [], "first": [], "mlx_lm": []}
+    found: dict[str, list[Taken]] = {
+        name: [] for name in ("cold", "warm", "first", "mlx_lm", "mlx_lm first")
+    }
     for _ in range(rounds):
         forget(folders)
         found["cold"].append(run(blend))
         found["warm"].append(run(blend))
         found["first"].append(run_first(blend))
         found["mlx_lm"].append(run(alone))
+        found["mlx_lm first"].append(run_first(alone))
     median = {
         name: Taken(*map(statistics.median, zip(*all_, strict=True)))
         for name, all_ in found.items()
     }
     print("| | CPU s | s |\n|---|---|---|")
-    for one, other in (("warm", "mlx_lm"), ("cold", "warm"), ("first", "warm")):
+    for one, other in COMPARED:
         ratios = (a / b for a, b in zip(median[one], median[other], strict=True))
         print(f"| {one} / {other} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
     for name, several in found.items():

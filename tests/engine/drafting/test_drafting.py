@@ -29,7 +29,7 @@ from blendin_mlx.drafting import pass_costs
 from blendin_mlx.drafting.drafter import PRIOR_ACCEPTANCE, Drafter, Record, Share
 from blendin_mlx.drafting.pass_costs import LONGEST_DRAFT, Costs, Outlook, measure
 from blendin_mlx.drafting.proposers import GuideProposer, LookupProposer
-from blendin_mlx.model import Pair
+from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.prompt_cache import make_prompt_cache
 from blendin_mlx.prompts import build_prompt
 from blendin_mlx.reading.context import Context
@@ -77,6 +77,20 @@ class TestCosts:
             tokens = [count for count, _ in measured.base]
             assert (tokens[0], tokens[-1]) == (1, LONGEST_DRAFT + 1)
             assert min(*(seconds for _, seconds in measured.base), measured.guide) > 0
+
+    def test_passes_that_compile_kernels_do_not_count(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pair, timed = scripted_pair(says({}), says({}), tokenizers=2), Counter[tuple[int, int]]()
+
+        def seconds(model: LanguageModel, tokens: int) -> float:
+            timed[id(model), tokens] += 1
+            return 2.0 if timed[id(model), tokens] == 1 else 0.1
+
+        monkeypatch.setattr(pass_costs, "BUDGET_S", 0.0)
+        monkeypatch.setattr(pass_costs, "_time_pass", seconds)
+        measured = measure(pair)
+        assert {time for _, time in measured.base} == {measured.guide} == {0.1}
 
 
 class TestOutlook:
