@@ -77,6 +77,7 @@ def unpacked(packed: mx.array, bits: int) -> mx.array:
         found = each[..., byte] >> shift
         if shift + bits > 8:
             found = found | (each[..., byte + 1] << (8 - shift))
-        return found & (2**bits - 1)
+        lowest: mx.array = found & (2**bits - 1)
+        return lowest
 
     return mx.stack([number(place) for place in range(count)], axis=-1)
