@@ -2,9 +2,10 @@
 
 Cold: the files of both models are dropped from the page cache first. Warm: they were just read.
 First: warm, the first command of a machine that has the models, but nothing else in its cache
-folder, and no compiled kernels. Beside them mlx_lm with the base alone, warm and first. All in
-turns; medians, the ratios first: of CPU seconds, which other work on the machine disturbs least,
-and of seconds.
+folder, and no compiled kernels. Beside them mlx_lm with the base alone: warm and first with the
+bare question, and warm with the whole prompt that our base reads, examples included. All in turns;
+medians, the ratios first: of CPU seconds, which other work on the machine disturbs least, and of
+seconds.
 
     python benchmarks/first_token.py --rounds 5
 """
@@ -26,7 +27,14 @@ from blendin_models import locate
 from blendin_models.storage.paths import models_folder
 
 PROMPT = "Why is the sky blue?"
-COMPARED = (("warm", "mlx_lm"), ("first", "mlx_lm first"), ("cold", "warm"), ("first", "warm"))
+COMPARED = (
+    ("warm", "mlx_lm"),
+    ("warm", "mlx_lm whole"),
+    ("first", "mlx_lm first"),
+    ("cold", "warm"),
+    ("first", "warm"),
+)
+TEMPLATE = "examples"  # the demo pair's
 MODELS = ("gemma-3-270m", "smollm2-135m-instruct")
 
 
@@ -70,6 +78,14 @@ def run_first(command: list[str]) -> Taken:
         return run(command, BLENDIN_HOME=home, TMPDIR=kernels)
 
 
+def whole_prompt() -> str:
+    """What the base of the pair reads of the question."""
+    from blendin_mlx import build_prompt
+    from blendin_models import load_pair
+
+    return build_prompt(load_pair("demo"), PROMPT, base_template=TEMPLATE).base.text
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -78,17 +94,19 @@ def main() -> None:
     folders = [locate(name).folder for name in MODELS]
     blend = [sys.executable, "-m", "blendin_cli", "generate", "-q", "-m", "1", PROMPT]
     alone = [sys.executable, "-m", "mlx_lm", "generate", "--model", str(folders[0])]
-    alone += ["--max-tokens", "1", "--ignore-chat-template", "--prompt", PROMPT]
+    alone += ["--max-tokens", "1", "--ignore-chat-template", "--prompt"]
+    whole = whole_prompt()
     found: dict[str, list[Taken]] = {
-        name: [] for name in ("cold", "warm", "first", "mlx_lm", "mlx_lm first")
+        name: [] for name in ("cold", "warm", "first", "mlx_lm", "mlx_lm whole", "mlx_lm first")
     }
     for _ in range(rounds):
         forget(folders)
         found["cold"].append(run(blend))
         found["warm"].append(run(blend))
         found["first"].append(run_first(blend))
-        found["mlx_lm"].append(run(alone))
-        found["mlx_lm first"].append(run_first(alone))
+        found["mlx_lm"].append(run([*alone, PROMPT]))
+        found["mlx_lm whole"].append(run([*alone, whole]))
+        found["mlx_lm first"].append(run_first([*alone, PROMPT]))
     median = {
         name: Taken(*map(statistics.median, zip(*all_, strict=True)))
         for name, all_ in found.items()
