@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
+import prepared_python
 from blendin_mlx.model import Pair
 from blendin_models.catalogue import entries
 from blendin_models.fetching import pip_packages
@@ -39,6 +40,13 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Started in the background of a script, this process ignores Ctrl-C, and what it starts would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forks() -> Iterator[None]:
+    """The process whose forks tests start ends with them."""
+    with prepared_python.session():
+        yield
 
 
 @dataclass(frozen=True)

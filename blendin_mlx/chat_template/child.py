@@ -10,11 +10,9 @@ keep it from looping forever or filling the memory. It ends when standard input 
 from __future__ import annotations
 
 import json
-import math
 import resource
 import signal
 import sys
-import time
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
@@ -184,7 +182,7 @@ def limit(cpu_s: float, memory: int) -> None:
         cpu_s: seconds.
         memory: bytes.
     """
-    _limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + cpu_s))
+    signal.setitimer(signal.ITIMER_PROF, cpu_s)  # RLIMIT_CPU counts whole seconds
     _limit(resource.RLIMIT_AS, _own_size() + memory)
 
 
@@ -211,7 +209,7 @@ def encoded(response: dict[str, str]) -> bytes:
 
 def main() -> None:
     """Answer requests until there are no more."""
-    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)  # a pipe is not a file
     for line in sys.stdin.buffer:
@@ -221,6 +219,7 @@ def main() -> None:
             response = encoded(answer(request))
         except MemoryError:
             response = encoded({"limit": "it takes too much memory"})
+        signal.setitimer(signal.ITIMER_PROF, 0)
         sys.stdout.buffer.write(response)
         sys.stdout.buffer.flush()
 

@@ -155,7 +155,7 @@ def _ask(line: bytes) -> bytes:
     except ProcessLimitError as error:
         raise TemplateLimitError(str(error)) from None
     except ProcessDiedError as error:
-        if error.code == -signal.SIGXCPU:
+        if error.code == -signal.SIGPROF:
             raise TemplateLimitError(f"it takes more than {LIMITS.cpu_s:g} s") from None
         raise TemplateLimitError(f"the process that renders it {_ended(error.code)}") from None
 

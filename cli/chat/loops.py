@@ -21,6 +21,8 @@ def is_looping(text: str) -> bool:
         False
     """
     for period in range(1, min(LONGEST, len(text) // TIMES) + 1):
+        if text[-1 - period] != text[-1]:
+            continue  # as for most periods, which are not compared in full
         tail = text[-max(FEWEST, TIMES * period) :]
         if len(tail) >= FEWEST and tail[period:] == tail[:-period]:
             return len(set(filter(str.isalpha, tail))) >= 2  # longer periods have the same letters

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import prepared_python
 from blendin_cli.main import main
 from blendin_models.catalogue import entries
 from commands import Result
@@ -79,15 +80,19 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Any:
-    """``start("generate", "hi", **popen_options)``: the command as a process of its own."""
+    """``start("generate", "hi", **popen_options)``: the command as a process of its own.
+
+    It is a fork; with ``fresh=True`` it imports all by itself.
+    """
     started: list[subprocess.Popen[bytes]] = []
 
-    def command(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
+    def command(*arguments: object, fresh: bool = False, **options: Any) -> subprocess.Popen[bytes]:
         line = [sys.executable, "-m", "blendin_cli", *map(str, arguments)]
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         environment.pop("PYTHONUNBUFFERED", None)  # buffers are what goes wrong at an exit
-        process = subprocess.Popen(line, env=environment, **{**pipes, **options})
+        settings = {"env": environment, **pipes, **options}
+        process = prepared_python.begin(line, fresh=fresh, **settings)
         started.append(process)
         return process
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import prepared_python
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -21,9 +22,7 @@ def environment(tiny_demo):
 
 
 def run(environment, folder, *line):
-    result = subprocess.run(
-        [sys.executable, *line], cwd=folder, env=environment, capture_output=True, text=True
-    )
+    result = prepared_python.run([sys.executable, *line], cwd=folder, env=environment, text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout
 

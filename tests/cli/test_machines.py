@@ -10,7 +10,7 @@ import pytest
 
 from acting_ranks import AT, DECODING, IMPATIENT, KILLED, LOADING, PROMPTED, STOPPED
 from blendin_cli.machines import Group, group
-from forked_ranks import forking
+from forked_ranks import run_ranks
 from running import blendin, pair, the_line
 from tiny_folders import write_model
 from two_machines import launched
@@ -40,12 +40,6 @@ PHASES = {"loading": LOADING, "prompt": PROMPTED, "decoding": DECODING}
 
 
 @pytest.fixture(scope="module")
-def ranks():
-    with forking() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     base = write_model(folder / "base", 1, chat_template=False)
@@ -60,9 +54,7 @@ def alone(models):
     return ended.stdout
 
 
-def test_two_ranks_write_what_one_writes_and_read_only_their_own_weights(
-    ranks, models, alone, tmp_path
-):
+def test_two_ranks_write_what_one_writes_and_read_only_their_own_weights(models, alone, tmp_path):
     told = """
 from blendin_models.loading import loader
 def held(network, progress=None, evaluate=loader.evaluate_weights):
@@ -71,22 +63,23 @@ def held(network, progress=None, evaluate=loader.evaluate_weights):
 import os
 loader.evaluate_weights = held
 """
-    first, second = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=(told, told))
+    first, second = run_ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=(told, told))
     assert (first.returncode, first.stdout, first.stderr) == (0, alone, b"[weights]")
     assert (second.returncode, second.stdout, second.stderr) == (0, b"", b"[weights]")
 
 
 def test_mlx_launch_is_all_it_takes(models, alone):
-    ended = launched("generate", *models, *ASKING, PROMPT)
+    """In fresh processes."""
+    ended = launched("generate", *models, *ASKING, PROMPT, fresh=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, alone, b"")
 
 
-def test_lines_are_answered_one_after_the_other(ranks, models, tmp_path):
+def test_lines_are_answered_one_after_the_other(models, tmp_path):
     lines = tmp_path / "in.jsonl"
     lines.write_text("".join(json.dumps({"prompt": f"hello {n}"}) + "\n" for n in range(3)))
     options = ("run", *models, *ASKING, "--batch", "2", lines)
     one = blendin(*options)
-    first, second = ranks(tmp_path, *options)
+    first, second = run_ranks(tmp_path, *options)
     assert (first.returncode, second.returncode) == (0, 0)
     assert [line["token_ids"] for line in map(json.loads, first.stdout.splitlines())] == [
         line["token_ids"] for line in map(json.loads, one.stdout.splitlines())
@@ -94,10 +87,10 @@ def test_lines_are_answered_one_after_the_other(ranks, models, tmp_path):
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_rank_1_is_killed(ranks, models, alone, tmp_path, phase):
+def test_rank_1_is_killed(models, alone, tmp_path, phase):
     code = AT.format(act=KILLED) + PHASES[phase]
     trace = ("--trace", tmp_path / "kept.jsonl") if phase == "decoding" else ()
-    first, _ = ranks(tmp_path, "generate", *models, *ASKING, *trace, PROMPT, codes=("", code))
+    first, _ = run_ranks(tmp_path, "generate", *models, *ASKING, *trace, PROMPT, codes=("", code))
     line = the_line(first, 1)
     assert line.startswith("blendin: rank 1 (")
     assert line.endswith(") ended, so this one ends too")
@@ -108,10 +101,10 @@ def test_rank_1_is_killed(ranks, models, alone, tmp_path, phase):
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_rank_1_hangs(ranks, models, alone, tmp_path, phase):
+def test_rank_1_hangs(models, alone, tmp_path, phase):
     code = AT.format(act=STOPPED) + PHASES[phase]
     options = {"codes": (IMPATIENT, code), "stopped": [1]}
-    first, _ = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, **options)
+    first, _ = run_ranks(tmp_path, "generate", *models, *ASKING, PROMPT, **options)
     line = the_line(first, 1)
     assert line.endswith(") has made no progress for 0.2 seconds, so this one ends")
     assert_kept(first.stdout, alone, phase)
@@ -126,24 +119,24 @@ def assert_kept(text, whole, phase):
 
 
 @pytest.mark.parametrize("phase", [LOADING, ASKED], ids=["loading", "decoding"])
-def test_rank_0_is_killed(ranks, models, tmp_path, phase):
+def test_rank_0_is_killed(models, tmp_path, phase):
     code = AT.format(act=KILLED) + phase
-    _, second = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=(code, ""))
+    _, second = run_ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=(code, ""))
     assert the_line(second, 1) == "blendin: rank 0 ended, so this one ends too"
     assert second.stdout == b""
 
 
-def test_what_was_lost_is_said_though_mlx_launch_ends_rank_0_first(ranks, models, alone, tmp_path):
+def test_what_was_lost_is_said_though_mlx_launch_ends_rank_0_first(models, alone, tmp_path):
     codes = (TERMINATED, AT.format(act=KILLED) + DECODING)
-    first, _ = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=codes)
+    first, _ = run_ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=codes)
     assert the_line(first, 1).endswith(") ended, so this one ends too")
     assert_kept(first.stdout, alone, "decoding")
 
 
-def test_ctrl_c_ends_both_as_rank_0_decides(ranks, models, alone, tmp_path):
+def test_ctrl_c_ends_both_as_rank_0_decides(models, alone, tmp_path):
     pressed = AT.format(act="os.kill(os.getpid(), signal.SIGINT)")
     codes = (pressed + ASKED, pressed + DECODING)
-    first, second = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=codes)
+    first, second = run_ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=codes)
     assert (first.returncode, second.returncode) == (130, 130)
     assert_kept(first.stdout, alone, "decoding")
     assert second.stdout == second.stderr == b""
@@ -159,7 +152,7 @@ def test_under_mlx_launch_one_line_says_why_it_ends(models, alone):
     assert_kept(ended.stdout, alone, "decoding")
 
 
-def test_other_weights_are_refused_at_the_start(ranks, models, tmp_path):
+def test_other_weights_are_refused_at_the_start(models, tmp_path):
     other = write_model(tmp_path / "other" / "aligned", 3)
     code = f"""
 import blendin_models.two_machines as loading
@@ -167,22 +160,22 @@ def elsewhere(names, *rest, found=loading.check_models):
     return found([({str(other)!r}, None)], *rest)
 loading.check_models = elsewhere
 """
-    first, second = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=("", code))
+    first, second = run_ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=("", code))
     assert "is not the aligned of rank 0: its files differ" in the_line(first, 1)
     assert (second.returncode, second.stdout, second.stderr) == (1, b"", b"")
 
 
-def test_another_version_is_refused_at_the_start(ranks, models, tmp_path):
+def test_another_version_is_refused_at_the_start(models, tmp_path):
     code = """
 from blendin_mlx.distributed import meeting
 meeting.version = lambda name: "0.0.1"
 """
-    first, second = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=("", code))
+    first, second = run_ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=("", code))
     assert "has blendin-mlx 0.0.1, not " in the_line(first, 1)
     assert (second.returncode, second.stdout, second.stderr) == (1, b"", b"")
 
 
-def test_what_is_wrong_on_rank_1_is_said_by_rank_0(ranks, models, tmp_path):
+def test_what_is_wrong_on_rank_1_is_said_by_rank_0(models, tmp_path):
     code = """
 import blendin_models.two_machines as loading
 from blendin_models.errors import ModelError
@@ -190,19 +183,19 @@ def damaged(*rest):
     raise ModelError("a file is damaged here")
 loading.check_models = damaged
 """
-    first, second = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=("", code))
+    first, second = run_ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=("", code))
     assert the_line(first, 1).endswith("): a file is damaged here")
     assert (second.returncode, second.stdout, second.stderr) == (1, b"", b"")
 
 
-def test_what_goes_wrong_on_rank_1_later_is_said_by_rank_0_too(ranks, models, tmp_path):
+def test_what_goes_wrong_on_rank_1_later_is_said_by_rank_0_too(models, tmp_path):
     code = """
 from blendin_mlx.distributed import follower
 def full(self, message):
     raise RuntimeError("out of memory")
 follower.Follower._read = full
 """
-    first, second = ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=("", code))
+    first, second = run_ranks(tmp_path, "generate", *models, *ASKING, PROMPT, codes=("", code))
     assert "): unexpected RuntimeError: out of memory" in the_line(first, 1)
     assert (second.returncode, second.stdout, second.stderr) == (1, b"", b"")
 
@@ -216,9 +209,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_does_not_work_on_two_is_said_once(ranks, tmp_path, name):
+def test_what_does_not_work_on_two_is_said_once(tmp_path, name):
     arguments, code, said = REFUSED[name]
-    first, second = ranks(tmp_path, *arguments)
+    first, second = run_ranks(tmp_path, *arguments)
     assert said in the_line(first, code)
     assert (second.returncode, second.stdout, second.stderr) == (code, b"", b"")
 
@@ -273,8 +266,8 @@ def test_what_cannot_start_is_known_to_both(grouped, name, rank):
     assert said in found.problem
 
 
-def test_help_needs_no_guide(ranks, tmp_path):
-    first, second = ranks(tmp_path, "generate", "--help")
+def test_help_needs_no_guide(tmp_path):
+    first, second = run_ranks(tmp_path, "generate", "--help")
     assert (first.returncode, second.returncode) == (0, 0)
     assert first.stdout.startswith(b"Usage: blendin generate")
     assert (second.stdout, second.stderr) == (b"", b"")

@@ -91,8 +91,9 @@ def wait_for_steps(process, file, steps):
 
 
 def test_in_the_background_of_a_script_an_interrupt_is_ignored(start, tiny):
-    ignored = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
-    process = start("generate", *tiny, "-m", "40", "hi", stdin=subprocess.DEVNULL, **ignored)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is started inherits it
+    process = start("generate", *tiny, "-m", "40", "hi", stdin=subprocess.DEVNULL)
+    signal.signal(signal.SIGINT, before)
     assert process.stdout.read(5)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=DEADLINE_S)
@@ -120,6 +121,7 @@ def test_two_interrupts_break_off(start, tiny):
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
 def test_standard_streams_may_be_closed(tiny, closed):
+    """In a fresh process: Python must start, and import, without them."""
     line = f"exec {sys.executable} -m blendin_cli generate -q -m 3 hi {' '.join(tiny)} {closed}"
     told = subprocess.run(["sh", "-c", line], capture_output=True, timeout=DEADLINE_S)
     assert (told.returncode, told.stderr) == (0, b"")

@@ -14,7 +14,7 @@ import pytest
 from blendin_cli.main import cli
 from blendin_cli.options.config_files import default_map
 from blendin_cli.reference_docs import as_markdown
-from forked_command import forked_command
+from prepared_python import program, run
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -74,8 +74,8 @@ def test_the_readme_has_commands():
 @pytest.fixture(scope="module")
 def programs():
     """A folder for the PATH, whose ``blendin`` starts at once."""
-    with forked_command() as folder:
-        yield folder
+    with program("blendin", "-m", "blendin_cli") as file:
+        yield file.parent
 
 
 @pytest.mark.parametrize("line", HERE)
@@ -107,8 +107,8 @@ def write_tasks_of_the_page(folder):
 
 def test_the_python_of_the_readme_works(demo_folders):
     """With the real pair, as a reader runs it: it is installed, loads, and knows the answer."""
-    program = next(block for language, block in BLOCKS if language == "python")
-    line = [sys.executable, "-c", program]
+    code = next(block for language, block in BLOCKS if language == "python")
+    line = [sys.executable, "-c", code]
     result = subprocess.run(line, env=environment(), capture_output=True, text=True, check=True)
     assert "Paris" in result.stdout
     assert result.stdout.endswith("of the tokens were interventions\n")
@@ -122,9 +122,8 @@ def test_the_chat_of_the_readme_works(tiny_demo, monkeypatch):
     assert len(typed) == 3
     line = [sys.executable, "-m", "blendin_cli", "chat"]
     lines = "\n".join(typed) + "\n"
-    result = subprocess.run(
-        line, env=environment(), input=lines, capture_output=True, text=True, check=True
-    )
+    result = run(line, env=environment(), input=lines, text=True)
+    assert result.returncode == 0, result.stderr
     assert len(result.stdout.splitlines()) == 2  # the answer, and the one that /alt leads to
     assert "token 3: " in result.stderr
 

@@ -10,7 +10,7 @@ import pytest
 from acting_ranks import AT, DECODING, IMPATIENT, KILLED, LOADING, PROMPTED, STOPPED
 from blendin_mlx.backend.mlx import mx
 from blendin_models.storage.paths import lacking, model_folder
-from forked_ranks import forking
+from forked_ranks import run_ranks
 from running import pair, the_line
 from tiny_folders import VOCABULARY, write_model
 from two_machines import launched
@@ -66,12 +66,6 @@ ring.Part.give = give
 
 
 @pytest.fixture(scope="module")
-def ranks():
-    with forking() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     base = write_model(folder / "base", 1, chat_template=False, shape=HEADS)
@@ -84,11 +78,11 @@ def models(folders):
 
 
 @pytest.fixture(scope="module")
-def alone(ranks, models, tmp_path_factory):
+def alone(models, tmp_path_factory):
     """What one machine writes."""
     folder = tmp_path_factory.mktemp("alone")
     trace = ("--trace", folder / "trace.jsonl")
-    (ended,) = ranks(folder, "generate", *models, *ASKING, *trace, PROMPT, codes=[""])
+    (ended,) = run_ranks(folder, "generate", *models, *ASKING, *trace, PROMPT, codes=[""])
     assert ended.returncode == 0, ended.stderr
     return ended.stdout, steps(folder / "trace.jsonl")
 
@@ -99,11 +93,11 @@ def steps(trace):
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_ranks_write_what_one_machine_writes(ranks, models, alone, tmp_path, size):
+def test_ranks_write_what_one_machine_writes(models, alone, tmp_path, size):
     text, expected = alone
     trace = ("--trace", tmp_path / "trace.jsonl")
     options = (*models, *ASKING, *trace, "--shard", PROMPT)
-    first, *others = ranks(tmp_path, "generate", *options, codes=size * [""])
+    first, *others = run_ranks(tmp_path, "generate", *options, codes=size * [""])
     assert (first.returncode, first.stdout, first.stderr) == (0, text, b"")
     assert {(one.returncode, one.stdout, one.stderr) for one in others} == {(0, b"", b"")}
     found = steps(tmp_path / "trace.jsonl")
@@ -111,7 +105,7 @@ def test_ranks_write_what_one_machine_writes(ranks, models, alone, tmp_path, siz
     assert_alike(found, expected)
 
 
-def test_each_rank_reads_its_part_of_the_base_and_rank_0_the_guide_too(ranks, models, tmp_path):
+def test_each_rank_reads_its_part_of_the_base_and_rank_0_the_guide_too(models, tmp_path):
     told = """
 import sys
 from blendin_models.loading import loader
@@ -123,16 +117,18 @@ def held(network, progress=None, evaluate=loader.evaluate_weights):
 loader.evaluate_weights = held
 """
     options = (*models, *ASKING, "--shard", PROMPT)
-    read = ranks(tmp_path, "generate", *options, codes=(told, told))
+    read = run_ranks(tmp_path, "generate", *options, codes=(told, told))
     whole = 3 * 32 * 48
     assert [one.stderr.decode() for one in read] == [f"[{whole // 2}][{whole}]", f"[{whole // 2}]"]
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_rank_1_is_killed(ranks, models, alone, tmp_path, phase):
+def test_rank_1_is_killed(models, alone, tmp_path, phase):
     code = AT.format(act=KILLED) + PHASES[phase]
     codes = (UNJOINED if phase == "joining" else "", code)
-    first, second = ranks(tmp_path, "generate", *models, *ASKING, "--shard", PROMPT, codes=codes)
+    first, second = run_ranks(
+        tmp_path, "generate", *models, *ASKING, "--shard", PROMPT, codes=codes
+    )
     assert second.returncode == -9
     line = the_line(first, 1)
     assert line.startswith("blendin: rank 1 (")
@@ -142,11 +138,11 @@ def test_rank_1_is_killed(ranks, models, alone, tmp_path, phase):
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_rank_1_hangs(ranks, models, alone, tmp_path, phase):
+def test_rank_1_hangs(models, alone, tmp_path, phase):
     code = AT.format(act=STOPPED) + PHASES[phase]
     codes = (UNJOINED if phase == "joining" else IMPATIENT, code)
     options = (*models, *ASKING, "--shard", PROMPT)
-    first, _ = ranks(tmp_path, "generate", *options, codes=codes, stopped=[1])
+    first, _ = run_ranks(tmp_path, "generate", *options, codes=codes, stopped=[1])
     assert the_line(first, 1).endswith(") has made no progress for 0.2 seconds, so this one ends")
     assert_kept(first.stdout, alone, phase)
 
@@ -160,48 +156,54 @@ def assert_kept(text, alone, phase):
 
 
 @pytest.mark.parametrize("phase", ["checking", "loading", "decoding"])
-def test_rank_0_is_killed(ranks, models, tmp_path, phase):
+def test_rank_0_is_killed(models, tmp_path, phase):
     codes = (AT.format(act=KILLED) + (MEETING if phase == "checking" else PHASES[phase]), "")
-    first, second = ranks(tmp_path, "generate", *models, *ASKING, "--shard", PROMPT, codes=codes)
+    first, second = run_ranks(
+        tmp_path, "generate", *models, *ASKING, "--shard", PROMPT, codes=codes
+    )
     assert first.returncode == -9
     assert the_line(second, 1) == "blendin: rank 0 ended, so this one ends too"
     assert second.stdout == b""
 
 
-def test_rank_0_hangs_in_a_pass(ranks, models, tmp_path):
+def test_rank_0_hangs_in_a_pass(models, tmp_path):
     stopping = AT.format(act="os.kill(os.getpid(), signal.SIGSTOP)") + DECODING
     options = (*models, *ASKING, "--shard", PROMPT)
     codes = (stopping, AT.format(act="pass") + LEFT_ALONE)
-    _, second = ranks(tmp_path, "generate", *options, codes=codes, stopped=[0])
+    _, second = run_ranks(tmp_path, "generate", *options, codes=codes, stopped=[0])
     line = "blendin: rank 0 has made no progress for 0.2 seconds, so this one ends"
     assert (the_line(second, 1), second.stdout) == (line, b"")
 
 
-def test_of_several_ranks_all_end_and_one_speaks(ranks, models, alone, tmp_path):
+def test_of_several_ranks_all_end_and_one_speaks(models, alone, tmp_path):
     codes = ("", "", AT.format(act=KILLED) + DECODING)
-    first, *others = ranks(tmp_path, "generate", *models, *ASKING, "--shard", PROMPT, codes=codes)
+    first, *others = run_ranks(
+        tmp_path, "generate", *models, *ASKING, "--shard", PROMPT, codes=codes
+    )
     assert the_line(first, 1).startswith("blendin: rank 2 (")
     assert_kept(first.stdout, alone, "decoding")
     assert [(one.returncode, one.stderr) for one in others] == [(1, b""), (-9, b"")]
 
 
-def test_of_several_ranks_one_speaks_when_rank_0_is_killed(ranks, models, tmp_path):
+def test_of_several_ranks_one_speaks_when_rank_0_is_killed(models, tmp_path):
     codes = (AT.format(act=KILLED) + DECODING, "", "")
-    _, second, third = ranks(tmp_path, "generate", *models, *ASKING, "--shard", PROMPT, codes=codes)
+    _, second, third = run_ranks(
+        tmp_path, "generate", *models, *ASKING, "--shard", PROMPT, codes=codes
+    )
     assert the_line(second, 1) == "blendin: rank 0 ended, so this one ends too"
     assert (third.returncode, third.stderr) == (1, b"")
 
 
-def test_ctrl_c_in_a_pass_ends_all_after_it(ranks, models, alone, tmp_path):
+def test_ctrl_c_in_a_pass_ends_all_after_it(models, alone, tmp_path):
     code = AT.format(act="os.kill(os.getpid(), signal.SIGINT)") + DECODING
     options = (*models, *ASKING, "--shard", PROMPT)
-    first, second = ranks(tmp_path, "generate", *options, codes=(code, code))
+    first, second = run_ranks(tmp_path, "generate", *options, codes=(code, code))
     assert (first.returncode, second.returncode) == (130, 130)
     assert_kept(first.stdout, alone, "decoding")
     assert (first.stderr, second.stdout, second.stderr) == (b"", b"", b"")
 
 
-def test_ctrl_c_ends_a_wait_for_a_rank_that_hangs(ranks, models, tmp_path):
+def test_ctrl_c_ends_a_wait_for_a_rank_that_hangs(models, tmp_path):
     pressed = """
 from blendin_mlx.distributed import channel, leader
 import os, signal
@@ -215,16 +217,16 @@ leader.Leader._next = noticing
 """
     codes = (pressed, AT.format(act=STOPPED) + PROMPTED)
     options = (*models, *ASKING, "--shard", PROMPT)
-    first, _ = ranks(tmp_path, "generate", *options, codes=codes, stopped=[1])
+    first, _ = run_ranks(tmp_path, "generate", *options, codes=codes, stopped=[1])
     assert (first.returncode, first.stdout, first.stderr) == (130, b"", b"")
 
 
-def test_lines_are_answered_one_after_the_other(ranks, models, tmp_path):
+def test_lines_are_answered_one_after_the_other(models, tmp_path):
     lines = tmp_path / "in.jsonl"
     lines.write_text("".join(json.dumps({"prompt": f"hello {n}"}) + "\n" for n in range(3)))
     options = ("run", *models, *ASKING, "--batch", "2", lines)
-    (one,) = ranks(tmp_path, *options, codes=[""])
-    first, second = ranks(tmp_path, *options, "--shard")
+    (one,) = run_ranks(tmp_path, *options, codes=[""])
+    first, second = run_ranks(tmp_path, *options, "--shard")
     assert (first.returncode, second.returncode) == (0, 0)
     assert ids_of(first) == ids_of(one)
     assert len(ids_of(one)) == 3
@@ -277,13 +279,15 @@ follower.Contexts._read = full
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_wrong_on_rank_1_is_said_by_rank_0(ranks, models, folders, tmp_path, name):
+def test_what_is_wrong_on_rank_1_is_said_by_rank_0(models, folders, tmp_path, name):
     other = folders[0].parent / "other" / "base"
     if not other.exists():
         write_model(other, 3, chat_template=False, shape=HEADS)
     code, said = REFUSED[name]
     codes = ("", WRONG[name])
-    first, second = ranks(tmp_path, "generate", *models, *ASKING, "--shard", PROMPT, codes=codes)
+    first, second = run_ranks(
+        tmp_path, "generate", *models, *ASKING, "--shard", PROMPT, codes=codes
+    )
     assert said in the_line(first, code)
     assert (second.returncode, second.stdout, second.stderr) == (1, b"", b"")
 
@@ -314,12 +318,12 @@ def qwen_cut(folder, tiny):
     return folder
 
 
-def test_layers_of_a_real_model_say_in_parts_what_they_say_whole(ranks, folders, tmp_path):
+def test_layers_of_a_real_model_say_in_parts_what_they_say_whole(folders, tmp_path):
     base = qwen_cut(tmp_path / "qwen", folders[0])
     options = (*pair(base, folders[1]), "--tau", ".5", "-m", "12", "-q", PROMPT)
     traces = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
-    (one,) = ranks(tmp_path, "generate", *options, "--trace", traces[0], codes=[""])
-    first, second = ranks(tmp_path, "generate", *options, "--trace", traces[1], "--shard")
+    (one,) = run_ranks(tmp_path, "generate", *options, "--trace", traces[0], codes=[""])
+    first, second = run_ranks(tmp_path, "generate", *options, "--trace", traces[1], "--shard")
     assert (one.returncode, first.returncode, second.returncode) == (0, 0, 0)
     assert_alike(*map(steps, traces))
 
@@ -347,7 +351,7 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("name", UNFIT)
-def test_what_cannot_be_split_is_refused_before_it_is_loaded(ranks, folders, tmp_path, name):
+def test_what_cannot_be_split_is_refused_before_it_is_loaded(folders, tmp_path, name):
     base, aligned = folders
     if name == "an architecture":
         base = write_model(tmp_path / "gemma", 1, chat_template=False, architecture="gemma3_text")
@@ -362,6 +366,6 @@ def test_what_cannot_be_split_is_refused_before_it_is_loaded(ranks, folders, tmp
         options += ["--base-adapter", tmp_path]
     unread = "from blendin_models.loading import loader; del loader.evaluate_weights"
     size, code, said = UNFIT[name]
-    first, *others = ranks(tmp_path, "generate", *options, codes=size * [unread])
+    first, *others = run_ranks(tmp_path, "generate", *options, codes=size * [unread])
     assert said in the_line(first, code)
     assert {(one.returncode, one.stdout, one.stderr) for one in others} <= {(code, b"", b"")}

@@ -13,6 +13,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
+import prepared_python
 from blendin_models.hub import errors
 from loopback_hub import LoopbackHub
 from pulling import BASE, GUIDE, PULL, REPOS, Place
@@ -66,7 +67,10 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def start(server: LoopbackHub, place: Place) -> Iterator[Start]:
-    """``start(code)``: a process that pulls both models, or does what the code says."""
+    """``start(code)``: a process that pulls both models, or does what the code says.
+
+    It is a fork; with ``fresh=True`` it imports all by itself.
+    """
     started: list[subprocess.Popen[str]] = []
     settings = {
         "HF_ENDPOINT": server.url,
@@ -77,11 +81,12 @@ def start(server: LoopbackHub, place: Place) -> Iterator[Start]:
     }
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "BLENDIN"))}
 
-    def command(code: str = PULL, **more: str) -> subprocess.Popen[str]:
+    def command(code: str = PULL, fresh: bool = False, **more: str) -> subprocess.Popen[str]:
         environment = {**kept, **settings, **more}
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         line = [sys.executable, "-c", code, BASE, GUIDE]
-        process = subprocess.Popen(line, env=environment, text=True, **pipes)
+        options = {"env": environment, "text": True, **pipes}
+        process = prepared_python.begin(line, fresh=fresh, **options)
         started.append(process)
         return process
 

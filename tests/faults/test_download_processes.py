@@ -127,13 +127,14 @@ def test_an_incomplete_read_only_cache_is_one_line(server, here, start):
 
 
 def test_settings_come_from_the_environment(server, here, start):
-    process = start(HF_HUB_OFFLINE="1")
+    """In fresh processes, as the hub's library reads its settings when it is imported."""
+    process = start(fresh=True, HF_HUB_OFFLINE="1")
     _, errors = process.communicate(timeout=PATIENCE_S)
     (line,) = errors.splitlines()
     assert "HF_HUB_OFFLINE is set" in line
     assert line.endswith(COMMANDS[0])
     assert server.requests == []
-    process = start(HF_TOKEN="hf_from_the_environment")
+    process = start(fresh=True, HF_TOKEN="hf_from_the_environment")
     assert process.communicate(timeout=PATIENCE_S) == ("", "")
     sent = {request.headers.get("authorization") for request in server.requests}
     assert sent == {"Bearer hf_from_the_environment"}

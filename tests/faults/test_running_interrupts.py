@@ -84,7 +84,8 @@ def typed(models, tmp_path):
 
 @pytest.mark.parametrize("module", ["click", "mlx.core", "mlx_lm.utils", "transformers"])
 def test_ctrl_c_while_importing(models, module):
-    ended = interrupted("generate", *models, "hi", code=IMPORTING.format(module=module))
+    """In a fresh process, as nothing is imported in a fork."""
+    ended = interrupted("generate", *models, "hi", code=IMPORTING.format(module=module), fresh=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", WAITING)
 
 

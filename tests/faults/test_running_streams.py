@@ -83,10 +83,11 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
 
 
 def test_a_prompt_cache_that_finds_no_room_is_one_line(models, tmp_path, monkeypatch):
+    """In a fresh process: a fork would be measured for coverage all the same."""
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # its data find no room either
     file = tmp_path / "kept.safetensors"
     options = ("-q", *models, "--prompt-cache", file, "--system", "Be kind. " * 40)
-    ended = blendin("generate", *options, "hi", code=SMALL_FILES)
+    ended = blendin("generate", *options, "hi", code=SMALL_FILES, fresh=True)
     line = the_line(ended, 1)
     assert f"{file} cannot be written: it takes" in line
     assert "make room, or name another file" in line

@@ -1,4 +1,4 @@
-"""The command as a process that ends by itself or by a signal."""
+"""The command as a process that ends by itself or by a signal: a fork, unless it must be fresh."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import prepared_python
 from terminals import DEADLINE_S, command
 
 # ``until_signal()`` says that it is there, and goes on when a signal has come: no sleep, no race.
@@ -25,7 +26,7 @@ WAITING = b"[waiting]"
 
 
 def blendin(
-    *arguments: object, stdin: bytes = b"", code: str = "", **options: object
+    *arguments: object, stdin: bytes = b"", code: str = "", **options: Any
 ) -> subprocess.CompletedProcess[bytes]:
     """``blendin("generate", "hi")``: run the command to its end."""
     process = begin(*arguments, code=code, **options)
@@ -33,19 +34,31 @@ def blendin(
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def begin(*arguments: object, code: str = "", **options: Any) -> subprocess.Popen[bytes]:
-    """The command as a process, after some Python of the test's own."""
+def begin(
+    *arguments: object, code: str = "", fresh: bool = False, **options: Any
+) -> subprocess.Popen[bytes]:
+    """The command as a process, after some Python of the test's own.
+
+    Args:
+        arguments: of the command.
+        code: what runs before.
+        fresh: it is no fork, but imports all by itself.
+        options: of Popen.
+    """
     line = command([a if isinstance(a, bytes) else str(a) for a in arguments], code)
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     for name in ("GENERATE", "CHAT"):  # whether drafts pay is measured, and said
         environment.setdefault(f"BLENDIN_{name}_DRAFT", "off")
-    return subprocess.Popen(line, env=environment, **{**pipes, **options})
+    return prepared_python.begin(line, fresh=fresh, **{"env": environment, **pipes, **options})
 
 
-def interrupted(*arguments: object, code: str) -> subprocess.CompletedProcess[bytes]:
+def interrupted(
+    *arguments: object, code: str, **options: Any
+) -> subprocess.CompletedProcess[bytes]:
     """The command, with Ctrl-C pressed where the code calls ``until_signal()``."""
-    process = begin(*arguments, code=UNTIL_SIGNAL + code, stdin=subprocess.DEVNULL)
+    options["stdin"] = subprocess.DEVNULL
+    process = begin(*arguments, code=UNTIL_SIGNAL + code, **options)
     assert process.stderr is not None
     seen = b""
     while WAITING not in seen and (more := os.read(process.stderr.fileno(), 4096)):

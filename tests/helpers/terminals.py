@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import select
-import signal
 import struct
 import sys
 import termios
@@ -15,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
+
+import prepared_python
 
 DEADLINE_S = 300
 # A chat that lets its answers loop, as those of tiny models do.
@@ -31,6 +32,7 @@ class Terminal:
         columns: how wide the terminal is.
         term: what kind it says it is.
         code: Python that runs before the command does.
+        fresh: the command is no fork, but imports all by itself.
     """
 
     def __init__(
@@ -40,15 +42,18 @@ class Terminal:
         columns: int = 80,
         term: str = "xterm",
         code: str = "",
+        fresh: bool = False,
     ) -> None:
         self.seen = ""
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:  # pragma: no cover - the child becomes the command
-            os.environ.update(
-                BLENDIN_HOME=home, TERM=term, PROMPT_TOOLKIT_NO_CPR="1", HF_HUB_OFFLINE="1"
-            )
-            set_size(0, columns)
-            os.execv(sys.executable, command(arguments, code))
+        settings = {"BLENDIN_HOME": home, "TERM": term, "PROMPT_TOOLKIT_NO_CPR": "1"}
+        environment = {**os.environ, **settings, "HF_HUB_OFFLINE": "1"}
+        self.fd, there = pty.openpty()
+        set_size(there, columns)
+        streams: dict[str, Any] = {"stdin": there, "stdout": there, "stderr": there}
+        own = {"start_new_session": True, "preexec_fn": _take_terminal}
+        options = {"env": environment, **streams, **(own if fresh else {"terminal": True})}
+        self.process = prepared_python.begin(command(arguments, code), fresh=fresh, **options)
+        os.close(there)
 
     def type(self, text: str) -> None:
         os.write(self.fd, text.encode())
@@ -87,15 +92,12 @@ class Terminal:
         else:
             raise AssertionError(f"it does not end, but {self.seen + read.decode()!r}")
         self.seen += read.decode(errors="replace")
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.process.wait(DEADLINE_S)
 
     def close(self) -> None:
         """End the command if it still runs."""
-        try:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass
+        self.process.kill()
+        self.process.wait(DEADLINE_S)
         os.close(self.fd)
 
 
@@ -103,6 +105,10 @@ def command(arguments: Sequence[str | bytes], code: str = "") -> list[str | byte
     """The ``blendin`` command as a process, after some Python of the test's own."""
     run = ["-c", f"{code}\nfrom blendin_cli.__main__ import main\nmain()"] if code else ["-m"]
     return [sys.executable, *run, *([] if code else ["blendin_cli"]), *arguments]
+
+
+def _take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def set_size(fd: int, columns: int) -> None:

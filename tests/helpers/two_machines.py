@@ -20,6 +20,7 @@ from blendin_mlx.distributed.remote_context import RemoteModel
 from blendin_mlx.errors import MachineError
 from blendin_mlx.model import LanguageModel, Pair
 from blendin_mlx.roles import Role
+from prepared_python import program
 from terminals import DEADLINE_S, command
 
 Ended = subprocess.CompletedProcess[bytes]
@@ -89,21 +90,22 @@ def free_port() -> int:
             continue
 
 
-def launched(*arguments: object, code: str = "") -> Ended:
+def launched(*arguments: object, code: str = "", fresh: bool = False) -> Ended:
     """Run ``mlx.launch -n 2 -- blendin …`` to its end.
 
     Args:
         arguments: of the command.
         code: Python that rank 1 runs before.
+        fresh: the ranks are no forks, but import all by themselves.
     """
     launch = "from mlx._distributed_utils.launch import main; main()"
     own = f"import os\nif os.environ['MLX_RANK'] == '1':\n    exec({code!r})"
-    blendin = command([str(argument) for argument in arguments], own)
-    line = [sys.executable, "-c", launch, "-n", "2", "-p", str(free_port()), "--", *blendin]
+    python, *blendin = command([str(argument) for argument in arguments], own)
+    line = [sys.executable, "-c", launch, "-n", "2", "-p", str(free_port()), "--"]
     waiting, typing = os.pipe()  # nothing is typed; at the end of its input mlx.launch spins
-    with open(waiting, "rb") as terminal, open(typing, "wb"):
+    with open(waiting, "rb") as terminal, open(typing, "wb"), program("python") as forking:
         return subprocess.run(
-            line,
+            [*line, python if fresh else forking, *blendin],
             env={**os.environ, "HF_HUB_OFFLINE": "1", "BLENDIN_GENERATE_DRAFT": "off"},
             stdin=terminal,
             capture_output=True,

@@ -347,12 +347,16 @@ def test_stats_count_all_answers(run, tiny):
 def terminals(tiny, tmp_path):
     """``terminals("--resume")``: a chat on a terminal of its own, over one home."""
     with opened(str(tmp_path / "home")) as start:
-        yield lambda *options: start("chat", *tiny, "-m", "3000", *options, code=LOOPING)
+        chat = ("chat", *tiny, "-m", "3000")
+        yield lambda *options, **how: start(*chat, *options, code=LOOPING, **how)
 
 
 def test_terminal_session(terminals):
-    """Interrupting an answer keeps the session; Ctrl-C at the prompt too; Ctrl-D leaves."""
-    terminal = terminals()
+    """Interrupting an answer keeps the session; Ctrl-C at the prompt too; Ctrl-D leaves.
+
+    This one is a fresh process.
+    """
+    terminal = terminals(fresh=True)
     terminal.until("guided by")
     terminal.until(PROMPT)
     terminal.type("hello\r")

@@ -14,6 +14,7 @@ from blendin_cli.eval.__main__ import main as harness_command
 from blendin_cli.eval.arguments import session_of
 from commands import DEADLINE_S
 from local_tasks import QUESTIONS, write_tasks
+from prepared_python import HARNESS
 from running import begin, blendin, interrupted, the_line
 
 # Some Python before the command: it does something after so many continuations were scored.
@@ -36,6 +37,13 @@ def home(tmp_path, monkeypatch):
     """A cache folder of the test's own."""
     monkeypatch.setenv("BLENDIN_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+@pytest.fixture
+def few_tasks(tmp_path, monkeypatch):
+    """A harness with no tasks of its own: to look through all it has takes seconds."""
+    monkeypatch.setattr("lm_eval.tasks.manager.__file__", str(tmp_path / "none" / "manager.py"))
+    (tmp_path / "none").mkdir()
 
 
 @pytest.fixture
@@ -142,7 +150,7 @@ def test_other_weights_have_their_own(run, folder, tiny, tmp_path, scored):
 def test_a_killed_evaluation_goes_on(evaluated, tiny, folder, tmp_path, task):
     line = ("eval", *tiny, "--tasks", task, "--include-path", folder)
     code = KILLED.replace("== 4", "== 2") if task == "words" else KILLED
-    process = begin(*line, code=code)
+    process = begin(*line, code=code, imports=HARNESS)
     process.communicate(timeout=DEADLINE_S)
     assert process.returncode == -signal.SIGKILL
     resumed = evaluated(task, "--output", tmp_path / "resumed")
@@ -158,7 +166,7 @@ def test_a_killed_evaluation_goes_on(evaluated, tiny, folder, tmp_path, task):
 
 def test_interrupt_keeps_what_was_answered(evaluated, tiny, folder):
     line = ("eval", *tiny, "--tasks", "choices", "--include-path", folder)
-    told = interrupted(*line, code=AFTER.format("until_signal()"))
+    told = interrupted(*line, code=AFTER.format("until_signal()"), imports=HARNESS)
     assert told.returncode == 130
     assert told.stdout == b""
     assert b"run it again to go on" in told.stderr
@@ -175,6 +183,7 @@ def test_a_chat_asks_as_in_generate(evaluated, scored):
     assert {one.begun for one in read} == {"", "It is"}
 
 
+@pytest.mark.usefixtures("few_tasks")
 def test_the_command_line_of_the_harness_knows_the_model(
     tiny, folder, tmp_path, evaluated, monkeypatch
 ):
@@ -217,6 +226,7 @@ def test_without_the_extra_it_says_what_to_install(run, monkeypatch):
     assert told.code == 2
 
 
+@pytest.mark.usefixtures("few_tasks")
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -239,19 +249,22 @@ def test_usage_is_checked_before_anything_is_loaded(run, tiny, folder, options, 
 def test_a_bad_line_of_a_task_is_one_error(tiny, folder):
     with (folder / "questions.jsonl").open("a") as file:
         file.write("{this is not JSON\n")
-    told = blendin("eval", *tiny, "--include-path", folder, "--tasks", "choices")
+    line = ("eval", *tiny, "--include-path", folder, "--tasks", "choices")
+    told = blendin(*line, imports=HARNESS)
     assert "task choices cannot be loaded" in the_line(told, 1)
 
 
 def test_a_line_that_the_task_cannot_read_is_one_error(tiny, tmp_path):
     folder = write_tasks(tmp_path / "odd", questions=[{"q": "Why?", "a": 0}])
-    told = blendin("eval", *tiny, "--include-path", folder, "--tasks", "choices", "-q")
+    line = ("eval", *tiny, "--include-path", folder, "--tasks", "choices", "-q")
+    told = blendin(*line, imports=HARNESS)
     assert "task choices cannot be loaded" in the_line(told, 1)
 
 
 def test_what_cannot_be_asked_for_is_one_error(tiny, tmp_path):
     folder = write_tasks(tmp_path / "beams", ["beams"])
-    told = blendin("eval", *tiny, "--include-path", folder, "--tasks", "beams", "-q")
+    line = ("eval", *tiny, "--include-path", folder, "--tasks", "beams", "-q")
+    told = blendin(*line, imports=HARNESS)
     assert "num_beams=4" in the_line(told, 1)
 
 
@@ -272,15 +285,17 @@ socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
 
 
 def test_local_tasks_ask_no_network_and_no_repository(tiny, folder, tmp_path):
+    """In a fresh process, as what libraries show and ask is set before they are imported."""
     line = ("eval", *tiny, "--tasks", "choices", "--include-path", folder, "-q")
-    told = blendin(*line, code=NO_NETWORK, cwd=tmp_path)
+    told = blendin(*line, code=NO_NETWORK, cwd=tmp_path, fresh=True)
     assert (told.returncode, told.stderr) == (0, b"")
     assert Path(tmp_path / "home" / "evaluations").is_dir()
 
 
 def test_what_is_not_on_this_machine_is_not_fetched_unasked(tiny, tmp_path, monkeypatch):
+    """In a fresh process, with all tasks of the harness."""
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    told = blendin("eval", *tiny, "--tasks", "openbookqa", code=NO_NETWORK)
+    told = blendin("eval", *tiny, "--tasks", "openbookqa", code=NO_NETWORK, fresh=True)
     (line,) = told.stderr.decode().splitlines()
     assert "task openbookqa cannot be loaded" in line
     assert "--fetch" in line
