@@ -199,7 +199,7 @@ def _row(method: str, one: Scored, base: Scored) -> str:
         f"{cut:>6.0%}{rate:>15.0%}{tokens / of:>8.0f}"
         f"  {base_passes:>5.2f} + {guide_passes:.2f}  "
     )
-    return line if method == "base" else line + _against(one.right, base.right)
+    return line.rstrip() if method == "base" else line + _against(one.right, base.right)
 
 
 def _against(right: Sequence[bool], base: Sequence[bool]) -> str:
