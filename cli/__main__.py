@@ -5,6 +5,8 @@ Everything else is imported inside :func:`main`, so that Ctrl-C ends it without 
 
 from __future__ import annotations
 
+import atexit
+import signal
 import sys
 
 
@@ -12,9 +14,13 @@ def main() -> None:
     """Run the command and exit with its code."""
     try:
         from .main import main as command
+
+        command()
     except KeyboardInterrupt:
         sys.exit(130)
-    command()
+    finally:
+        # All is said: a further Ctrl-C would only break off what is done at the exit.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

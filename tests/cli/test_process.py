@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+import prepared_python
 from commands import DEADLINE_S, Result
 
 LONG = ("-m", "4000")
@@ -117,6 +118,15 @@ def test_two_interrupts_break_off(start, tiny):
     _, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 130
     assert b"Traceback" not in err
+
+
+def test_an_interrupt_while_it_exits_changes_nothing(start, tiny):
+    kill = "import atexit, os, signal\natexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+    run = f"{kill}from blendin_cli.__main__ import main\nmain()"
+    line = [sys.executable, "-c", run, "generate", *tiny, "-q", "-m", "3", "hi"]
+    told = prepared_python.run(line, input=b"")
+    assert (told.returncode, told.stderr) == (0, b"")
+    assert told.stdout
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
