@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from blendin_models import locate
 from blendin_models.storage.paths import models_folder
+from quality import TEMPLATE
 
 PROMPT = "Why is the sky blue?"
 COMPARED = (
@@ -34,7 +35,6 @@ COMPARED = (
     ("cold", "warm"),
     ("first", "warm"),
 )
-TEMPLATE = "examples"  # the demo pair's
 MODELS = ("gemma-3-270m", "smollm2-135m-instruct")
 
 
@@ -81,9 +81,11 @@ def run_first(command: list[str]) -> Taken:
 def whole_prompt() -> str:
     """What the base of the pair reads of the question."""
     from blendin_mlx import build_prompt
-    from blendin_models import load_pair
+    from blendin_models import PairSpec
+    from blendin_models.pair import check_pair, open_pair
 
-    return build_prompt(load_pair("demo"), PROMPT, base_template=TEMPLATE).base.text
+    pair = open_pair(check_pair(PairSpec(pair="demo")))  # no weight is read
+    return build_prompt(pair, PROMPT, base_template=TEMPLATE).base.text
 
 
 def main() -> None:
